@@ -1,0 +1,179 @@
+"""Which query answers for which instance: one cost tensor, one transfer to the host, all layers and pairs at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+
+from ..ops.boxes import box_cxcywh_to_xyxy, paired_box_overlap
+from .structures import ConceptOutputs, PairTargets, QueryOutputs
+
+
+@dataclass
+class Matches:
+    """
+    Matched (layer, pair, query, target) quadruples, ordered by layer, pair, query, target.
+
+    Attributes:
+        layer, pair, query, target (`torch.Tensor` of shape `(num_matches,)`): int64; `target` indexes the packed targets.
+        last (`torch.Tensor` of shape `(num_matches,)`): bool; of several matches of one query the one with the largest
+            target. The official code writes a query's soft target once a match and the last one stays.
+        pairs, targets, layers (`np.ndarray`): `pair`, `target` and `layer` on the host.
+    """
+
+    layer: torch.Tensor
+    pair: torch.Tensor
+    query: torch.Tensor
+    target: torch.Tensor
+    last: torch.Tensor
+    layers: np.ndarray
+    pairs: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def from_host(cls, quadruples: np.ndarray, device: torch.device) -> "Matches":
+        """Builds matches from an `(num_matches, 4)` int64 array of `(layer, pair, query, target)` in any order."""
+        quadruples = quadruples[np.lexsort(quadruples.T[::-1])]
+        last = np.ones(len(quadruples), dtype=bool)
+        last[:-1] = (quadruples[:-1, :3] != quadruples[1:, :3]).any(axis=1)
+        columns = torch.from_numpy(np.column_stack([quadruples, last]).T.copy())
+        layer, pair, query, target, last_column = columns.to(device, non_blocking=True)
+        return cls(layer, pair, query, target, last_column.bool(), *quadruples[:, [0, 1, 3]].T)
+
+
+class HungarianMatcher:
+    """
+    Lowest total cost (`sam3/train/matcher.py`, `BinaryHungarianMatcherV2` with `focal=True`; Carion et al. 2020).
+
+        cost = 5·|b_q − b_t|₁ − 2·GIoU(b_q, b_t) + 2·[ 0.75·p²·log(1 − p) − 0.25·(1 − p)²·log p ]
+
+    Args:
+        cost_class, cost_box, cost_giou (`float`): weights of the three terms.
+        alpha, gamma (`float`): of the focal cost.
+    """
+
+    def __init__(self, cost_class=2.0, cost_box=5.0, cost_giou=2.0, alpha=0.25, gamma=2.0):
+        self.cost_class, self.cost_box, self.cost_giou = cost_class, cost_box, cost_giou
+        self.alpha, self.gamma = alpha, gamma
+
+    def cost(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """
+        Cost of each query for the target that faces it.
+
+        Args:
+            logits (`torch.Tensor` of shape `(…, num_targets, num_queries)`): each target beside all queries of its pair.
+            boxes (`torch.Tensor` of shape `(…, num_targets, num_queries, 4)`): normalised `(cx, cy, w, h)`.
+            targets (`torch.Tensor` of shape `(num_targets, 4)`): the same format.
+
+        Returns:
+            `torch.Tensor` of shape `(…, num_targets, num_queries)`.
+        """
+        targets = targets[:, None]
+        distance = (boxes - targets).abs().sum(-1)
+        _, giou = paired_box_overlap(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(targets))
+        p = logits.sigmoid()
+        focal = (1 - self.alpha) * p**self.gamma * F.logsigmoid(-logits) - self.alpha * (
+            1 - p
+        ) ** self.gamma * F.logsigmoid(logits)
+        return self.cost_box * distance - self.cost_giou * giou + self.cost_class * focal
+
+
+class OneToManyMatcher:
+    """
+    Up to `topk` queries for each instance (`sam3/train/matcher.py`, `BinaryOneToManyMatcher`).
+
+        S = alpha·p + (1 − alpha)·IoU;   match  iff  S > quantile_q(S, 1 − topk / num_queries)  and  S > threshold
+
+    with the linearly interpolated quantile. A query may be matched to several instances, as in the official code.
+
+    Args:
+        alpha (`float`): weight of the score against the overlap.
+        threshold (`float`): lowest S of a match.
+        topk (`int`): candidates an instance.
+    """
+
+    def __init__(self, alpha=0.3, threshold=0.4, topk=4):
+        self.alpha, self.threshold, self.topk = alpha, threshold, topk
+
+    def match(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Bool matches of shape `(num_targets, num_queries)`; arguments as in [`HungarianMatcher.cost`]."""
+        iou, _ = paired_box_overlap(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(targets[:, None]))
+        score = self.alpha * logits.sigmoid() + (1 - self.alpha) * iou
+        num_queries = score.shape[-1]
+        level = torch.quantile(score, max(1 - self.topk / num_queries, 0.0), dim=-1, keepdim=True)
+        return (score > level) & (score > self.threshold)
+
+
+def match_pairs(
+    outputs: ConceptOutputs, targets: PairTargets, hungarian: HungarianMatcher, one_to_many: OneToManyMatcher
+) -> tuple[Matches, Matches | None]:
+    """
+    Matches every decoder layer of every pair, for both sets of queries.
+
+    One-to-one queries and the one-to-many queries of all layers but the last use the Hungarian matcher, the one-to-many
+    queries of the last layer the one-to-many matcher (`use_o2m_matcher_on_o2m_aux: false`, the official setting).
+
+    Returns:
+        `tuple[Matches, Matches | None]`: of the one-to-one and of the one-to-many queries (`None` without them).
+
+    Raises:
+        `ValueError`: where a cost is not finite; names the pair.
+    """
+    device = targets.boxes.device
+    pair_of_target = targets.pair_of_target()
+    num_layers = len(outputs.one_to_one.logits)
+    many = outputs.one_to_many
+    if not pair_of_target:
+        none = np.zeros((0, 4), dtype=np.int64)
+        return Matches.from_host(none, device), None if many is None else Matches.from_host(none, device)
+
+    with torch.no_grad():
+        pair = torch.tensor(pair_of_target).to(device, non_blocking=True)
+        cost = hungarian.cost(*_beside_targets(outputs.one_to_one, slice(None), pair), targets.boxes)
+        if many is not None:
+            last = _beside_targets(many, slice(num_layers - 1, None), pair)
+            chosen = one_to_many.match(last[0][0], last[1][0], targets.boxes)
+            parts = [cost, chosen[None].to(cost.dtype)]
+            if num_layers > 1:
+                aux = _beside_targets(many, slice(0, num_layers - 1), pair)
+                parts.insert(1, hungarian.cost(*aux, targets.boxes))
+            cost = torch.cat(parts)
+        cost = cost.cpu().numpy()  # (layers of both sets, num_targets, num_queries): the step's one synchronisation
+
+    _check_finite(cost, targets, pair_of_target)
+    one = _assign(cost[:num_layers], targets.counts)
+    if many is None:
+        return Matches.from_host(one, device), None
+    aux = _assign(cost[num_layers:-1], targets.counts)
+    target, query = np.nonzero(cost[-1])
+    layer = np.full_like(target, num_layers - 1)
+    final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
+    return Matches.from_host(one, device), Matches.from_host(np.concatenate([aux, final]), device)
+
+
+def _beside_targets(queries: QueryOutputs, layers: slice, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return queries.logits[layers, pair].float(), queries.boxes[layers, pair].float()
+
+
+def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:
+    quadruples, start = [], 0
+    for pair, count in enumerate(counts):
+        for layer in range(len(cost)) if count else ():
+            target, query = linear_sum_assignment(cost[layer, start : start + count])
+            columns = np.full_like(query, layer), np.full_like(query, pair), query, target + start
+            quadruples.append(np.column_stack(columns))
+        start += count
+    return np.concatenate(quadruples) if quadruples else np.zeros((0, 4), dtype=np.int64)
+
+
+def _check_finite(cost: np.ndarray, targets: PairTargets, pair_of_target: list[int]):
+    bad = ~np.isfinite(cost).all(axis=(0, 2))
+    if bad.any():
+        pair = pair_of_target[int(np.flatnonzero(bad)[0])]
+        name = targets.names[pair] if targets.names else f"pair {pair}"
+        raise ValueError(
+            f"the matching cost of {name} is not finite: the model's logits or boxes are NaN or infinite. Lower "
+            "`learning_rate` or `lr_scale`, keep `max_grad_norm: 0.1`, and look for a jump of the loss before this step."
+        )

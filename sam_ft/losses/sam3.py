@@ -1,0 +1,252 @@
+"""SAM 3's criterion: matched queries, presence, masks and the semantic map."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..ops.blocks import sum_over_blocks
+from ..ops.boxes import box_cxcywh_to_xyxy, boxes_in_region, paired_box_overlap
+from .functional import focal_dice_rows, resize_logits, sample_rows
+from .matcher import HungarianMatcher, Matches, OneToManyMatcher, match_pairs
+from .structures import ConceptOutputs, Normalizers, PairTargets, QueryOutputs
+
+
+@dataclass
+class LossWeights:
+    """Weights and constants of SAM 3's loss. Defaults: the official fine-tuning configuration with masks."""
+
+    box: float = 5.0
+    giou: float = 2.0
+    classification: float = 20.0
+    presence: float = 20.0
+    mask: float = 200.0
+    dice: float = 10.0
+    semantic: float = 20.0
+    semantic_dice: float = 30.0
+    one_to_many: float = 2.0
+    positive: float = 10.0  # weight of a matched query against an unmatched one; 5 in the official ODinW recipe
+    presence_alpha: float = 0.5  # multiplies both classes of the presence loss
+    score_alpha: float = 0.25  # soft target = score^0.25 · IoU^0.75
+    mask_alpha: float = 0.25
+    semantic_alpha: float = 0.6
+
+
+class Sam3Criterion:
+    """
+    The loss that SAM 3 is trained with (`sam3/train/loss/loss_fns.py`: `Boxes`, `IABCEMdetr`, `Masks`,
+    `SemanticSegCriterion`; `sam3_loss.py`: `Sam3LossWrapper`), term by term.
+
+    Args:
+        weights (`LossWeights`, *optional*).
+        hungarian (`HungarianMatcher`, *optional*), one_to_many (`OneToManyMatcher`, *optional*): the two matchers.
+        masks_per_block (`int`): rows of full-size masks that are in memory at once. Changes speed and memory, no result.
+        mask_points (`int`, *optional*): sample so many points a mask instead of using all pixels (PointRend).
+        scale_by_sqrt_pairs (`bool`): multiply the loss by the root of the batch's number of pairs, as the official code
+            does; makes the loss depend on how a window is cut into batches.
+        ignore_overlap (`float`): an unmatched query whose box lies in an ignored region with at least this share is
+            neither object nor background.
+    """
+
+    def __init__(
+        self,
+        weights: LossWeights | None = None,
+        *,
+        hungarian: HungarianMatcher | None = None,
+        one_to_many: OneToManyMatcher | None = None,
+        masks_per_block: int = 8,
+        mask_points: int | None = None,
+        scale_by_sqrt_pairs: bool = False,
+        ignore_overlap: float = 0.5,
+    ):
+        self.weights = weights or LossWeights()
+        self.hungarian = hungarian or HungarianMatcher()
+        self.one_to_many = one_to_many or OneToManyMatcher()
+        self.masks_per_block = masks_per_block
+        self.mask_points = mask_points
+        self.scale_by_sqrt_pairs = scale_by_sqrt_pairs
+        self.ignore_overlap = ignore_overlap
+
+    def match(self, outputs: ConceptOutputs, targets: PairTargets) -> tuple[Matches, Matches | None]:
+        """Pairs queries with targets; see [`match_pairs`]."""
+        return match_pairs(outputs, targets, self.hungarian, self.one_to_many)
+
+    def __call__(
+        self, outputs: ConceptOutputs, targets: PairTargets, normalizers: Normalizers
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            outputs (`ConceptOutputs`): of P pairs.
+            targets (`PairTargets`): of the same P pairs.
+            normalizers (`Normalizers`): what the sums are divided by; the batch's own counts for a batch on its own.
+
+        Returns:
+            `tuple[torch.Tensor, dict[str, torch.Tensor]]`: the weighted loss, a scalar with gradient, and its parts
+            without gradient under their official names (`loss_ce`, `loss_bbox`, `loss_giou`, `presence_loss`,
+            `loss_mask`, `loss_dice`, `loss_semantic_seg`, `loss_semantic_dice`; `_aux_0` … for earlier layers, `_o2m`
+            for the one-to-many queries, those already times their weight).
+        """
+        w = self.weights
+        matches, many_matches = self.match(outputs, targets)
+        present = _present(targets)
+        sets = [("", 1.0, outputs.one_to_one, matches)]
+        if outputs.one_to_many is not None:
+            sets.append(("_o2m", w.one_to_many, outputs.one_to_many, many_matches))
+
+        loss, parts = 0.0, {}
+        for suffix, weight, queries, found in sets:
+            terms = self._query_terms(queries, found, targets, present, normalizers)  # name -> (num_layers,)
+            loss = loss + weight * (
+                w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
+            ).sum()
+            _report(parts, {name: weight * value for name, value in terms.items()}, suffix)
+
+        presence = F.binary_cross_entropy_with_logits(
+            outputs.presence_logits.float(), present.expand_as(outputs.presence_logits), reduction="none"
+        )
+        presence = w.presence_alpha * presence.sum(1) / normalizers.pairs  # (num_layers,)
+        loss = loss + w.presence * presence.sum()
+        _report(parts, {"presence_loss": presence}, "")
+
+        if outputs.one_to_one.masks is not None and targets.masks is not None:
+            for suffix, weight, queries, found in sets:
+                value, (focal, dice) = self._mask_terms(queries, found, targets, weight / normalizers.instances)
+                loss = loss + value
+                parts |= {f"loss_mask{suffix}": focal, f"loss_dice{suffix}": dice}
+        if outputs.semantic_logits is not None and targets.masks is not None:
+            value, (focal, dice) = self._semantic_terms(outputs.semantic_logits, targets, normalizers)
+            loss = loss + value
+            parts |= {"loss_semantic_seg": focal, "loss_semantic_dice": dice}
+
+        if self.scale_by_sqrt_pairs:
+            loss = loss * len(targets.counts) ** 0.5
+        return loss, parts
+
+    def _query_terms(
+        self,
+        queries: QueryOutputs,
+        matches: Matches,
+        targets: PairTargets,
+        present: torch.Tensor,
+        normalizers: Normalizers,
+    ) -> dict[str, torch.Tensor]:
+        """Class, L1 and GIoU terms of all layers at once, each of shape `(num_layers,)`."""
+        logits, boxes = queries.logits.float(), queries.boxes.float()
+        index = matches.layer, matches.pair, matches.query
+        matched_boxes, matched_targets = boxes[index], targets.boxes[matches.target]
+        iou, giou = paired_box_overlap(box_cxcywh_to_xyxy(matched_boxes), box_cxcywh_to_xyxy(matched_targets))
+        distance = (matched_boxes - matched_targets).abs().sum(-1)
+
+        score = logits.sigmoid()
+        with torch.no_grad():
+            soft = (score[index] ** self.weights.score_alpha * iou ** (1 - self.weights.score_alpha)).clamp(min=0.01)
+            soft = torch.where(matches.last, soft, 0.0)  # one value a query, so that adding is writing
+            # (num_layers, num_pairs, num_queries), 0 where a query is unmatched
+            target = torch.zeros_like(logits).index_put_(index, soft, accumulate=True)
+            matched = target > 0
+            counted = present[:, None] * (matched | self._supervised_background(boxes, targets))
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        weight = torch.where(matched, self.weights.positive, score.square())
+        per_layer = (cross_entropy * weight * counted).sum((1, 2))
+
+        zeros = logits.new_zeros(len(logits))
+        return {
+            "loss_ce": per_layer / (normalizers.pairs * logits.shape[-1]),
+            "loss_bbox": zeros.index_add(0, matches.layer, distance) / normalizers.instances,
+            "loss_giou": zeros.index_add(0, matches.layer, 1 - giou) / normalizers.instances,
+        }
+
+    def _supervised_background(self, boxes: torch.Tensor, targets: PairTargets) -> torch.Tensor:
+        """Bool, broadcastable to `(num_layers, num_pairs, num_queries)`: may an unmatched query be called background?"""
+        exhaustive = torch.tensor(targets.exhaustive).to(boxes.device, non_blocking=True)
+        supervised = exhaustive[None, :, None]
+        if targets.ignore is None or all(region is None for region in targets.ignore):
+            return supervised
+        supervised = supervised.expand(boxes.shape[:-1]).clone()
+        corners = box_cxcywh_to_xyxy(boxes)
+        for pair, region in enumerate(targets.ignore):
+            if region is not None:
+                supervised[:, pair] &= boxes_in_region(corners[:, pair], region) < self.ignore_overlap
+        return supervised
+
+    def _mask_terms(self, queries: QueryOutputs, matches: Matches, targets: PairTargets, scale):
+        """Focal and dice of the last layer's matched masks, a block of rows at a time."""
+        rows = (matches.layers == len(queries.logits) - 1).nonzero()[0]
+        mask_rows = [targets.mask_index[t] for t in matches.targets[rows]]
+        kept = [(row, mask) for row, mask in zip(rows, mask_rows, strict=True) if mask >= 0]
+        device = queries.logits.device
+        chosen = torch.tensor([row for row, _ in kept], dtype=torch.long).to(device, non_blocking=True)
+        mask_of_row = torch.tensor([mask for _, mask in kept], dtype=torch.long).to(device, non_blocking=True)
+        tensors, rows_of = queries.masks.select(
+            matches.pair[chosen], matches.query[chosen], matches.pairs[[row for row, _ in kept]].tolist() if kept else []
+        )
+
+        def block_loss(start, *tensors):
+            stop = min(start + self.masks_per_block, len(kept))
+            target = targets.masks[mask_of_row[start:stop]]
+            focal, dice = self._focal_dice(rows_of(start, stop, *tensors), target, self.weights.mask_alpha)
+            focal, dice = focal.sum() * scale, dice.sum() * scale
+            return self.weights.mask * focal + self.weights.dice * dice, (focal.detach(), dice.detach())
+
+        loss, terms = sum_over_blocks(block_loss, range(0, len(kept), self.masks_per_block), tensors)
+        return loss, _add_terms(terms, loss)
+
+    def _semantic_terms(self, logits: torch.Tensor, targets: PairTargets, normalizers: Normalizers):
+        """Focal and dice of the semantic map, for the pairs whose union of masks is whole and not empty."""
+        pairs = semantic_pairs(targets)
+
+        def block_loss(pair, logits):
+            target = _union(targets, pair)[None]
+            focal, dice = self._focal_dice(logits[pair : pair + 1], target, self.weights.semantic_alpha)
+            counted = target.any() / normalizers.semantic_pairs
+            focal, dice = focal.sum() * counted, dice.sum() * counted
+            return self.weights.semantic * focal + self.weights.semantic_dice * dice, (focal.detach(), dice.detach())
+
+        loss, terms = sum_over_blocks(block_loss, pairs, (logits,))
+        return loss, _add_terms(terms, loss)
+
+    def _focal_dice(self, logits: torch.Tensor, target: torch.Tensor, alpha: float):
+        if self.mask_points is not None:
+            return focal_dice_rows(*sample_rows(logits, target, num_points=self.mask_points), alpha=alpha)
+        return focal_dice_rows(resize_logits(logits, *target.shape[-2:]), target, alpha=alpha)
+
+
+def semantic_pairs(targets: PairTargets) -> list[int]:
+    """The pairs whose semantic map is supervised: exhaustive, with instances, and each of those with a mask."""
+    pairs, start = [], 0
+    for pair, count in enumerate(targets.counts):
+        if count and targets.exhaustive[pair] and all(m >= 0 for m in targets.mask_index[start : start + count]):
+            pairs.append(pair)
+        start += count
+    return pairs
+
+
+def _present(targets: PairTargets) -> torch.Tensor:
+    """Float of shape `(num_pairs,)`: 1 where a pair has a target with an area (`keep_loss` of the official code)."""
+    device = targets.boxes.device
+    pair = torch.tensor(targets.pair_of_target(), dtype=torch.long).to(device, non_blocking=True)
+    has_area = (targets.boxes[:, 2:] > 0).all(-1).float()
+    return torch.zeros(len(targets.counts), device=device).scatter_reduce(0, pair, has_area, "amax")
+
+
+def _union(targets: PairTargets, pair: int, rows: int = 8) -> torch.Tensor:
+    """Union of a pair's masks, its ignored region included (that is the phrase too), without copying them all."""
+    start = sum(targets.counts[:pair])
+    index = targets.mask_index[start : start + targets.counts[pair]]
+    region = targets.ignore[pair] if targets.ignore else None
+    union = torch.zeros_like(targets.masks[0]) if region is None else region.clone()
+    for begin in range(0, len(index), rows):
+        union |= targets.masks[index[begin : begin + rows]].any(0)
+    return union
+
+
+def _add_terms(terms: list[tuple[torch.Tensor, torch.Tensor]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    zero = like.detach() * 0
+    return sum((t[0] for t in terms), zero), sum((t[1] for t in terms), zero)
+
+
+def _report(parts: dict, terms: dict[str, torch.Tensor], suffix: str):
+    """Splits `(num_layers,)` terms into the official names; the last layer's has no `_aux_i`."""
+    for name, values in terms.items():
+        *aux, final = values.detach().unbind()
+        parts |= {f"{name}_aux_{i}{suffix}": value for i, value in enumerate(aux)} | {f"{name}{suffix}": final}

@@ -1,0 +1,171 @@
+"""Masks: COCO run-length encoding, polygons, boxes. `counts` are `str`: bytes do not survive Arrow."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+# Beyond this many pixels outside the image a coordinate is damage, not a sloppy click. pycocotools needs the bound: it
+# dies without an exception, or eats all memory, on NaN, infinity and values around 1e9.
+COORDINATE_LIMIT = 1e5
+
+
+def encode_mask(mask: np.ndarray) -> str:
+    """Encodes a bool mask of shape `(height, width)` as the `counts` string of a compressed COCO RLE."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
+
+
+def encode_masks(masks: np.ndarray) -> list[str]:
+    """Encodes bool masks of shape `(num_masks, height, width)`; one `counts` string each."""
+    stacked = np.asfortranarray(np.moveaxis(masks, 0, -1), dtype=np.uint8)
+    return [rle["counts"].decode("ascii") for rle in coco_mask.encode(stacked)]
+
+
+def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
+    """Decodes the `counts` of a compressed COCO RLE to a bool mask of shape `(height, width)`."""
+    return coco_mask.decode(to_coco_rle(counts, height, width)).astype(bool)
+
+
+def to_coco_rle(counts: str, height: int, width: int) -> dict:
+    """The `{"size": [height, width], "counts": bytes}` that pycocotools reads."""
+    return {"size": [height, width], "counts": counts.encode("ascii")}
+
+
+def mask_area(counts: str, height: int, width: int) -> float:
+    """Number of pixels of an encoded mask."""
+    return float(coco_mask.area(to_coco_rle(counts, height, width)))
+
+
+def mask_box_xywh(counts: str, height: int, width: int) -> list[float]:
+    """The tight box `(x, y, w, h)` in pixels of an encoded mask; zeros for an empty mask."""
+    return [float(v) for v in coco_mask.toBbox(to_coco_rle(counts, height, width))]
+
+
+def masks_to_boxes_xyxy(masks: np.ndarray) -> np.ndarray:
+    """
+    Tight boxes of decoded masks.
+
+    Args:
+        masks (`np.ndarray` of shape `(num_masks, height, width)`): bool.
+
+    Returns:
+        `np.ndarray` of shape `(num_masks, 4)`, float32: `(x1, y1, x2, y2)` in pixels, the far edges exclusive, so a mask
+        of one pixel has width and height 1; zeros for an empty mask.
+    """
+    boxes = np.zeros((len(masks), 4), dtype=np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def polygons_to_counts(polygons: list, height: int, width: int) -> str:
+    """
+    Rasterises the parts of one instance and encodes their union.
+
+    Args:
+        polygons (`list[list[float]]`): each part as `[x1, y1, x2, y2, …]` in pixels, at least three points.
+        height (`int`), width (`int`): the image's size in pixels. Points outside are clipped.
+
+    Returns:
+        `str`: the `counts` of a compressed COCO RLE.
+
+    Raises:
+        `ValueError`: on an empty list, a part with fewer than three points or an odd number of values, and on values that
+        are not finite or farther than `COORDINATE_LIMIT` px from the origin.
+    """
+    if not polygons:
+        raise ValueError("the polygon list is empty; remove the annotation or draw at least three points")
+    for part, polygon in enumerate(polygons):
+        _check_polygon(polygon, part)
+    rles = coco_mask.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
+    return coco_mask.merge(rles)["counts"].decode("ascii")
+
+
+def _check_polygon(polygon, part: int):
+    if not isinstance(polygon, (list, tuple)):
+        raise ValueError(
+            f"polygon part {part} is {polygon!r}, expected a list [x1, y1, x2, y2, …]; a flat polygon needs one more "
+            "pair of brackets: [[x1, y1, …]]"
+        )
+    try:
+        values = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"polygon part {part} holds something that is not a number: {error}") from error
+    if values.ndim != 1:
+        raise ValueError(f"polygon part {part} is nested too deep; expected a flat list [x1, y1, x2, y2, …]")
+    if not np.isfinite(values).all():
+        raise ValueError(f"polygon part {part} holds NaN or infinity; redraw it or remove the annotation")
+    if len(values) % 2:
+        raise ValueError(f"polygon part {part} has an odd number of values ({len(values)}); x and y must come in pairs")
+    if len(values) < 6:
+        raise ValueError(f"polygon part {part} has {len(values) // 2} point(s), a polygon needs at least 3")
+    if np.abs(values).max() > COORDINATE_LIMIT:
+        raise ValueError(
+            f"polygon part {part} holds the coordinate {values[np.abs(values).argmax()]:g}, farther than "
+            f"{COORDINATE_LIMIT:g} px from the image; redraw it or remove the annotation"
+        )
+
+
+def uncompressed_to_counts(counts: list, size: list, height: int, width: int) -> str:
+    """
+    Compresses an uncompressed RLE (`counts` a list of run lengths, column by column, background first).
+
+    Raises:
+        `ValueError`: where the runs do not add up to the image's pixels or a run is negative or no integer.
+    """
+    check_rle_size(size, height, width)
+    if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != height * width:
+        raise ValueError(
+            f"the RLE's runs add up to {sum(counts)} pixels, the image has {height}×{width} = {height * width}; "
+            "export the annotation again"
+        )
+    return coco_mask.frPyObjects({"size": list(size), "counts": counts}, height, width)["counts"].decode("ascii")
+
+
+def check_compressed_counts(counts: str, size: list, height: int, width: int) -> str:
+    """Returns `counts` as `str` after checking that it covers the image exactly; raises `ValueError` otherwise."""
+    check_rle_size(size, height, width)
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    pixels = sum(_runs(counts))
+    if pixels != height * width:
+        raise ValueError(
+            f"the RLE's runs add up to {pixels} pixels, the image has {height}×{width} = {height * width}; "
+            "export the annotation again"
+        )
+    return counts
+
+
+def check_rle_size(size, height: int, width: int):
+    """Raises `ValueError` unless an RLE's `size` is `[height, width]` of its image."""
+    if list(size) != [height, width]:
+        raise ValueError(
+            f"the RLE's size is {list(size)}, its image is [height, width] = [{height}, {width}]; masks must have the "
+            "image's size (rotated by EXIF? export upright)"
+        )
+
+
+def _runs(counts: str) -> list[int]:
+    """Decodes COCO's LEB128-like text to run lengths (format of pycocotools' `rleFrString`)."""
+    runs, i = [], 0
+    while i < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            if i >= len(counts):
+                raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
+            code = ord(counts[i]) - 48
+            if not 0 <= code < 64:
+                raise ValueError(f"the RLE's counts hold the character {counts[i]!r}; export the annotation again")
+            value |= (code & 0x1F) << shift
+            more = bool(code & 0x20)
+            shift += 5
+            i += 1
+        if code & 0x10:
+            value -= 1 << shift
+        if len(runs) > 2:
+            value += runs[-2]
+        if value < 0:
+            raise ValueError("the RLE's counts hold a negative run; export the annotation again")
+        runs.append(value)
+    return runs

@@ -1,0 +1,160 @@
+"""
+The official SAM 3 code as an oracle: the installed `sam3` package, driven on CPU. Nothing of it is copied.
+
+Two stand-ins are needed without a GPU, both stated wherever they matter: its Triton focal loss is replaced by the plain
+formula, and `pin_memory`, which its geometry encoder calls unconditionally, returns its tensor.
+"""
+
+import contextlib
+import warnings
+
+import torch
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from sam3.train.loss import loss_fns, sam3_loss
+    from sam3.train.matcher import BinaryHungarianMatcherV2, BinaryOneToManyMatcher
+
+
+def plain_focal_loss(inputs, targets, num_boxes, alpha=0.25, gamma=2, loss_on_multimask=False, reduce=True, triton=True):
+    """The formula of Lin et al. 2017 in torch, with the signature of the package's Triton kernel."""
+    targets = targets.to(inputs.dtype)
+    p = inputs.sigmoid()
+    p_t = p * targets + (1 - p) * (1 - targets)
+    ce = torch.nn.functional.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
+    loss = ce * (1 - p_t) ** gamma
+    if alpha >= 0:
+        loss = (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return loss.flatten(1).mean(1).sum() / num_boxes if reduce else loss
+
+
+@contextlib.contextmanager
+def on_cpu():
+    """The two stand-ins for as long as the package's code runs."""
+    focal, pin = loss_fns.sigmoid_focal_loss, torch.Tensor.pin_memory
+    loss_fns.sigmoid_focal_loss = plain_focal_loss
+    torch.Tensor.pin_memory = lambda self, *_: self
+    try:
+        yield
+    finally:
+        loss_fns.sigmoid_focal_loss, torch.Tensor.pin_memory = focal, pin
+
+
+def hungarian_matcher():
+    return BinaryHungarianMatcherV2(
+        focal=True, cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, alpha=0.25, gamma=2, stable=False
+    )
+
+
+def one_to_many_matcher():
+    return BinaryOneToManyMatcher(alpha=0.3, threshold=0.4, topk=4)
+
+
+def loss_wrapper(*, masks: bool, positive_weight: float, num_queries: int):
+    """The losses of the Roboflow configuration, masks and semantic map switched on as its comments say."""
+    find = [
+        loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0}),
+        loss_fns.IABCEMdetr(
+            weak_loss=False,
+            weight_dict={"loss_ce": 20.0, "presence_loss": 20.0},
+            pos_weight=positive_weight,
+            alpha=0.25,
+            gamma=2,
+            use_presence=True,
+            pos_focal=False,
+            pad_n_queries=num_queries,
+            pad_scale_pos=1.0,
+        ),
+    ]
+    semantic = None
+    if masks:
+        find.append(
+            loss_fns.Masks(
+                focal_alpha=0.25,
+                focal_gamma=2.0,
+                weight_dict={"loss_mask": 200.0, "loss_dice": 10.0},
+                compute_aux=False,
+            )
+        )
+        semantic = loss_fns.SemanticSegCriterion(
+            presence_head=True,
+            presence_loss=False,
+            focal=True,
+            focal_alpha=0.6,
+            focal_gamma=2.0,
+            downsample=False,
+            weight_dict={"loss_semantic_seg": 20.0, "loss_semantic_presence": 1.0, "loss_semantic_dice": 30.0},
+        )
+    return sam3_loss.Sam3LossWrapper(
+        loss_fns_find=find,
+        matcher=hungarian_matcher(),
+        o2m_matcher=one_to_many_matcher(),
+        o2m_weight=2.0,
+        use_o2m_matcher_on_o2m_aux=False,
+        normalization="local",
+        normalize_by_valid_object_num=False,
+        loss_fn_semantic_seg=semantic,
+        scale_by_find_batch_size=True,
+    )
+
+
+def box_xyxy(boxes):
+    return torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
+
+
+def targets_for(boxes, counts, masks=None, valid=None):
+    """The package's target dictionary from packed boxes `(N, 4)` cxcywh and instances a pair."""
+    padded = torch.zeros(len(counts), max([*counts, 0]), 4)
+    ids = torch.full(padded.shape[:2], -1)
+    start = 0
+    for pair, count in enumerate(counts):
+        padded[pair, :count] = boxes[start : start + count]
+        ids[pair, :count] = torch.arange(start, start + count)
+        start += count
+    return {
+        "boxes": boxes,
+        "boxes_xyxy": box_xyxy(boxes),
+        "boxes_padded": padded,
+        "positive_map": torch.ones(len(boxes), 1),
+        "num_boxes": torch.tensor(counts),
+        "masks": masks,
+        "semantic_masks": None,
+        "is_valid_mask": torch.ones(len(boxes), dtype=torch.bool) if valid is None else valid,
+        "is_exhaustive": torch.ones(len(counts), dtype=torch.bool),
+        "object_ids_packed": torch.arange(len(boxes)),
+        "object_ids_padded": ids,
+    }
+
+
+def outputs_for(one, many, presence, masks=None, many_masks=None, semantic=None):
+    """The package's output dictionary from `(logits, boxes)` of shape `(L, P, Q)`, `(L, P, Q, 4)` and presence `(L, P)`."""
+
+    def layer(i):
+        out = {"presence_logit_dec": presence[i][:, None]}
+        for suffix, (logits, boxes) in (("", one), ("_o2m", many)):
+            out[f"pred_logits{suffix}"] = logits[i][..., None]
+            out[f"pred_boxes{suffix}"] = boxes[i]
+            out[f"pred_boxes_xyxy{suffix}"] = box_xyxy(boxes[i])
+        return out
+
+    last = len(presence) - 1
+    out = layer(last) | {"aux_outputs": [layer(i) for i in range(last)]}
+    if masks is not None:
+        out |= {"pred_masks": masks, "pred_masks_o2m": many_masks, "semantic_seg": semantic, "presence_logit": None}
+    return out
+
+
+def compute(wrapper, outputs, targets):
+    """Matches as the package's model does, then its loss: `(core_loss, parts)`."""
+    with on_cpu():
+        matcher = hungarian_matcher()
+        for out in (outputs, *outputs["aux_outputs"]):
+            out["indices"] = matcher(out, targets)
+        losses = wrapper.compute_loss(outputs, targets)
+        if wrapper.loss_fn_semantic_seg is not None:
+            semantic = wrapper.loss_fn_semantic_seg(outputs, targets)
+            losses[loss_fns.CORE_LOSS_KEY] = losses[loss_fns.CORE_LOSS_KEY] + semantic.pop(loss_fns.CORE_LOSS_KEY)
+            losses |= semantic
+    total = losses.pop(loss_fns.CORE_LOSS_KEY)
+    return total * len(targets["num_boxes"]) ** 0.5, losses
