@@ -1,0 +1,331 @@
+"""`Sam3Model` with a loss: the training forward of SAM 3's image model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import Sam3Model
+from transformers.utils import ModelOutput
+
+from ..losses.sam3 import Sam3Criterion
+from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
+from ..ops.blocks import sum_over_blocks
+from .detr import DecoderOutputs, boxes_to_xyxy, embed_pixels, full_precision, run_decoder
+from .pairs import PairLabels, Pairs
+
+
+# parameters outside these prefixes run pair by pair, inside a chunk
+ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.")
+
+
+@dataclass
+class ConceptLossOutput(ModelOutput):
+    """
+    Attributes:
+        loss (`torch.Tensor`, scalar): the weighted loss of the batch; `None` without labels.
+        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`].
+    """
+
+    loss: torch.Tensor | None = None
+    parts: dict[str, torch.Tensor] | None = None
+
+
+@dataclass
+class Keep:
+    """Which queries an evaluation keeps: at most `max_detections` a pair, of at least `score_threshold`."""
+
+    score_threshold: float = 0.05
+    max_detections: int = 100
+
+
+@dataclass
+class PairPrediction:
+    """
+    What one (image, phrase) pair predicts, best first.
+
+    Attributes:
+        pair (`int`): the pair's index in the batch.
+        presence (`torch.Tensor`, scalar): probability that the phrase is in the image.
+        scores (`torch.Tensor` of shape `(num_kept,)`): a query's probability times presence.
+        boxes_xyxy (`torch.Tensor` of shape `(num_kept, 4)`): in `[0, 1]`.
+        masks (`torch.Tensor` of shape `(num_kept, h, w)` or `None`): logits, four to a ViT patch's side.
+    """
+
+    pair: int
+    presence: torch.Tensor
+    scores: torch.Tensor
+    boxes_xyxy: torch.Tensor
+    masks: torch.Tensor | None
+
+
+@dataclass
+class _Encoded:
+    """What is computed once a batch: `pyramid` once an image, `text` once a phrase."""
+
+    pyramid: tuple[torch.Tensor, ...]  # fine to coarse, each (num_images, C, h_i, w_i)
+    text: torch.Tensor  # (num_phrases, num_tokens, C)
+    text_mask: torch.Tensor  # (num_phrases, num_tokens), bool
+
+
+@dataclass
+class _Decoded:
+    """What is computed for the pairs of a chunk."""
+
+    images: list[int]
+    pyramid: tuple[torch.Tensor, ...]
+    vision: torch.Tensor  # (num_pairs, h·w, C): the fusion encoder's output
+    prompt: torch.Tensor  # (num_pairs, num_tokens, C)
+    prompt_mask: torch.Tensor  # (num_pairs, num_tokens), bool
+    logits: torch.Tensor  # (num_layers, num_pairs, num_queries)
+    decoder: DecoderOutputs
+
+
+class Sam3ForConceptSegmentation(Sam3Model):
+    """
+    SAM 3's image model with every output that its loss needs. Module names are `Sam3Model`'s, so its checkpoints load in
+    `Sam3Model` and the other way round; called with `Sam3Model`'s own arguments it is `Sam3Model`.
+
+    Three settings are attributes, because they belong to a run and not to a checkpoint:
+
+        criterion (`Callable`): `criterion(outputs, targets, normalizers) -> (loss, parts)`; see [`Sam3Criterion`].
+        pairs_per_chunk (`int`): (image, phrase) pairs in memory at once. Changes speed and memory, no result.
+        with_masks (`bool`): whether masks are trained and predicted.
+    """
+
+    supports_gradient_checkpointing = True  # every ViT and text layer is a GradientCheckpointingLayer already
+    accepts_loss_kwargs = True
+    # 33 M of 840 M parameters; box arithmetic in bf16 is off by pixels
+    _keep_in_fp32_modules_strict = [
+        "geometry_encoder",
+        "detr_encoder",
+        "detr_decoder",
+        "mask_decoder",
+        "dot_product_scoring",
+        "text_projection",
+    ]
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
+        self.criterion = Sam3Criterion()
+        self.pairs_per_chunk = 4
+        self.with_masks = True
+
+    def get_input_embeddings(self):
+        """The ViT's patch embedding; `Sam3Model` raises here, and accelerate's FSDP2 calls it."""
+        return self.vision_encoder.get_input_embeddings()
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it."""
+        super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("is_main_process", True):
+            self.config.architectures = ["Sam3Model"]
+            self.config.save_pretrained(save_directory)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pair_image: list[int] | None = None,
+        pair_phrase: list[int] | None = None,
+        input_boxes: torch.Tensor | None = None,
+        input_boxes_labels: torch.Tensor | None = None,
+        geometry_token: torch.Tensor | None = None,
+        pair_instances: list[list[int]] | None = None,
+        pair_ignore: list[list[int]] | None = None,
+        pair_exhaustive: list[bool] | None = None,
+        labels: list[dict] | None = None,
+        normalizers: torch.Tensor | None = None,
+        keep: Keep | None = None,
+        collect: Callable[[PairPrediction], None] | None = None,
+        **kwargs,
+    ):
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(I, 3, H, W)`): uint8 in 0…255, or float already normalised.
+            input_ids (`torch.Tensor` of shape `(T, 32)`), attention_mask (`(T, 32)`): the batch's distinct phrases.
+            pair_image, pair_phrase (`list[int]` of length P): which image and which phrase each pair is.
+            input_boxes (`torch.Tensor` of shape `(P, K, 4)`): exemplar boxes `(cx, cy, w, h)` in `[0, 1]`, K ≥ 1.
+            input_boxes_labels (`torch.Tensor` of shape `(P, K)`): 1 positive, 0 negative, -10 padding.
+            geometry_token (`torch.Tensor` of shape `(P,)`, *optional*): bool; whether a pair without boxes sees the
+                geometry encoder's CLS token. The official model always shows it, `Sam3Model` never does. Default: always.
+            pair_instances, pair_ignore (`list[list[int]]` of length P): indices into the image's `masks` and `ignore`.
+            pair_exhaustive (`list[bool]` of length P): `False` where other instances may be unlabelled.
+            labels (`list[dict]` of length I, *optional*): `boxes (N, 4)` normalised `(cx, cy, w, h)`, `masks (N, H, W)`
+                bool or `None`, `has_mask` (N bools), `ignore (R, H, W)` bool or `None`, `example_id`, `phrases`.
+            normalizers (`torch.Tensor` of shape `(3,)`, *optional*): instances, pairs and pairs with a semantic map that
+                the loss is divided by; the batch's own where not given.
+            keep (`Keep`, *optional*), collect (`Callable`, *optional*): evaluation; `collect` receives each pair's
+                [`PairPrediction`] as soon as it exists, so that none has to be held.
+
+        Returns:
+            `ConceptLossOutput`; `Sam3Model`'s output where `pair_image` is not given.
+
+        Raises:
+            `ValueError`: where the matching cost is not finite; names example and phrase.
+        """
+        if pair_image is None:
+            given = {"input_boxes": input_boxes, "input_boxes_labels": input_boxes_labels}
+            return super().forward(
+                pixel_values, input_ids=input_ids, attention_mask=attention_mask, **given, **kwargs
+            )
+        if geometry_token is None:
+            geometry_token = torch.ones(len(pair_image), dtype=torch.bool, device=input_boxes.device)
+        pairs = Pairs(pair_image, pair_phrase, input_boxes, input_boxes_labels, geometry_token)
+        encoded = self._encode(pixel_values, input_ids, attention_mask)
+        if labels is None:
+            for chunk in pairs.chunks(self.pairs_per_chunk, present=None):
+                self._predict(self._decode(encoded, pairs, chunk, with_one_to_many=False), chunk, keep, collect)
+            return ConceptLossOutput()
+
+        truth = PairLabels(labels, pairs, pair_instances, pair_ignore, pair_exhaustive)
+        normalizers = truth.normalizers(self.with_masks) if normalizers is None else Normalizers(*normalizers)
+
+        def chunk_loss(chunk, *tensors):
+            *pyramid, text = tensors
+            here = _Encoded(tuple(pyramid), text, encoded.text_mask)
+            decoded = self._decode(here, pairs, chunk, with_one_to_many=True)
+            targets = truth.targets(chunk, self.with_masks)
+            masks = self.with_masks and targets.masks is not None and sum(targets.counts) > 0
+            pixels = self._embed_pixels(decoded) if masks else None
+            if collect is not None:
+                self._predict(decoded, chunk, keep, collect, pixels)
+            with full_precision(text):
+                return self.criterion(self._outputs(decoded, pixels), targets, normalizers)
+
+        in_chunks = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith(ENCODER_PREFIXES)]
+        loss, parts = sum_over_blocks(
+            chunk_loss,
+            pairs.chunks(self.pairs_per_chunk, truth.present()),
+            (*encoded.pyramid, encoded.text),
+            in_chunks,
+        )
+        return ConceptLossOutput(loss=loss, parts=_sum_parts(parts))
+
+    def _encode(self, pixel_values, input_ids, attention_mask) -> _Encoded:
+        """The ViT once an image, the text tower once a phrase. The neck's coarsest level is never used: skipped."""
+        if pixel_values.dtype == torch.uint8:
+            pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as SAM 3's processor
+        with _frozen_without_graph(self.vision_encoder):
+            vision = self.vision_encoder
+            tokens = vision.backbone(pixel_values).last_hidden_state  # (I, h·w, C)
+            patch = vision.config.backbone_config.patch_size
+            height, width = (side // patch for side in pixel_values.shape[-2:])
+            grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+            pyramid = tuple(level(grid) for level in vision.neck.fpn_layers[:-1])
+        with _frozen_without_graph(self.text_encoder, self.text_projection):
+            text = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return _Encoded(pyramid, text, attention_mask.bool())
+
+    def _decode(self, encoded: _Encoded, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> _Decoded:
+        """Geometry encoder, fusion encoder, decoder and scores for the pairs of a chunk."""
+        device = encoded.text.device
+        images = [pairs.image[pair] for pair in chunk]
+        image, phrase, pair = (
+            torch.tensor(index).to(device, non_blocking=True)
+            for index in (images, [pairs.phrase[p] for p in chunk], chunk)
+        )
+        coarse = encoded.pyramid[-1][image]  # (p, C, h, w)
+        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), device, torch.float32)
+        geometry, geometry_mask = self._encode_geometry(
+            coarse, position, pairs.boxes[pair], pairs.box_labels[pair], pairs.geometry_token[pair]
+        )
+        prompt = torch.cat([encoded.text[phrase], geometry], dim=1)
+        prompt_mask = torch.cat([encoded.text_mask[phrase], geometry_mask], dim=1)
+
+        fused = self.detr_encoder(
+            vision_features=[coarse],
+            text_features=prompt,
+            vision_pos_embeds=[position.expand(len(chunk), -1, -1, -1)],
+            text_mask=prompt_mask,
+        ).last_hidden_state
+        decoder = run_decoder(
+            self.detr_decoder,
+            fused,
+            position.flatten(2).transpose(1, 2),
+            prompt,
+            prompt_mask,
+            tuple(coarse.shape[-2:]),
+            with_one_to_many=with_one_to_many,
+        )
+        logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
+        return _Decoded(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
+
+    def _encode_geometry(self, coarse, position, boxes, box_labels, shown):
+        """Tokens `(p, K + 1, C)` and mask of exemplar boxes and the CLS token; masked whole where a pair shows none."""
+        with full_precision(coarse):
+            valid = box_labels != -10
+            encoded = self.geometry_encoder(
+                box_embeddings=boxes.float(),
+                box_mask=valid,
+                box_labels=box_labels.clamp(min=0),
+                img_feats=(coarse.float(),),
+                img_pos_embeds=(position.expand(len(coarse), -1, -1, -1),),
+            )
+        shown = shown | valid.any(1)
+        return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]
+
+    def _embed_pixels(self, decoded: _Decoded) -> torch.Tensor:
+        return embed_pixels(
+            self.mask_decoder,
+            list(decoded.pyramid),
+            decoded.images,
+            decoded.vision,
+            decoded.prompt,
+            decoded.prompt_mask,
+        )
+
+    def _outputs(self, decoded: _Decoded, pixels: torch.Tensor | None) -> ConceptOutputs:
+        """What the criterion sees; masks stay factored until it has chosen its rows."""
+        num_queries = self.detr_decoder.config.num_queries
+        masks, semantic = None, None
+        if pixels is not None:
+            embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1])
+            masks = self.mask_decoder.instance_projection(pixels), embeddings
+            semantic = self.mask_decoder.semantic_projection(pixels)[:, 0]
+
+        def queries(part: slice):
+            factored = None if masks is None else FactoredMasks(masks[1][:, part], masks[0])
+            return QueryOutputs(decoded.logits[:, :, part], decoded.decoder.boxes[:, :, part], factored)
+
+        return ConceptOutputs(
+            queries(slice(0, num_queries)),
+            queries(slice(num_queries, None)),
+            decoded.decoder.presence_logits,
+            semantic,
+        )
+
+    @torch.no_grad()
+    def _predict(self, decoded: _Decoded, chunk: list[int], keep: Keep, collect: Callable, pixels=None):
+        """Scores, boxes and masks of the kept queries; the mask head runs only where one is kept."""
+        num_queries = self.detr_decoder.config.num_queries
+        presence = decoded.decoder.presence_logits[-1].float().sigmoid()  # (p,)
+        scores = decoded.logits[-1, :, :num_queries].float().sigmoid() * presence[:, None]
+        boxes = boxes_to_xyxy(decoded.decoder.boxes[-1, :, :num_queries])
+        values, order = scores.topk(min(keep.max_detections, num_queries), dim=1)  # best first
+        counts = (values >= keep.score_threshold).sum(1).tolist()
+        masks = None
+        if self.with_masks and any(counts):
+            pixels = self._embed_pixels(decoded) if pixels is None else pixels
+            masks = self.mask_decoder.instance_projection(pixels)
+        for i, (pair, count) in enumerate(zip(chunk, counts)):
+            kept = order[i, :count]
+            rows = None
+            if masks is not None and count:
+                embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, i, kept])
+                rows = torch.einsum("qc,chw->qhw", embeddings, masks[i])
+            collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, kept], rows))
+
+
+def _frozen_without_graph(*modules: torch.nn.Module) -> torch.autograd.grad_mode.set_grad_enabled:
+    trained = any(p.requires_grad for module in modules for p in module.parameters())
+    return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
+
+
+def _sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    total: dict[str, torch.Tensor] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total[name] + value if name in total else value
+    return total

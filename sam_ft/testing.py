@@ -1,0 +1,78 @@
+"""Small real parts for tests, ours and the users': a tiny SAM 3, batches for it. No download, CPU, seconds."""
+
+import torch
+
+from .models.load import ModelOptions, load_model, load_processor
+
+
+def tiny_sam3(**options):
+    """An untrained SAM 3 of 1.5 M parameters; keyword arguments as in [`ModelOptions`]."""
+    return load_model(ModelOptions(**options))
+
+
+def random_batch(
+    pairs: list[tuple[int, str, int]],
+    *,
+    resolution: int = 112,
+    instances_per_image: int = 4,
+    seed: int = 0,
+    exemplars: bool = False,
+) -> dict:
+    """
+    A batch of noise in the collator's format.
+
+    Args:
+        pairs (`list[tuple[int, str, int]]`): (image, phrase, number of instances) of each pair.
+        resolution (`int`): side of the square images in pixels.
+        instances_per_image (`int`): distinct instances an image has at least.
+        seed (`int`): of the noise.
+        exemplars (`bool`): give every other pair one exemplar box.
+
+    Returns:
+        `dict`: the arguments of [`Sam3ForConceptSegmentation.forward`].
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    num_images = 1 + max(image for image, _, _ in pairs)
+    phrases = list(dict.fromkeys(phrase for _, phrase, _ in pairs))
+    tokens = load_processor("sam-ft/random-tiny").tokenizer(
+        phrases, padding="max_length", max_length=32, truncation=True, return_tensors="pt"
+    )
+    labels = []
+    for image in range(num_images):
+        count = max([instances_per_image, *(n for i, _, n in pairs if i == image)])
+        centre, size = 0.25 + 0.5 * rand(count, 2), 0.1 + 0.3 * rand(count, 2)
+        grid = (torch.arange(resolution) + 0.5) / resolution
+        inside = [((grid - centre[:, k, None]).abs() < size[:, k, None] / 2) for k in (0, 1)]
+        labels.append(
+            {
+                "boxes": torch.cat([centre, size], -1),
+                "masks": inside[1][:, :, None] & inside[0][:, None, :],
+                "has_mask": [True] * count,
+                "ignore": None,
+                "example_id": f"noise-{image}",
+                "phrases": phrases,
+            }
+        )
+    boxes = torch.zeros(len(pairs), 1, 4) + 0.5
+    box_labels = torch.full((len(pairs), 1), -10)
+    if exemplars:
+        boxes[::2, 0] = torch.cat([0.3 + 0.4 * rand(len(boxes[::2]), 2), 0.2 + 0.2 * rand(len(boxes[::2]), 2)], -1)
+        box_labels[::2] = 1
+    return {
+        "pixel_values": (256 * rand(num_images, 3, resolution, resolution)).to(torch.uint8),
+        "input_ids": tokens.input_ids,
+        "attention_mask": tokens.attention_mask,
+        "pair_image": [image for image, _, _ in pairs],
+        "pair_phrase": [phrases.index(phrase) for _, phrase, _ in pairs],
+        "input_boxes": boxes,
+        "input_boxes_labels": box_labels,
+        "geometry_token": torch.ones(len(pairs), dtype=torch.bool),
+        "pair_instances": [list(range(n)) for _, _, n in pairs],
+        "pair_ignore": [[] for _ in pairs],
+        "pair_exhaustive": [True for _ in pairs],
+        "labels": labels,
+    }

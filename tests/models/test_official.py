@@ -1,0 +1,122 @@
+"""Our training forward against a reduced official model composed from the `sam3` package, with the same weights."""
+
+import pytest
+import torch
+
+from sam_ft.models.freeze import freeze
+from sam_ft.models.load import RANDOM_TINY, load_processor
+from sam_ft.models.official import from_official, to_official, transformers_names
+from sam_ft.testing import random_batch, tiny_sam3
+
+from .. import official, official_model
+
+
+def no_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def tokenize(texts):
+    tokens = load_processor(RANDOM_TINY).tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
+    return tokens.input_ids * tokens.attention_mask  # the package masks tokens by id 0
+
+
+BATCHES = {
+    "two images": [(0, "red circle", 2), (0, "square", 1), (1, "red circle", 3), (1, "blue", 1)],
+    "with absent phrases": [(0, "red circle", 2), (0, "square", 0), (1, "red circle", 0), (1, "blue", 3)],
+    "all absent": [(0, "red circle", 0), (1, "square", 0)],
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    ours = no_dropout(tiny_sam3(resolution=112)).train()
+    freeze(ours, [])
+    theirs = official_model.build(ours.config, tokenize)
+    official_model.copy_weights(ours, theirs)
+    return ours, theirs.train()
+
+
+def run_official(model, batch):
+    data, target = official_model.datapoint(batch, batch["labels"][0]["phrases"])
+    with official.on_cpu():
+        return model(data)[-1], target
+
+
+@pytest.mark.parametrize("exemplars", [False, True], ids=["text", "text and boxes"])
+@pytest.mark.parametrize("name", BATCHES)
+def test_training_forward_equals_official(models, name, exemplars):
+    ours, theirs = models
+    batch = random_batch(BATCHES[name], exemplars=exemplars, seed=2)
+    present = [p for p, (_, _, n) in enumerate(BATCHES[name]) if n]
+    ours.pairs_per_chunk = len(BATCHES[name])
+    criterion, seen = ours.criterion, []
+    ours.criterion = lambda outputs, *rest: seen.append(outputs) or criterion(outputs, *rest)
+    criterion.scale_by_sqrt_pairs = False
+    ours.zero_grad()
+    result = ours(**batch)
+    result.loss.backward()
+    ours.criterion = criterion
+
+    theirs.zero_grad()
+    out, target = run_official(theirs, batch)
+    layers = [*out["aux_outputs"], out]
+    order = present + [p for p in range(len(BATCHES[name])) if p not in present]  # chunks: present pairs first
+
+    def stacked(key):
+        return torch.stack([layer[key] for layer in layers])[:, order]
+
+    def mine(get):
+        return torch.cat([get(outputs) for outputs in seen], dim=1)
+
+    close = {"rtol": 0, "atol": 1e-4}  # the issue's bound; float32 through some thirty layers gives about 1e-6
+    torch.testing.assert_close(mine(lambda o: o.one_to_one.logits), stacked("pred_logits")[..., 0], **close)
+    torch.testing.assert_close(mine(lambda o: o.one_to_one.boxes), stacked("pred_boxes"), **close)
+    torch.testing.assert_close(mine(lambda o: o.one_to_many.logits), stacked("pred_logits_o2m")[..., 0], **close)
+    torch.testing.assert_close(mine(lambda o: o.one_to_many.boxes), stacked("pred_boxes_o2m"), **close)
+    torch.testing.assert_close(mine(lambda o: o.presence_logits), stacked("presence_logit_dec")[..., 0], **close)
+    if present:
+        for part, key in (("one_to_one", "pred_masks"), ("one_to_many", "pred_masks_o2m")):
+            masks = getattr(seen[0], part).masks
+            full = torch.einsum("pqc,pchw->pqhw", masks.embeddings, masks.pixels)
+            torch.testing.assert_close(full, out[key][present], **close)
+        torch.testing.assert_close(seen[0].semantic_logits, out["semantic_seg"][present, 0], **close)
+
+    wrapper = official.loss_wrapper(masks=True, positive_weight=10.0, num_queries=ours.config.detr_decoder_config.num_queries)
+    if target["masks"] is None:  # the package cannot take no masks at all; an empty stack it can
+        target["masks"] = torch.zeros(0, 112, 112, dtype=torch.bool)
+    loss, _ = official.compute(wrapper, out, target)
+    loss = loss / len(BATCHES[name]) ** 0.5  # the package's root of the number of pairs, off here
+    loss.backward()
+    torch.testing.assert_close(result.loss.detach(), loss.detach(), rtol=1e-6, atol=0)
+
+    grads = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in theirs.named_parameters()}
+    expected = from_official(grads)
+    compared = 0
+    for key, parameter in ours.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        scale = expected[key].abs().max().clamp(min=1e-3)  # below 1e-3 the bound is absolute
+        assert (found - expected[key]).abs().max() / scale < 1e-4, key
+        compared += 1
+    assert compared > 150
+
+
+def test_weight_names_go_both_ways(models):
+    ours, theirs = models
+    weights, base = ours.state_dict(), theirs.state_dict()
+    assert {n for name in base for n in transformers_names(name)} == weights.keys()
+    there = to_official(weights, base)
+    assert there.keys() == base.keys()
+    back = from_official(there)
+    assert back.keys() == weights.keys()
+    for name, value in weights.items():
+        assert torch.equal(back[name], value), name
+
+
+def test_unknown_official_name_is_refused():
+    with pytest.raises(KeyError, match="decoder.nothing"):
+        transformers_names("decoder.nothing")
