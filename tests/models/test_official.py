@@ -25,7 +25,8 @@ def tokenize(texts):
 
 BATCHES = {
     "two images": [(0, "red circle", 2), (0, "square", 1), (1, "red circle", 3), (1, "blue", 1)],
-    "with absent phrases": [(0, "red circle", 2), (0, "square", 0), (1, "red circle", 0), (1, "blue", 3)],
+    # one absent, so that the presence head's gradient is not a difference of equal numbers
+    "with an absent phrase": [(0, "red circle", 2), (0, "square", 1), (1, "red circle", 0), (1, "blue", 3)],
     "all absent": [(0, "red circle", 0), (1, "square", 0)],
 }
 
