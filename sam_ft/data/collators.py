@@ -1,0 +1,92 @@
+"""Samples to the batch: images once, phrases once, pairs of them."""
+
+import logging
+
+import torch
+
+from .pipeline import Sample
+
+
+logger = logging.getLogger(__name__)
+
+PADDING_LABEL = -10
+TEXT_LENGTH = 32
+
+
+class Sam3Collator:
+    """
+    Makes the batch that [`Sam3ForConceptSegmentation.forward`] takes.
+
+    Args:
+        tokenizer (`CLIPTokenizer`): of the model's processor.
+
+    Examples:
+        Two images, "cat" asked of both and "dog" of the first, give `pixel_values (2, 3, R, R)` uint8, `input_ids` and
+        `attention_mask (2, 32)`, `pair_image [0, 0, 1]`, `pair_phrase [0, 1, 0]`, `input_boxes (3, 1, 4)` with labels
+        -10 (no exemplar), `geometry_token (3,)`, `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3, and
+        `labels` with one dict an image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
+        `original_size`, `phrases` (the batch's texts, for messages).
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.warned: set[str] = set()
+
+    def __call__(self, samples: list[Sample]) -> dict:
+        pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
+        texts = list(dict.fromkeys(phrase.text for _, phrase in pairs))
+        tokens = self._tokenize(texts or ["object"])  # a batch that asks nothing still runs the text tower, on one word
+        boxes = torch.full((len(pairs), 1, 4), 0.5)
+        box_labels = torch.full((len(pairs), 1), PADDING_LABEL)
+        for row, (_, phrase) in enumerate(pairs):
+            if phrase.exemplar_cxcywh is not None:
+                boxes[row, 0] = torch.tensor(phrase.exemplar_cxcywh)
+                box_labels[row, 0] = 1
+        return {
+            "pixel_values": torch.stack([sample.image for sample in samples]),
+            "input_ids": tokens["input_ids"],
+            "attention_mask": tokens["attention_mask"],
+            "pair_image": [image for image, _ in pairs],
+            "pair_phrase": [texts.index(phrase.text) for _, phrase in pairs],
+            "input_boxes": boxes,
+            "input_boxes_labels": box_labels,
+            "geometry_token": torch.tensor([phrase.geometry_token for _, phrase in pairs], dtype=torch.bool),
+            "pair_instances": [phrase.instances for _, phrase in pairs],
+            "pair_ignore": [phrase.ignore for _, phrase in pairs],
+            "pair_exhaustive": [phrase.exhaustive for _, phrase in pairs],
+            "labels": [
+                {
+                    "boxes": sample.boxes,
+                    "masks": sample.masks,
+                    "has_mask": sample.has_mask,
+                    "ignore": sample.ignore,
+                    "example_id": sample.example_id,
+                    "original_size": sample.original_size,
+                    "phrases": texts,
+                }
+                for sample in samples
+            ],
+        }
+
+    def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        warn_long_phrases(self.tokenizer, [text for text in texts if text not in self.warned])
+        self.warned.update(texts)
+        return self.tokenizer(
+            texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
+        )
+
+
+def warn_long_phrases(tokenizer, texts: list[str]) -> list[str]:
+    """Names the phrases that SAM 3's 32 tokens cut short, in the log and as the result."""
+    if not texts:
+        return []
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    long = [text for text, length in zip(texts, lengths, strict=True) if length > TEXT_LENGTH]
+    if long:
+        logger.warning(
+            "%d phrase(s) are longer than %d tokens and are cut: %s. Give them shorter names with `phrase_map`.",
+            len(long),
+            TEXT_LENGTH,
+            ", ".join(map(repr, long[:10])),
+        )
+    return long

@@ -1,0 +1,271 @@
+"""Rows to samples: what a training or evaluation step sees of one image, in the worker that loads it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from datasets import Dataset as RowDataset
+from torch.utils.data import Dataset, Sampler
+
+from ..ops.boxes import box_xyxy_to_cxcywh
+from ..ops.masks import decode_mask, masks_to_boxes_xyxy
+from .draws import keyed_draws
+from .example import to_rgb
+from .phrases import AskedPhrase, PhraseOptions, all_phrases, choose_phrases
+from .transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
+
+
+GEOMETRY_TOKENS = ("always", "never", "mixed")
+
+
+@dataclass
+class PromptOptions:
+    """
+    Attributes:
+        exemplar_probability (`float`): chance that a present phrase also gets one of its own instances as a box.
+        geometry_token (`str`): whether a text-only pair sees the geometry encoder's CLS token: `always` (the official
+            model), `never` (`Sam3Model`), `mixed` (drawn a pair, so that the tuned model is right in both).
+    """
+
+    exemplar_probability: float = 0.0
+    geometry_token: str = "mixed"
+
+    def __post_init__(self):
+        if self.geometry_token not in GEOMETRY_TOKENS:
+            raise ValueError(f"`geometry_token` is {self.geometry_token!r}; choose from {', '.join(GEOMETRY_TOKENS)}")
+        if not 0 <= self.exemplar_probability <= 1:
+            raise ValueError(f"`exemplar_probability` is {self.exemplar_probability}; it must lie between 0 and 1")
+
+
+@dataclass
+class SamplePhrase:
+    """A phrase of a sample; indices refer to the sample's own lists."""
+
+    text: str
+    instances: list[int]
+    ignore: list[int]
+    exhaustive: bool
+    geometry_token: bool
+    exemplar_cxcywh: list[float] | None = None
+
+
+@dataclass
+class Sample:
+    """
+    One image as the collator takes it, on the model's canvas of side R.
+
+    Attributes:
+        example_id (`str`), original_size (`tuple[int, int]`): the row's, as `(height, width)`.
+        image (`torch.Tensor` of shape `(3, R, R)`): uint8.
+        boxes (`torch.Tensor` of shape `(N, 4)`): normalised `(cx, cy, w, h)`, from the masks where there are any.
+        masks (`torch.Tensor` of shape `(N, R, R)` or `None`): bool; zeros where `has_mask` is false.
+        has_mask (`list[bool]` of length N).
+        ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): bool, the crowd regions.
+        phrases (`list[SamplePhrase]`).
+    """
+
+    example_id: str
+    original_size: tuple[int, int]
+    image: torch.Tensor
+    boxes: torch.Tensor
+    masks: torch.Tensor | None
+    has_mask: list[bool]
+    ignore: torch.Tensor | None
+    phrases: list[SamplePhrase] = field(default_factory=list)
+
+
+class TrainingSamples(Dataset):
+    """
+    Samples for training, indexed by `(epoch, index)` so that no worker needs to be told the epoch.
+
+    Args:
+        rows (`datasets.Dataset`): see `example.py`.
+        seed (`int`): of every draw, together with the epoch and the example.
+        phrases (`PhraseOptions`), transforms (`TransformOptions`), prompts (`PromptOptions`).
+        with_masks (`bool`): decode masks at all.
+    """
+
+    def __init__(
+        self,
+        rows: RowDataset,
+        *,
+        seed: int,
+        phrases: PhraseOptions,
+        transforms: TransformOptions,
+        prompts: PromptOptions,
+        with_masks: bool = True,
+    ):
+        self.rows, self.seed, self.with_masks = rows, seed, with_masks
+        self.phrases, self.transforms, self.prompts = phrases, transforms, prompts
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        row = self.rows[index]
+
+        def draws(purpose):
+            return keyed_draws(self.seed, epoch, row["example_id"], purpose)
+
+        asked = choose_phrases(row, draws("phrases"), self.phrases)
+        geometry = draw_geometry(
+            row["width"], row["height"], [p.text for p in asked], draws("geometry"), self.transforms
+        )
+        image = jitter_colors(to_rgb(row["image"]), draws("color"), self.transforms.color_jitter)
+        sample = make_sample(row, image, asked, geometry, self.with_masks, self.transforms.min_visible)
+        self._add_prompts(sample, draws("prompts"))
+        return sample
+
+    def _add_prompts(self, sample: Sample, rng: np.random.Generator):
+        side = sample.image.shape[-1]
+        for phrase in sample.phrases:
+            shown, exemplar, chosen = rng.random(), rng.random(), rng.random()
+            noise = rng.normal(size=4)
+            phrase.geometry_token = {"always": True, "never": False, "mixed": shown < 0.5}[self.prompts.geometry_token]
+            if phrase.instances and exemplar < self.prompts.exemplar_probability:
+                box = sample.boxes[phrase.instances[int(chosen * len(phrase.instances))]].numpy()
+                phrase.exemplar_cxcywh = _noisy_box(box, noise, side)
+
+
+class EvaluationSamples(Dataset):
+    """Samples for evaluation: every phrase of the row, the whole image, nothing drawn."""
+
+    def __init__(
+        self, rows: RowDataset, *, resolution: int, geometry_token: bool, with_masks: bool = True
+    ):
+        self.rows, self.resolution, self.with_masks = rows, resolution, with_masks
+        self.geometry_token = geometry_token
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = self.rows[index]
+        geometry = Geometry.whole(row["width"], row["height"], self.resolution)
+        sample = make_sample(row, to_rgb(row["image"]), all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True)
+        for phrase in sample.phrases:
+            phrase.geometry_token = self.geometry_token
+        return sample
+
+
+class EpochSampler(Sampler):
+    """
+    Shuffles by (seed, epoch) and yields `(epoch, index)`.
+
+    Args:
+        length (`int`): of the dataset. seed (`int`): the run's.
+        shuffle (`bool`): keep the data's order where false.
+    """
+
+    def __init__(self, length: int, seed: int, shuffle: bool = True):
+        self.length, self.seed, self.shuffle, self.epoch = length, seed, shuffle, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        order = keyed_draws(self.seed, epoch, "", "order").permutation(self.length) if self.shuffle else range(self.length)
+        return iter([(epoch, int(i)) for i in order])
+
+
+def make_sample(
+    row: dict,
+    image,
+    asked: list[AskedPhrase],
+    geometry: Geometry,
+    with_masks: bool,
+    min_visible: float,
+    *,
+    all_asked: bool = False,
+) -> Sample:
+    """
+    Moves an image and the instances that its phrases refer to onto the canvas.
+
+    An instance that vanishes (cropped away, or without a pixel at this size) leaves its phrase, which then is no longer
+    exhaustive; a phrase that loses all of them is not asked, since it is neither present nor absent.
+
+    Args:
+        row (`dict`), image (`PIL.Image.Image`): the row and its RGB image.
+        asked (`list[AskedPhrase]`), geometry (`Geometry`).
+        with_masks (`bool`): decode masks; boxes alone otherwise.
+        min_visible (`float`): share below which an instance counts as vanished.
+        all_asked (`bool`): keep phrases that lost all their instances, as an evaluation does.
+    """
+    canvas = geometry.canvas
+    boxes, masks, has_mask, place = [], [], [], {}
+    for i in sorted({i for phrase in asked for i in phrase.instances}):
+        moved = _move(row, i, geometry, with_masks, min_visible)
+        if moved is None:
+            continue
+        box, mask = moved
+        place[i] = len(boxes)
+        boxes.append(box)
+        has_mask.append(mask is not None)
+        if with_masks:
+            masks.append(np.zeros((canvas, canvas), dtype=bool) if mask is None else mask)
+    regions, region_place = [], {}
+    for i in sorted({i for phrase in asked for i in phrase.crowds}):
+        region_place[i] = len(regions)
+        regions.append(_region(row, i, geometry))
+    sample = Sample(
+        example_id=row["example_id"],
+        original_size=(row["height"], row["width"]),
+        image=torch.from_numpy(geometry.image(image)).permute(2, 0, 1).contiguous(),
+        boxes=box_xyxy_to_cxcywh(torch.from_numpy(np.array(boxes, dtype=np.float32).reshape(-1, 4)) / canvas),
+        masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, canvas, canvas)) if with_masks else None,
+        has_mask=has_mask,
+        ignore=torch.from_numpy(np.stack(regions)) if regions else None,
+    )
+    for phrase in asked:
+        kept = [place[i] for i in phrase.instances if i in place]
+        lost = len(kept) < len(phrase.instances)
+        if lost and not kept and not all_asked:
+            continue
+        ignored = [region_place[i] for i in phrase.crowds]
+        sample.phrases.append(
+            SamplePhrase(phrase.text, kept, ignored, phrase.exhaustive and not lost, geometry_token=True)
+        )
+    return sample
+
+
+def _move(row: dict, index: int, geometry: Geometry, with_masks: bool, min_visible: float):
+    """`(box_xyxy in px of the canvas, mask or None)` of an instance, `None` where it vanished."""
+    instance = row["instances"][index]
+    counts = instance["segmentation"]
+    if counts is None or not with_masks:
+        box = geometry.box_xyxy(instance["bbox"])
+        size = box[2:] - box[:2]
+        scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
+        full = instance["bbox"][2] * instance["bbox"][3] * scale
+        return (box, None) if min(size) > 0 and size[0] * size[1] >= min_visible * full else None
+    mask = decode_mask(counts, row["height"], row["width"])
+    moved = geometry.mask(mask)
+    if not moved.any() or geometry.visible_share(mask) < min_visible:
+        return None
+    return masks_to_boxes_xyxy(moved[None])[0], moved
+
+
+def _region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
+    instance = row["instances"][index]
+    if instance["segmentation"] is not None:
+        return geometry.mask(decode_mask(instance["segmentation"], row["height"], row["width"]))
+    region = np.zeros((geometry.canvas, geometry.canvas), dtype=bool)
+    x1, y1, x2, y2 = geometry.box_xyxy(instance["bbox"]).round().astype(int)
+    region[y1:y2, x1:x2] = True
+    return region
+
+
+def _noisy_box(box_cxcywh: np.ndarray, noise: np.ndarray, side: int, spread: float = 0.1, limit_px: float = 20.0):
+    """Official box noise (`RandomizeInputBbox`): each edge moves by a tenth of its side, by 20 px at most."""
+    cx, cy, w, h = box_cxcywh
+    size = np.array([w, h, w, h])
+    shift = np.clip(noise * spread * size, -limit_px / side, limit_px / side)
+    edges = np.clip(np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) + shift, 0, 1)
+    low, high = np.minimum(edges[:2], edges[2:]), np.maximum(edges[:2], edges[2:])
+    return [float(v) for v in (*((low + high) / 2), *np.maximum(high - low, 1 / side))]

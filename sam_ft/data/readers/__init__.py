@@ -1,0 +1,1 @@
+"""One file per layout; each ends in the row of `example.py`."""

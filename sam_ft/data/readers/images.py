@@ -1,0 +1,57 @@
+"""Image files: found, measured, and decoded once so that damage shows before training."""
+
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used; the message says why and what to do."""
+
+
+def find_image(file_name: str, folders: list[Path]) -> Path:
+    """
+    Finds a listed image in the first folder that has it, under its listed path or its bare name.
+
+    Raises:
+        `ImageError`: naming the folders that were searched.
+    """
+    bare = Path(file_name.replace("\\", "/"))
+    for folder in folders:
+        for candidate in (folder / bare, folder / bare.name):
+            if candidate.is_file():
+                return candidate
+    searched = ", ".join(str(folder) for folder in folders)
+    raise ImageError(
+        f"the image {file_name!r} is missing (searched {searched}). Put it there, correct `file_name`, or set "
+        "`on_bad_rows: skip` to leave such rows out"
+    )
+
+
+def upright_size(path: Path, *, decode: bool = True) -> tuple[int, int, bool]:
+    """
+    Size of an image after its EXIF rotation.
+
+    Args:
+        path (`Path`): the file.
+        decode (`bool`): read the pixels too, JPEG at an eighth of its size; a header alone says nothing of a file cut
+            short.
+
+    Returns:
+        `tuple[int, int, bool]`: width, height in pixels, and whether EXIF swaps them.
+
+    Raises:
+        `ImageError`: where the file is no image or ends early.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            swapped = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            if decode:
+                image.draft(image.mode, (max(width // 8, 1), max(height // 8, 1)))
+                image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"the image {path} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
+        ) from error
+    return (height, width, True) if swapped else (width, height, False)

@@ -1,0 +1,134 @@
+"""
+One axis-aligned map from the image to the model's canvas: crop, flip, resize, pad. Pixels, masks and boxes go through the
+same map in one step, so a mask is never decoded, resized or moved twice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+
+SIDED_WORDS = frozenset({"left", "right", "leftmost", "rightmost", "clockwise", "counterclockwise"})
+OFFICIAL_SIDES = range(480, 993, 32)  # at 1008 px; `RandomResize` of the official fine-tuning recipe
+
+
+@dataclass
+class TransformOptions:
+    """
+    Attributes:
+        resolution (`int`): side of the model's square canvas in px.
+        resize (`str`): `official`: a square of 480…992 px of 1008, padded at a random offset; `plain`: the whole canvas.
+        flip_probability (`float`): horizontal flip; never of an image whose phrases say left or right.
+        color_jitter (`float`): brightness, contrast and saturation change by up to this share.
+        crop_probability (`float`), min_crop (`float`): a random window of at least this share of each side.
+        min_visible (`float`): an instance of which less than this share is left counts as vanished.
+    """
+
+    resolution: int = 1008
+    resize: str = "official"
+    flip_probability: float = 0.5
+    color_jitter: float = 0.2
+    crop_probability: float = 0.0
+    min_crop: float = 0.6
+    min_visible: float = 0.1
+
+    def __post_init__(self):
+        if self.resize not in ("official", "plain"):
+            raise ValueError(f"`resize` is {self.resize!r}; choose official or plain")
+
+
+@dataclass
+class Geometry:
+    """
+    Where the canvas takes its pixels from.
+
+    Attributes:
+        window (`tuple[float, float, float, float]`): x, y, w, h in the image, px.
+        flip (`bool`): mirror the window horizontally.
+        target (`tuple[int, int, int, int]`): x, y, w, h on the canvas, px.
+        canvas (`int`): its side; what the target leaves is padded with 0, as officially before normalisation.
+    """
+
+    window: tuple[int, int, int, int]
+    flip: bool
+    target: tuple[int, int, int, int]
+    canvas: int
+
+    @classmethod
+    def whole(cls, width: int, height: int, canvas: int) -> "Geometry":
+        """The whole image on the whole canvas, as evaluation and SAM 3's processor do."""
+        return cls((0, 0, width, height), False, (0, 0, canvas, canvas), canvas)
+
+    def image(self, image: Image.Image) -> np.ndarray:
+        """The canvas `(canvas, canvas, 3)`, uint8, bilinear with antialiasing."""
+        x, y, w, h = self.window
+        tx, ty, tw, th = self.target
+        part = image.resize((tw, th), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+        canvas = np.zeros((self.canvas, self.canvas, 3), dtype=np.uint8)
+        pixels = np.asarray(part)
+        canvas[ty : ty + th, tx : tx + tw] = pixels[:, ::-1] if self.flip else pixels
+        return canvas
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """A bool mask `(height, width)` of the image on the canvas, nearest pixel."""
+        x, y, w, h = self.window
+        tx, ty, tw, th = self.target
+        columns = x + ((np.arange(tw) + 0.5) * w / tw).astype(np.int64)
+        rows = y + ((np.arange(th) + 0.5) * h / th).astype(np.int64)
+        canvas = np.zeros((self.canvas, self.canvas), dtype=bool)
+        canvas[ty : ty + th, tx : tx + tw] = mask[rows][:, columns[::-1] if self.flip else columns]
+        return canvas
+
+    def box_xyxy(self, box_xywh: list[float]) -> np.ndarray:
+        """A box of the image `(x, y, w, h)` on the canvas, `(x1, y1, x2, y2)`, cut at the window; both in px."""
+        x, y, w, h = self.window
+        tx, ty, tw, th = self.target
+        x1, y1, bw, bh = box_xywh
+        xs = np.clip([(x1 - x) / w, (x1 + bw - x) / w], 0, 1)
+        ys = np.clip([(y1 - y) / h, (y1 + bh - y) / h], 0, 1)
+        if self.flip:
+            xs = 1 - xs[::-1]
+        return np.array([tx + xs[0] * tw, ty + ys[0] * th, tx + xs[1] * tw, ty + ys[1] * th], dtype=np.float32)
+
+    def visible_share(self, mask: np.ndarray) -> float:
+        """The share of a mask's pixels inside the window."""
+        x, y, w, h = self.window
+        return float(mask[y : y + h, x : x + w].sum()) / max(float(mask.sum()), 1.0)
+
+
+def draw_geometry(
+    width: int, height: int, texts: list[str], rng: np.random.Generator, options: TransformOptions
+) -> Geometry:
+    """
+    Draws a training geometry.
+
+    Args:
+        width (`int`), height (`int`): of the image, px.
+        texts (`list[str]`): the phrases asked; one with a word of `SIDED_WORDS` forbids the flip.
+        rng (`np.random.Generator`): from [`keyed_draws`].
+        options (`TransformOptions`).
+    """
+    window = (0, 0, width, height)
+    if rng.random() < options.crop_probability:
+        w = max(round(width * rng.uniform(options.min_crop, 1.0)), 1)
+        h = max(round(height * rng.uniform(options.min_crop, 1.0)), 1)
+        window = (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+    flip = rng.random() < options.flip_probability
+    if any(SIDED_WORDS & set(text.lower().split()) for text in texts):
+        flip = False
+    canvas = options.resolution
+    target = (0, 0, canvas, canvas)
+    if options.resize == "official":
+        side = min(max(round(int(rng.choice(OFFICIAL_SIDES)) * canvas / 1008), 1), canvas)
+        target = (int(rng.integers(canvas - side + 1)), int(rng.integers(canvas - side + 1)), side, side)
+    return Geometry(window, flip, target, canvas)
+
+
+def jitter_colors(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
+    """Brightness, contrast and saturation, each times a factor of `1 ± strength`."""
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        factor = float(rng.uniform(1 - strength, 1 + strength))
+        if strength > 0:
+            image = enhance(image).enhance(factor)
+    return image
