@@ -1,0 +1,113 @@
+"""
+Fine-tune SAM 3 on phrases and masks.
+
+    accelerate launch recipes/sam3_ft.py                        # the embedded default: a tiny model on synthetic shapes
+    accelerate launch recipes/sam3_ft.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
+    accelerate launch recipes/sam3_ft.py --config … --dry_run   # every stage once, on whatever device there is
+
+Keys: `--help`. A second run with the same `output_dir` resumes the first.
+"""
+
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import comparison_table, log_to_console_and_file, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments))
+
+
+def main(
+    model_args: ModelArguments, data_args: DataArguments, loss_args: LossArguments, training_args: Sam3TrainingArguments
+):
+    from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
+    from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
+
+    # ---- Output folder: a new one, or the same run's
+    is_main = training_args.process_index == 0
+    output_dir = Path(training_args.output_dir)
+    settings = run_settings(model_args, data_args, loss_args, training_args)
+    with training_args.main_process_first(desc="output folder"):
+        checkpoint = prepare_output_dir(str(output_dir), settings, is_main=is_main)
+    if training_args.resume_from_checkpoint:
+        checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
+    log_file = output_dir / "training.log"
+    log_to_console_and_file(log_file, is_main=is_main)
+    logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
+
+    # ---- Data
+    with stage("data"), training_args.main_process_first(desc="data"):
+        data = load_data(data_args, training_args.seed)
+
+    # ---- Model
+    with stage("model"):
+        model, processor = load_sam3(model_args, training_args.seed)
+        trainer = build_sam3_trainer(
+            model, processor, data, data_args, loss_args, training_args, log_file=str(log_file)
+        )
+    with stage("one batch"):
+        batch = next(iter(trainer.get_train_dataloader()))
+        logger.info("  %d images, %d phrases asked", len(batch["pixel_values"]), len(batch["pair_image"]))
+
+    # ---- Score before
+    before_file = output_dir / "before_results.json"
+    if training_args.eval_before and not before_file.is_file():
+        with stage("evaluation before training"):
+            trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
+
+    # ---- Train
+    with stage("one optimizer step" if training_args.dry_run else "training"):
+        if checkpoint:
+            logger.info("  resuming from %s", checkpoint)
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_metrics("train", result.metrics)
+
+    # ---- Score after, save
+    with stage("evaluation"):
+        metrics = trainer.evaluate()
+        trainer.save_metrics("eval", metrics)
+    if not training_args.dry_run:
+        with stage("saving"):
+            trainer.save_model()
+            trainer.save_state()
+    after = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    before = None
+    if is_main and before_file.is_file():
+        stored = json.loads(before_file.read_text(encoding="utf-8"))
+        before = {name.removeprefix("before_"): value for name, value in stored.items()}
+    for line in comparison_table(before, after):
+        logger.info("%s", line)
+    for message in [message for report in data.reports for message in report.skipped]:
+        logger.warning("left out: %s", message)
+    if not training_args.dry_run:
+        logger.info("model, log, TensorBoard files and pictures: %s", output_dir)
+
+
+def run(arguments: list[str] | None = None):
+    """Parses and runs; a dry run leaves nothing behind."""
+    *others, training_args = make_parser().parse(arguments)
+    if not training_args.dry_run:
+        return main(*others, training_args)
+    with tempfile.TemporaryDirectory() as folder:
+        training_args.make_dry(folder)
+        main(*others, training_args)
+        log_to_console_and_file(None, is_main=training_args.process_index == 0)
+    logger.info("✓ dry run: every stage works here")
+
+
+if __name__ == "__main__":
+    log_to_console_and_file(None, is_main=True)
+    try:
+        run()
+    except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(1)

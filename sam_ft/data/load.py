@@ -1,0 +1,158 @@
+"""From a data set's name to rows: what a run trains on and what it is measured on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from .draws import keyed_draws
+from .example import FEATURES
+from .readers.coco import CocoOptions, read_coco
+from .readers.coco_tree import ACCEPTED, CocoFiles, find_coco_splits
+from .report import DataReport
+from .synthetic import SceneOptions, write_shape_scenes
+
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_FOLDER = Path("data/test_shapes")
+
+
+@dataclass
+class DatasetOptions:
+    """
+    Attributes:
+        dataset_name (`str`): a folder in one of the accepted trees, or `synthetic`: scenes written to
+            `data/test_shapes`.
+        annotation_file, image_folder (`str`, *optional*): one COCO file and its images instead of a tree.
+        eval_annotation_file, eval_image_folder (`str`, *optional*): the same for evaluation.
+        train_split, eval_split (`str`): names among those found; evaluation falls back to `validation_fraction`.
+        validation_fraction (`float`): share of the training images held out where there is no validation split.
+        max_train_samples, max_eval_samples (`int`, *optional*): use the first so many.
+        scenes (`SceneOptions`): of the synthetic data set.
+    """
+
+    dataset_name: str | None = SYNTHETIC
+    annotation_file: str | None = None
+    image_folder: str | None = None
+    eval_annotation_file: str | None = None
+    eval_image_folder: str | None = None
+    train_split: str = "train"
+    eval_split: str = "validation"
+    validation_fraction: float = 0.1
+    max_train_samples: int | None = None
+    max_eval_samples: int | None = None
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+
+
+@dataclass
+class PhraseData:
+    """
+    Attributes:
+        train (`datasets.Dataset` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
+        category_ids (`dict[str, int]`): phrase -> category id for results; the source's own where it has them.
+        reports (`list[DataReport]`): what was understood.
+        notes (`list[str]`): what was assumed.
+    """
+
+    train: Dataset | None
+    validation: Dataset
+    category_ids: dict[str, int]
+    reports: list[DataReport]
+    notes: list[str]
+
+    def lines(self) -> list[str]:
+        """All reports and assumptions as lines of text."""
+        return [line for report in self.reports for line in report.lines()] + [f"note: {note}" for note in self.notes]
+
+
+def load_phrase_dataset(
+    options: DatasetOptions, coco: CocoOptions, *, seed: int = 0, with_train: bool = True
+) -> PhraseData:
+    """
+    Reads a data set.
+
+    Args:
+        options (`DatasetOptions`), coco (`CocoOptions`).
+        seed (`int`): of the hold-out, where there is no validation split.
+        with_train (`bool`): read the training split at all; evaluation alone does not need it.
+
+    Raises:
+        `ValueError`: where folder, file or split is not there; says what is.
+        `DatasetFormatError`: see [`read_coco`].
+    """
+    splits, notes = _find_splits(options), []
+    reports, ids = [], {}
+
+    def read(split):
+        rows, report = read_coco(splits[split], coco)
+        reports.append(report)
+        return rows
+
+    evaluation = options.eval_split if options.eval_split in splits else None
+    if evaluation is None and options.eval_split != "validation":
+        raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
+    if options.train_split not in splits and (with_train or evaluation is None):
+        raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
+    train = read(options.train_split) if with_train or evaluation is None else None
+    if evaluation is not None:
+        validation = read(evaluation)
+        if evaluation == options.train_split:
+            notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
+    else:
+        train, validation = _hold_out(train, options.validation_fraction, seed, notes)
+        if not with_train:
+            train = None
+    if train is not None and options.max_train_samples:
+        train = train[: options.max_train_samples]
+    if options.max_eval_samples:
+        validation = validation[: options.max_eval_samples]
+    for report in reports:
+        ids |= {phrase: i for phrase, i in report.category_ids.items() if phrase not in ids}
+    for rows in (train or [], validation):
+        for phrase in sorted({p["text"] for row in rows for p in row["phrases"]} - ids.keys()):
+            ids[phrase] = max(ids.values(), default=0) + 1
+    return PhraseData(
+        None if train is None else to_dataset(train), to_dataset(validation), ids, reports, notes
+    )
+
+
+def to_dataset(rows: list[dict]) -> Dataset:
+    """Rows as a `datasets.Dataset` with the features of `example.py`."""
+    columns = {name: [row[name] for row in rows] for name in FEATURES}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def _find_splits(options: DatasetOptions) -> dict[str, CocoFiles]:
+    if options.annotation_file:
+        splits = {options.train_split: _named(options.annotation_file, options.image_folder, "image_folder")}
+        if options.eval_annotation_file:
+            folder = options.eval_image_folder or options.image_folder
+            splits[options.eval_split] = _named(options.eval_annotation_file, folder, "eval_image_folder")
+        return splits
+    if options.dataset_name == SYNTHETIC:
+        if not (SYNTHETIC_FOLDER / "annotations" / "instances_val.json").is_file():
+            write_shape_scenes(SYNTHETIC_FOLDER, options.scenes)
+        return find_coco_splits(SYNTHETIC_FOLDER)
+    if not options.dataset_name:
+        raise ValueError(f"`dataset_name` is not set. Give the folder of a data set; {ACCEPTED}")
+    return find_coco_splits(Path(options.dataset_name))
+
+
+def _named(file: str, folder: str | None, argument: str) -> CocoFiles:
+    folder = Path(folder) if folder else Path(file).parent
+    if not folder.is_dir():
+        raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")
+    return CocoFiles(Path(file), [folder])
+
+
+def _hold_out(rows: list[dict], fraction: float, seed: int, notes: list[str]) -> tuple[list[dict], list[dict]]:
+    number = round(len(rows) * fraction) or int(fraction > 0)
+    if number == 0 or len(rows) < 2:
+        notes.append("there is no validation split and nothing to hold out: evaluating on the training images")
+        return rows, rows
+    order = keyed_draws(seed, 0, "", "hold out").permutation(len(rows))
+    held = np.zeros(len(rows), dtype=bool)
+    held[order[:number]] = True
+    notes.append(f"there is no validation split: {number} of {len(rows)} training images are held out for it")
+    return [r for r, h in zip(rows, held) if not h], [r for r, h in zip(rows, held) if h]

@@ -1,0 +1,1 @@
+"""What a model is worth: predictions on the host, arithmetic in plain functions, `evaluate.Metric` on top."""

@@ -1,0 +1,1 @@
+"""Transformers' Trainer with SAM 3's counting, rates, logs and evaluation."""

@@ -1,0 +1,109 @@
+"""From arguments to a trainer; what fine-tuning and evaluation share."""
+
+import dataclasses
+import logging
+
+from transformers import EarlyStoppingCallback, Sam3Processor
+
+from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from ..data.collators import Sam3Collator, warn_long_phrases
+from ..data.load import PhraseData, load_phrase_dataset
+from ..data.pipeline import EvaluationSamples, TrainingSamples
+from ..models.freeze import count_parameters, freeze
+from ..models.load import load_model, load_processor
+from ..models.sam3 import Sam3ForConceptSegmentation
+from .sam3 import Sam3Trainer
+from .trainer import LogFile
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def load_data(data_args: DataArguments, seed: int, *, with_train: bool = True) -> PhraseData:
+    """Reads the data set and says what was understood."""
+    data = load_phrase_dataset(data_args.dataset(), data_args.coco(), seed=seed, with_train=with_train)
+    for line in data.lines():
+        logger.info("%s", line)
+    return data
+
+
+def load_sam3(
+    model_args: ModelArguments, seed: int
+) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
+    """The model with its parts frozen as asked, and its processor, both at the run's resolution; says what is trained."""
+    model = load_model(model_args.options(seed))
+    freeze(model, model_args.freeze, with_masks=model_args.train_masks)
+    processor = load_processor(model_args.model_name_or_path, model_args.model_revision)
+    side = model.config.image_size
+    processor.image_processor.size = {"height": side, "width": side}
+    processor.target_size = side
+    counts = count_parameters(model)
+    trained, total = (sum(c[i] for c in counts.values()) / 1e6 for i in (0, 1))
+    parts = ", ".join(f"{part} {n / 1e6:.2f} M" for part, (n, _) in counts.items() if n)
+    logger.info("%s at %d px: %.2f of %.2f M parameters are trained (%s)", model_args.model_name_or_path, side, trained,
+                total, parts)  # fmt: skip
+    return model, processor
+
+
+def build_sam3_trainer(
+    model: Sam3ForConceptSegmentation,
+    processor: Sam3Processor,
+    data: PhraseData,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
+    *,
+    log_file: str | None = None,
+) -> Sam3Trainer:
+    """A trainer over a data set; with `data.train` missing it only evaluates."""
+    model.criterion = loss_args.criterion()
+    side = model.config.image_size
+    train, callbacks = None, [LogFile(log_file)] if log_file else []
+    if data.train is not None:
+        train = TrainingSamples(
+            data.train,
+            seed=training_args.seed,
+            phrases=data_args.phrases(),
+            transforms=data_args.transforms(side),
+            prompts=data_args.prompts(),
+            with_masks=model.with_masks,
+        )
+        if training_args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(training_args.early_stopping_patience))
+    evaluation = EvaluationSamples(
+        data.validation,
+        resolution=side,
+        geometry_token=data_args.eval_geometry_token == "always",
+        with_masks=model.with_masks,
+    )
+    warn_long_phrases(processor.tokenizer, list(data.category_ids))
+    return Sam3Trainer(
+        model=model,
+        args=training_args,
+        data_collator=Sam3Collator(processor.tokenizer),
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=processor,
+        callbacks=callbacks,
+        rates=training_args.rates(),
+        category_ids=data.category_ids,
+        keep=training_args.keep(),
+        num_pictures=training_args.num_pictures,
+    )
+
+
+def run_settings(*arguments) -> dict:
+    """All effective arguments as plain values: what a run is."""
+    settings = {}
+    for group in arguments:
+        values = group.to_dict() if hasattr(group, "to_dict") else dataclasses.asdict(group)
+        settings |= {k: _plain(v) for k, v in values.items() if not k.startswith("_")}
+    return settings
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

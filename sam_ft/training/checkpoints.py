@@ -1,0 +1,134 @@
+"""A checkpoint is complete or it does not count; an output folder belongs to one run."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.yaml"
+STATE_FILE = "trainer_state.json"
+# keys that may differ between a run and its resumption, because no result depends on them
+FREE_KEYS = frozenset(
+    {
+        "config",
+        "resume_from_checkpoint",
+        "dataloader_num_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_persistent_workers",
+        "disable_tqdm",
+        "dry_run",
+        "logging_strategy",
+        "logging_steps",
+        "logging_first_step",
+        "num_pictures",
+        "report_to",
+        "save_total_limit",
+        "project",
+        "run_name",
+        "log_level",
+        "log_level_replica",
+        "verify_images",
+    }
+)
+
+
+def what_is_missing(checkpoint: Path) -> str | None:
+    """
+    Why a checkpoint cannot be resumed from; `None` where it can. The trainer's state is written last, so a checkpoint that
+    has it whole has everything.
+    """
+    state = checkpoint / STATE_FILE
+    if not state.is_file():
+        return f"{STATE_FILE} is missing"
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{STATE_FILE} ends early"
+    weights = list(checkpoint.glob("*.safetensors"))
+    if not weights and not any(checkpoint.glob("pytorch_model*")) and not any(checkpoint.glob("global_step*")):
+        return "the weights are missing"
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return f"{file.name} ends early"
+    return None
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The `checkpoint-N` folders, newest (largest N) first, complete or not."""
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdecimal()]
+    return sorted(found, key=lambda p: int(p.name.split("-")[-1]), reverse=True)
+
+
+def check_checkpoint(checkpoint: str) -> str:
+    """
+    Returns the path of a checkpoint that can be resumed from.
+
+    Raises:
+        `ValueError`: where it is missing or half-written; says what is missing and which one to use instead.
+    """
+    path = Path(checkpoint)
+    problem = what_is_missing(path) if path.is_dir() else "there is no such folder"
+    if problem:
+        whole = [str(p) for p in find_checkpoints(path.parent) if not what_is_missing(p)]
+        instead = f"Resume from {whole[0]}, or leave the key out" if whole else "Start anew in another `output_dir`"
+        raise ValueError(f"`resume_from_checkpoint`: {checkpoint} cannot be resumed from, {problem}. {instead}.")
+    return checkpoint
+
+
+def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True) -> str | None:
+    """
+    Claims an output folder for a run: a new one is marked with the run's settings, one of the same run is resumed,
+    anything else is refused, so that two runs never mix. Half-written checkpoints of a killed run are removed.
+
+    Args:
+        output_dir (`str`).
+        settings (`dict`): all effective arguments; what may change between resumptions is `FREE_KEYS`.
+        is_main (`bool`): whether this process writes; the others only look.
+
+    Returns:
+        `str | None`: the checkpoint to resume from.
+
+    Raises:
+        `ValueError`: where the folder holds another run or something that is no run; names the keys that differ.
+    """
+    folder = Path(output_dir)
+    marker = folder / RUN_FILE
+    settings = {k: v for k, v in settings.items() if k not in FREE_KEYS}
+    found = [p for p in folder.iterdir() if p.name != f".{RUN_FILE}"] if folder.is_dir() else []
+    if found and not marker.is_file():
+        raise ValueError(
+            f"`output_dir`: {output_dir} already holds {found[0].name} and no {RUN_FILE}, so it is no run of this recipe. "
+            "Choose another folder, or empty it"
+        )
+    if marker.is_file():
+        before = yaml.safe_load(marker.read_text(encoding="utf-8"))
+        changed = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
+        if changed:
+            shown = "; ".join(f"`{k}` was {before.get(k)!r}, is {settings.get(k)!r}" for k in sorted(changed)[:5])
+            raise ValueError(
+                f"`output_dir`: {output_dir} holds a run with other settings ({shown}). Choose another `output_dir`, or "
+                "delete this one to start over. To go on from its weights, set `model_name_or_path` to it"
+            )
+        for checkpoint in find_checkpoints(folder):
+            problem = what_is_missing(checkpoint)
+            if problem is None:
+                return str(checkpoint)
+            if is_main:
+                logger.warning("%s was left half-written (%s); removed", checkpoint, problem)
+                shutil.rmtree(checkpoint)
+        return None
+    if is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{RUN_FILE}"
+        draft.write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
+        draft.replace(marker)
+    return None

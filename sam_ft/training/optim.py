@@ -1,0 +1,101 @@
+"""A rate for each part of the model, and the schedule of the official recipe."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..models.freeze import PARTS
+
+
+_TRUNK = "vision_encoder.backbone."
+
+
+@dataclass
+class Rates:
+    """
+    Learning rates by part; defaults are the paper's (Carion et al. 2025) times the 0.1 of the official fine-tuning.
+
+    Attributes:
+        transformer (`float`): everything but the two encoders. vision (`float`), text (`float`): the encoders.
+        vision_layer_decay (`float`): each ViT layer's rate is the next one's times this.
+        weight_decay (`float`): of all but biases and LayerNorm weights.
+    """
+
+    transformer: float = 8e-5
+    vision: float = 2.5e-5
+    text: float = 5e-6
+    vision_layer_decay: float = 0.9
+    weight_decay: float = 0.1
+
+
+def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
+    """
+    Trainable parameters by rate and decay (`sam3/train/optim/optimizer.py`, `get_layer_id` of `vitdet.py`).
+
+    The layer decay covers the ViT trunk alone: patch embedding and first norm 0.9^(n+1), layer i 0.9^(n−i) of n layers,
+    position embeddings and the neck 1. Biases and `nn.LayerNorm` parameters are not decayed.
+
+    Returns:
+        `list[dict]`: groups with `params`, `lr`, `weight_decay`, and `part`: `transformer`, `vision` or `text`.
+    """
+    norms = {
+        f"{module_name}.{name}"
+        for module_name, module in model.named_modules()
+        if type(module) is torch.nn.LayerNorm
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    depth = len({m[1] for n, _ in model.named_parameters() if (m := _trunk_layer(n))})
+    groups: dict[tuple, dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = _plain(name)
+        part = next((p for p in ("vision", "text") if plain.startswith(PARTS[f"{p}_encoder"])), "transformer")
+        rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay)
+        decay = 0.0 if name.endswith("bias") or name in norms else rates.weight_decay
+        group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
+        groups.setdefault((part, rate, decay), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _plain(name: str) -> str:
+    """A parameter's name without the wrappers of PEFT and DistributedDataParallel."""
+    return re.sub(r"^(module\.|base_model\.model\.)+", "", name)
+
+
+def _trunk_layer(name: str) -> re.Match | None:
+    return re.match(re.escape(_TRUNK) + r"layers\.(\d+)\.", _plain(name))
+
+
+def _layer_scale(name: str, depth: int, decay: float) -> float:
+    if not name.startswith(_TRUNK) or "position_embeddings" in name:
+        return 1.0
+    layer = _trunk_layer(name)
+    return decay ** (depth - int(layer[1]) if layer else depth + 1)
+
+
+def sam3_schedule(
+    optimizer: torch.optim.Optimizer, num_training_steps: int, *, warmup: int = 20, timescale: int = 20, cooldown: int = 20
+) -> LambdaLR:
+    """
+    The official schedule (`sam3/train/optim/schedulers.py`, `InverseSquareRootParamScheduler`), for step s of N:
+
+        rate · [1 if s ≤ warmup else ((s + timescale − warmup) / timescale)^−½] · min(1, s / warmup) · min(1, (N − s) / cooldown)
+
+    The first step's rate is 0. With fewer than `warmup + cooldown` steps the two ramps multiply.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`).
+        num_training_steps (`int`): N, in optimizer steps.
+        warmup, timescale, cooldown (`int`): in optimizer steps.
+    """
+
+    def factor(step: int) -> float:
+        decay = 1.0 if step <= warmup else ((step + timescale - warmup) / timescale) ** -0.5
+        rise = min(1.0, step / warmup) if warmup else 1.0
+        fall = min(1.0, max(num_training_steps - step, 0) / cooldown) if cooldown else 1.0
+        return decay * rise * fall
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,109 @@
+"""The Trainer of SAM 3."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..models.pairs import count_pairs
+from ..models.sam3 import Keep
+from ..report.visualize import save_comparisons
+from .evaluation import PredictionStore, count_rows, score
+from .trainer import SamTrainer
+
+
+class Sam3Trainer(SamTrainer):
+    """
+    Trains [`Sam3ForConceptSegmentation`] with its matcher-based losses.
+
+    Args:
+        criterion (`Callable`, *optional*): `criterion(outputs, targets, normalizers) -> (loss, parts)` in place of the
+            model's own; see [`Sam3Criterion`].
+        category_ids (`dict[str, int]`, *optional*): phrase -> category id of the results; numbered where not given.
+        keep (`Keep`, *optional*): which predictions an evaluation keeps.
+        num_pictures (`int`): evaluation images drawn with truth and prediction.
+        Everything else as in [`SamTrainer`].
+    """
+
+    def __init__(
+        self,
+        *args,
+        criterion: Callable | None = None,
+        category_ids: dict[str, int] | None = None,
+        keep: Keep | None = None,
+        num_pictures: int = 0,
+        **kwargs,
+    ):
+        super().__init__(*args, count=_count, **kwargs)
+        self._sam3 = self.accelerator.unwrap_model(self.model)
+        if criterion is not None:
+            self._sam3.criterion = criterion
+        self.category_ids, self.keep, self.num_pictures = category_ids, keep or Keep(), num_pictures
+        self.store = PredictionStore()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """
+        The batch's share of the window's loss; with `normalizer: batch`, the official way: the micro-batch's own mean,
+        averaged over the window.
+        """
+        if self.args.normalizer == "batch":
+            counts = torch.tensor(_count(inputs), dtype=torch.float32, device=self.args.device)
+            # instances are averaged over the processes, pairs are each process's own (`Sam3LossWrapper`, "global")
+            counts[0] = self.accelerator.reduce(counts[:1], "mean")[0]
+            scale = 1 / self.current_gradient_accumulation_steps
+        else:
+            counts, scale = num_items_in_batch, self.accelerator.num_processes  # processes' gradients are averaged
+        outputs = model(**inputs, normalizers=counts)
+        # a logged part is a sum over processes: shares of one window, or means to be averaged
+        shares = 1.0 if self.args.normalizer == "window" else scale / self.accelerator.num_processes
+        self._keep_parts({name: value * shares for name, value in outputs.parts.items() if "_aux_" not in name})
+        loss = outputs.loss * scale
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Runs the model once; keeps detections and the batch's share of the loss, and returns nothing to be gathered."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(
+                **inputs, normalizers=self._eval_counts, keep=self.keep, collect=self.store.collector(inputs)
+            )
+        self.store.losses[tuple(label["example_id"] for label in inputs["labels"])] = float(outputs.loss)
+        return None, None, None
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        """Evaluates: all phrases of an image in one vision pass, then one gather and one scoring."""
+        # images are never decoded here: the rows' other columns are enough
+        rows = dataloader.dataset.rows.remove_columns("image")
+        self.store = PredictionStore()
+        self._eval_counts = torch.tensor(count_rows(rows), dtype=torch.float32, device=self.args.device)
+        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        self.store.gather()
+        ids = self.category_ids or _numbered(rows)
+        scored = score(rows, self.store, ids, with_masks=self._sam3.with_masks)
+        metrics = {"loss": sum(self.store.losses.values()), **scored["metrics"]}
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        if self.is_world_process_zero():
+            self._write(Path(self.args.output_dir) / metric_key_prefix, scored, dataloader.dataset.rows)
+        return output
+
+    def _write(self, folder: Path, scored: dict, rows):
+        """Results and ground truth in COCO's format, and pictures of the first images."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("results", "ground_truth"):
+            draft = folder / f".{name}.json"
+            draft.write_text(json.dumps(scored[name]), encoding="utf-8")
+            draft.replace(folder / f"{name}.json")
+        shown = rows.select(range(min(self.num_pictures, len(rows))))
+        save_comparisons(shown, self.store.detections, folder / "pictures")
+
+
+def _count(batch: dict) -> tuple[int, int, int]:
+    return count_pairs(batch["labels"], batch["pair_image"], batch["pair_instances"], batch["pair_exhaustive"])
+
+
+def _numbered(rows) -> dict[str, int]:
+    texts = sorted({phrase["text"] for row in rows for phrase in row["phrases"]})
+    return {text: i for i, text in enumerate(texts, 1)}

@@ -1,0 +1,166 @@
+"""What SAM 3 and SAM 2 share: counting over the accumulation window, named losses, keyed randomness, rates by part."""
+
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+from accelerate.utils import gather_object, send_to_device
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+
+from ..data.draws import keyed_draws
+from ..data.pipeline import EpochSampler
+from .optim import Rates, parameter_groups, sam3_schedule
+
+
+logger = logging.getLogger(__name__)
+
+
+class SamTrainer(Trainer):
+    """
+    Transformers' Trainer for models that count instances.
+
+    Args:
+        rates (`Rates`): learning rates by part.
+        count (`Callable`): `count(batch)` gives the numbers that the batch adds to the loss's normalisers.
+        Everything else as in `transformers.Trainer`.
+
+    Raises:
+        `ValueError`: with more than one GPU in one process, and with fp16.
+    """
+
+    loss_is_scaled_for_ga = True  # losses are divided by the whole accumulation window
+
+    def __init__(self, *args, rates: Rates | None = None, count: Callable[[dict], tuple] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"{self.args.n_gpu} GPUs are visible to one process, which would split images and phrases apart. Use "
+                "`accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sam3_ft.py …`, or set "
+                "CUDA_VISIBLE_DEVICES to one of them"
+            )
+        if self.args.fp16:
+            raise ValueError("`fp16` is not supported: chunked losses cannot be rescaled. Use `bf16: true` or float32")
+        self.model_accepts_loss_kwargs = True  # a wrapped model (PEFT, FSDP) may hide its own attribute
+        self.rates, self.count = rates or Rates(), count
+        self._parts: dict[str, torch.Tensor] = {}
+        self._micro_step = self._parts_since = 0
+        self.add_callback(_EpochForSampler(self))
+
+    # data
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        shuffle = self.args.train_sampling_strategy != "sequential"
+        self.train_sampler = EpochSampler(len(dataset), self.args.seed, shuffle)
+        return self.train_sampler
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """
+        Batches of this process alone, so that nothing is padded and no example is seen by two. Processes that would run
+        dry repeat a batch, because sharded models need everyone; repeated predictions have the same key.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        size, world, rank = self.args.eval_batch_size, self.args.world_size, self.args.process_index
+        batches = [list(range(i, min(i + size, len(dataset)))) for i in range(0, len(dataset), size)]
+        mine = batches[rank::world]
+        mine += batches[:1] * (math.ceil(len(batches) / world) - len(mine))
+        return DataLoader(
+            dataset,
+            batch_sampler=mine,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+        )
+
+    def _prepare_input(self, data):
+        # the base class casts every float to DeepSpeed's dtype: boxes would move by pixels
+        return send_to_device(data, self.args.device)
+
+    # the step
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Batches of the accumulation window, and what they and all other processes' add to the normalisers."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._micro_step = 0
+        counts = torch.tensor([self.count(batch) for batch in batches], dtype=torch.float32, device=device).sum(0)
+        return batches, self.accelerator.reduce(counts, "sum")
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """One micro-batch. Dropout is keyed by (seed, step, micro-batch, rank): resuming and reordering change nothing."""
+        key = f"{self.state.global_step}/{self._micro_step}/{self.args.process_index}"
+        torch.manual_seed(int(keyed_draws(self.args.seed, 0, key, "dropout").integers(2**62)))
+        self._micro_step += 1
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _keep_parts(self, parts: dict[str, torch.Tensor]):
+        for name, value in parts.items():
+            self._parts[name] = self._parts.get(name, 0.0) + value
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # the base class counts tokens of text
+
+    # optimizer and logs
+
+    def create_optimizer(self, model=None):
+        """Parameter groups with a rate for each part."""
+        if self.optimizer is None:
+            model = model or self.model
+            cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = cls(parameter_groups(model, self.rates), **arguments)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """The official schedule, or one of Transformers' own, by `lr_schedule`."""
+        if self.args.lr_schedule != "sam3":
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = sam3_schedule(
+                optimizer or self.optimizer,
+                num_training_steps,
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                timescale=self.args.timescale_steps,
+                cooldown=self.args.cooldown_steps,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the loss's parts, averaged over the steps and summed over the processes since the last log, and rates."""
+        if "loss" in logs:
+            steps = max(self.state.global_step - self._parts_since, 1)
+            self._parts_since = self.state.global_step
+            mine = {name: float(value) for name, value in self._parts.items()}
+            self._parts = {}
+            for parts in gather_object([mine]):
+                for name, value in parts.items():
+                    logs[name] = logs.get(name, 0.0) + value / steps
+            for group in self.optimizer.param_groups if self.optimizer is not None else ():
+                name = f"lr_{group.get('part', 'all')}"
+                logs[name] = max(logs.get(name, 0.0), group["lr"])  # the undecayed layer's
+        super().log(logs, start_time)
+
+
+class _EpochForSampler(TrainerCallback):
+    """Tells the sampler its epoch, whatever accelerate has wrapped around it."""
+
+    def __init__(self, trainer: SamTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.trainer.train_sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
+class LogFile(TrainerCallback):
+    """Writes every log of a run to a file as one line."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs:
+            numbers = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in logs.items())
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"step {state.global_step}: {numbers}\n")
