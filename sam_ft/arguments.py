@@ -140,6 +140,8 @@ class DataArguments:
     scene_height: int = _arg(480, "Synthetic scenes: height in px.")
     scene_min_shapes: int = _arg(2, "Synthetic scenes: fewest shapes an image.")
     scene_max_shapes: int = _arg(5, "Synthetic scenes: most shapes an image.")
+    scene_min_size: float = _arg(0.12, "Synthetic scenes: smallest radius of a shape, as a share of the shorter side.")
+    scene_max_size: float = _arg(0.25, "Synthetic scenes: largest radius of a shape, as a share of the shorter side.")
 
     def dataset(self) -> DatasetOptions:
         scenes = SceneOptions(
@@ -149,6 +151,8 @@ class DataArguments:
             self.scene_height,
             self.scene_min_shapes,
             self.scene_max_shapes,
+            self.scene_min_size,
+            self.scene_max_size,
         )
         return _take(DatasetOptions, self, scenes=scenes)
 
@@ -272,6 +276,7 @@ class Sam3TrainingArguments(TrainingArguments):
         if self.bf16 and not torch.accelerator.is_available():
             logger.warning("`bf16: true`, but there is no accelerator here: training in float32")
             self.bf16 = False
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         if "no" in (self.eval_strategy, self.save_strategy):
             # there will be no score to choose by, or no checkpoint to choose
             self.load_best_model_at_end, self.early_stopping_patience = False, None

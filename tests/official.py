@@ -51,7 +51,7 @@ def one_to_many_matcher():
     return BinaryOneToManyMatcher(alpha=0.3, threshold=0.4, topk=4)
 
 
-def loss_wrapper(*, masks: bool, positive_weight: float, num_queries: int):
+def loss_wrapper(*, masks: bool, positive_weight: float):
     """The losses of the Roboflow configuration, masks and semantic map switched on as its comments say."""
     find = [
         loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0}),
@@ -63,7 +63,7 @@ def loss_wrapper(*, masks: bool, positive_weight: float, num_queries: int):
             gamma=2,
             use_presence=True,
             pos_focal=False,
-            pad_n_queries=num_queries,
+            pad_n_queries=200,
             pad_scale_pos=1.0,
         ),
     ]

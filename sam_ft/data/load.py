@@ -11,7 +11,7 @@ from .example import FEATURES
 from .readers.coco import CocoOptions, read_coco
 from .readers.coco_tree import ACCEPTED, CocoFiles, find_coco_splits
 from .report import DataReport
-from .synthetic import SceneOptions, write_shape_scenes
+from .synthetic import SceneOptions, were_written_with, write_shape_scenes
 
 
 SYNTHETIC = "synthetic"
@@ -131,7 +131,7 @@ def _find_splits(options: DatasetOptions) -> dict[str, CocoFiles]:
             splits[options.eval_split] = _named(options.eval_annotation_file, folder, "eval_image_folder")
         return splits
     if options.dataset_name == SYNTHETIC:
-        if not (SYNTHETIC_FOLDER / "annotations" / "instances_val.json").is_file():
+        if not were_written_with(SYNTHETIC_FOLDER, options.scenes):
             write_shape_scenes(SYNTHETIC_FOLDER, options.scenes)
         return find_coco_splits(SYNTHETIC_FOLDER)
     if not options.dataset_name:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ class SceneOptions:
         num_train, num_validation (`int`): images of the two splits.
         width, height (`int`): size in px.
         min_shapes, max_shapes (`int`): shapes an image.
+        min_size, max_size (`float`): a shape's radius, as a share of the image's shorter side.
         seed (`int`): the same seed writes the same files.
     """
 
@@ -31,6 +32,8 @@ class SceneOptions:
     height: int = 480
     min_shapes: int = 2
     max_shapes: int = 5
+    min_size: float = 0.12
+    max_size: float = 0.25
     seed: int = 0
 
 
@@ -51,12 +54,14 @@ def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) 
     options, folder = options or SceneOptions(), Path(folder)
     if not 1 <= options.min_shapes <= options.max_shapes:
         raise ValueError(f"`min_shapes` {options.min_shapes} and `max_shapes` {options.max_shapes}: need 1 ≤ min ≤ max")
+    if not 0 < options.min_size <= options.max_size <= 0.5:
+        raise ValueError(f"`min_size` {options.min_size} and `max_size` {options.max_size}: need 0 < min ≤ max ≤ 0.5")
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     for split, count in (("train", options.num_train), ("val", options.num_validation)):
         (folder / split).mkdir(exist_ok=True)
         rng = np.random.default_rng([options.seed, split == "val"])
         coco = {
-            "info": {"description": "sam-ft synthetic shapes", "seed": options.seed},
+            "info": {"description": "sam-ft synthetic shapes", "options": asdict(options)},
             "images": [],
             "annotations": [],
             "categories": [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(SHAPES, 1)],
@@ -86,6 +91,17 @@ def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) 
     return folder
 
 
+def were_written_with(folder: str | Path, options: SceneOptions) -> bool:
+    """Whether a folder holds the scenes of exactly these options, whole (the validation file is written last)."""
+    file = Path(folder) / "annotations" / "instances_val.json"
+    if not file.is_file():
+        return False
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("options") == asdict(options)
+    except ValueError:
+        return False
+
+
 def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[tuple[str, str, np.ndarray]]]:
     """
     Draws one scene.
@@ -102,7 +118,7 @@ def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.I
     drawn: list[tuple[str, str, np.ndarray, int]] = []
     for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
         shape, color = str(rng.choice(SHAPES)), str(rng.choice(list(COLORS)))
-        points = _outline(shape, rng, width, height)
+        points = _outline(shape, rng, options)
         draw.polygon(points, fill=COLORS[color])
         canvas = Image.new("1", (width, height))
         ImageDraw.Draw(canvas).polygon(points, fill=1)
@@ -112,8 +128,9 @@ def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.I
     return image, [(s, c, m) for s, c, m, full in drawn if m.sum() * 3 >= full]
 
 
-def _outline(shape: str, rng: np.random.Generator, width: int, height: int) -> list[tuple[float, float]]:
-    radius = float(rng.uniform(0.09, 0.2)) * min(width, height)
+def _outline(shape: str, rng: np.random.Generator, options: SceneOptions) -> list[tuple[float, float]]:
+    width, height = options.width, options.height
+    radius = float(rng.uniform(options.min_size, options.max_size)) * min(width, height)
     x, y = float(rng.uniform(radius, width - radius)), float(rng.uniform(radius, height - radius))
     if shape == "rectangle":
         w, h = radius * float(rng.uniform(0.6, 1.0)), radius * float(rng.uniform(0.6, 1.0))

@@ -44,6 +44,8 @@ class Sam3Criterion:
         mask_points (`int`, *optional*): sample so many points a mask instead of using all pixels (PointRend).
         scale_by_sqrt_pairs (`bool`): multiply the loss by the root of the batch's number of pairs, as the official code
             does; makes the loss depend on how a window is cut into batches.
+        query_slots (`int`): queries that the class loss is averaged over where a model has fewer (`pad_n_queries`), so that
+            its weight against boxes and masks does not depend on their number.
         ignore_overlap (`float`): an unmatched query whose box lies in an ignored region with at least this share is
             neither object nor background.
     """
@@ -57,6 +59,7 @@ class Sam3Criterion:
         masks_per_block: int = 8,
         mask_points: int | None = None,
         scale_by_sqrt_pairs: bool = False,
+        query_slots: int = 200,
         ignore_overlap: float = 0.5,
     ):
         self.weights = weights or LossWeights()
@@ -65,6 +68,7 @@ class Sam3Criterion:
         self.masks_per_block = masks_per_block
         self.mask_points = mask_points
         self.scale_by_sqrt_pairs = scale_by_sqrt_pairs
+        self.query_slots = query_slots
         self.ignore_overlap = ignore_overlap
 
     def match(self, outputs: ConceptOutputs, targets: PairTargets) -> tuple[Matches, Matches | None]:
@@ -151,7 +155,7 @@ class Sam3Criterion:
 
         zeros = logits.new_zeros(len(logits))
         return {
-            "loss_ce": per_layer / (normalizers.pairs * logits.shape[-1]),
+            "loss_ce": per_layer / (normalizers.pairs * max(logits.shape[-1], self.query_slots)),
             "loss_bbox": zeros.index_add(0, matches.layer, distance) / normalizers.instances,
             "loss_giou": zeros.index_add(0, matches.layer, 1 - giou) / normalizers.instances,
         }

@@ -124,10 +124,21 @@ def set_resolution(config: Sam3Config, resolution: int) -> None:
 
 
 def random_model(config: Sam3Config, seed: int) -> Sam3ForConceptSegmentation:
-    """An untrained model; the same weights for the same seed, without touching the global random state."""
+    """
+    An untrained model; the same weights for the same seed, without touching the global random state. Behind the encoders
+    it is initialised as officially (Xavier, unit normal embeddings): with Transformers' 0.02 everywhere all queries start
+    alike and take hundreds of steps to part.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Sam3ForConceptSegmentation(config)
+        model = Sam3ForConceptSegmentation(config)
+        for part in (model.geometry_encoder, model.detr_encoder, model.detr_decoder, model.dot_product_scoring):
+            for module in part.modules():
+                if isinstance(module, torch.nn.Linear):
+                    torch.nn.init.xavier_uniform_(module.weight)
+                elif isinstance(module, torch.nn.Embedding):
+                    torch.nn.init.normal_(module.weight)
+    return model
 
 
 def tiny_config(resolution: int = 112) -> Sam3Config:

@@ -191,8 +191,9 @@ class Sam3ForConceptSegmentation(Sam3Model):
             pixels = self._embed_pixels(decoded) if masks else None
             if collect is not None:
                 self._predict(decoded, chunk, keep, collect, pixels)
+            outputs = self._outputs(decoded, pixels)
             with full_precision(text):
-                return self.criterion(self._outputs(decoded, pixels), targets, normalizers)
+                return self.criterion(outputs, targets, normalizers)
 
         in_chunks = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith(ENCODER_PREFIXES)]
         loss, parts = sum_over_blocks(

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 
-from transformers import EarlyStoppingCallback, Sam3Processor
+from transformers import Sam3Processor
 
 from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from ..data.collators import Sam3Collator, warn_long_phrases
@@ -13,7 +13,7 @@ from ..models.freeze import count_parameters, freeze
 from ..models.load import load_model, load_processor
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .sam3 import Sam3Trainer
-from .trainer import LogFile
+from .trainer import EarlyStopping, LogFile
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -69,7 +69,7 @@ def build_sam3_trainer(
             with_masks=model.with_masks,
         )
         if training_args.early_stopping_patience:
-            callbacks.append(EarlyStoppingCallback(training_args.early_stopping_patience))
+            callbacks.append(EarlyStopping(training_args.early_stopping_patience))
     evaluation = EvaluationSamples(
         data.validation,
         resolution=side,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..data.draws import keyed_draws
 from ..data.pipeline import EpochSampler
@@ -164,3 +164,11 @@ class LogFile(TrainerCallback):
             numbers = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in logs.items())
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"step {state.global_step}: {numbers}\n")
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """Transformers' callback, deaf to evaluations outside training, which have no `eval_` metrics."""
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        if any(name.startswith("eval_") for name in metrics):
+            super().on_evaluate(args, state, control, metrics, **kwargs)

@@ -78,14 +78,14 @@ def ours(leaves, boxes, masks, counts, with_masks, positive):
     return criterion(outputs, targets, Normalizers(sum(counts), len(counts), sum(c > 0 for c in counts)))
 
 
-def theirs(leaves, boxes, masks, counts, with_masks, positive, num_queries):
+def theirs(leaves, boxes, masks, counts, with_masks, positive):
     outputs = official.outputs_for(
         (leaves["one_logits"], leaves["one_boxes"]),
         (leaves["many_logits"], leaves["many_boxes"]),
         leaves["presence"],
         *((leaves["one_masks"], leaves["many_masks"], leaves["semantic"]) if with_masks else ()),
     )
-    wrapper = official.loss_wrapper(masks=with_masks, positive_weight=positive, num_queries=num_queries)
+    wrapper = official.loss_wrapper(masks=with_masks, positive_weight=positive)
     return official.compute(wrapper, outputs, official.targets_for(boxes, counts, masks if with_masks else None))
 
 
@@ -96,7 +96,7 @@ def test_criterion_equals_official(name, counts, num_queries, with_masks, positi
     leaves, boxes, masks = make_case(counts, num_queries, seed, overlapping)
     our_loss, our_parts = ours(leaves, boxes, masks, counts, with_masks, positive)
     our_grads = torch.autograd.grad(our_loss, leaves.values(), allow_unused=True)
-    their_loss, their_parts = theirs(leaves, boxes, masks, counts, with_masks, positive, num_queries)
+    their_loss, their_parts = theirs(leaves, boxes, masks, counts, with_masks, positive)
     their_grads = torch.autograd.grad(their_loss, leaves.values(), allow_unused=True)
 
     terms = {k: v for k, v in their_parts.items() if "loss" in k and k != "loss_semantic_presence"}

@@ -85,7 +85,7 @@ def test_training_forward_equals_official(models, name, exemplars):
             torch.testing.assert_close(full, out[key][present], **close)
         torch.testing.assert_close(seen[0].semantic_logits, out["semantic_seg"][present, 0], **close)
 
-    wrapper = official.loss_wrapper(masks=True, positive_weight=10.0, num_queries=ours.config.detr_decoder_config.num_queries)
+    wrapper = official.loss_wrapper(masks=True, positive_weight=10.0)
     if target["masks"] is None:  # the package cannot take no masks at all; an empty stack it can
         target["masks"] = torch.zeros(0, 112, 112, dtype=torch.bool)
     loss, _ = official.compute(wrapper, out, target)
@@ -100,8 +100,9 @@ def test_training_forward_equals_official(models, name, exemplars):
         if not parameter.requires_grad:
             continue
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        scale = expected[key].abs().max().clamp(min=1e-3)  # below 1e-3 the bound is absolute
-        assert (found - expected[key]).abs().max() / scale < 1e-4, key
+        # a key projection's bias shifts every score of a softmax alike: its gradient is rounding, so the bound is absolute
+        size = expected[key].abs().max()
+        assert (found - expected[key]).abs().max() < (1e-4 * size if size > 1e-3 else 1e-6), key
         compared += 1
     assert compared > 150
 

@@ -1,0 +1,44 @@
+# Two commands on a fresh machine do everything: `make demo` and `make test`. Each sets up its own virtual environment.
+PYTHON ?= python3
+VENV := .venv
+OLDEST := .venv-oldest
+# every process of a test or the demo shares the machine's cores
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: setup demo test quality test-oldest benchmarks clean
+
+# torch and torchvision in the same command: they must come from one index, and pip must weigh all bounds at once
+$(VENV)/.done: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch torchvision --editable ".[test]"
+	touch $@
+
+setup: $(VENV)/.done
+
+# Trains a tiny SAM 3 on synthetic scenes and prints AP before and after; a second call starts over
+demo: setup
+	rm -rf out/smoke
+	$(VENV)/bin/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/smoke.yaml
+
+test: setup
+	$(VENV)/bin/python -m pytest -q
+
+quality: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# the oldest releases this package supports
+$(OLDEST)/.done: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.11.*" torchvision "transformers==5.17.*" --editable ".[test]"
+	touch $@
+
+test-oldest: $(OLDEST)/.done
+	$(OLDEST)/bin/python -m pytest -q
+
+benchmarks: setup
+	for script in criterion memory step; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+
+clean:
+	rm -rf out data build *.egg-info

@@ -1,0 +1,103 @@
+"""
+How fast are matcher and criterion against the official ones, and how much memory do they take?
+
+    python benchmarks/criterion.py
+
+Forward and backward, ours and the `sam3` package's in turn on the same tensors: 16 pairs, 6 layers, 200 + 200 queries,
+60 objects; box-only, and with masks (logits 288², targets 1008²). On a CPU the package's Triton focal loss is replaced by
+the plain formula.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measure import DEVICE, device_name, peak_bytes, seconds  # noqa: E402
+from sam_ft.losses.sam3 import Sam3Criterion  # noqa: E402
+from sam_ft.losses.structures import ConceptOutputs, DenseMasks, Normalizers, PairTargets, QueryOutputs  # noqa: E402
+from tests import official  # noqa: E402
+
+
+PAIRS, LAYERS, QUERIES, OBJECTS, SIDE, TARGET_SIDE = 16, 6, 200, 60, 288, 1008
+
+
+def make_tensors(with_masks: bool):
+    generator = torch.Generator().manual_seed(0)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    counts = [OBJECTS // PAIRS + (pair < OBJECTS % PAIRS) for pair in range(PAIRS)]
+    boxes = torch.cat([0.2 + 0.6 * rand(OBJECTS, 2), 0.05 + 0.2 * rand(OBJECTS, 2)], -1)
+    leaves = {}
+    for name in ("one", "many"):
+        predicted = torch.cat([rand(LAYERS, PAIRS, QUERIES, 2), 0.05 + 0.2 * rand(LAYERS, PAIRS, QUERIES, 2)], -1)
+        start = 0
+        for pair, count in enumerate(counts):  # a trained model's queries sit near objects
+            near = boxes[start : start + count].repeat(20, 1)[: QUERIES // 2]
+            predicted[:, pair, : len(near)] = (near + 0.02 * (rand(LAYERS, len(near), 4) - 0.5)).clamp(0.01, 0.99)
+            start += count
+        leaves[f"{name}_boxes"], leaves[f"{name}_logits"] = predicted, 4 * rand(LAYERS, PAIRS, QUERIES) - 2
+    leaves["presence"] = 4 * rand(LAYERS, PAIRS) - 2
+    masks = None
+    if with_masks:
+        grid = (torch.arange(TARGET_SIDE) + 0.5) / TARGET_SIDE
+        inside = [(grid - boxes[:, k, None]).abs() < boxes[:, k + 2, None] / 2 for k in (0, 1)]
+        masks = (inside[1][:, :, None] & inside[0][:, None, :]).to(DEVICE)
+        for name in ("one", "many"):
+            leaves[f"{name}_masks"] = torch.randn(PAIRS, QUERIES, SIDE, SIDE, generator=generator)
+        leaves["semantic"] = torch.randn(PAIRS, 1, SIDE, SIDE, generator=generator)
+    return {k: v.to(DEVICE).requires_grad_() for k, v in leaves.items()}, boxes.to(DEVICE), counts, masks
+
+
+def main():
+    print(f"{device_name()}, torch {torch.__version__}; {PAIRS} pairs, {LAYERS} layers, {QUERIES}+{QUERIES} queries, "
+          f"{OBJECTS} objects")  # fmt: skip
+    for with_masks in (False, True):
+        leaves, boxes, counts, masks = make_tensors(with_masks)
+        wrapper = official.loss_wrapper(masks=with_masks, positive_weight=10.0)
+        criterion = Sam3Criterion(scale_by_sqrt_pairs=True)
+
+        def queries(name, leaves=leaves, with_masks=with_masks):
+            dense = DenseMasks(leaves[f"{name}_masks"]) if with_masks else None
+            return QueryOutputs(leaves[f"{name}_logits"], leaves[f"{name}_boxes"], dense)
+
+        def ours(leaves=leaves, boxes=boxes, counts=counts, masks=masks, criterion=criterion, queries=queries):
+            semantic = leaves["semantic"][:, 0] if masks is not None else None
+            outputs = ConceptOutputs(queries("one"), queries("many"), leaves["presence"], semantic)
+            index = list(range(OBJECTS)) if masks is not None else None
+            targets = PairTargets(boxes, counts, [True] * PAIRS, masks, index)
+            loss, _ = criterion(outputs, targets, Normalizers(OBJECTS, PAIRS, PAIRS))
+            torch.autograd.grad(loss, leaves.values())
+            return float(loss)
+
+        def theirs(leaves=leaves, boxes=boxes, counts=counts, masks=masks, wrapper=wrapper):
+            names = ("one_masks", "many_masks", "semantic") if masks is not None else ()
+            outputs = official.outputs_for(
+                (leaves["one_logits"], leaves["one_boxes"]),
+                (leaves["many_logits"], leaves["many_boxes"]),
+                leaves["presence"],
+                *(leaves[name] for name in names),
+            )
+            loss, _ = official.compute(wrapper, outputs, official.targets_for(boxes, counts, masks))
+            torch.autograd.grad(loss, leaves.values())
+            return float(loss)
+
+        a, b = ours(), theirs()
+        assert abs(a - b) <= 1e-4 * abs(b), (a, b)
+        mine, official_time = seconds(ours, theirs, repeats=10 if not with_masks else 2)
+        line = f"{'with masks' if with_masks else 'box-only':10}  ours {mine:.3f} s, official {official_time:.3f} s: "
+        line += f"{official_time / mine:.2f}× faster"
+        if with_masks:
+            memory, official_memory = peak_bytes(ours), peak_bytes(theirs)
+            line += f"; peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: "
+            line += f"{memory / official_memory:.2f} of it"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Time and peak memory of a call, on whatever device there is."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    if DEVICE == "cuda":
+        return torch.cuda.get_device_name()
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{models[0].split(':')[1].strip() if models else 'CPU'}, {torch.get_num_threads()} threads"
+
+
+def seconds(*calls: Callable, repeats: int = 3) -> list[float]:
+    """Median seconds of each call; the calls take turns, so that a slow moment hits them all. One round warms up."""
+    times = [[] for _ in calls]
+    for round_ in range(repeats + 1):
+        for call, kept in zip(calls, times, strict=True):
+            _finish()
+            begin = time.perf_counter()
+            call()
+            _finish()
+            if round_:
+                kept.append(time.perf_counter() - begin)
+    return [statistics.median(kept) for kept in times]
+
+
+def peak_bytes(call: Callable) -> int:
+    """
+    Most memory that the call held beyond what was there before it. On CUDA the allocator's own count; on a CPU the kernel's
+    high-water mark of resident memory (`VmHWM`, reset through `/proc/self/clear_refs`).
+    """
+    gc.collect()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    call()
+    return _status("VmHWM") - before
+
+
+def _finish():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def _status(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key + ":"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,266 @@
+"""The COCO reader: what it understands, and what it says of data it cannot use."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_ft.data.example import DatasetFormatError
+from sam_ft.data.readers.coco import CocoOptions, read_coco
+from sam_ft.data.readers.coco_tree import CocoFiles, find_coco_splits
+from sam_ft.data.vocabulary import PhraseMap
+from sam_ft.ops.masks import decode_mask, encode_mask
+
+from ..conftest import square
+
+
+def read(file, **options):
+    return read_coco(CocoFiles(file, [file.parent.parent / "train"]), CocoOptions(**options))
+
+
+def test_masks_boxes_and_areas_come_from_the_segmentation(coco):
+    two_parts = [[2, 2, 8, 2, 8, 8, 2, 8], [20, 10, 26, 10, 26, 16, 20, 16]]
+    rows, report = read(coco([square(segmentation=two_parts, bbox=[0, 0, 1, 1], area=1)]))
+    (instance,) = rows[0]["instances"]
+    assert instance["area"] == 72
+    assert instance["bbox"] == [2, 2, 24, 14]
+    assert decode_mask(instance["segmentation"], 30, 40).sum() == 72
+    assert report.num_instances == 1
+
+
+def test_compressed_and_uncompressed_rle_and_crowds(coco):
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[3:9, 4:10] = True
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flat])))
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    file = coco(
+        [
+            square(segmentation={"size": [30, 40], "counts": encode_mask(mask)}),
+            square(annotation_id=2, segmentation={"size": [30, 40], "counts": runs}, iscrowd=1),
+        ]
+    )
+    rows, report = read(file)
+    assert rows[0]["instances"][0]["segmentation"] == rows[0]["instances"][1]["segmentation"]
+    assert [i["is_crowd"] for i in rows[0]["instances"]] == [False, True]
+    assert rows[0]["phrases"] == [{"text": "cat", "instances": [0, 1], "exhaustive": True}]
+    assert report.num_crowds == 1
+
+
+def test_box_only_annotations_are_kept_and_clipped(coco):
+    rows, report = read(coco([square(segmentation=[], bbox=[-5, 10, 20, 50])]))
+    assert rows[0]["instances"][0] == {"bbox": [0, 10, 15, 20], "segmentation": None, "area": 300, "is_crowd": False}
+    assert report.num_box_only == 1
+
+
+def test_images_without_annotations_and_ids_from_zero_with_gaps(coco):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (0, 7)]
+    categories = [{"id": 0, "name": "cat"}, {"id": 90, "name": "dog"}]
+    rows, report = read(coco([square(image_id=0, annotation_id=0, category_id=90)], images, categories))
+    assert [row["example_id"] for row in rows] == ["0", "7"]
+    assert [p["text"] for p in rows[0]["phrases"] if p["instances"]] == ["dog"]
+    assert [p["instances"] for p in rows[1]["phrases"]] == [[], []]  # a closed vocabulary proves both absent
+    assert report.category_ids == {"cat": 0, "dog": 90}
+
+
+def test_placeholder_and_doubled_categories_are_one_phrase(coco):
+    categories = [
+        {"id": 0, "name": "pothole", "supercategory": "none"},
+        {"id": 1, "name": "pothole", "supercategory": "pothole"},
+        {"id": 2, "name": " Pothole", "supercategory": "pothole"},
+    ]
+    rows, report = read(coco([square(category_id=1), square(annotation_id=2, category_id=2, x=20)], categories=categories))
+    assert rows[0]["phrases"] == [{"text": "pothole", "instances": [0, 1], "exhaustive": True}]
+    assert any("placeholder" in note for note in report.notes)
+    assert any("merged" in note for note in report.notes)
+
+
+def test_names_are_normalised_and_the_phrase_map_wins(coco):
+    names = ["traffic_light", "bat_(animal)", "bat_(sports)", "loc", "junk"]
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    options = {"phrase_map": PhraseMap({"loc": "pothole", "junk": None})}
+    rows, report = read(coco([square(), square(annotation_id=2, category_id=5)], categories=categories), **options)
+    assert [p["text"] for p in rows[0]["phrases"]] == ["traffic light", "bat animal", "bat sports", "pothole"]
+    assert len(rows[0]["instances"]) == 1  # the dropped class takes its annotation along
+    assert "category 'traffic_light' is asked as 'traffic light'" in report.notes
+
+
+@pytest.mark.parametrize(
+    ("source", "promise", "expected"),
+    [
+        ("category", "exhaustive", {"cat": True}),
+        ("noun_phrase", "exhaustive", {"red cat": True}),
+        ("noun_phrase", "open", {"red cat": False}),
+        ("both", "open", {"cat": True, "red cat": False}),
+        ("both", "closed", {"cat": True, "red cat": True, "old cat": True}),
+    ],
+)
+def test_phrase_sources(coco, source, promise, expected):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
+    file = coco([square(noun_phrase="red_cat"), square(2, 2, noun_phrase="old cat")], images)
+    rows, _ = read(file, phrase_source=source, noun_phrases=promise)
+    assert {p["text"]: p["exhaustive"] for p in rows[0]["phrases"]} == expected
+    if promise == "closed":
+        assert [p["instances"] for p in rows[0]["phrases"] if p["text"] == "old cat"] == [[]]
+
+
+def test_normalised_boxes_are_scaled(coco):
+    rows, report = read(coco([square(segmentation=None, bbox=[0.25, 0.5, 0.5, 0.25])]))
+    assert rows[0]["instances"][0]["bbox"] == [10, 15, 20, 7.5]
+    assert any("normalised" in note for note in report.notes)
+
+
+def test_missing_iscrowd_is_read_as_zero_and_said(coco):
+    annotation = square()
+    del annotation["iscrowd"]
+    rows, report = read(coco([annotation]))
+    assert not rows[0]["instances"][0]["is_crowd"]
+    assert "1 annotations have no `iscrowd`; read as 0" in report.notes
+
+
+def test_all_crowd_is_read_as_instances_and_said(coco):
+    rows, report = read(coco([square(iscrowd=1)]))
+    assert not rows[0]["instances"][0]["is_crowd"]
+    assert any("CVAT" in note and "iscrowd: 0" in note for note in report.notes)
+
+
+def test_exif_rotated_image_is_measured_upright(coco, tmp_path):
+    file = coco([square()], [{"id": 1, "file_name": "a.jpg", "width": 30, "height": 40}], draw=False)
+    image = Image.new("RGB", (40, 30))
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "train" / "a.jpg", exif=exif)
+    rows, _ = read(file)
+    assert (rows[0]["width"], rows[0]["height"]) == (30, 40)
+
+
+def bad(name, message, **more):
+    return pytest.param(more, message, id=name)
+
+
+POLYGON = r"annotations/instances_train.json, image id 1 \(a.png\), annotation id 1: "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        bad("nan", POLYGON + "polygon part 0 holds NaN", segmentation=[[1, 1, float("nan"), 5, 5, 5]]),
+        bad("infinity", POLYGON + "polygon part 0 holds NaN or infinity", segmentation=[[1, 1, float("inf"), 5, 5, 5]]),
+        bad("1e9", POLYGON + ".*farther than.*redraw", segmentation=[[1, 1, 1e9, 5, 5, 5]]),
+        bad("two points", POLYGON + r".*2 point\(s\), a polygon needs at least 3", segmentation=[[1, 1, 5, 5]]),
+        bad("odd", POLYGON + ".*odd number of values", segmentation=[[1, 1, 5, 5, 7, 7, 3]]),
+        bad("rle size", POLYGON + r".*\[10, 10\].*\[30, 40\].*EXIF", segmentation={"size": [10, 10], "counts": [100]}),
+        bad("rle without size", POLYGON + ".*needs `counts` and `size`", segmentation={"counts": [1200]}),
+        bad("text", POLYGON + ".*`segmentation` is a str", segmentation="abc"),
+        bad("category", POLYGON + r"`category_id` 5 is not among `categories` \(known ids: 1\)", category_id=5),
+        bad("no mask, no box", POLYGON + ".*no mask and `bbox` is None", segmentation=None, bbox=None),
+        bad("box outside", POLYGON + ".*no area inside the 40×30 image", segmentation=None, bbox=[90, 90, 5, 5]),
+        bad("infinite box", POLYGON + ".*must be finite", segmentation=None, bbox=[float("inf"), 0, 5, 5]),
+    ],
+)
+def test_bad_annotations_are_named_and_can_be_skipped(coco, change, message):
+    images = [{"id": i, "file_name": f"{'ab'[i - 1]}.png", "width": 40, "height": 30} for i in (1, 2)]
+    file = coco([square(**change), square(2, 2)], images)
+    with pytest.raises(DatasetFormatError, match=message):
+        read(file)
+    rows, report = read(file, on_bad_rows="skip")
+    assert [row["example_id"] for row in rows] == ["2"]
+    assert len(report.skipped) == 1
+    assert "1 rows left out:" in "\n".join(report.lines())
+
+
+def test_missing_image_is_named(coco, tmp_path):
+    file = coco([square()])
+    (tmp_path / "train" / "a.png").unlink()
+    with pytest.raises(DatasetFormatError, match=r"'a.png' is missing \(searched .*train\).*on_bad_rows: skip"):
+        read(file)
+
+
+def test_truncated_image_is_named(coco, tmp_path):
+    file = coco([square()], [{"id": 1, "file_name": "a.jpg", "width": 400, "height": 300}])
+    whole = (tmp_path / "train" / "a.jpg").read_bytes()
+    (tmp_path / "train" / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetFormatError, match=r"a.jpg cannot be read \(image file is truncated.*Copy it again"):
+        read(file)
+
+
+def test_size_that_differs_from_the_image_is_named(coco, tmp_path):
+    file = coco([square()])
+    Image.new("RGB", (80, 60)).save(tmp_path / "train" / "a.png")
+    with pytest.raises(DatasetFormatError, match=r"`width`×`height` is 40×30, but the upright image .* is 80×60"):
+        read(file)
+    image = Image.new("RGB", (40, 30))
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "train" / "a.png", exif=exif)
+    with pytest.raises(DatasetFormatError, match=r"is 30×40 \(its EXIF orientation swaps the sides\)"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("{", "this is not JSON"),
+        ("[]", "`images` is missing, found list"),
+        ('{"images": []}', "`annotations` is missing, found 'images'"),
+        ('{"images": [], "annotations": []}', "`images` is empty"),
+        ('{"images": [{"id": 1}], "annotations": []}', r"images\[0\]: `file_name` is missing"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{}]}', r"annotations\[0\]: `image_id` is missing"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 9}]}', "image_id 9.*does not list"),
+    ],
+)
+def test_files_that_are_no_coco_files(tmp_path, text, message):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train").mkdir()
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.write_text(text)
+    with pytest.raises(DatasetFormatError, match=message):
+        read(file)
+
+
+def test_double_ids_are_named(coco):
+    images = [{"id": 1, "file_name": f"{n}.png", "width": 40, "height": 30} for n in "ab"]
+    with pytest.raises(DatasetFormatError, match="image id 1: 1 image ids stand more than once"):
+        read(coco([square()], images))
+    with pytest.raises(DatasetFormatError, match="annotation id 1: 1 annotation ids stand more than once"):
+        read(coco([square(), square(x=20)]))
+
+
+def test_no_positive_phrase_is_refused(coco):
+    with pytest.raises(DatasetFormatError, match="no phrase has a single instance"):
+        read(coco([]))
+
+
+def test_trees(tmp_path):
+    for name, file, folder in [
+        ("coco", "annotations/instances_train2017.json", "train2017"),
+        ("plain", "annotations/train_coco.json", "train_images"),
+        ("roboflow", "train/_annotations.coco.json", "train"),
+        ("roboflow2", "valid/_annotations.coco.json", "valid/images"),
+    ]:
+        path = tmp_path / name / file
+        path.parent.mkdir(parents=True)
+        (tmp_path / name / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / name / folder / "x_jpg.rf.0.png")
+        content = {
+            "images": [{"id": 1, "file_name": "x_jpg.rf.0.png", "width": 40, "height": 30}],
+            "annotations": [square()],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        path.write_text(json.dumps(content))
+        splits = find_coco_splits(tmp_path / name)
+        assert list(splits) == ["validation" if "valid" in file else "train"]
+        rows, _ = read_coco(next(iter(splits.values())), CocoOptions())
+        assert rows[0]["image"].endswith("x_jpg.rf.0.png")
+
+
+def test_folder_without_a_tree_lists_what_is_there_and_what_is_read(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        find_coco_splits(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"holds nothing, which is none of"):
+        find_coco_splits(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(ValueError, match=r"(?s)holds pictures/.*Roboflow"):
+        find_coco_splits(tmp_path)

@@ -1,0 +1,53 @@
+import torch
+
+from sam_ft.losses.functional import focal_dice_rows, sample_rows
+
+
+def plain(logits, target, alpha):
+    """The formulas of Lin et al. 2017 and Milletari et al. 2016, left to autograd."""
+    y, p = target.to(logits.dtype), logits.sigmoid()
+    p_t, a_t = p * y + (1 - p) * (1 - y), alpha * y + (1 - alpha) * (1 - y)
+    ce = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
+    focal = (a_t * ce * (1 - p_t) ** 2).flatten(1).mean(1)
+    dice = 1 - (2 * (p * y).flatten(1).sum(1) + 1) / (p.flatten(1).sum(1) + y.flatten(1).sum(1) + 1)
+    return focal, dice
+
+
+def test_values_and_gradients_equal_the_formula():
+    for alpha in (0.25, 0.6):
+        logits = (8 * torch.randn(5, 9, 7, dtype=torch.float64)).requires_grad_()
+        target = torch.rand(5, 9, 7) > 0.7
+        target[0] = False
+        weights = torch.randn(2, 5, dtype=torch.float64)
+        results = []
+        for function in (lambda x: focal_dice_rows(x, target, alpha=alpha), lambda x: plain(x, target, alpha)):  # noqa: B023
+            focal, dice = function(logits)
+            loss = (weights[0] * focal + weights[1] * dice).sum()
+            results.append((focal, dice, torch.autograd.grad(loss, logits)[0]))
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)  # alpha is kept in float32
+
+
+def test_extreme_logits_stay_finite():
+    logits = torch.tensor([[-200.0, 200.0, 0.0]], requires_grad=True)
+    focal, dice = focal_dice_rows(logits, torch.tensor([[True, False, True]]), alpha=0.25)
+    (focal + dice).sum().backward()
+    assert torch.isfinite(focal).all()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_perfect_prediction_costs_nothing():
+    target = torch.rand(3, 40) > 0.5
+    focal, dice = focal_dice_rows(torch.where(target, 30.0, -30.0), target, alpha=0.25)
+    torch.testing.assert_close(focal, torch.zeros(3))
+    torch.testing.assert_close(dice, torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_sampled_points_prefer_uncertain_ones():
+    logits = torch.full((1, 32, 32), 9.0)
+    logits[:, :, 14:18] = 0.0  # an uncertain stripe of an eighth of the image
+    target = torch.ones(1, 64, 64, dtype=torch.bool)
+    points, sampled = sample_rows(logits, target, num_points=64)
+    assert points.shape == sampled.shape == (1, 64)
+    assert (points.abs() < 4.5).float().mean() > 0.3
+    assert sampled.all()

@@ -1,0 +1,274 @@
+"""The training forward's invariances, and its agreement with Transformers' own model."""
+
+import pytest
+import torch
+from transformers import Sam3Model
+
+from sam_ft.models.freeze import PARTS, count_parameters, freeze
+from sam_ft.models.load import ModelOptions, load_model, set_resolution, tiny_config, tiny_processor
+from sam_ft.models.sam3 import Keep, Sam3ForConceptSegmentation
+from sam_ft.testing import random_batch, tiny_sam3
+
+from .test_official import no_dropout
+
+
+PAIRS = [(0, "red circle", 2), (0, "square", 0), (1, "red circle", 3), (1, "blue", 1), (1, "green", 0)]
+
+
+def loss_and_gradients(model, batch):
+    model.zero_grad()
+    output = model(**batch)
+    output.loss.backward()
+    return output, {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_close(first, second):
+    torch.testing.assert_close(first[0].loss, second[0].loss, rtol=1e-5, atol=0)
+    # the gradient as one vector: a unit at ReLU's kink may flip with the order of float32 sums, and moves one entry
+    one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (first[1], second[1]))
+    assert (one - other).norm() < 1e-5 * other.norm()
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_chunks_change_nothing(chunk):
+    model = no_dropout(tiny_sam3()).train()
+    freeze(model, [])
+    batch = random_batch(PAIRS, exemplars=True)
+    model.pairs_per_chunk = len(PAIRS)
+    whole = loss_and_gradients(model, batch)
+    model.pairs_per_chunk = chunk
+    assert_close(loss_and_gradients(model, batch), whole)
+    assert whole[0].parts.keys() == model(**batch).parts.keys()
+
+
+def test_shuffled_phrases_change_nothing():
+    model = no_dropout(tiny_sam3()).train()
+    freeze(model, [])
+    batch = random_batch(PAIRS, exemplars=True)
+    order = [3, 0, 4, 2, 1]
+    shuffled = dict(batch)
+    for key, value in batch.items():
+        if key.startswith("pair_"):
+            shuffled[key] = [value[i] for i in order]
+        elif key in ("input_boxes", "input_boxes_labels", "geometry_token"):
+            shuffled[key] = value[order]
+    texts = [2, 0, 3, 1]  # phrases in another order too
+    shuffled["input_ids"], shuffled["attention_mask"] = batch["input_ids"][texts], batch["attention_mask"][texts]
+    shuffled["pair_phrase"] = [texts.index(p) for p in shuffled["pair_phrase"]]
+    assert_close(loss_and_gradients(model, shuffled), loss_and_gradients(model, batch))
+
+
+def test_every_trainable_parameter_gets_a_gradient_even_if_all_phrases_are_absent():
+    model = tiny_sam3().train()
+    freeze(model, [])
+    for pairs in ([(0, "a", 0), (1, "b", 0)], PAIRS):
+        model.zero_grad()
+        model(**random_batch(pairs)).loss.backward()
+        assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_a_batch_without_pairs_trains():
+    model = tiny_sam3().train()
+    freeze(model, [])
+    batch = random_batch([(0, "a", 1)])
+    empty = {k: [] if k.startswith("pair_") else v for k, v in batch.items()}
+    for key in ("input_boxes", "input_boxes_labels", "geometry_token"):
+        empty[key] = batch[key][:0]
+    loss = model(**empty).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_many_instances_of_one_phrase_train():
+    model = tiny_sam3().train()  # 20 queries
+    output = model(**random_batch([(0, "seed", 300)]))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_box_only_needs_no_mask_decoder(with_masks):
+    model = tiny_sam3(with_masks=with_masks).train()
+    freeze(model, [], with_masks=with_masks)
+    output = model(**random_batch(PAIRS))
+    output.loss.backward()
+    assert ("loss_mask" in output.parts) == with_masks
+    trained = {n for n, p in model.named_parameters() if p.requires_grad and n.startswith("mask_decoder")}
+    assert bool(trained) == with_masks
+
+
+def predictions(model, batch, **keep):
+    found = {}
+    with torch.no_grad():
+        given = {k: v for k, v in batch.items() if k != "labels"}
+        model(**given, keep=Keep(**keep), collect=lambda p: found.__setitem__(p.pair, p))
+    return found
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_predictions_equal_transformers_model(chunk):
+    """`geometry_token` never: what `Sam3Model` computes for text alone, one image and phrase at a time."""
+    model = tiny_sam3().eval()
+    model.pairs_per_chunk = chunk
+    plain = Sam3Model(model.config).eval()
+    plain.load_state_dict(model.state_dict())
+    plain.detr_decoder.clamp_presence_logit_max_val = float("inf")
+    batch = random_batch(PAIRS)
+    batch["geometry_token"][:] = False
+    found = predictions(model, batch, score_threshold=0.0, max_detections=20)
+    for pair, (image, _, _) in enumerate(PAIRS):
+        row = batch["pair_phrase"][pair]
+        with torch.no_grad():
+            wanted = plain(
+                pixel_values=batch["pixel_values"][image : image + 1].float() / 127.5 - 1,
+                input_ids=batch["input_ids"][row : row + 1],
+                attention_mask=batch["attention_mask"][row : row + 1],
+            )
+        scores = (wanted.pred_logits.sigmoid() * wanted.presence_logits.sigmoid())[0]
+        order = scores.argsort(descending=True)
+        torch.testing.assert_close(found[pair].scores, scores[order], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found[pair].boxes_xyxy, wanted.pred_boxes[0, order].clamp(0, 1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(found[pair].masks, wanted.pred_masks[0, order], atol=1e-4, rtol=0)
+
+
+def test_predictions_of_an_evaluation_with_loss_are_the_same():
+    model = tiny_sam3().eval()
+    batch = random_batch(PAIRS)
+    alone, beside = predictions(model, batch), {}
+    with torch.no_grad():
+        output = model(**batch, keep=Keep(), collect=lambda p: beside.__setitem__(p.pair, p))
+    assert output.loss > 0
+    assert alone.keys() == beside.keys() == set(range(len(PAIRS)))
+    for pair, prediction in alone.items():
+        torch.testing.assert_close(prediction.scores, beside[pair].scores)
+        if prediction.masks is not None:
+            torch.testing.assert_close(prediction.masks, beside[pair].masks, atol=1e-5, rtol=1e-4)
+
+
+def test_thresholds_drop_queries_and_their_masks():
+    model = tiny_sam3().eval()
+    batch = random_batch(PAIRS)
+    kept = predictions(model, batch, score_threshold=0.0, max_detections=3)
+    assert all(len(p.scores) == len(p.masks) == 3 for p in kept.values())
+    none = predictions(model, batch, score_threshold=1.1)
+    assert all(len(p.scores) == 0 and p.masks is None for p in none.values())
+
+
+def test_the_geometry_token_changes_text_only_pairs_alone():
+    model = tiny_sam3().eval()
+    batch = random_batch(PAIRS, exemplars=True)  # pairs 0, 2 and 4 have a box
+    shown, hidden = dict(batch), dict(batch)
+    shown["geometry_token"], hidden["geometry_token"] = torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.bool)
+    first, second = (predictions(model, b, score_threshold=0.0, max_detections=20) for b in (shown, hidden))
+    for pair in range(5):
+        same = torch.allclose(first[pair].scores, second[pair].scores, atol=1e-6)
+        assert same == (pair % 2 == 0)
+
+
+def test_saved_as_sam3_model_and_loaded_back(tmp_path):
+    model = tiny_sam3().eval()
+    model.save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    plain, report = Sam3Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert plain.config.architectures == ["Sam3Model"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    again = load_model(ModelOptions(str(tmp_path)))
+    for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("resolution", [56, 154, 168])
+def test_other_resolutions(resolution):
+    model = tiny_sam3(resolution=resolution).train()
+    output = model(**random_batch(PAIRS, resolution=resolution))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+
+
+@pytest.mark.parametrize(("resolution", "low", "high"), [(480, 476, 490), (720, 714, 728), (0, 14, 28)])
+def test_resolutions_between_patches_name_the_nearest_two(resolution, low, high):
+    with pytest.raises(ValueError, match=rf"`resolution` is {resolution}.*use {low} or {high}.*336"):
+        set_resolution(tiny_config(), resolution)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere/at/all", "there is no folder 'nowhere/at/all'"),
+        ("./missing", "there is no folder"),
+    ],
+)
+def test_missing_models_are_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_model(ModelOptions(name))
+
+
+def test_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no config.json"):
+        load_model(ModelOptions(str(tmp_path)))
+
+
+def test_every_parameter_has_one_part_and_parts_freeze():
+    model = tiny_sam3()
+    for name, _ in model.named_parameters():
+        assert sum(name.startswith(prefixes) for prefixes in PARTS.values()) == 1, name
+    freeze(model, ["vision_encoder", "text_encoder"])
+    counts = count_parameters(model)
+    assert counts["vision_encoder"][0] == counts["text_encoder"][0] == 0
+    assert counts["detr_decoder"][0] == counts["detr_decoder"][1]
+    output = model.train()(**random_batch(PAIRS))
+    output.loss.backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+
+
+def test_freezing_what_is_not_there_or_everything_is_refused():
+    with pytest.raises(ValueError, match="`freeze` has no part 'backbone'. Choose from: vision_encoder"):
+        freeze(tiny_sam3(), ["backbone"])
+    with pytest.raises(ValueError, match="leaves nothing to train"):
+        freeze(tiny_sam3(), list(PARTS))
+
+
+def test_activation_checkpointing_changes_nothing():
+    batch = random_batch(PAIRS)
+    results = []
+    for checkpointing in (False, True):
+        model = no_dropout(tiny_sam3(activation_checkpointing=checkpointing)).train()
+        freeze(model, [])
+        results.append(loss_and_gradients(model, batch))
+    assert_close(*results)
+
+
+def test_half_precision_encoders_leave_the_rest_in_float32():
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        tiny_sam3().save_pretrained(folder)
+        model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
+    freeze(model, ["vision_encoder", "text_encoder"])
+    kinds = {part: {p.dtype for n, p in model.named_parameters() if n.startswith(PARTS[part])} for part in PARTS}
+    assert kinds["vision_encoder"] == {torch.bfloat16}
+    assert kinds["detr_decoder"] == kinds["mask_decoder"] == kinds["geometry_encoder"] == {torch.float32}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**random_batch(PAIRS, exemplars=True)).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_plain_call_is_the_plain_model():
+    model = tiny_sam3().eval()
+    batch = random_batch([(0, "cat", 1)])
+    pixels = batch["pixel_values"].float() / 127.5 - 1
+    with torch.no_grad():
+        output = model(pixel_values=pixels, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert output.pred_masks.shape == (1, 20, 32, 32)
+
+
+def test_a_users_criterion_is_used():
+    model = Sam3ForConceptSegmentation(tiny_config()).train()
+    model.criterion = lambda outputs, targets, normalizers: (outputs.presence_logits.sum(), {"mine": torch.ones(())})
+    output = model(**random_batch(PAIRS))
+    assert output.parts == {"mine": torch.tensor(2.0)}  # one of the present chunk, one of the absent
+    output.loss.backward()
+    assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
