@@ -21,6 +21,8 @@ from sam_ft.report.stages import comparison_table, log_to_console_and_file, stag
 
 logger = logging.getLogger("sam_ft.run")
 
+DEFAULT = Path(__file__).parent / "configs" / "smoke.yaml"
+
 
 def make_parser() -> RecipeParser:
     return RecipeParser((ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments))
@@ -93,8 +95,11 @@ def main(
 
 
 def run(arguments: list[str] | None = None):
-    """Parses and runs; a dry run leaves nothing behind."""
-    *others, training_args = make_parser().parse(arguments)
+    """Parses and runs; without any argument the embedded default. A dry run leaves nothing behind."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    *others, training_args = make_parser().parse(arguments or ["--config", str(DEFAULT)])
+    if not arguments:
+        logger.info("no arguments: running %s", DEFAULT)
     if not training_args.dry_run:
         return main(*others, training_args)
     with tempfile.TemporaryDirectory() as folder:

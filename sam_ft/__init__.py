@@ -1,1 +1,36 @@
+"""Fine-tuning recipes for SAM 3 on Transformers, Accelerate, Datasets and PEFT."""
+
+import importlib
+
+
 __version__ = "0.1.0"
+
+# public name -> where it lives; loaded when first used, so that `--help` need not import torch's world twice
+_PUBLIC = {
+    "CocoAveragePrecision": "metrics.average_precision",
+    "HungarianMatcher": "losses.matcher",
+    "Keep": "models.sam3",
+    "LossWeights": "losses.sam3",
+    "ModelOptions": "models.load",
+    "Sam3Collator": "data.collators",
+    "Sam3Criterion": "losses.sam3",
+    "Sam3ForConceptSegmentation": "models.sam3",
+    "Sam3Trainer": "training.sam3",
+    "Sam3TrainingArguments": "arguments",
+    "draw_instances": "report.visualize",
+    "freeze": "models.freeze",
+    "load_model": "models.load",
+    "load_phrase_dataset": "data.load",
+    "load_processor": "models.load",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'sam_ft' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -16,7 +16,7 @@ from .data.load import SYNTHETIC, DatasetOptions
 from .data.phrases import PhraseOptions
 from .data.pipeline import PromptOptions
 from .data.readers.coco import CocoOptions
-from .data.synthetic import SceneOptions
+from .data.synthetic import SHAPES, SceneOptions
 from .data.transforms import TransformOptions
 from .data.vocabulary import PhraseMap, read_phrase_map
 from .losses.matcher import HungarianMatcher, OneToManyMatcher
@@ -140,6 +140,7 @@ class DataArguments:
     scene_height: int = _arg(480, "Synthetic scenes: height in px.")
     scene_min_shapes: int = _arg(2, "Synthetic scenes: fewest shapes an image.")
     scene_max_shapes: int = _arg(5, "Synthetic scenes: most shapes an image.")
+    scene_shapes: list[str] = _arg(list(SHAPES), "Synthetic scenes: shapes that are drawn: circle, rectangle, triangle.")
     scene_min_size: float = _arg(0.12, "Synthetic scenes: smallest radius of a shape, as a share of the shorter side.")
     scene_max_size: float = _arg(0.25, "Synthetic scenes: largest radius of a shape, as a share of the shorter side.")
 
@@ -153,6 +154,7 @@ class DataArguments:
             self.scene_max_shapes,
             self.scene_min_size,
             self.scene_max_size,
+            self.scene_shapes,
         )
         return _take(DatasetOptions, self, scenes=scenes)
 

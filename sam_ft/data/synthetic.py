@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ class SceneOptions:
         width, height (`int`): size in px.
         min_shapes, max_shapes (`int`): shapes an image.
         min_size, max_size (`float`): a shape's radius, as a share of the image's shorter side.
+        shapes (`list[str]`): which of `SHAPES` are drawn.
         seed (`int`): the same seed writes the same files.
     """
 
@@ -34,6 +35,7 @@ class SceneOptions:
     max_shapes: int = 5
     min_size: float = 0.12
     max_size: float = 0.25
+    shapes: list[str] = field(default_factory=lambda: list(SHAPES))
     seed: int = 0
 
 
@@ -56,6 +58,8 @@ def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) 
         raise ValueError(f"`min_shapes` {options.min_shapes} and `max_shapes` {options.max_shapes}: need 1 ≤ min ≤ max")
     if not 0 < options.min_size <= options.max_size <= 0.5:
         raise ValueError(f"`min_size` {options.min_size} and `max_size` {options.max_size}: need 0 < min ≤ max ≤ 0.5")
+    if not options.shapes or set(options.shapes) - set(SHAPES):
+        raise ValueError(f"`shapes` is {options.shapes}; choose from {', '.join(SHAPES)}")
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     for split, count in (("train", options.num_train), ("val", options.num_validation)):
         (folder / split).mkdir(exist_ok=True)
@@ -117,7 +121,7 @@ def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.I
     draw = ImageDraw.Draw(image)
     drawn: list[tuple[str, str, np.ndarray, int]] = []
     for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
-        shape, color = str(rng.choice(SHAPES)), str(rng.choice(list(COLORS)))
+        shape, color = str(rng.choice(options.shapes)), str(rng.choice(list(COLORS)))
         points = _outline(shape, rng, options)
         draw.polygon(points, fill=COLORS[color])
         canvas = Image.new("1", (width, height))

@@ -199,14 +199,14 @@ class Sam3Criterion:
         """Focal and dice of the semantic map, for the pairs whose union of masks is whole and not empty."""
         pairs = semantic_pairs(targets)
 
-        def block_loss(pair, logits):
+        def block_loss(pair, *logits):
             target = _union(targets, pair)[None]
-            focal, dice = self._focal_dice(logits[pair : pair + 1], target, self.weights.semantic_alpha)
+            focal, dice = self._focal_dice(logits[pair][None], target, self.weights.semantic_alpha)
             counted = target.any() / normalizers.semantic_pairs
             focal, dice = focal.sum() * counted, dice.sum() * counted
             return self.weights.semantic * focal + self.weights.semantic_dice * dice, (focal.detach(), dice.detach())
 
-        loss, terms = sum_over_blocks(block_loss, pairs, (logits,))
+        loss, terms = sum_over_blocks(block_loss, pairs, logits.unbind())
         return loss, _add_terms(terms, loss)
 
     def _focal_dice(self, logits: torch.Tensor, target: torch.Tensor, alpha: float):

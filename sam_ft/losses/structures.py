@@ -67,8 +67,8 @@ class FactoredMasks:
     def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int]):
         """Returns tensors and `rows(start, stop, *tensors)` that gives mask logits `(stop - start, h, w)`."""
 
-        def rows(start, stop, embeddings, pixels):
-            # row by row of one pair at a time, so that a pair's pixels are read and never copied
+        def rows(start, stop, embeddings, *pixels):
+            # the rows of one pair at a time: its pixels are read, not copied, and no other pair's receive a gradient
             products, begin = [], start
             for row in range(start + 1, stop + 1):
                 if row == stop or pairs[row] != pairs[begin]:
@@ -76,7 +76,7 @@ class FactoredMasks:
                     begin = row
             return torch.cat(products)
 
-        return (self.embeddings[pair, query], self.pixels), rows
+        return (self.embeddings[pair, query], *self.pixels.unbind()), rows
 
 
 @dataclass

@@ -126,18 +126,25 @@ def set_resolution(config: Sam3Config, resolution: int) -> None:
 def random_model(config: Sam3Config, seed: int) -> Sam3ForConceptSegmentation:
     """
     An untrained model; the same weights for the same seed, without touching the global random state. Behind the encoders
-    it is initialised as officially (Xavier, unit normal embeddings): with Transformers' 0.02 everywhere all queries start
-    alike and take hundreds of steps to part.
+    it is initialised as officially (Xavier, unit normal embeddings, PyTorch's defaults in neck and mask head): with
+    Transformers' 0.02 everywhere queries and masks start alike and take hundreds of steps to part.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Sam3ForConceptSegmentation(config)
+        for part in (model.vision_encoder.neck, model.text_projection, model.mask_decoder):
+            for module in part.modules():
+                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                    module.reset_parameters()
         for part in (model.geometry_encoder, model.detr_encoder, model.detr_decoder, model.dot_product_scoring):
             for module in part.modules():
                 if isinstance(module, torch.nn.Linear):
                     torch.nn.init.xavier_uniform_(module.weight)
                 elif isinstance(module, torch.nn.Embedding):
                     torch.nn.init.normal_(module.weight)
+        # boxes start at their reference points, so that matches are stable from the first step
+        torch.nn.init.zeros_(model.detr_decoder.box_head.layer3.weight)
+        torch.nn.init.zeros_(model.detr_decoder.box_head.layer3.bias)
     return model
 
 

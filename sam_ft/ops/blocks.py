@@ -47,7 +47,7 @@ class _SumOverBlocks(torch.autograd.Function):
         leaves = [t.detach().requires_grad_(t.requires_grad) for t in tensors]
         # parameters are differentiated as they are: the module that owns them reads them under its own name
         sources = [t for t in (*leaves, *parameters) if t.requires_grad]
-        sums = [None] * len(sources)
+        sums, owned = [None] * len(sources), [False] * len(sources)
         total = inputs[0].new_zeros((), dtype=torch.float32)
         for block in blocks:
             with torch.enable_grad():
@@ -57,8 +57,14 @@ class _SumOverBlocks(torch.autograd.Function):
             if not loss.requires_grad:
                 continue
             for i, grad in enumerate(torch.autograd.grad(loss, sources, allow_unused=True)):
-                if grad is not None:
-                    sums[i] = grad if sums[i] is None else sums[i] + grad
+                if grad is None:
+                    continue
+                if sums[i] is None:
+                    sums[i] = grad  # autograd may hand the same tensor out twice: not ours to write to
+                elif owned[i]:
+                    sums[i] += grad
+                else:
+                    sums[i], owned[i] = sums[i] + grad, True
         del leaves
         stored = iter(torch.zeros_like(s) if g is None else g for s, g in zip(sources, sums, strict=True))
         ctx.save_for_backward(*(next(stored) if t.requires_grad else None for t in inputs))

@@ -1,0 +1,73 @@
+"""
+How fast is a training step against the official model's?
+
+    python benchmarks/step.py
+
+Forward, loss and backward of a reduced SAM 3 (200 queries, six layers of each stack) at 336 px with equal weights, 4 images ×
+8 phrases, masks on: ours and a model composed from the `sam3` package's modules in turn. On a CPU the package's Triton
+focal loss is replaced by the plain formula; both run in float32, the package with the activation checkpointing that its
+train mode demands.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measure import device_name, peak_bytes, seconds  # noqa: E402
+from benchmarks.models import reduced_config  # noqa: E402
+from sam_ft.models.freeze import freeze  # noqa: E402
+from sam_ft.models.load import load_processor, random_model  # noqa: E402
+from sam_ft.testing import random_batch  # noqa: E402
+from tests import official, official_model  # noqa: E402
+
+
+IMAGES, PHRASES, RESOLUTION = 4, 8, 336
+
+
+def tokenize(texts):
+    tokenizer = load_processor("sam-ft/random-tiny").tokenizer
+    tokens = tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
+    return tokens.input_ids * tokens.attention_mask
+
+
+def main():
+    ours = random_model(reduced_config(RESOLUTION), 0).train()
+    freeze(ours, [])
+    theirs = official_model.build(ours.config, tokenize, checkpointing=True)
+    official_model.copy_weights(ours, theirs)
+    theirs.train()
+    # six of eight phrases are present, with one to three instances
+    pairs = [(i, f"phrase {p}", 0 if p % 4 == 3 else 1 + p % 3) for i in range(IMAGES) for p in range(PHRASES)]
+    batch = random_batch(pairs, resolution=RESOLUTION)
+    data, target = official_model.datapoint(batch, batch["labels"][0]["phrases"])
+    wrapper = official.loss_wrapper(masks=True, positive_weight=10.0)
+
+    def our_step():
+        ours.zero_grad()
+        loss = ours(**batch).loss
+        loss.backward()
+        return float(loss.detach())
+
+    def their_step():
+        theirs.zero_grad()
+        with official.on_cpu():
+            out = theirs(data)[-1]
+        loss, _ = official.compute(wrapper, out, target)
+        loss.backward()
+        return float(loss.detach()) / len(pairs) ** 0.5
+
+    a, b = our_step(), their_step()
+    assert abs(a - b) < 1e-4 * abs(b), (a, b)
+    print(f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, equal loss {a:.4f}")
+    mine, official_time = seconds(our_step, their_step, repeats=2)
+    memory, official_memory = peak_bytes(our_step), peak_bytes(their_step)
+    print(f"ours {mine:.2f} s, official {official_time:.2f} s: {official_time / mine:.2f}× faster")
+    print(f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: {memory / official_memory:.2f} of it")
+
+
+if __name__ == "__main__":
+    main()

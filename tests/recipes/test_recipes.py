@@ -1,0 +1,155 @@
+"""The recipes as a user runs them, their YAML files, and what the README promises."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from ..training.common import ROOT, run_recipe
+
+
+CONFIGS = sorted((ROOT / "recipes" / "configs").rglob("*.yaml"))
+ACCELERATE = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
+PAGES = [ROOT / "README.md", *CONFIGS, *ACCELERATE, *sorted((ROOT / "recipes").glob("*.py"))]
+
+
+def load(script):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands():
+    """Every `accelerate launch recipes/…` of README, YAML headers and docstrings, its continuation lines joined."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"\\\n[# ]*", "", text)
+        for line in text.splitlines():
+            found = re.search(r"accelerate launch ([^`]*recipes/\w+\.py[^`]*)", line)
+            if found and "…" not in found[1]:
+                yield pytest.param(found[1].split("  #")[0], id=f"{page.name}: {found[1][:60]}")
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
+def test_every_key_of_every_yaml_is_known(file):
+    arguments = load(ROOT / "recipes" / "sam3_ft.py").make_parser().parse(["--config", str(file), "--use_cpu", "true"])
+    assert len(arguments) == 4
+    assert yaml.safe_load(file.read_text())
+    assert len(CONFIGS) >= 4
+
+
+@pytest.mark.parametrize("file", ACCELERATE, ids=lambda f: f.name)
+def test_accelerate_configs_load(file):
+    config = load_config_from_file(str(file))
+    assert config.num_processes >= 1
+    assert {f.stem for f in ACCELERATE} == {"cpu", "single_gpu", "multi_gpu", "fsdp2", "deepspeed_zero2"}
+
+
+def test_layers_that_fsdp_wraps_exist():
+    from sam_ft.testing import tiny_sam3
+
+    config = yaml.safe_load((ROOT / "accelerate_configs" / "fsdp2.yaml").read_text())["fsdp_config"]
+    names = set(config["fsdp_transformer_layer_cls_to_wrap"].split(","))
+    assert names == {"Sam3ViTLayer", "CLIPEncoderLayer"}
+    assert names <= {type(m).__name__ for m in tiny_sam3().modules()}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_documented_commands_parse(line):
+    words = shlex.split(line)
+    if words[0] == "--config_file":
+        assert (ROOT / words[1]).is_file()
+    script = next(w for w in words if w.startswith("recipes/"))
+    rest = words[words.index(script) + 1 :]
+    for i, word in enumerate(rest):
+        if word == "--config":
+            rest[i + 1] = str(ROOT / rest[i + 1])
+            assert Path(rest[i + 1]).is_file()
+    load(ROOT / script).make_parser().parse([*rest, "--use_cpu", "true"])
+
+
+def test_readme_names_only_what_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(r"(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml)", text):
+        assert (ROOT / path).exists(), path
+    parser = load(ROOT / "recipes" / "sam3_ft.py").make_parser()
+    keys = {a.dest for a in parser._actions}
+    table = text[text.index("## Memory ladder") :]
+    for key in re.findall(r"`(\w+): [^`]+`", table):
+        assert key in keys, f"README speaks of the key {key}"
+
+
+SHORT = ["--max_steps=2", "--gradient_accumulation_steps=1", "--dataloader_num_workers=0", "--disable_tqdm=true"]
+
+
+@pytest.mark.slow
+def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
+    arguments = [f"--dataset_name={shapes}", "--output_dir=out", "--resize=plain", *SHORT]
+    output = run_recipe([*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path)
+    for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "before", "mask_AP", "3 phrases"):
+        assert text in output
+    out = tmp_path / "out"
+    for name in ("model.safetensors", "config.json", "processor_config.json", "tokenizer.json", "training.log", "run.yaml",
+                 "eval_results.json", "before_results.json", "checkpoint-2/optimizer.pt", "eval/results.json"):  # fmt: skip
+        assert (out / name).is_file(), name
+    assert list(out.glob("runs/**/events*"))
+    assert list(out.glob("eval/pictures/*.png"))
+    assert "loss_mask" in (out / "training.log").read_text()
+
+    from transformers import Sam3Model, Sam3Processor
+
+    model, report = Sam3Model.from_pretrained(out, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert Sam3Processor.from_pretrained(out)(text="cat", return_tensors="pt")["input_ids"].shape[1] == 32
+
+    module = load(ROOT / "recipes" / "sam3_eval.py")
+    again = module.main(
+        *module.make_parser().parse(
+            [f"--dataset_name={shapes}", f"--model_name_or_path={out}", f"--output_dir={tmp_path / 'score'}", "--use_cpu=true"]
+        )
+    )
+    stored = json.loads((out / "eval_results.json").read_text())
+    assert again["eval_loss"] == pytest.approx(stored["eval_loss"], rel=1e-5)
+    assert again["eval_box_AP"] == pytest.approx(stored["eval_box_AP"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_dry_run_ends_green_and_leaves_nothing(shapes, tmp_path):
+    config = ROOT / "recipes" / "configs" / "sam3_full_24gb.yaml"
+    given = ["--model_name_or_path=sam-ft/random-tiny", "--resolution=112", f"--dataset_name={shapes}", "--optim=adamw_torch"]
+    output = run_recipe(["--config", config, *given, "--dry_run", "--use_cpu=true"], tmp_path)
+    for stage in ("data", "model", "one batch", "one optimizer step", "evaluation"):
+        assert f"✓ {stage}" in output
+    assert "✓ dry run: every stage works here" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset_name=nowhere"], "there is no folder 'nowhere'"),
+        (["--model_name_or_path=./nothing"], "there is no folder './nothing'"),
+        (["--resolution=480"], "use 476 or 490"),
+        (["--learning_rat=1"], "Did you mean `--learning_rate`"),
+        (["--freeze", "backbone"], "`freeze` has no part 'backbone'"),
+        (["--config=missing.yaml"], "there is no file 'missing.yaml'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(arguments, message, shapes, tmp_path, monkeypatch, capsys):
+    import subprocess
+
+    from ..training.common import command, environment
+
+    given = [f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments]
+    done = subprocess.run(command(given), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,61 @@
+"""Who may import whom, and names that would hide a dependency."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "sam_ft"
+# room -> rooms of ours that it may know
+ALLOWED = {
+    "ops": {"ops"},
+    "losses": {"losses", "ops"},
+    "metrics": {"metrics", "ops"},
+    "data": {"data", "ops"},
+    "report": {"report", "data", "ops"},
+    "models": {"models", "losses", "ops"},
+    "training": {"training", "models", "losses", "metrics", "data", "report", "ops", "arguments"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(file):
+    """Modules that a file imports, as absolute dotted names, and whether at its top level."""
+    package = file.relative_to(ROOT).with_suffix("").parts
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    top = set(tree.body)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level]) if node.level else ""
+            yield ".".join(filter(None, [base, node.module])), node in top
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_rooms_know_only_those_below(file):
+    parts = file.relative_to(PACKAGE).parts
+    room = parts[0] if len(parts) > 1 else None
+    for module, at_top in imported(file):
+        assert module.split(".")[0] != "sam3" or not at_top, "training must run where the official package is missing"
+        if room in ALLOWED and module.startswith("sam_ft.") and module != "sam_ft":
+            assert module.split(".")[1] in ALLOWED[room], f"{file.name} imports {module}"
+
+
+def test_every_room_is_in_the_table():
+    rooms = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert rooms == set(ALLOWED)
+
+
+def test_no_name_hides_a_dependency():
+    dependencies = {"torch", "transformers", "accelerate", "datasets", "peft", "evaluate", "sam3", "safetensors", "PIL"}
+    names = {p.stem for folder in ("recipes", ".", "benchmarks") for p in (ROOT / folder).glob("*.py")}
+    assert not names & dependencies
+
+
+def test_recipes_know_only_the_package():
+    for file in (ROOT / "recipes").glob("*.py"):
+        assert {m.split(".")[0] for m, _ in imported(file)} <= {"sam_ft", "sys", "json", "logging", "pathlib", "tempfile"}
+        assert len(file.read_text().splitlines()) <= 120

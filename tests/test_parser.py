@@ -1,0 +1,101 @@
+import dataclasses
+
+import pytest
+from transformers import IntervalStrategy
+
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.parser import RecipeParser
+
+
+@pytest.fixture
+def parse(tmp_path):
+    def run(text="", *arguments):
+        file = tmp_path / "run.yaml"
+        file.write_text(text)
+        kinds = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
+        return RecipeParser(kinds).parse(["--config", str(file), "--use_cpu", "true", *arguments])
+
+    return run
+
+
+def test_yaml_sets_and_the_command_line_wins(parse):
+    model, data, loss, training = parse(
+        "resolution: 168\nnegative_ratio: 0.5\nloss_mask: 100\nlearning_rate: 1e-4\nfreeze: [vision_encoder]\n"
+        'eval_strategy: "no"\ntrain_masks: false\nearly_stopping_patience: null\n',
+        *["--learning_rate", "2e-4", "--resolution=112"],
+    )
+    assert model.resolution == 112
+    assert model.freeze == ["vision_encoder"]
+    assert model.train_masks is False
+    assert data.negative_ratio == 0.5
+    assert loss.loss_mask == 100.0
+    assert isinstance(loss.loss_mask, float)
+    assert training.learning_rate == 2e-4  # YAML 1.1 reads 1e-4 as a text; it is typed all the same
+    assert training.eval_strategy == IntervalStrategy.NO
+    assert training.early_stopping_patience is None
+
+
+def test_defaults_are_the_official_recipe(parse):
+    model, data, loss, training = parse()
+    rates = training.rates()
+    assert (rates.transformer, rates.vision, rates.text) == pytest.approx((8e-5, 2.5e-5, 5e-6))
+    assert (rates.vision_layer_decay, rates.weight_decay, training.max_grad_norm) == (0.9, 0.1, 0.1)
+    assert (training.num_train_epochs, training.gradient_accumulation_steps) == (20, 4)
+    weights = loss.criterion().weights
+    assert dataclasses.astuple(weights)[:9] == (5, 2, 20, 20, 200, 10, 20, 30, 2)
+    assert (data.negative_ratio, data.flip_probability, data.color_jitter, data.resize) == (0.2, 0.5, 0.2, "official")
+    assert training.accelerator_config.dispatch_batches is False
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("per_device_train_batchsize: 2", "Unknown key `per_device_train_batchsize` in .*run.yaml. Did you mean `per_device_train_batch_size`"),
+        ("eval_strategy: no", "`eval_strategy` is the YAML boolean false in .*run.yaml.*`eval_strategy: \"no\"`"),
+        ("learning_rate: fast", "`learning_rate` in .*run.yaml: invalid float value: 'fast'"),
+        ("resolution: 112.5", "`resolution` in .*run.yaml: invalid int value"),
+        ("train_masks: maybe", "`train_masks` in .*run.yaml"),
+        ("resize: huge", "`resize` in .*run.yaml: invalid choice: 'huge'"),
+        ("learning_rate: [1, 2]", "`learning_rate` is a list"),
+        ("- a", "holds a list; expected lines"),
+        ("a: [", "is not YAML"),
+        ("config: x.yaml", "Unknown key `config`"),
+    ],
+)  # fmt: skip
+def test_bad_yaml_names_file_key_and_remedy(parse, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--learning_rat=1", "Unknown argument `--learning_rat`. Did you mean `--learning_rate`"),
+        ("--learning_rate=fast", "command line: argument --learning_rate: invalid float value"),
+        ("--learn=1", "Unknown argument `--learn`"),  # no abbreviations
+    ],
+)
+def test_bad_command_lines_are_named(parse, argument, message):
+    with pytest.raises(ValueError, match=message):
+        parse("", argument)
+
+
+def test_missing_file_lists_the_shipped_ones():
+    with pytest.raises(ValueError, match="there is no file 'nothing.yaml'"):
+        RecipeParser((ModelArguments,)).parse(["--config", "nothing.yaml"])
+
+
+def test_no_evaluation_means_no_best_checkpoint(parse):
+    *_, training = parse('eval_strategy: "no"')
+    assert not training.load_best_model_at_end
+    assert training.early_stopping_patience is None
+
+
+def test_keys_are_not_defined_twice():
+    names = [f.name for kind in (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments) for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names))
+
+
+def test_every_key_has_a_help_text():
+    for kind in (ModelArguments, DataArguments, LossArguments):
+        assert all(len(f.metadata.get("help", "")) > 10 for f in dataclasses.fields(kind))

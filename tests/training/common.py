@@ -1,0 +1,93 @@
+"""Trainers as the recipe builds them, and the recipe itself in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.data.load import load_phrase_dataset
+from sam_ft.models.load import load_model, load_processor
+from sam_ft.training.build import build_sam3_trainer, load_sam3
+
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "sam-ft/random-tiny"
+
+
+def build(dataset, output_dir, model_name=TINY, *, data=None, loss=None, model=None, **training):
+    """A trainer over a COCO folder; `data`, `loss` and `model` are dictionaries of arguments."""
+    arguments = {
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "num_pictures": 0,
+        "warmup_steps": 0,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "output_dir": str(output_dir),
+    }
+    training_args = Sam3TrainingArguments(**(arguments | training))
+    data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
+    model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
+    rows = load_phrase_dataset(data_args.dataset(), data_args.coco(), seed=training_args.seed)
+    sam3, processor = load_sam3(model_args, training_args.seed)
+    return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
+
+
+def save_model_without_dropout(folder):
+    """A tiny model whose config has no dropout, so that runs cut into other batches can be compared."""
+    from sam_ft.models.load import ModelOptions
+
+    model = load_model(ModelOptions(TINY))
+    for part in ("geometry_encoder_config", "detr_encoder_config", "detr_decoder_config"):
+        getattr(model.config, part).dropout = 0.0
+    model.save_pretrained(folder)
+    load_processor(TINY).save_pretrained(folder)
+    return folder
+
+
+def command(arguments, processes=1):
+    script = [str(ROOT / "recipes" / "sam3_ft.py"), *map(str, arguments)]
+    if processes == 1:
+        return [sys.executable, *script]
+    return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0", *script]
+
+
+def environment():
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def run_recipe(arguments, cwd, processes=1):
+    """Runs `recipes/sam3_ft.py`; raises with its output where it fails."""
+    done = subprocess.run(
+        command(arguments, processes), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout + done.stderr
+
+
+def weights(folder):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def distance(first, second, start):
+    """Difference of two results, relative to how far the second moved from its start."""
+    difference = sum((first[k] - second[k]).square().sum() for k in second) ** 0.5
+    moved = sum((second[k] - start[k]).square().sum() for k in second) ** 0.5
+    assert moved > 0
+    return float(difference / moved)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
