@@ -62,7 +62,7 @@ def main(
 
     # ---- Score before
     before_file = output_dir / "before_results.json"
-    if training_args.eval_before and not before_file.is_file():
+    if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
         with stage("evaluation before training"):
             trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
 

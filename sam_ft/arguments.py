@@ -258,6 +258,7 @@ class Sam3TrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = _arg(10, "Stop after so many evaluations without improvement; null: never.")
     restore_callback_states_from_checkpoint: bool = _arg(True, "Early stopping goes on counting after a resume.")
     logging_steps: float = _arg(5, "Steps between logs.")
+    logging_first_step: bool = _arg(True, "Log the first step too.")
     logging_nan_inf_filter: bool = _arg(False, "Trainer hides NaN losses by default.")
     report_to: None | str | list[str] = _arg("tensorboard", "Loggers: tensorboard, wandb, trackio, none.")
     dataloader_num_workers: int = _arg(2, "Processes that load images.")

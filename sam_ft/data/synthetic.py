@@ -108,28 +108,32 @@ def were_written_with(folder: str | Path, options: SceneOptions) -> bool:
 
 def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[tuple[str, str, np.ndarray]]]:
     """
-    Draws one scene.
+    Draws one scene. A shape that would hide more than half of another is drawn elsewhere, or not at all after 20 tries, so
+    that every shape in the picture is also in the truth.
 
     Returns:
-        `tuple[Image.Image, list]`: the image, and `(shape, colour, visible mask (height, width) bool)` of each shape that
-        is still at least a third visible, in drawing order.
+        `tuple[Image.Image, list]`: the image, and `(shape, colour, visible mask (height, width) bool)` of each shape in
+        drawing order.
     """
     height, width = options.height, options.width
     ground = int(rng.integers(200, 245))
     noise = rng.normal(0, 5, (height, width, 3))
     image = Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    drawn: list[tuple[str, str, np.ndarray, int]] = []
+    drawn: list[tuple[str, str, np.ndarray, int]] = []  # the last: pixels without anything in front
     for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
         shape, color = str(rng.choice(options.shapes)), str(rng.choice(list(COLORS)))
-        points = _outline(shape, rng, options)
-        draw.polygon(points, fill=COLORS[color])
-        canvas = Image.new("1", (width, height))
-        ImageDraw.Draw(canvas).polygon(points, fill=1)
-        mask = np.array(canvas)
-        drawn = [(s, c, m & ~mask, full) for s, c, m, full in drawn]
-        drawn.append((shape, color, mask, int(mask.sum())))
-    return image, [(s, c, m) for s, c, m, full in drawn if m.sum() * 3 >= full]
+        for _ in range(20):
+            points = _outline(shape, rng, options)
+            canvas = Image.new("1", (width, height))
+            ImageDraw.Draw(canvas).polygon(points, fill=1)
+            mask = np.array(canvas)
+            if all((m & ~mask).sum() * 2 >= whole for _, _, m, whole in drawn):
+                draw.polygon(points, fill=COLORS[color])
+                drawn = [(s, c, m & ~mask, whole) for s, c, m, whole in drawn]
+                drawn.append((shape, color, mask, int(mask.sum())))
+                break
+    return image, [(s, c, m) for s, c, m, _ in drawn]
 
 
 def _outline(shape: str, rng: np.random.Generator, options: SceneOptions) -> list[tuple[float, float]]:

@@ -11,13 +11,13 @@ from ..data.example import to_rgb
 from ..ops.masks import decode_mask
 
 
-SHOWN_SCORE = 0.3  # below it a picture is a thicket; the numbers count every kept detection
+SHOWN_SCORE = 0.5  # below it a picture is a thicket; the numbers count every kept detection
 LONG_SIDE = 720
 
 
 def save_comparisons(rows: Iterable[dict], detections: dict[tuple[str, str], list[dict]], folder: Path) -> list[Path]:
     """
-    Writes one picture a row: the truth on the left, what the model finds with a score of 0.3 or more on the right.
+    Writes one picture a row: the truth on the left, what the model finds with a score of 0.5 or more on the right.
 
     Args:
         rows (`Iterable[dict]`): rows with their images.
@@ -46,7 +46,7 @@ def save_comparisons(rows: Iterable[dict], detections: dict[tuple[str, str], lis
         ]
         panels = [
             draw_instances(image, truth, colors, f"truth: {len(truth)}"),
-            draw_instances(image, found, colors, f"prediction: {len(found)} with score ≥ {SHOWN_SCORE}"),
+            draw_instances(image, found, colors, f"prediction: {len(found)} with a score of {SHOWN_SCORE} or more"),
         ]
         picture = Image.new("RGB", (sum(p.width for p in panels) + 8, panels[0].height), "white")
         picture.paste(panels[0], (0, 0))

@@ -48,6 +48,21 @@ class SamTrainer(Trainer):
         self._micro_step = self._parts_since = 0
         self.add_callback(_EpochForSampler(self))
 
+    def train(self, *args, **kwargs):
+        """Trains; see `transformers.Trainer.train`."""
+        if self.model_wrapped is self.model and getattr(self.model, "_is_accelerate_prepared", False):
+            # An evaluation has prepared the bare model. Accelerate would take it for wrapped and leave it without
+            # DistributedDataParallel: processes would train apart, without a word.
+            self.model = self.model_wrapped = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            self.model._is_accelerate_prepared = False
+            self.accelerator._models.clear()
+        return super().train(*args, **kwargs)
+
+    @property
+    def can_evaluate_before_training(self) -> bool:
+        """Whether an evaluation may come first; one that shards the model cannot be undone."""
+        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     # data
 
     def _get_train_sampler(self, train_dataset=None):

@@ -13,10 +13,11 @@ def test_detections_are_brought_to_the_image():
     assert len(found) == 20
     assert found[0]["bbox"] == [20, 10, 40, 20]
     mask = torch.from_numpy(decode_mask(found[19]["segmentation"]["counts"], 40, 80))
-    # the bilinear edge lies halfway between a centre inside and one outside
-    assert mask[10:30, 20:60].all()
-    assert not mask[:8].any()
-    assert not mask[:, :17].any()
+    # the bilinear edge lies halfway between the centres of a cell inside and one outside, corners are rounded off
+    assert mask[10:30, 25:55].all()
+    assert mask[13:27, 20:60].all()
+    assert not mask[:9].any()
+    assert not mask[:, :19].any()
 
 
 def test_no_masks_and_no_detections():

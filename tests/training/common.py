@@ -56,7 +56,7 @@ def command(arguments, processes=1):
     script = [str(ROOT / "recipes" / "sam3_ft.py"), *map(str, arguments)]
     if processes == 1:
         return [sys.executable, *script]
-    return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0", *script]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *script]
 
 
 def environment():
@@ -71,7 +71,7 @@ def environment():
 def run_recipe(arguments, cwd, processes=1):
     """Runs `recipes/sam3_ft.py`; raises with its output where it fails."""
     done = subprocess.run(
-        command(arguments, processes), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+        command(arguments, processes), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr

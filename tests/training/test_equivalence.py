@@ -1,5 +1,7 @@
 """However a window is cut into batches and processes, the step is the same."""
 
+import json
+
 import pytest
 
 from .common import build, distance, run_recipe, save_model_without_dropout, weights
@@ -45,6 +47,7 @@ def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, acc
 
 
 def test_two_processes_change_nothing(shapes, start, whole, tmp_path):
+    """With an evaluation before training, after which accelerate would leave the processes to train apart."""
     arguments = {
         **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resize": "plain"},
         **{"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "dataloader_num_workers": 0},
@@ -57,9 +60,7 @@ def test_two_processes_change_nothing(shapes, start, whole, tmp_path):
     output = run_recipe([f"--{k}={v}" for k, v in arguments.items()], tmp_path, processes=2)
     assert "× 2 processes" in output
     assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
-    # every evaluation image once: five processes' worth of nothing is lost or doubled
-    import json
-
+    # every evaluation image once
     truth = json.loads((tmp_path / "out" / "eval" / "ground_truth.json").read_text())
     assert len(truth["images"]) == 2
 
