@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
-from ..ops.boxes import box_cxcywh_to_xyxy, paired_box_overlap
+from ..ops.boxes import paired_box_overlap
 from .structures import ConceptOutputs, PairTargets, QueryOutputs
 
 
@@ -71,12 +71,11 @@ class HungarianMatcher:
             `torch.Tensor` of shape `(…, num_targets, num_queries)`.
         """
         targets = targets[:, None]
-        distance = (boxes - targets).abs().sum(-1)
-        _, giou = paired_box_overlap(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(targets))
+        distance = sum((b - t).abs() for b, t in zip(boxes.unbind(-1), targets.unbind(-1)))
+        _, giou = paired_box_overlap(boxes, targets)
         p = logits.sigmoid()
-        focal = (1 - self.alpha) * p**self.gamma * F.logsigmoid(-logits) - self.alpha * (
-            1 - p
-        ) ** self.gamma * F.logsigmoid(logits)
+        present, absent = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p, log(1 − p)
+        focal = (1 - self.alpha) * p**self.gamma * absent - self.alpha * (1 - p) ** self.gamma * present
         return self.cost_box * distance - self.cost_giou * giou + self.cost_class * focal
 
 
@@ -99,7 +98,7 @@ class OneToManyMatcher:
 
     def match(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Bool matches of shape `(num_targets, num_queries)`; arguments as in [`HungarianMatcher.cost`]."""
-        iou, _ = paired_box_overlap(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(targets[:, None]))
+        iou, _ = paired_box_overlap(boxes, targets[:, None])
         score = self.alpha * logits.sigmoid() + (1 - self.alpha) * iou
         num_queries = score.shape[-1]
         level = torch.quantile(score, max(1 - self.topk / num_queries, 0.0), dim=-1, keepdim=True)
@@ -154,18 +153,28 @@ def match_pairs(
 
 
 def _beside_targets(queries: QueryOutputs, layers: slice, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return queries.logits[layers, pair].float(), queries.boxes[layers, pair].float()
+    """Logits and boxes of all queries of each target's pair; the boxes' coordinates lie in planes of their own."""
+    planes = queries.boxes[layers].float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
+    return queries.logits[layers].float().index_select(1, pair), planes.index_select(2, pair).movedim(0, -1)
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:
-    quadruples, start = [], 0
-    for pair, count in enumerate(counts):
-        for layer in range(len(cost)) if count else ():
-            target, query = linear_sum_assignment(cost[layer, start : start + count])
-            columns = np.full_like(query, layer), np.full_like(query, pair), query, target + start
-            quadruples.append(np.column_stack(columns))
+    """Solves each layer of each pair; returns `(num_matches, 4)` rows of (layer, pair, query, target)."""
+    targets, queries, sizes, start = [], [], [], 0
+    for count in counts:
+        for layer in cost[:, start : start + count] if count else ():
+            target, query = linear_sum_assignment(layer)
+            targets.append(target + start)
+            queries.append(query)
+            sizes.append(len(query))
         start += count
-    return np.concatenate(quadruples) if quadruples else np.zeros((0, 4), dtype=np.int64)
+    if not targets:
+        return np.zeros((0, 4), dtype=np.int64)
+    present = np.flatnonzero(counts)
+    layers = np.tile(np.arange(len(cost)), len(present))
+    pairs = np.repeat(present, len(cost))
+    columns = np.repeat(layers, sizes), np.repeat(pairs, sizes), np.concatenate(queries), np.concatenate(targets)
+    return np.column_stack(columns)
 
 
 def _check_finite(cost: np.ndarray, targets: PairTargets, pair_of_target: list[int]):

@@ -138,7 +138,7 @@ class Sam3Criterion:
         logits, boxes = queries.logits.float(), queries.boxes.float()
         index = matches.layer, matches.pair, matches.query
         matched_boxes, matched_targets = boxes[index], targets.boxes[matches.target]
-        iou, giou = paired_box_overlap(box_cxcywh_to_xyxy(matched_boxes), box_cxcywh_to_xyxy(matched_targets))
+        iou, giou = paired_box_overlap(matched_boxes, matched_targets)
         distance = (matched_boxes - matched_targets).abs().sum(-1)
 
         score = logits.sigmoid()

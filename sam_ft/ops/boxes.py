@@ -20,35 +20,37 @@ def box_xywh_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], dim=-1)
 
 
-def paired_box_overlap(first_xyxy: torch.Tensor, second_xyxy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def paired_box_overlap(first_cxcywh: torch.Tensor, second_cxcywh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     IoU and generalised IoU (Rezatofighi et al. 2019) of boxes that face each other.
 
+    Works on the four coordinates apart: with the last axis stored first (`planes.movedim(0, -1)`) every step runs over
+    contiguous memory.
+
     Args:
-        first_xyxy (`torch.Tensor` of shape `(..., 4)`): boxes `(x1, y1, x2, y2)`.
-        second_xyxy (`torch.Tensor` of shape `(..., 4)`): boxes in the same unit, broadcast against the first.
+        first_cxcywh (`torch.Tensor` of shape `(..., 4)`): boxes `(cx, cy, w, h)`.
+        second_cxcywh (`torch.Tensor` of shape `(..., 4)`): boxes in the same unit, broadcast against the first.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: IoU in `[0, 1]` and GIoU in `[-1, 1]`, both of the broadcast shape without
         its last axis. Two boxes without area have IoU 0 and no NaN, which the official code does not guard against.
     """
-    overlap = (
-        torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:])
-        - torch.maximum(first_xyxy[..., :2], second_xyxy[..., :2])
-    ).clamp(min=0)
-    intersection = overlap[..., 0] * overlap[..., 1]
-    union = _area_xyxy(first_xyxy) + _area_xyxy(second_xyxy) - intersection
-    hull = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:]) - torch.minimum(
-        first_xyxy[..., :2], second_xyxy[..., :2]
+    (left, top, right, bottom), (left2, top2, right2, bottom2) = _edges(first_cxcywh), _edges(second_cxcywh)
+    width = (torch.minimum(right, right2) - torch.maximum(left, left2)).clamp(min=0)
+    height = (torch.minimum(bottom, bottom2) - torch.maximum(top, top2)).clamp(min=0)
+    intersection = width * height
+    union = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2) - intersection
+    hull = (torch.maximum(right, right2) - torch.minimum(left, left2)) * (
+        torch.maximum(bottom, bottom2) - torch.minimum(top, top2)
     )
-    hull_area = hull[..., 0] * hull[..., 1]
     tiny = torch.finfo(union.dtype).tiny  # keeps 0 / 0 out and leaves every true quotient as it is
     iou = intersection / union.clamp(min=tiny)
-    return iou, iou - (hull_area - union) / hull_area.clamp(min=tiny)
+    return iou, iou - (hull - union) / hull.clamp(min=tiny)
 
 
-def _area_xyxy(boxes: torch.Tensor) -> torch.Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _edges(boxes_cxcywh: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    cx, cy, w, h = boxes_cxcywh.unbind(-1)
+    return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
 
 
 def boxes_in_region(boxes_xyxy: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
