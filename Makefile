@@ -41,4 +41,4 @@ benchmarks: setup
 	for script in criterion memory step; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 clean:
-	rm -rf out data build *.egg-info
+	rm -rf out/smoke data/test_shapes build *.egg-info

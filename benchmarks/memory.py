@@ -27,13 +27,13 @@ CASES = {
 
 def measure_case(phrases: int, instances: int) -> int:
     import torch
+    from accelerate.utils import send_to_device
 
     from benchmarks.measure import DEVICE, peak_bytes
     from benchmarks.models import reduced_config
     from sam_ft.models.freeze import freeze
     from sam_ft.models.load import random_model
     from sam_ft.testing import random_batch
-    from sam_ft.training.trainer import send_to_device
 
     model = random_model(reduced_config(), 0).train().to(DEVICE)
     freeze(model, [])
@@ -50,11 +50,11 @@ def measure_case(phrases: int, instances: int) -> int:
     return min(peak_bytes(step) for _ in range(3 if torch.cuda.is_available() else 2))
 
 
-def masks_of_all_queries() -> dict[str, float]:
-    """Mask head, loss and backward of 6 instances: all 400 queries' masks made first, against the matched ones alone."""
+def measure_masks(dense: bool) -> int:
+    """Masks, loss and backward of 6 instances: all 400 queries' masks made first (dense), or the matched ones alone."""
     import torch
 
-    from benchmarks.measure import DEVICE, peak_bytes, seconds
+    from benchmarks.measure import DEVICE, peak_bytes
     from sam_ft.losses.sam3 import Sam3Criterion
     from sam_ft.losses.structures import (
         ConceptOutputs,
@@ -78,7 +78,7 @@ def masks_of_all_queries() -> dict[str, float]:
     embeddings.requires_grad_()
     targets = PairTargets(boxes, [count], [True], masks, list(range(count)))
 
-    def step(dense: bool):
+    def step():
         product = torch.einsum("pqc,pchw->pqhw", embeddings, pixels) if dense else None
 
         def of(k):
@@ -90,32 +90,34 @@ def masks_of_all_queries() -> dict[str, float]:
         loss, _ = Sam3Criterion()(outputs, targets, Normalizers(count, 1, 1))
         torch.autograd.grad(loss, [pixels, embeddings])
 
-    calls = (lambda: step(False)), (lambda: step(True))
-    matched, everything = seconds(*calls, repeats=3)
-    memory = [peak_bytes(call) for call in calls]
-    return {"time": everything / matched, "memory": memory[1] / memory[0]}
+    step()
+    return min(peak_bytes(step) for _ in range(3))
+
+
+def in_a_process_of_its_own(**case) -> int:
+    # freed blocks go back to the kernel, so that resident memory follows what is held
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [sys.executable, __file__, json.dumps(case)]
+    return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def main():
     from benchmarks.measure import device_name
 
     print(device_name())
-    # freed blocks go back to the kernel, so that resident memory follows what is held
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    peaks = {}
-    for name, case in CASES.items():
-        command = [sys.executable, __file__, json.dumps(case)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        peaks[name] = int(done.stdout.split()[-1])
-        print(f"{name:26} {peaks[name] / 2**20:8.0f} MB")
+    peaks = {name: in_a_process_of_its_own(**case) for name, case in CASES.items()}
+    for name, peak in peaks.items():
+        print(f"{name:26} {peak / 2**20:8.0f} MB")
     print(f"32 phrases against 4:       {peaks['32 phrases'] / peaks['4 phrases']:.2f}×")
     print(f"300 instances against 3:    {peaks['1 phrase, 300 instances'] / peaks['1 phrase, 3 instances']:.2f}×")
-    ratio = masks_of_all_queries()
-    print(f"masks of all 400 queries against matched ones: {ratio['time']:.2f}× the time, {ratio['memory']:.2f}× the memory")
+    matched, everything = (in_a_process_of_its_own(dense=dense) for dense in (False, True))
+    print(f"masks of 6 instances' matched queries {matched / 2**20:.0f} MB, of all 400 queries {everything / 2**20:.0f} MB: "
+          f"{everything / matched:.2f}×")  # fmt: skip
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(measure_case(**json.loads(sys.argv[1])))
+        case = json.loads(sys.argv[1])
+        print(measure_masks(**case) if "dense" in case else measure_case(**case))
     else:
         main()

@@ -9,6 +9,7 @@ focal loss is replaced by the plain formula; both run in float32, the package wi
 train mode demands.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measure import device_name, peak_bytes, seconds  # noqa: E402
+from accelerate.utils import send_to_device  # noqa: E402
+
+from benchmarks.measure import DEVICE, device_name, peak_bytes, seconds  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
 from sam_ft.models.freeze import freeze  # noqa: E402
 from sam_ft.models.load import load_processor, random_model  # noqa: E402
@@ -35,15 +38,19 @@ def tokenize(texts):
 
 
 def main():
-    ours = random_model(reduced_config(RESOLUTION), 0).train()
+    ours = random_model(reduced_config(RESOLUTION), 0).train().to(DEVICE)
     freeze(ours, [])
     theirs = official_model.build(ours.config, tokenize, checkpointing=True)
     official_model.copy_weights(ours, theirs)
-    theirs.train()
+    theirs.train().to(DEVICE)
     # six of eight phrases are present, with one to three instances
     pairs = [(i, f"phrase {p}", 0 if p % 4 == 3 else 1 + p % 3) for i in range(IMAGES) for p in range(PHRASES)]
     batch = random_batch(pairs, resolution=RESOLUTION)
     data, target = official_model.datapoint(batch, batch["labels"][0]["phrases"])
+    batch, target = send_to_device(batch, DEVICE), send_to_device(target, DEVICE)
+    for part in (data, data.find_inputs[0], data.find_targets[0]):
+        for field in dataclasses.fields(part):
+            setattr(part, field.name, send_to_device(getattr(part, field.name), DEVICE))
     wrapper = official.loss_wrapper(masks=True, positive_weight=10.0)
 
     def our_step():
@@ -62,11 +69,15 @@ def main():
 
     a, b = our_step(), their_step()
     assert abs(a - b) < 1e-4 * abs(b), (a, b)
-    print(f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, equal loss {a:.4f}")
+    print(
+        f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, equal loss {a:.4f}"
+    )
     mine, official_time = seconds(our_step, their_step, repeats=2)
     memory, official_memory = peak_bytes(our_step), peak_bytes(their_step)
     print(f"ours {mine:.2f} s, official {official_time:.2f} s: {official_time / mine:.2f}× faster")
-    print(f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: {memory / official_memory:.2f} of it")
+    print(
+        f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: {memory / official_memory:.2f} of it"
+    )
 
 
 if __name__ == "__main__":

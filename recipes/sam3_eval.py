@@ -24,14 +24,17 @@ def make_parser() -> RecipeParser:
 
 
 def main(
-    model_args: ModelArguments, data_args: DataArguments, loss_args: LossArguments, training_args: Sam3TrainingArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
 ) -> dict[str, float]:
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3
 
     training_args.report_to = []
     log_to_console_and_file(None, is_main=training_args.process_index == 0)
     with stage("data"), training_args.main_process_first(desc="data"):
-        data = load_data(data_args, training_args.seed, with_train=False)
+        data = load_data(data_args, with_train=False)
     with stage("model"):
         model, processor = load_sam3(model_args, training_args.seed)
         trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args)

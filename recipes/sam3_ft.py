@@ -29,7 +29,10 @@ def make_parser() -> RecipeParser:
 
 
 def main(
-    model_args: ModelArguments, data_args: DataArguments, loss_args: LossArguments, training_args: Sam3TrainingArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
 ):
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
     from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
@@ -48,7 +51,7 @@ def main(
 
     # ---- Data
     with stage("data"), training_args.main_process_first(desc="data"):
-        data = load_data(data_args, training_args.seed)
+        data = load_data(data_args)
 
     # ---- Model
     with stage("model"):
@@ -97,14 +100,16 @@ def main(
 def run(arguments: list[str] | None = None):
     """Parses and runs; without any argument the embedded default. A dry run leaves nothing behind."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    *others, training_args = make_parser().parse(arguments or ["--config", str(DEFAULT)])
+    with stage("config"):
+        model_args, data_args, loss_args, training_args = make_parser().parse(arguments or ["--config", str(DEFAULT)])
     if not arguments:
         logger.info("no arguments: running %s", DEFAULT)
     if not training_args.dry_run:
-        return main(*others, training_args)
+        return main(model_args, data_args, loss_args, training_args)
     with tempfile.TemporaryDirectory() as folder:
         training_args.make_dry(folder)
-        main(*others, training_args)
+        data_args.max_eval_samples = 2
+        main(model_args, data_args, loss_args, training_args)
         log_to_console_and_file(None, is_main=training_args.process_index == 0)
     logger.info("✓ dry run: every stage works here")
 

@@ -6,6 +6,7 @@ methods here make of them.
 import dataclasses
 import inspect
 import logging
+import os
 from dataclasses import dataclass, field
 
 import torch
@@ -54,11 +55,15 @@ class ModelArguments:
         "float32", "Weights of the two encoders; the small parts stay in float32.", choices=["float32", "bfloat16"]
     )
     attn_implementation: str | None = _arg(None, "Attention kernel: sdpa, eager, flash_attention_2.")
-    resolution: int | None = _arg(None, "Side of the model's canvas in px, a multiple of 14. Default: the checkpoint's.")
+    resolution: int | None = _arg(
+        None, "Side of the model's canvas in px, a multiple of 14. Default: the checkpoint's."
+    )
     vision_text_checkpointing: bool = _arg(
         False, "Recompute ViT and text layers in the backward pass: a third more time, a fraction of the memory."
     )
-    official_dropout: bool = _arg(False, "Drop-path and dropouts of the official training that Transformers leaves out.")
+    official_dropout: bool = _arg(
+        False, "Drop-path and dropouts of the official training that Transformers leaves out."
+    )
     train_masks: bool = _arg(True, "Train and predict masks; boxes alone where false.")
     pairs_per_chunk: int = _arg(4, "(image, phrase) pairs in memory at once. Changes speed and memory, no result.")
     freeze: list[str] = _arg(
@@ -97,9 +102,7 @@ class DataArguments:
     )
     verify_images: bool = _arg(True, "Decode every image once before training, to find damaged files.")
 
-    phrase_source: str = _arg(
-        "category", "Where phrases come from.", choices=["category", "noun_phrase", "both"]
-    )
+    phrase_source: str = _arg("category", "Where phrases come from.", choices=["category", "noun_phrase", "both"])
     noun_phrases: str = _arg(
         "exhaustive",
         "What annotations' noun_phrase promises: open (others may be unlabelled), exhaustive (all instances in the image "
@@ -140,7 +143,9 @@ class DataArguments:
     scene_height: int = _arg(480, "Synthetic scenes: height in px.")
     scene_min_shapes: int = _arg(2, "Synthetic scenes: fewest shapes an image.")
     scene_max_shapes: int = _arg(5, "Synthetic scenes: most shapes an image.")
-    scene_shapes: list[str] = _arg(list(SHAPES), "Synthetic scenes: shapes that are drawn: circle, rectangle, triangle.")
+    scene_shapes: list[str] = _arg(
+        list(SHAPES), "Synthetic scenes: shapes that are drawn: circle, rectangle, triangle."
+    )
     scene_min_size: float = _arg(0.12, "Synthetic scenes: smallest radius of a shape, as a share of the shorter side.")
     scene_max_size: float = _arg(0.25, "Synthetic scenes: largest radius of a shape, as a share of the shorter side.")
 
@@ -228,7 +233,9 @@ class Sam3TrainingArguments(TrainingArguments):
     num_train_epochs: float = _arg(20.0, "Passes over the training images.")
     per_device_train_batch_size: int = _arg(1, "Images a step and device.")
     per_device_eval_batch_size: int = _arg(1, "Images a step and device in evaluation.")
-    gradient_accumulation_steps: int = _arg(4, "Batches an optimizer step; exact: losses are divided by all instances.")
+    gradient_accumulation_steps: int = _arg(
+        4, "Batches an optimizer step; exact: losses are divided by all instances."
+    )
     learning_rate: float = _arg(8e-4, "Rate of everything but the encoders, before `lr_scale`.")
     vision_learning_rate: float = _arg(2.5e-4, "Rate of the vision encoder, before `lr_scale`.")
     text_learning_rate: float = _arg(5e-5, "Rate of the text encoder, before `lr_scale`.")
@@ -268,6 +275,7 @@ class Sam3TrainingArguments(TrainingArguments):
         default_factory=lambda: {"dispatch_batches": False},  # dispatching cuts and mixes targets of unequal size
         metadata={"help": "Accelerate's data loading."},
     )
+    ddp_find_unused_parameters: bool | None = _arg(False, "Every trained parameter gets a gradient in every step.")
     seed: int = _arg(42, "Of every draw.")
     keep_score_threshold: float = _arg(0.05, "Evaluation keeps detections with at least this score.")
     keep_max_detections: int = _arg(100, "Evaluation keeps at most this many a phrase.")
@@ -277,7 +285,7 @@ class Sam3TrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         if self.bf16 and not torch.accelerator.is_available():
-            logger.warning("`bf16: true`, but there is no accelerator here: training in float32")
+            logger.warning("`bf16: true`, but there is no accelerator here: ignored")
             self.bf16 = False
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         if "no" in (self.eval_strategy, self.save_strategy):
@@ -295,12 +303,14 @@ class Sam3TrainingArguments(TrainingArguments):
     def summary(self, model: str, dataset: str | None) -> str:
         """One line that says what this run assumes."""
         window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # what the accelerate config asked for
+        precision = "bf16" if self.bf16 or launched == "bf16" else "float32"
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
         return (
             f"{model} on {dataset}: {length}, {window} images a step ({self.per_device_train_batch_size} × "
             f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), rates "
             f"{self.learning_rate * self.lr_scale:g} / vision {self.vision_learning_rate * self.lr_scale:g} / text "
-            f"{self.text_learning_rate * self.lr_scale:g}, {'bf16' if self.bf16 else 'float32'} on {self.device}, seed "
+            f"{self.text_learning_rate * self.lr_scale:g}, {precision} on {self.device}, seed "
             f"{self.seed}, output in {self.output_dir}"
         )
 

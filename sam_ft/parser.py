@@ -1,6 +1,7 @@
 """One YAML file and the command line on top of it; typos are refused with the nearest name."""
 
 import argparse
+import dataclasses
 import difflib
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ class RecipeParser(HfArgumentParser):
 
     def __init__(self, dataclass_types, **kwargs):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+        kinds = dataclass_types if isinstance(dataclass_types, tuple | list) else [dataclass_types]
+        self._annotations = {f.name: str(f.type) for kind in kinds for f in dataclasses.fields(kind)}
         self.add_argument("--config", help="YAML file whose keys are these arguments.")
 
     def parse(self, arguments: list[str] | None = None) -> tuple:
@@ -62,7 +65,9 @@ class RecipeParser(HfArgumentParser):
     def _take_defaults(self, file: str):
         if not Path(file).is_file():
             near = sorted(str(p) for p in Path("recipes/configs").glob("*.yaml"))
-            raise ValueError(f"`--config`: there is no file {file!r}. Shipped: {', '.join(near) or 'recipes/configs/'}")
+            raise ValueError(
+                f"`--config`: there is no file {file!r}. Shipped: {', '.join(near) or 'recipes/configs/'}"
+            )
         try:
             values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
         except yaml.YAMLError as error:
@@ -91,6 +96,8 @@ class RecipeParser(HfArgumentParser):
             return value
         if isinstance(value, list):
             if action.nargs not in ("+", "*"):
+                if "list" in self._annotations.get(key, ""):  # one value or several, such as `report_to`
+                    return value
                 raise ValueError(f"`{key}` is a list in {file}, expected one value: {value!r}")
             return [self._one(action, key, item, file) for item in value]
         typed = self._one(action, key, value, file)

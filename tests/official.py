@@ -17,7 +17,9 @@ with warnings.catch_warnings():
     from sam3.train.matcher import BinaryHungarianMatcherV2, BinaryOneToManyMatcher
 
 
-def plain_focal_loss(inputs, targets, num_boxes, alpha=0.25, gamma=2, loss_on_multimask=False, reduce=True, triton=True):
+def plain_focal_loss(
+    inputs, targets, num_boxes, alpha=0.25, gamma=2, loss_on_multimask=False, reduce=True, triton=True
+):
     """The formula of Lin et al. 2017 in torch, with the signature of the package's Triton kernel."""
     targets = targets.to(inputs.dtype)
     p = inputs.sigmoid()
@@ -32,6 +34,9 @@ def plain_focal_loss(inputs, targets, num_boxes, alpha=0.25, gamma=2, loss_on_mu
 @contextlib.contextmanager
 def on_cpu():
     """The two stand-ins for as long as the package's code runs."""
+    if torch.cuda.is_available():  # the package's own kernels run
+        yield
+        return
     focal, pin = loss_fns.sigmoid_focal_loss, torch.Tensor.pin_memory
     loss_fns.sigmoid_focal_loss = plain_focal_loss
     torch.Tensor.pin_memory = lambda self, *_: self

@@ -189,8 +189,8 @@ def build(config, tokenize, checkpointing=False):
 
 def copy_weights(model, reference):
     """Loads our model's weights into the package's; every tensor that both have."""
-    base = {k: v for k, v in reference.state_dict().items()}
-    for name, value in base.items():
+    base = reference.state_dict()
+    for value in base.values():
         if value.is_floating_point():
             value.nan_to_num_()  # some of its parameters are torch.empty
     reference.load_state_dict(to_official(model.state_dict(), base))

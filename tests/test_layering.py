@@ -50,12 +50,29 @@ def test_every_room_is_in_the_table():
 
 
 def test_no_name_hides_a_dependency():
-    dependencies = {"torch", "transformers", "accelerate", "datasets", "peft", "evaluate", "sam3", "safetensors", "PIL"}
+    dependencies = {
+        "torch",
+        "transformers",
+        "accelerate",
+        "datasets",
+        "peft",
+        "evaluate",
+        "sam3",
+        "safetensors",
+        "PIL",
+    }
     names = {p.stem for folder in ("recipes", ".", "benchmarks") for p in (ROOT / folder).glob("*.py")}
     assert not names & dependencies
 
 
 def test_recipes_know_only_the_package():
     for file in (ROOT / "recipes").glob("*.py"):
-        assert {m.split(".")[0] for m, _ in imported(file)} <= {"sam_ft", "sys", "json", "logging", "pathlib", "tempfile"}
+        assert {m.split(".")[0] for m, _ in imported(file)} <= {
+            "sam_ft",
+            "sys",
+            "json",
+            "logging",
+            "pathlib",
+            "tempfile",
+        }
         assert len(file.read_text().splitlines()) <= 120

@@ -92,7 +92,11 @@ def test_no_evaluation_means_no_best_checkpoint(parse):
 
 
 def test_keys_are_not_defined_twice():
-    names = [f.name for kind in (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments) for f in dataclasses.fields(kind)]
+    names = [
+        f.name
+        for kind in (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
+        for f in dataclasses.fields(kind)
+    ]
     assert len(names) == len(set(names))
 
 

@@ -35,7 +35,9 @@ class Sam3Collator:
     def __call__(self, samples: list[Sample]) -> dict:
         pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
         texts = list(dict.fromkeys(phrase.text for _, phrase in pairs))
-        tokens = self._tokenize(texts or ["object"])  # a batch that asks nothing still runs the text tower, on one word
+        tokens = self._tokenize(
+            texts or ["object"]
+        )  # a batch that asks nothing still runs the text tower, on one word
         boxes = torch.full((len(pairs), 1, 4), 0.5)
         box_labels = torch.full((len(pairs), 1), PADDING_LABEL)
         for row, (_, phrase) in enumerate(pairs):

@@ -69,7 +69,9 @@ def validate_example(row: dict, file: str = "row") -> None:
         if not np.isfinite(instance["bbox"]).all() or min(instance["bbox"][2:]) <= 0:
             refuse(f"`instances[{i}].bbox` is {instance['bbox']}; expected finite (x, y, w, h) with an area")
         if not isinstance(instance["segmentation"], str | None):
-            refuse(f"`instances[{i}].segmentation` is {type(instance['segmentation']).__name__}; RLE counts must be str")
+            refuse(
+                f"`instances[{i}].segmentation` is {type(instance['segmentation']).__name__}; RLE counts must be str"
+            )
     seen = set()
     for phrase in row["phrases"]:
         if not phrase["text"].strip():

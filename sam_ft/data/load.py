@@ -66,15 +66,12 @@ class PhraseData:
         return [line for report in self.reports for line in report.lines()] + [f"note: {note}" for note in self.notes]
 
 
-def load_phrase_dataset(
-    options: DatasetOptions, coco: CocoOptions, *, seed: int = 0, with_train: bool = True
-) -> PhraseData:
+def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_train: bool = True) -> PhraseData:
     """
     Reads a data set.
 
     Args:
         options (`DatasetOptions`), coco (`CocoOptions`).
-        seed (`int`): of the hold-out, where there is no validation split.
         with_train (`bool`): read the training split at all; evaluation alone does not need it.
 
     Raises:
@@ -100,7 +97,7 @@ def load_phrase_dataset(
         if evaluation == options.train_split:
             notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
     else:
-        train, validation = _hold_out(train, options.validation_fraction, seed, notes)
+        train, validation = _hold_out(train, options.validation_fraction, notes)
         if not with_train:
             train = None
     if train is not None and options.max_train_samples:
@@ -108,13 +105,14 @@ def load_phrase_dataset(
     if options.max_eval_samples:
         validation = validation[: options.max_eval_samples]
     for report in reports:
-        ids |= {phrase: i for phrase, i in report.category_ids.items() if phrase not in ids}
+        for phrase, number in report.category_ids.items():
+            # two files may number their categories differently: no two phrases share a number
+            if phrase not in ids and isinstance(number, int) and number not in ids.values():
+                ids[phrase] = number
     for rows in (train or [], validation):
         for phrase in sorted({p["text"] for row in rows for p in row["phrases"]} - ids.keys()):
             ids[phrase] = max(ids.values(), default=0) + 1
-    return PhraseData(
-        None if train is None else to_dataset(train), to_dataset(validation), ids, reports, notes
-    )
+    return PhraseData(None if train is None else to_dataset(train), to_dataset(validation), ids, reports, notes)
 
 
 def to_dataset(rows: list[dict]) -> Dataset:
@@ -127,6 +125,11 @@ def _find_splits(options: DatasetOptions) -> dict[str, CocoFiles]:
     if options.annotation_file:
         splits = {options.train_split: _named(options.annotation_file, options.image_folder, "image_folder")}
         if options.eval_annotation_file:
+            if options.eval_split == options.train_split:
+                raise ValueError(
+                    f"`eval_split` and `train_split` are both {options.train_split!r} beside two annotation files; set "
+                    "`eval_split: validation`"
+                )
             folder = options.eval_image_folder or options.image_folder
             splits[options.eval_split] = _named(options.eval_annotation_file, folder, "eval_image_folder")
         return splits
@@ -146,12 +149,13 @@ def _named(file: str, folder: str | None, argument: str) -> CocoFiles:
     return CocoFiles(Path(file), [folder])
 
 
-def _hold_out(rows: list[dict], fraction: float, seed: int, notes: list[str]) -> tuple[list[dict], list[dict]]:
+def _hold_out(rows: list[dict], fraction: float, notes: list[str]) -> tuple[list[dict], list[dict]]:
+    """Always the same rows of the same data, whatever a run's seed: an evaluation must never meet training images."""
     number = round(len(rows) * fraction) or int(fraction > 0)
     if number == 0 or len(rows) < 2:
         notes.append("there is no validation split and nothing to hold out: evaluating on the training images")
         return rows, rows
-    order = keyed_draws(seed, 0, "", "hold out").permutation(len(rows))
+    order = keyed_draws(0, 0, "", "hold out").permutation(len(rows))
     held = np.zeros(len(rows), dtype=bool)
     held[order[:number]] = True
     notes.append(f"there is no validation split: {number} of {len(rows)} training images are held out for it")

@@ -23,8 +23,12 @@ class PhraseOptions:
     def __post_init__(self):
         if not 0 <= self.negative_ratio < 1:
             raise ValueError(f"`negative_ratio` is {self.negative_ratio}; it must be at least 0 and below 1")
+        if self.negatives_per_image is not None and self.negatives_per_image < 0:
+            raise ValueError(f"`negatives_per_image` is {self.negatives_per_image}; it must be 0 or more")
         if self.max_phrases_per_image < 1:
-            raise ValueError(f"`max_phrases_per_image` is {self.max_phrases_per_image}; at least 1 phrase must be asked")
+            raise ValueError(
+                f"`max_phrases_per_image` is {self.max_phrases_per_image}; at least 1 phrase must be asked"
+            )
 
 
 @dataclass

@@ -132,9 +132,7 @@ class TrainingSamples(Dataset):
 class EvaluationSamples(Dataset):
     """Samples for evaluation: every phrase of the row, the whole image, nothing drawn."""
 
-    def __init__(
-        self, rows: RowDataset, *, resolution: int, geometry_token: bool, with_masks: bool = True
-    ):
+    def __init__(self, rows: RowDataset, *, resolution: int, geometry_token: bool, with_masks: bool = True):
         self.rows, self.resolution, self.with_masks = rows, resolution, with_masks
         self.geometry_token = geometry_token
 
@@ -144,7 +142,9 @@ class EvaluationSamples(Dataset):
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[index]
         geometry = Geometry.whole(row["width"], row["height"], self.resolution)
-        sample = make_sample(row, to_rgb(row["image"]), all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True)
+        sample = make_sample(
+            row, to_rgb(row["image"]), all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True
+        )
         for phrase in sample.phrases:
             phrase.geometry_token = self.geometry_token
         return sample
@@ -170,7 +170,9 @@ class EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = keyed_draws(self.seed, epoch, "", "order").permutation(self.length) if self.shuffle else range(self.length)
+        order = (
+            keyed_draws(self.seed, epoch, "", "order").permutation(self.length) if self.shuffle else range(self.length)
+        )
         return iter([(epoch, int(i)) for i in order])
 
 
@@ -238,7 +240,7 @@ def _move(row: dict, index: int, geometry: Geometry, with_masks: bool, min_visib
     """`(box_xyxy in px of the canvas, mask or None)` of an instance, `None` where it vanished."""
     instance = row["instances"][index]
     counts = instance["segmentation"]
-    if counts is None or not with_masks:
+    if counts is None:
         box = geometry.box_xyxy(instance["bbox"])
         size = box[2:] - box[:2]
         scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
@@ -248,7 +250,7 @@ def _move(row: dict, index: int, geometry: Geometry, with_masks: bool, min_visib
     moved = geometry.mask(mask)
     if not moved.any() or geometry.visible_share(mask) < min_visible:
         return None
-    return masks_to_boxes_xyxy(moved[None])[0], moved
+    return masks_to_boxes_xyxy(moved[None])[0], moved if with_masks else None
 
 
 def _region(row: dict, index: int, geometry: Geometry) -> np.ndarray:

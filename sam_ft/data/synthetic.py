@@ -55,7 +55,9 @@ def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) 
     """
     options, folder = options or SceneOptions(), Path(folder)
     if not 1 <= options.min_shapes <= options.max_shapes:
-        raise ValueError(f"`min_shapes` {options.min_shapes} and `max_shapes` {options.max_shapes}: need 1 ≤ min ≤ max")
+        raise ValueError(
+            f"`min_shapes` {options.min_shapes} and `max_shapes` {options.max_shapes}: need 1 ≤ min ≤ max"
+        )
     if not 0 < options.min_size <= options.max_size <= 0.5:
         raise ValueError(f"`min_size` {options.min_size} and `max_size` {options.max_size}: need 0 < min ≤ max ≤ 0.5")
     if not options.shapes or set(options.shapes) - set(SHAPES):
@@ -106,7 +108,9 @@ def were_written_with(folder: str | Path, options: SceneOptions) -> bool:
         return False
 
 
-def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[tuple[str, str, np.ndarray]]]:
+def draw_scene(
+    rng: np.random.Generator, options: SceneOptions
+) -> tuple[Image.Image, list[tuple[str, str, np.ndarray]]]:
     """
     Draws one scene. A shape that would hide more than half of another is drawn elsewhere, or not at all after 20 tries, so
     that every shape in the picture is also in the truth.

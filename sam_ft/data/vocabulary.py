@@ -39,7 +39,7 @@ def read_phrase_map(path: str) -> PhraseMap:
         if value is not None and not (phrases and all(isinstance(p, str) and p.strip() for p in phrases)):
             raise ValueError(
                 f"`phrase_map`: {path} gives {name!r} the value {value!r}; expected a phrase, a list of phrases, or null to "
-                "drop the class (quote words that YAML reads otherwise, such as \"no\" and \"on\")"
+                'drop the class (quote words that YAML reads otherwise, such as "no" and "on")'
             )
         result.names[str(name)] = None if value is None else phrases[0].strip()
         if value is not None and len(phrases) > 1:

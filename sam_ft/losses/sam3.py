@@ -100,15 +100,20 @@ class Sam3Criterion:
         loss, parts = 0.0, {}
         for suffix, weight, queries, found in sets:
             terms = self._query_terms(queries, found, targets, present, normalizers)  # name -> (num_layers,)
-            loss = loss + weight * (
-                w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
-            ).sum()
+            loss = (
+                loss
+                + weight
+                * (
+                    w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
+                ).sum()
+            )
             _report(parts, {name: weight * value for name, value in terms.items()}, suffix)
 
         presence = F.binary_cross_entropy_with_logits(
             outputs.presence_logits.float(), present.expand_as(outputs.presence_logits), reduction="none"
         )
-        presence = w.presence_alpha * presence.sum(1) / normalizers.pairs  # (num_layers,)
+        known = torch.tensor(targets.known(), dtype=presence.dtype).to(presence.device, non_blocking=True)
+        presence = w.presence_alpha * (presence * known).sum(1) / normalizers.pairs  # (num_layers,)
         loss = loss + w.presence * presence.sum()
         _report(parts, {"presence_loss": presence}, "")
 
@@ -182,7 +187,9 @@ class Sam3Criterion:
         chosen = torch.tensor([row for row, _ in kept], dtype=torch.long).to(device, non_blocking=True)
         mask_of_row = torch.tensor([mask for _, mask in kept], dtype=torch.long).to(device, non_blocking=True)
         tensors, rows_of = queries.masks.select(
-            matches.pair[chosen], matches.query[chosen], matches.pairs[[row for row, _ in kept]].tolist() if kept else []
+            matches.pair[chosen],
+            matches.query[chosen],
+            matches.pairs[[row for row, _ in kept]].tolist() if kept else [],
         )
 
         def block_loss(start, *tensors):
@@ -244,7 +251,9 @@ def _union(targets: PairTargets, pair: int, rows: int = 8) -> torch.Tensor:
     return union
 
 
-def _add_terms(terms: list[tuple[torch.Tensor, torch.Tensor]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _add_terms(
+    terms: list[tuple[torch.Tensor, torch.Tensor]], like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     zero = like.detach() * 0
     return sum((t[0] for t in terms), zero), sum((t[1] for t in terms), zero)
 

@@ -102,6 +102,14 @@ class PairTargets:
     ignore: list[torch.Tensor | None] | None = None
     names: list[str] | None = None
 
+    def known(self) -> list[bool]:
+        """For each pair whether it is known to be present or absent; crowds alone, or unlabelled instances, leave it open."""
+        ignore = self.ignore or [None] * len(self.counts)
+        return [
+            count > 0 or (exhaustive and region is None)
+            for count, exhaustive, region in zip(self.counts, self.exhaustive, ignore, strict=True)
+        ]
+
     def pair_of_target(self) -> list[int]:
         """For each target the pair it belongs to."""
         return [pair for pair, count in enumerate(self.counts) for _ in range(count)]
@@ -114,8 +122,8 @@ class Normalizers:
     how a batch is cut into micro-batches, chunks and ranks.
 
     Attributes:
-        instances, pairs, semantic_pairs (`torch.Tensor` or `float`): targets, pairs, and pairs whose union of masks is
-            not empty. Values below 1 count as 1.
+        instances, pairs, semantic_pairs (`torch.Tensor` or `float`): targets, pairs known to be present or absent, and
+            pairs whose union of masks is not empty. Values below 1 count as 1.
     """
 
     instances: torch.Tensor | float

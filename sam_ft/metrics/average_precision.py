@@ -34,9 +34,7 @@ def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -
     if not results:
         areas = [a["area"] for a in ground_truth["annotations"] if not a["iscrowd"]]
         sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
-        return {
-            name: 0.0 if any(sizes.get(name[-1], lambda a: True)(a) for a in areas) else -1.0 for name in NAMES
-        }
+        return {name: 0.0 if any(sizes.get(name[-1], lambda a: True)(a) for a in areas) else -1.0 for name in NAMES}
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = ground_truth

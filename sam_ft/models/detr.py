@@ -30,6 +30,11 @@ def full_precision(tensor: torch.Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+def dtype_of(module: torch.nn.Module) -> torch.dtype:
+    """The type of a module's weights: float32, unless DeepSpeed or the caller has cast the whole model."""
+    return next(module.parameters()).dtype
+
+
 def run_decoder(
     decoder: Sam3DetrDecoder,
     vision: torch.Tensor,
@@ -72,11 +77,11 @@ def run_decoder(
     )
 
     states, boxes, presence = [], [], []
-    undetached = reference
+    undetached, kind = reference, dtype_of(decoder)
     for layer in decoder.layers:
         with full_precision(vision):
-            position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference))
-            bias = decoder._get_rpb_matrix(reference, grid)  # (num_pairs, heads, num_queries, h·w)
+            position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference).to(kind))
+            bias = decoder._get_rpb_matrix(reference.to(kind), grid)  # (num_pairs, heads, num_queries, h·w)
         hidden = _run_layer(
             layer,
             hidden,
@@ -90,7 +95,7 @@ def run_decoder(
         )
         state = decoder.output_layer_norm(hidden[:, 1:])
         with full_precision(vision):
-            delta = decoder.box_head(state.float())
+            delta = decoder.box_head(state.to(kind)).float()
             refined = (_inverse_sigmoid(reference) + delta).sigmoid()
             # the head's box starts from the undetached reference: a layer's box loss also teaches the layer before it
             boxes.append((_inverse_sigmoid(undetached) + delta).sigmoid())
@@ -129,7 +134,7 @@ def _run_layer(
     hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(update))
 
     with full_precision(hidden):  # as in the official decoder
-        update = layer.mlp(hidden.float())
+        update = layer.mlp(hidden.to(dtype_of(layer.mlp)))
     return layer.mlp_layer_norm(hidden + layer.mlp_dropout(update))
 
 

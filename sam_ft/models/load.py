@@ -61,11 +61,22 @@ def load_model(options: ModelOptions) -> Sam3ForConceptSegmentation:
         config = tiny_config()
         if options.resolution:
             set_resolution(config, options.resolution)
-        model = random_model(config, options.seed).to(arguments["dtype"])
+        config._attn_implementation = options.attn_implementation or config._attn_implementation
+        model = random_model(config, options.seed)
+        for encoder in (model.vision_encoder, model.text_encoder):
+            encoder.to(arguments["dtype"])
     else:
         check_exists(options.model_name_or_path)
-        config = Sam3Config.from_pretrained(options.model_name_or_path, revision=options.revision)
-        config = copy.deepcopy(getattr(config, "detector_config", None) or config)  # the Hub's file is the video layout
+        try:
+            config = Sam3Config.from_pretrained(options.model_name_or_path, revision=options.revision)
+        except OSError as error:
+            raise ValueError(
+                f"`model_name_or_path`: {options.model_name_or_path!r} is no folder here and cannot be had from the Hub. Check "
+                f"the name; for facebook/sam3 ask for access on its page and run `hf auth login`. ({error})"
+            ) from error
+        config = copy.deepcopy(
+            getattr(config, "detector_config", None) or config
+        )  # the Hub's file is the video layout
         if options.resolution:
             set_resolution(config, options.resolution)
         model = Sam3ForConceptSegmentation.from_pretrained(
@@ -97,7 +108,7 @@ def check_exists(name: str) -> None:
                 "output keeps its model in the folder itself and in checkpoint-N folders."
             )
         return
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.startswith("out/"):
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"`model_name_or_path`: there is no folder {name!r}. Give a folder written by save_pretrained, a Hub id like "
             f"facebook/sam3, or {RANDOM_TINY}."

@@ -59,7 +59,7 @@ class PairLabels:
     def targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
         """The packed targets of the pairs in `chunk`, masks once an instance and not once a pair."""
         boxes, mask_index, rows = [], [], []
-        images = {image: None for image in (self.pairs.image[pair] for pair in chunk)}
+        images = dict.fromkeys(self.pairs.image[pair] for pair in chunk)
         with_masks = with_masks and all(self.labels[image]["masks"] is not None for image in images)
         for image in images:  # where each image's masks start in the concatenation
             images[image] = len(rows)
@@ -79,9 +79,9 @@ class PairLabels:
             names=[self.name(pair) for pair in chunk],
         )
 
-    def normalizers(self, with_masks: bool) -> Normalizers:
+    def normalizers(self) -> Normalizers:
         """This batch's own counts: instances, pairs, pairs with a semantic map."""
-        return Normalizers(*count_pairs(self.labels, self.pairs.image, self.instances, self.exhaustive))
+        return Normalizers(*count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive))
 
     def name(self, pair: int) -> str:
         label = self.labels[self.pairs.image[pair]]
@@ -101,10 +101,15 @@ class PairLabels:
 
 
 def count_pairs(
-    labels: list[dict], pair_image: list[int], pair_instances: list[list[int]], pair_exhaustive: list[bool]
+    labels: list[dict],
+    pair_image: list[int],
+    pair_instances: list[list[int]],
+    pair_ignore: list[list[int]] | None,
+    pair_exhaustive: list[bool],
 ) -> tuple[int, int, int]:
     """
-    What a batch adds to the three normalisers: instances, pairs, and pairs whose semantic map is supervised.
+    What a batch adds to the three normalisers: instances, pairs that are known to be present or absent, and pairs whose
+    semantic map is supervised.
 
     Arguments as in [`Sam3ForConceptSegmentation.forward`].
     """
@@ -115,5 +120,6 @@ def count_pairs(
         mask_index=[
             0 if labels[image]["has_mask"][i] else -1 for image, ids in zip(pair_image, pair_instances) for i in ids
         ],
+        ignore=[regions or None for regions in pair_ignore or [[]] * len(pair_image)],
     )
-    return sum(targets.counts), len(pair_instances), len(semantic_pairs(targets))
+    return sum(targets.counts), sum(targets.known()), len(semantic_pairs(targets))

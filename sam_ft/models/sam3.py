@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 from ..losses.sam3 import Sam3Criterion
 from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
 from ..ops.blocks import sum_over_blocks
-from .detr import DecoderOutputs, boxes_to_xyxy, embed_pixels, full_precision, run_decoder
+from .detr import DecoderOutputs, boxes_to_xyxy, dtype_of, embed_pixels, full_precision, run_decoder
 from .pairs import PairLabels, Pairs
 
 
@@ -116,10 +116,15 @@ class Sam3ForConceptSegmentation(Sam3Model):
         return self.vision_encoder.get_input_embeddings()
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it."""
+        """
+        Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it, and as float32 where any
+        part is: a checkpoint that says bfloat16 would round the trained parts of every reader.
+        """
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
             self.config.architectures = ["Sam3Model"]
+            if any(p.dtype == torch.float32 for p in self.parameters()):
+                self.config.dtype = "float32"
             self.config.save_pretrained(save_directory)
 
     def forward(
@@ -167,9 +172,7 @@ class Sam3ForConceptSegmentation(Sam3Model):
         """
         if pair_image is None:
             given = {"input_boxes": input_boxes, "input_boxes_labels": input_boxes_labels}
-            return super().forward(
-                pixel_values, input_ids=input_ids, attention_mask=attention_mask, **given, **kwargs
-            )
+            return super().forward(pixel_values, input_ids=input_ids, attention_mask=attention_mask, **given, **kwargs)
         if geometry_token is None:
             geometry_token = torch.ones(len(pair_image), dtype=torch.bool, device=input_boxes.device)
         pairs = Pairs(pair_image, pair_phrase, input_boxes, input_boxes_labels, geometry_token)
@@ -180,7 +183,7 @@ class Sam3ForConceptSegmentation(Sam3Model):
             return ConceptLossOutput()
 
         truth = PairLabels(labels, pairs, pair_instances, pair_ignore, pair_exhaustive)
-        normalizers = truth.normalizers(self.with_masks) if normalizers is None else Normalizers(*normalizers)
+        normalizers = truth.normalizers() if normalizers is None else Normalizers(*normalizers)
 
         def chunk_loss(chunk, *tensors):
             *pyramid, text = tensors
@@ -216,7 +219,10 @@ class Sam3ForConceptSegmentation(Sam3Model):
             grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
             pyramid = tuple(level(grid) for level in vision.neck.fpn_layers[:-1])
         with _frozen_without_graph(self.text_encoder, self.text_projection):
-            text = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            text = self.text_projection(text.to(dtype_of(self.text_projection)))
+        if not torch.is_autocast_enabled(text.device.type):  # half-precision encoders before float32 parts
+            pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)
         return _Encoded(pyramid, text, attention_mask.bool())
 
     def _decode(self, encoded: _Encoded, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> _Decoded:
@@ -238,13 +244,13 @@ class Sam3ForConceptSegmentation(Sam3Model):
         fused = self.detr_encoder(
             vision_features=[coarse],
             text_features=prompt,
-            vision_pos_embeds=[position.expand(len(chunk), -1, -1, -1)],
+            vision_pos_embeds=[position.to(coarse.dtype).expand(len(chunk), -1, -1, -1)],
             text_mask=prompt_mask,
         ).last_hidden_state
         decoder = run_decoder(
             self.detr_decoder,
             fused,
-            position.flatten(2).transpose(1, 2),
+            position.to(coarse.dtype).flatten(2).transpose(1, 2),
             prompt,
             prompt_mask,
             tuple(coarse.shape[-2:]),
@@ -255,14 +261,14 @@ class Sam3ForConceptSegmentation(Sam3Model):
 
     def _encode_geometry(self, coarse, position, boxes, box_labels, shown):
         """Tokens `(p, K + 1, C)` and mask of exemplar boxes and the CLS token; masked whole where a pair shows none."""
+        valid, kind = box_labels != -10, dtype_of(self.geometry_encoder)
         with full_precision(coarse):
-            valid = box_labels != -10
             encoded = self.geometry_encoder(
-                box_embeddings=boxes.float(),
+                box_embeddings=boxes.to(kind),
                 box_mask=valid,
                 box_labels=box_labels.clamp(min=0),
-                img_feats=(coarse.float(),),
-                img_pos_embeds=(position.expand(len(coarse), -1, -1, -1),),
+                img_feats=(coarse.to(kind),),
+                img_pos_embeds=(position.to(kind).expand(len(coarse), -1, -1, -1),),
             )
         shown = shown | valid.any(1)
         return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]

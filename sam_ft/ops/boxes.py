@@ -15,11 +15,6 @@ def box_xyxy_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
-def box_xywh_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
-    """Converts boxes of shape `(..., 4)` from COCO's `(x, y, w, h)` to `(cx, cy, w, h)`, in the same unit."""
-    return torch.cat([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], dim=-1)
-
-
 def paired_box_overlap(first_cxcywh: torch.Tensor, second_cxcywh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     IoU and generalised IoU (Rezatofighi et al. 2019) of boxes that face each other.

@@ -97,7 +97,9 @@ def _check_polygon(polygon, part: int):
     if not np.isfinite(values).all():
         raise ValueError(f"polygon part {part} holds NaN or infinity; redraw it or remove the annotation")
     if len(values) % 2:
-        raise ValueError(f"polygon part {part} has an odd number of values ({len(values)}); x and y must come in pairs")
+        raise ValueError(
+            f"polygon part {part} has an odd number of values ({len(values)}); x and y must come in pairs"
+        )
     if len(values) < 6:
         raise ValueError(f"polygon part {part} has {len(values) // 2} point(s), a polygon needs at least 3")
     if np.abs(values).max() > COORDINATE_LIMIT:
@@ -115,7 +117,9 @@ def uncompressed_to_counts(counts: list, size: list, height: int, width: int) ->
         `ValueError`: where the runs do not add up to the image's pixels or a run is negative or no integer.
     """
     check_rle_size(size, height, width)
-    if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != height * width:
+    if not all(isinstance(run, int) and run >= 0 for run in counts):
+        raise ValueError("the RLE's counts must be whole numbers of pixels, 0 or more; export the annotation again")
+    if sum(counts) != height * width:
         raise ValueError(
             f"the RLE's runs add up to {sum(counts)} pixels, the image has {height}×{width} = {height * width}; "
             "export the annotation again"

@@ -19,18 +19,21 @@ from .trainer import EarlyStopping, LogFile
 logger = logging.getLogger("sam_ft.run")
 
 
-def load_data(data_args: DataArguments, seed: int, *, with_train: bool = True) -> PhraseData:
+def load_data(data_args: DataArguments, *, with_train: bool = True) -> PhraseData:
     """Reads the data set and says what was understood."""
-    data = load_phrase_dataset(data_args.dataset(), data_args.coco(), seed=seed, with_train=with_train)
+    data = load_phrase_dataset(data_args.dataset(), data_args.coco(), with_train=with_train)
     for line in data.lines():
         logger.info("%s", line)
     return data
 
 
-def load_sam3(
-    model_args: ModelArguments, seed: int
-) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
+def load_sam3(model_args: ModelArguments, seed: int) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
     """The model with its parts frozen as asked, and its processor, both at the run's resolution; says what is trained."""
+    if model_args.dtype != "float32" and not {"vision_encoder", "text_encoder"} <= set(model_args.freeze):
+        raise ValueError(
+            f"`dtype: {model_args.dtype}` is for frozen encoders: small steps would be rounded away. Add `freeze: "
+            "[vision_encoder, text_encoder]`, or keep float32 weights and set `bf16: true`"
+        )
     model = load_model(model_args.options(seed))
     freeze(model, model_args.freeze, with_masks=model_args.train_masks)
     processor = load_processor(model_args.model_name_or_path, model_args.model_revision)
@@ -58,11 +61,12 @@ def build_sam3_trainer(
     """A trainer over a data set; with `data.train` missing it only evaluates."""
     model.criterion = loss_args.criterion()
     side = model.config.image_size
+    _choose_metric(training_args, data, model.with_masks)
     train, callbacks = None, [LogFile(log_file)] if log_file else []
     if data.train is not None:
         train = TrainingSamples(
             data.train,
-            seed=training_args.seed,
+            seed=training_args.data_seed if training_args.data_seed is not None else training_args.seed,
             phrases=data_args.phrases(),
             transforms=data_args.transforms(side),
             prompts=data_args.prompts(),
@@ -90,6 +94,17 @@ def build_sam3_trainer(
         keep=training_args.keep(),
         num_pictures=training_args.num_pictures,
     )
+
+
+def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:
+    """Chooses by boxes where there is no mask to score: a run would end on its first, worst checkpoint."""
+    metric = training_args.metric_for_best_model or ""
+    instances = (i for row in data.validation.remove_columns("image") for i in row["instances"])
+    if metric.startswith("eval_mask_") and not (with_masks and any(i["segmentation"] is not None for i in instances)):
+        training_args.metric_for_best_model = metric.replace("eval_mask_", "eval_box_")
+        logger.info(
+            "note: no masks to score; the best checkpoint is chosen by %s", training_args.metric_for_best_model
+        )
 
 
 def run_settings(*arguments) -> dict:

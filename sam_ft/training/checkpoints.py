@@ -118,14 +118,12 @@ def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True)
                 f"`output_dir`: {output_dir} holds a run with other settings ({shown}). Choose another `output_dir`, or "
                 "delete this one to start over. To go on from its weights, set `model_name_or_path` to it"
             )
-        for checkpoint in find_checkpoints(folder):
-            problem = what_is_missing(checkpoint)
-            if problem is None:
-                return str(checkpoint)
-            if is_main:
+        problems = {checkpoint: what_is_missing(checkpoint) for checkpoint in find_checkpoints(folder)}
+        for checkpoint, problem in problems.items():
+            if problem and is_main:
                 logger.warning("%s was left half-written (%s); removed", checkpoint, problem)
                 shutil.rmtree(checkpoint)
-        return None
+        return next((str(checkpoint) for checkpoint, problem in problems.items() if not problem), None)
     if is_main:
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{RUN_FILE}"

@@ -95,12 +95,13 @@ def _presence_truth(rows: list[dict]) -> Iterator[tuple[tuple[str, str], bool]]:
 
 
 def count_rows(rows: Iterable[dict]) -> tuple[int, int, int]:
-    """The three normalisers of a whole evaluation: instances, pairs, pairs with a semantic map."""
+    """The three normalisers of a whole evaluation: instances, known pairs, pairs with a semantic map."""
     instances = pairs = semantic = 0
     for row in rows:
         for phrase in row["phrases"]:
             objects = [row["instances"][i] for i in phrase["instances"] if not row["instances"][i]["is_crowd"]]
-            pairs += 1
+            crowd_alone = bool(phrase["instances"]) and not objects
+            pairs += bool(objects) or (phrase["exhaustive"] and not crowd_alone)
             instances += len(objects)
             whole = all(o["segmentation"] is not None for o in objects)
             semantic += bool(objects) and phrase["exhaustive"] and whole

@@ -77,7 +77,12 @@ def _layer_scale(name: str, depth: int, decay: float) -> float:
 
 
 def sam3_schedule(
-    optimizer: torch.optim.Optimizer, num_training_steps: int, *, warmup: int = 20, timescale: int = 20, cooldown: int = 20
+    optimizer: torch.optim.Optimizer,
+    num_training_steps: int,
+    *,
+    warmup: int = 20,
+    timescale: int = 20,
+    cooldown: int = 20,
 ) -> LambdaLR:
     """
     The official schedule (`sam3/train/optim/schedulers.py`, `InverseSquareRootParamScheduler`), for step s of N:

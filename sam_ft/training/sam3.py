@@ -1,6 +1,7 @@
 """The Trainer of SAM 3."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ..models.sam3 import Keep
 from ..report.visualize import save_comparisons
 from .evaluation import PredictionStore, count_rows, score
 from .trainer import SamTrainer
+
+
+logger = logging.getLogger("sam_ft.run")
 
 
 class Sam3Trainer(SamTrainer):
@@ -75,6 +79,8 @@ class Sam3Trainer(SamTrainer):
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
         """Evaluates: all phrases of an image in one vision pass, then one gather and one scoring."""
+        shown = "with" if dataloader.dataset.geometry_token else "without"
+        logger.info("evaluating %d images, text-only prompts %s the geometry token", len(dataloader.dataset), shown)
         # images are never decoded here: the rows' other columns are enough
         rows = dataloader.dataset.rows.remove_columns("image")
         self.store = PredictionStore()
@@ -101,7 +107,8 @@ class Sam3Trainer(SamTrainer):
 
 
 def _count(batch: dict) -> tuple[int, int, int]:
-    return count_pairs(batch["labels"], batch["pair_image"], batch["pair_instances"], batch["pair_exhaustive"])
+    names = "labels", "pair_image", "pair_instances", "pair_ignore", "pair_exhaustive"
+    return count_pairs(*(batch[name] for name in names))
 
 
 def _numbered(rows) -> dict[str, int]:

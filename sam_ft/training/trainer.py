@@ -40,7 +40,16 @@ class SamTrainer(Trainer):
                 "`accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sam3_ft.py …`, or set "
                 "CUDA_VISIBLE_DEVICES to one of them"
             )
-        if self.args.fp16:
+        if self.args.train_sampling_strategy not in ("random", "sequential"):
+            raise ValueError(
+                f"`train_sampling_strategy` is {self.args.train_sampling_strategy!r}; images have no length to sort by: "
+                "choose random or sequential"
+            )
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                "`label_smoothing_factor` is for class labels; SAM 3's targets are already soft. Leave it out"
+            )
+        if self.args.fp16 or self.accelerator.mixed_precision == "fp16":
             raise ValueError("`fp16` is not supported: chunked losses cannot be rescaled. Use `bf16: true` or float32")
         self.model_accepts_loss_kwargs = True  # a wrapped model (PEFT, FSDP) may hide its own attribute
         self.rates, self.count = rates or Rates(), count
@@ -63,12 +72,22 @@ class SamTrainer(Trainer):
         """Whether an evaluation may come first; one that shards the model cannot be undone."""
         return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
+    def create_accelerator_and_postprocess(self):
+        """Keeps FSDP2's weights in float32 under autocast: the parts behind the encoders need them, boxes as inputs too."""
+        super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and getattr(plugin, "fsdp_version", 1) == 2:
+            from torch.distributed.fsdp import MixedPrecisionPolicy
+
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+
     # data
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         shuffle = self.args.train_sampling_strategy != "sequential"
-        self.train_sampler = EpochSampler(len(dataset), self.args.seed, shuffle)
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        self.train_sampler = EpochSampler(len(dataset), seed, shuffle)
         return self.train_sampler
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
@@ -86,6 +105,7 @@ class SamTrainer(Trainer):
             batch_sampler=mine,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
@@ -159,10 +179,13 @@ class SamTrainer(Trainer):
 
 
 class _EpochForSampler(TrainerCallback):
-    """Tells the sampler its epoch, whatever accelerate has wrapped around it."""
+    """Tells the sampler its epoch, whatever accelerate has wrapped around it, and starts the sums of logs afresh."""
 
     def __init__(self, trainer: SamTrainer):
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer._parts, self.trainer._parts_since = {}, state.global_step
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.trainer.train_sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))

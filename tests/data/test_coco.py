@@ -70,7 +70,9 @@ def test_placeholder_and_doubled_categories_are_one_phrase(coco):
         {"id": 1, "name": "pothole", "supercategory": "pothole"},
         {"id": 2, "name": " Pothole", "supercategory": "pothole"},
     ]
-    rows, report = read(coco([square(category_id=1), square(annotation_id=2, category_id=2, x=20)], categories=categories))
+    rows, report = read(
+        coco([square(category_id=1), square(annotation_id=2, category_id=2, x=20)], categories=categories)
+    )
     assert rows[0]["phrases"] == [{"text": "pothole", "instances": [0, 1], "exhaustive": True}]
     assert any("placeholder" in note for note in report.notes)
     assert any("merged" in note for note in report.notes)
@@ -146,7 +148,9 @@ POLYGON = r"annotations/instances_train.json, image id 1 \(a.png\), annotation i
     ("change", "message"),
     [
         bad("nan", POLYGON + "polygon part 0 holds NaN", segmentation=[[1, 1, float("nan"), 5, 5, 5]]),
-        bad("infinity", POLYGON + "polygon part 0 holds NaN or infinity", segmentation=[[1, 1, float("inf"), 5, 5, 5]]),
+        bad(
+            "infinity", POLYGON + "polygon part 0 holds NaN or infinity", segmentation=[[1, 1, float("inf"), 5, 5, 5]]
+        ),
         bad("1e9", POLYGON + ".*farther than.*redraw", segmentation=[[1, 1, 1e9, 5, 5, 5]]),
         bad("two points", POLYGON + r".*2 point\(s\), a polygon needs at least 3", segmentation=[[1, 1, 5, 5]]),
         bad("odd", POLYGON + ".*odd number of values", segmentation=[[1, 1, 5, 5, 7, 7, 3]]),

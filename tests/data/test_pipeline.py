@@ -109,7 +109,9 @@ def test_exemplars_lie_on_the_phrases_own_instances():
     prompts = PromptOptions(exemplar_probability=1.0)
     drawn = []
     for epoch in range(40):
-        sample = samples(data, transforms=plain, prompts=prompts, phrases=PhraseOptions(negatives_per_image=1))[(epoch, 0)]
+        sample = samples(data, transforms=plain, prompts=prompts, phrases=PhraseOptions(negatives_per_image=1))[
+            (epoch, 0)
+        ]
         cat, dog = sample.phrases
         assert dog.exemplar_cxcywh is None
         drawn.append(cat.exemplar_cxcywh)
@@ -194,7 +196,10 @@ def test_sixteen_bit_images_keep_their_contrast():
         ({"phrases": [{"text": "cat", "instances": [5], "exhaustive": True}]}, "refers to instance 5, the row has 1"),
         ({"phrases": [{"text": " ", "instances": [], "exhaustive": True}]}, "empty text"),
         ({"phrases": [{"text": "a", "instances": [], "exhaustive": True}] * 2}, "'a' twice"),
-        ({"instances": [{"bbox": [0, 0, 0, 4], "segmentation": None, "area": 0.0, "is_crowd": False}]}, "with an area"),
+        (
+            {"instances": [{"bbox": [0, 0, 0, 4], "segmentation": None, "area": 0.0, "is_crowd": False}]},
+            "with an area",
+        ),
         ({"instances": [{"bbox": [0, 0, 4, 4], "segmentation": b"x", "area": 0.0, "is_crowd": False}]}, "must be str"),
     ],
 )
@@ -230,10 +235,27 @@ def test_missing_splits_and_files_are_named(shapes):
         (DatasetOptions(str(shapes), train_split="training"), "`train_split` is 'training', found train, validation"),
         (DatasetOptions(str(shapes), eval_split="test"), "`eval_split` is 'test', found train, validation"),
         (DatasetOptions(None), "`dataset_name` is not set"),
-        (DatasetOptions(annotation_file="a.json", image_folder="nowhere"), "`image_folder`: there is no folder 'nowhere'"),
+        (
+            DatasetOptions(annotation_file="a.json", image_folder="nowhere"),
+            "`image_folder`: there is no folder 'nowhere'",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             load_phrase_dataset(options, CocoOptions())
+
+
+def test_files_that_number_their_categories_differently_share_no_number(shapes, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(shapes, tmp_path / "data")
+    file = tmp_path / "data" / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 1, "name": "star"}, {"id": 2, "name": "circle"}, {"id": 3, "name": "cross"}]
+    file.write_text(json.dumps(content))
+    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data")), CocoOptions())
+    assert data.category_ids["circle"] == 1  # the training file's
+    assert len(set(data.category_ids.values())) == len(data.category_ids) == 5
 
 
 def test_one_file_and_one_folder_by_name(shapes):

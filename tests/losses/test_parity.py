@@ -49,7 +49,9 @@ def make_case(counts, num_queries, seed, overlapping=False):
     leaves = {}
     for name in ("one", "many"):
         logits = 4 * rand(LAYERS, pairs, num_queries) - 2
-        predicted = torch.cat([rand(LAYERS, pairs, num_queries, 2), 0.05 + 0.4 * rand(LAYERS, pairs, num_queries, 2)], -1)
+        predicted = torch.cat(
+            [rand(LAYERS, pairs, num_queries, 2), 0.05 + 0.4 * rand(LAYERS, pairs, num_queries, 2)], -1
+        )
         start = 0
         for pair, count in enumerate(counts):
             for query in range(num_queries if count else 0):
@@ -66,13 +68,21 @@ def make_case(counts, num_queries, seed, overlapping=False):
 
 def ours(leaves, boxes, masks, counts, with_masks, positive):
     outputs = ConceptOutputs(
-        QueryOutputs(leaves["one_logits"], leaves["one_boxes"], DenseMasks(leaves["one_masks"]) if with_masks else None),
-        QueryOutputs(leaves["many_logits"], leaves["many_boxes"], DenseMasks(leaves["many_masks"]) if with_masks else None),
+        QueryOutputs(
+            leaves["one_logits"], leaves["one_boxes"], DenseMasks(leaves["one_masks"]) if with_masks else None
+        ),
+        QueryOutputs(
+            leaves["many_logits"], leaves["many_boxes"], DenseMasks(leaves["many_masks"]) if with_masks else None
+        ),
         leaves["presence"],
         leaves["semantic"][:, 0] if with_masks else None,
     )
     targets = PairTargets(
-        boxes, counts, [True] * len(counts), masks if with_masks else None, list(range(len(boxes))) if with_masks else None
+        boxes,
+        counts,
+        [True] * len(counts),
+        masks if with_masks else None,
+        list(range(len(boxes))) if with_masks else None,
     )
     criterion = Sam3Criterion(LossWeights(positive=positive), masks_per_block=3, scale_by_sqrt_pairs=True)
     return criterion(outputs, targets, Normalizers(sum(counts), len(counts), sum(c > 0 for c in counts)))
@@ -100,7 +110,9 @@ def test_criterion_equals_official(name, counts, num_queries, with_masks, positi
     their_grads = torch.autograd.grad(their_loss, leaves.values(), allow_unused=True)
 
     terms = {k: v for k, v in their_parts.items() if "loss" in k and k != "loss_semantic_presence"}
-    assert terms.keys() - our_parts.keys() <= {k for k in terms if k.startswith("presence_loss") and k.endswith("_o2m")}
+    assert terms.keys() - our_parts.keys() <= {
+        k for k in terms if k.startswith("presence_loss") and k.endswith("_o2m")
+    }
     for key in our_parts:
         # 1e-5: both sides are float32 sums of up to 1e5 numbers; 1e-6 absolute for terms that are 0 on one side
         torch.testing.assert_close(our_parts[key], torch.as_tensor(terms[key]).float(), rtol=1e-5, atol=1e-6, msg=key)
@@ -141,7 +153,10 @@ def test_matchers_equal_official(seed, overlapping):
     hungarian, one_to_many = official.hungarian_matcher(), official.one_to_many_matcher()
     for layer in range(LAYERS):
         for matches, name in ((one, "one"), (many, "many")):
-            out = {"pred_logits": leaves[f"{name}_logits"][layer][..., None], "pred_boxes": leaves[f"{name}_boxes"][layer]}
+            out = {
+                "pred_logits": leaves[f"{name}_logits"][layer][..., None],
+                "pred_boxes": leaves[f"{name}_boxes"][layer],
+            }
             last = name == "many" and layer == LAYERS - 1
             pair, query, target = (one_to_many if last else hungarian)(out, targets)[:3]
             target = torch.arange(len(query)) if target is None else target

@@ -22,7 +22,9 @@ def outputs_of(leaves, masks=True, many=True):
 
 
 def targets_of(boxes, masks, counts, **more):
-    return PairTargets(boxes, counts, more.pop("exhaustive", [True] * len(counts)), masks, list(range(len(boxes))), **more)
+    return PairTargets(
+        boxes, counts, more.pop("exhaustive", [True] * len(counts)), masks, list(range(len(boxes))), **more
+    )
 
 
 def counts_of(counts):
@@ -33,8 +35,12 @@ def counts_of(counts):
 def test_mask_blocks_change_nothing(block):
     counts = [3, 0, 2]
     leaves, boxes, masks = make_case(counts, 20, 0)
-    wanted, _ = Sam3Criterion(masks_per_block=3)(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))
-    found, _ = Sam3Criterion(masks_per_block=block)(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))
+    wanted, _ = Sam3Criterion(masks_per_block=3)(
+        outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts)
+    )
+    found, _ = Sam3Criterion(masks_per_block=block)(
+        outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts)
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
 
 
@@ -65,7 +71,9 @@ def test_matching_permutes_with_the_targets():
     order = torch.tensor([4, 2, 0, 1, 3])
     pairs = []
     for o in (torch.arange(5), order):
-        one, _ = match_pairs(outputs_of(leaves), targets_of(boxes[o], masks, counts), HungarianMatcher(), OneToManyMatcher())
+        one, _ = match_pairs(
+            outputs_of(leaves), targets_of(boxes[o], masks, counts), HungarianMatcher(), OneToManyMatcher()
+        )
         here = one.layer == 0
         pairs.append({(int(q), int(o[t])) for q, t in zip(one.query[here], one.target[here], strict=True)})
     assert pairs[0] == pairs[1]

@@ -159,7 +159,10 @@ def test_the_geometry_token_changes_text_only_pairs_alone():
     model = tiny_sam3().eval()
     batch = random_batch(PAIRS, exemplars=True)  # pairs 0, 2 and 4 have a box
     shown, hidden = dict(batch), dict(batch)
-    shown["geometry_token"], hidden["geometry_token"] = torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.bool)
+    shown["geometry_token"], hidden["geometry_token"] = (
+        torch.ones(5, dtype=torch.bool),
+        torch.zeros(5, dtype=torch.bool),
+    )
     first, second = (predictions(model, b, score_threshold=0.0, max_detections=20) for b in (shown, hidden))
     for pair in range(5):
         same = torch.allclose(first[pair].scores, second[pair].scores, atol=1e-6)

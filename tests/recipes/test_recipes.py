@@ -77,7 +77,9 @@ def test_documented_commands_parse(line):
 
 def test_readme_names_only_what_is_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(r"(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml)", text):
+    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(
+        r"(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml)", text
+    ):
         assert (ROOT / path).exists(), path
     parser = load(ROOT / "recipes" / "sam3_ft.py").make_parser()
     keys = {a.dest for a in parser._actions}
@@ -92,7 +94,9 @@ SHORT = ["--max_steps=2", "--gradient_accumulation_steps=1", "--dataloader_num_w
 @pytest.mark.slow
 def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
     arguments = [f"--dataset_name={shapes}", "--output_dir=out", "--resize=plain", *SHORT]
-    output = run_recipe([*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path)
+    output = run_recipe(
+        [*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path
+    )
     for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "before", "mask_AP", "3 phrases"):
         assert text in output
     out = tmp_path / "out"
@@ -113,7 +117,12 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
     module = load(ROOT / "recipes" / "sam3_eval.py")
     again = module.main(
         *module.make_parser().parse(
-            [f"--dataset_name={shapes}", f"--model_name_or_path={out}", f"--output_dir={tmp_path / 'score'}", "--use_cpu=true"]
+            [
+                f"--dataset_name={shapes}",
+                f"--model_name_or_path={out}",
+                f"--output_dir={tmp_path / 'score'}",
+                "--use_cpu=true",
+            ]
         )
     )
     stored = json.loads((out / "eval_results.json").read_text())
@@ -122,11 +131,16 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_dry_run_ends_green_and_leaves_nothing(shapes, tmp_path):
-    config = ROOT / "recipes" / "configs" / "sam3_full_24gb.yaml"
-    given = ["--model_name_or_path=sam-ft/random-tiny", "--resolution=112", f"--dataset_name={shapes}", "--optim=adamw_torch"]
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda f: f.name)
+def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path):
+    given = [
+        "--model_name_or_path=sam-ft/random-tiny",
+        "--resolution=112",
+        f"--dataset_name={shapes}",
+        "--optim=adamw_torch",
+    ]
     output = run_recipe(["--config", config, *given, "--dry_run", "--use_cpu=true"], tmp_path)
-    for stage in ("data", "model", "one batch", "one optimizer step", "evaluation"):
+    for stage in ("config", "data", "model", "one batch", "one optimizer step", "evaluation"):
         assert f"✓ {stage}" in output
     assert "✓ dry run: every stage works here" in output
     assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ def build(dataset, output_dir, model_name=TINY, *, data=None, loss=None, model=N
     training_args = Sam3TrainingArguments(**(arguments | training))
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
-    rows = load_phrase_dataset(data_args.dataset(), data_args.coco(), seed=training_args.seed)
+    rows = load_phrase_dataset(data_args.dataset(), data_args.coco())
     sam3, processor = load_sam3(model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 

@@ -8,7 +8,13 @@ from .common import build, distance, run_recipe, save_model_without_dropout, wei
 
 
 # Plain gradient descent: Adam would blow rounding errors of vanishing gradients up to the size of a step
-SGD = {"optim": "sgd", "learning_rate": 1e-3, "vision_learning_rate": 1e-3, "text_learning_rate": 1e-3, "lr_scale": 1.0}
+SGD = {
+    "optim": "sgd",
+    "learning_rate": 1e-3,
+    "vision_learning_rate": 1e-3,
+    "text_learning_rate": 1e-3,
+    "lr_scale": 1.0,
+}
 DATA = {"crop_probability": 0.5, "exemplar_probability": 0.5, "negative_ratio": 0.4}
 STEPS = {"max_steps": 2, "lr_schedule": "transformers", "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
 
@@ -22,7 +28,9 @@ def start(tmp_path_factory):
 def whole(shapes, start, tmp_path_factory):
     """Weights after two steps of four images at once."""
     folder = tmp_path_factory.mktemp("whole")
-    trainer = build(shapes, folder, start, data=DATA, per_device_train_batch_size=4, gradient_accumulation_steps=1, **SGD, **STEPS)
+    trainer = build(
+        shapes, folder, start, data=DATA, per_device_train_batch_size=4, gradient_accumulation_steps=1, **SGD, **STEPS
+    )
     trainer.train()
     trainer.save_model()
     return weights(folder)

@@ -104,7 +104,9 @@ def test_half_written_checkpoints_are_seen(tmp_path):
         shutil.rmtree(checkpoint, ignore_errors=True)
         damage(make_checkpoint(checkpoint))
         assert what_is_missing(checkpoint) == message
-        with pytest.raises(ValueError, match=rf"checkpoint-2 cannot be resumed from, {message}. Resume from .*checkpoint-1"):
+        with pytest.raises(
+            ValueError, match=rf"checkpoint-2 cannot be resumed from, {message}. Resume from .*checkpoint-1"
+        ):
             check_checkpoint(str(checkpoint))
 
 

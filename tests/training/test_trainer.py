@@ -55,7 +55,11 @@ def test_it_learns_two_scenes(tmp_path):
             for index in phrase["instances"]:
                 counts = row["instances"][index]["segmentation"]
                 target = decode_mask(counts, row["height"], row["width"])
-                masks = [decode_mask(d["segmentation"]["counts"], row["height"], row["width"]) for d in found if d["score"] > 0.3]
+                masks = [
+                    decode_mask(d["segmentation"]["counts"], row["height"], row["width"])
+                    for d in found
+                    if d["score"] > 0.3
+                ]
                 ious.append(max([(m & target).sum() / (m | target).sum() for m in masks], default=0.0))
     assert any(not p["instances"] for row in truth for p in row["phrases"])
     assert np.mean(ious) >= 0.7, ious
@@ -95,7 +99,10 @@ def test_evaluation_writes_coco_files_and_pictures(shapes, tmp_path):
     trainer = build(shapes, tmp_path, num_pictures=1, keep_score_threshold=0.0, keep_max_detections=5)
     metrics = trainer.evaluate()
     for kind in ("mask", "box"):
-        assert {f"eval_{kind}_{n}" for n in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")} <= metrics.keys()
+        assert {
+            f"eval_{kind}_{n}"
+            for n in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+        } <= metrics.keys()
     assert metrics["eval_loss"] > 0
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     truth = json.loads((tmp_path / "eval" / "ground_truth.json").read_text())
@@ -130,7 +137,9 @@ def coco_of(tmp_path, images):
     (tmp_path / "data" / "train").mkdir()
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
     for i, count in enumerate(images):
-        Image.fromarray(np.random.randint(0, 255, (90, 120, 3), dtype=np.uint8)).save(tmp_path / "data/train" / f"{i}.png")
+        Image.fromarray(np.random.randint(0, 255, (90, 120, 3), dtype=np.uint8)).save(
+            tmp_path / "data/train" / f"{i}.png"
+        )
         content["images"].append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
         for k in range(count):
             x, y = 4 * (k % 28), 4 * (k // 28)
@@ -172,6 +181,38 @@ def test_box_only_data_train_boxes(tmp_path):
     assert "eval_mask_AP" not in metrics
 
 
+@pytest.mark.parametrize("masks", ["frozen", "missing"])
+def test_without_masks_to_score_boxes_choose_the_best(tmp_path, masks):
+    folder = coco_of(tmp_path, [3, 2, 2])
+    if masks == "missing":
+        file = folder / "annotations" / "instances_train.json"
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            del annotation["segmentation"]
+        file.write_text(json.dumps(content))
+    strategy = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    model = {"train_masks": masks != "frozen"}
+    trainer = build(folder, tmp_path / "out", model=model, max_steps=2, **strategy)
+    trainer.train()
+    assert trainer.args.metric_for_best_model == "eval_box_AP"
+    assert trainer.state.best_model_checkpoint
+
+
+def test_pairs_that_nobody_knows_teach_no_presence(tmp_path):
+    """A phrase with crowd regions alone is asked in evaluation, and is neither present nor absent."""
+    folder = coco_of(tmp_path, [2, 1])
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    crowd = {**content["annotations"][0], "id": 99, "category_id": 2, "iscrowd": 1}
+    content["annotations"].append(crowd)
+    file.write_text(json.dumps(content))
+    trainer = build(folder, tmp_path / "out", data={"eval_split": "train"})
+    trainer.evaluate()
+    # two images × two phrases, one of them open
+    assert trainer._eval_counts.tolist() == [3, 3, 2]
+    assert len(trainer.store.presence) == 4
+
+
 def test_a_users_criterion_reaches_the_step(shapes, tmp_path):
     from sam_ft.training.sam3 import Sam3Trainer
 
@@ -210,4 +251,4 @@ def test_bf16_without_an_accelerator_is_said(caplog):
 
     with caplog.at_level(logging.WARNING):
         assert not Sam3TrainingArguments(bf16=True).bf16
-    assert "no accelerator here: training in float32" in caplog.text
+    assert "no accelerator here: ignored" in caplog.text

@@ -153,7 +153,9 @@ class _CocoReader:
             if "id" not in category or "name" not in category:
                 self._refuse("a category needs `id` and `name`", f"category {category}")
             if category.get("supercategory") == "none" and not used[category["id"]] and category["name"] in parents:
-                self._note(f"category {category['id']} {category['name']!r} is a placeholder without annotations; dropped")
+                self._note(
+                    f"category {category['id']} {category['name']!r} is a placeholder without annotations; dropped"
+                )
             else:
                 kept.append(category)
         phrases = name_phrases([str(c["name"]) for c in kept], self.options.phrase_map)
@@ -218,7 +220,10 @@ class _CocoReader:
         if isinstance(size, ImageError):
             self._refuse(str(size), record)
         path, width, height = size
-        instances, members = [], {phrase: [] for phrase in self.vocabulary}  # members: phrase -> indices into instances
+        instances, members = (
+            [],
+            {phrase: [] for phrase in self.vocabulary},
+        )  # members: phrase -> indices into instances
         for annotation in self.annotations.get(image["id"], []):
             where = f"{record}, annotation id {annotation.get('id')}"
             phrases = self._phrases(annotation, where)
@@ -257,7 +262,8 @@ class _CocoReader:
                 self._refuse(f"`noun_phrase` is {phrase!r}; expected a text", where)
             if phrase is None and self.options.phrase_source == "noun_phrase":
                 self._refuse(
-                    "`noun_phrase` is missing; add it, or set `phrase_source: category` to ask for category names", where
+                    "`noun_phrase` is missing; add it, or set `phrase_source: category` to ask for category names",
+                    where,
                 )
             phrases.append(phrase and normalize_phrase(phrase))
         return list(dict.fromkeys(p for p in phrases if p is not None))
@@ -273,7 +279,7 @@ class _CocoReader:
                     self._note("masks without a pixel: their boxes are used, their masks are not trained")
                 counts, bbox = None, self._box(annotation.get("bbox"), width, height)
                 area = bbox[2] * bbox[3]
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             self._refuse(str(error), where)
         crowd = _is_crowd(annotation) and not self.crowds_are_instances
         return {"bbox": bbox, "segmentation": counts, "area": area, "is_crowd": crowd}
@@ -284,7 +290,9 @@ class _CocoReader:
             return None
         if isinstance(segmentation, dict):
             if not {"counts", "size"} <= segmentation.keys():
-                raise ValueError(f"`segmentation` has the keys {sorted(segmentation)}; an RLE needs `counts` and `size`")
+                raise ValueError(
+                    f"`segmentation` has the keys {sorted(segmentation)}; an RLE needs `counts` and `size`"
+                )
             counts, size = segmentation["counts"], segmentation["size"]
             if isinstance(counts, list):
                 return mask_ops.uncompressed_to_counts(counts, size, height, width)

@@ -31,7 +31,9 @@ def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
         `ValueError`: where the folder is missing or holds none of the accepted trees; lists what was found.
     """
     if not folder.is_dir():
-        raise ValueError(f"`dataset_name`: there is no folder {str(folder)!r}. Give the folder of a data set; {ACCEPTED}")
+        raise ValueError(
+            f"`dataset_name`: there is no folder {str(folder)!r}. Give the folder of a data set; {ACCEPTED}"
+        )
     splits: dict[str, CocoFiles] = {}
     annotations = folder / "annotations"
     for file in sorted(annotations.glob("instances_*.json")) + sorted(annotations.glob("*_coco.json")):
