@@ -11,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import comparison_table, log_to_console_and_file, stage
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
-    return RecipeParser((ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments))
+    return RecipeParser(SAM3_ARGUMENTS)
 
 
 def main(
@@ -41,7 +41,7 @@ def main(
     with stage("evaluation"):
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics, combined=False)
-    for line in comparison_table(None, {name.removeprefix("eval_"): value for name, value in metrics.items()}):
+    for line in comparison_table(None, metrics):
         logger.info("%s", line)
     logger.info("results, ground truth and pictures: %s", Path(training_args.output_dir) / "eval")
     return metrics

@@ -8,13 +8,12 @@ Fine-tune SAM 3 on phrases and masks.
 Keys: `--help`. A second run with the same `output_dir` resumes the first.
 """
 
-import json
 import logging
 import sys
 import tempfile
 from pathlib import Path
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import comparison_table, log_to_console_and_file, stage
 
@@ -25,7 +24,7 @@ DEFAULT = Path(__file__).parent / "configs" / "smoke.yaml"
 
 
 def make_parser() -> RecipeParser:
-    return RecipeParser((ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments))
+    return RecipeParser(SAM3_ARGUMENTS)
 
 
 def main(
@@ -84,12 +83,7 @@ def main(
         with stage("saving"):
             trainer.save_model()
             trainer.save_state()
-    after = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-    before = None
-    if is_main and before_file.is_file():
-        stored = json.loads(before_file.read_text(encoding="utf-8"))
-        before = {name.removeprefix("before_"): value for name, value in stored.items()}
-    for line in comparison_table(before, after):
+    for line in comparison_table(before_file, metrics):
         logger.info("%s", line)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)

@@ -325,3 +325,6 @@ class Sam3TrainingArguments(TrainingArguments):
 
     def keep(self) -> Keep:
         return Keep(self.keep_score_threshold, self.keep_max_detections)
+
+
+SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)

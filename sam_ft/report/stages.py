@@ -1,6 +1,7 @@
 """What a run says while it goes through its stages."""
 
 import contextlib
+import json
 import logging
 import time
 from pathlib import Path
@@ -32,23 +33,34 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
 
 @contextlib.contextmanager
 def stage(name: str):
-    """Announces a stage when it is done, with ✓ and its time, or with ✗ and the error, which goes on."""
+    """Announces a stage when it is done, with ✓ and its time, or with ✗ before its error goes on to the caller."""
     begin = time.perf_counter()
     try:
         yield
-    except Exception as error:
-        logger.error("✗ %s: %s", name, error)
+    except Exception:
+        logger.error("✗ %s", name)
         raise
     logger.info("✓ %s (%.1f s)", name, time.perf_counter() - begin)
 
 
-def comparison_table(before: dict[str, float] | None, after: dict[str, float]) -> list[str]:
-    """Lines of a table `name before after` of two evaluations; `-` where a number does not exist."""
+def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> list[str]:
+    """
+    Lines of a table `name before after`; `-` where a number does not exist.
 
-    def number(metrics, name):
-        value = None if metrics is None else metrics.get(name)
+    Args:
+        before_file (`Path`, *optional*): JSON of the evaluation before training, its names prefixed `before_`.
+        metrics (`dict[str, float]`): of the evaluation after it, prefixed `eval_`.
+    """
+    before = {}
+    if before_file is not None and before_file.is_file():
+        before = json.loads(before_file.read_text(encoding="utf-8"))
+
+    def number(value):
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
-    shown = [n for n in after if n.startswith(("mask_", "box_"))] + ["presence_accuracy", "loss"]
+    names = [n.removeprefix("eval_") for n in metrics if n.startswith(("eval_mask_", "eval_box_"))]
     lines = [f"{'':18}{'before':>10}{'after':>10}"]
-    return lines + [f"{n:18}{number(before, n):>10}{number(after, n):>10}" for n in shown if n in after]
+    return lines + [
+        f"{name:18}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}"
+        for name in [*names, "presence_accuracy", "loss"]
+    ]
