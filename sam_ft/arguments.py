@@ -36,6 +36,49 @@ def _arg(default, help: str, **metadata):
     return field(default=default, metadata={"help": help, **metadata})
 
 
+_ANY = float("inf")
+# smallest and largest value that mean something; anything else would quietly train on nothing or on nonsense
+RANGES = {
+    **dict.fromkeys(
+        ["resolution", "pairs_per_chunk", "masks_per_block", "mask_points", "one_to_many_topk"], (1, _ANY)
+    ),
+    **dict.fromkeys(["max_train_samples", "max_eval_samples", "max_phrases_per_image"], (1, _ANY)),
+    **dict.fromkeys(["keep_max_detections", "gradient_accumulation_steps", "timescale_steps"], (1, _ANY)),
+    **dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], (1, _ANY)),
+    **dict.fromkeys(["scene_train_images", "scene_eval_images", "scene_min_shapes", "scene_max_shapes"], (1, _ANY)),
+    **dict.fromkeys(["scene_width", "scene_height"], (16, _ANY)),
+    **dict.fromkeys(
+        ["negatives_per_image", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
+    ),
+    **dict.fromkeys(
+        ["learning_rate", "vision_learning_rate", "text_learning_rate", "lr_scale", "weight_decay"], (0, _ANY)
+    ),
+    **dict.fromkeys(
+        ["loss_box", "loss_giou", "loss_classification", "loss_presence", "loss_mask", "loss_dice"], (0, _ANY)
+    ),
+    **dict.fromkeys(["loss_semantic", "loss_semantic_dice", "loss_one_to_many", "loss_positive"], (0, _ANY)),
+    **dict.fromkeys(["match_class", "match_box", "match_giou"], (0, _ANY)),
+    **dict.fromkeys(["loss_presence_alpha", "loss_score_alpha", "loss_mask_alpha", "loss_semantic_alpha"], (0, 1)),
+    **dict.fromkeys(["one_to_many_threshold", "one_to_many_alpha", "ignore_overlap", "keep_score_threshold"], (0, 1)),
+    **dict.fromkeys(["flip_probability", "crop_probability", "exemplar_probability", "color_jitter"], (0, 1)),
+    **dict.fromkeys(["min_visible", "vision_layer_decay"], (0, 1)),
+    "num_train_epochs": (0.01, _ANY),
+    "min_crop": (0.05, 1),
+    "validation_fraction": (0, 0.9),
+    "negative_ratio": (0, 0.99),
+    "seed": (0, 2**32 - 1),
+}
+
+
+def _check_ranges(arguments) -> None:
+    """Raises `ValueError` for a number outside `RANGES`; names key, value and range."""
+    for key, (low, high) in RANGES.items():
+        value = getattr(arguments, key, None)
+        if isinstance(value, int | float) and not (low <= value <= high and value < _ANY):
+            allowed = f"{low:g} or more" if high == _ANY else f"between {low:g} and {high:g}"
+            raise ValueError(f"`{key}` is {value}; it must be {allowed}")
+
+
 def _take(options: type, source, **given):
     """Options from the fields of the same name."""
     names = inspect.signature(options).parameters.keys() - given.keys()
@@ -71,6 +114,9 @@ class ModelArguments:
         "Parts that are not trained: vision_encoder, text_encoder, geometry_encoder, detr_encoder, detr_decoder, scoring, "
         "mask_decoder.",
     )
+
+    def __post_init__(self):
+        _check_ranges(self)
 
     def options(self, seed: int) -> ModelOptions:
         return _take(
@@ -149,6 +195,9 @@ class DataArguments:
     scene_min_size: float = _arg(0.12, "Synthetic scenes: smallest radius of a shape, as a share of the shorter side.")
     scene_max_size: float = _arg(0.25, "Synthetic scenes: largest radius of a shape, as a share of the shorter side.")
 
+    def __post_init__(self):
+        _check_ranges(self)
+
     def dataset(self) -> DatasetOptions:
         scenes = SceneOptions(
             self.scene_train_images,
@@ -207,6 +256,9 @@ class LossArguments:
     mask_points: int | None = _arg(None, "Points sampled a mask (PointRend) instead of all pixels.")
     ignore_overlap: float = _arg(0.5, "A query that lies in a crowd region with this share of its box is left alone.")
     scale_by_sqrt_pairs: bool = _arg(False, "Multiply the loss by the root of a batch's pairs, as the official code.")
+
+    def __post_init__(self):
+        _check_ranges(self)
 
     def criterion(self) -> Sam3Criterion:
         names = [f.name for f in dataclasses.fields(LossWeights)]
@@ -284,6 +336,7 @@ class Sam3TrainingArguments(TrainingArguments):
     dry_run: bool = _arg(False, "Go through every stage with one step, then stop and leave nothing behind.")
 
     def __post_init__(self):
+        _check_ranges(self)
         if self.bf16 and not torch.accelerator.is_available():
             logger.warning("`bf16: true`, but there is no accelerator here: ignored")
             self.bf16 = False

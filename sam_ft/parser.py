@@ -1,13 +1,13 @@
 """One YAML file and the command line on top of it; typos are refused with the nearest name."""
 
 import argparse
-import dataclasses
 import difflib
 import sys
 from pathlib import Path
 
-import yaml
 from transformers import HfArgumentParser
+
+from .ops.yaml_files import read_yaml_mapping
 
 
 class RecipeParser(HfArgumentParser):
@@ -25,7 +25,9 @@ class RecipeParser(HfArgumentParser):
     def __init__(self, dataclass_types, **kwargs):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         kinds = dataclass_types if isinstance(dataclass_types, tuple | list) else [dataclass_types]
-        self._annotations = {f.name: str(f.type) for kind in kinds for f in dataclasses.fields(kind)}
+        # from the classes: HfArgumentParser takes `None` out of the fields' own types
+        classes = [base for kind in kinds for base in reversed(kind.__mro__)]
+        self._annotations = {k: str(t) for c in classes for k, t in vars(c).get("__annotations__", {}).items()}
         self.add_argument("--config", help="YAML file whose keys are these arguments.")
 
     def parse(self, arguments: list[str] | None = None) -> tuple:
@@ -68,12 +70,7 @@ class RecipeParser(HfArgumentParser):
             raise ValueError(
                 f"`--config`: there is no file {file!r}. Shipped: {', '.join(near) or 'recipes/configs/'}"
             )
-        try:
-            values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"{file} is not YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{file} holds a {type(values).__name__}; expected lines `key: value`")
+        values = read_yaml_mapping(file, "--config")
         options = self._options()
         for key, value in values.items():
             if key not in options or key == "config":
@@ -93,6 +90,11 @@ class RecipeParser(HfArgumentParser):
                 f'Write `{key}: "{word}"` if you meant the word'
             )
         if isinstance(value, dict) or value is None:
+            kind, found = ("dict", "a mapping") if isinstance(value, dict) else ("None", "null")
+            if kind not in self._annotations.get(key, kind):
+                raise ValueError(
+                    f"`{key}` is {found} in {file}, which it does not take; give a value or leave the key out"
+                )
             return value
         if isinstance(value, list):
             if action.nargs not in ("+", "*"):

@@ -103,3 +103,27 @@ def test_keys_are_not_defined_twice():
 def test_every_key_has_a_help_text():
     for kind in (ModelArguments, DataArguments, LossArguments):
         assert all(len(f.metadata.get("help", "")) > 10 for f in dataclasses.fields(kind))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2", "the key 'seed' stands twice"),
+        ("learning_rate: null", "`learning_rate` is null in .*which it does not take"),
+        ("resolution: {a: 1}", "`resolution` is a mapping"),
+        ("pairs_per_chunk: 0", "`pairs_per_chunk` is 0; it must be 1 or more"),
+        ("learning_rate: -1", "`learning_rate` is -1.0; it must be 0 or more"),
+        ("validation_fraction: 2", "`validation_fraction` is 2.0; it must be between 0 and 0.9"),
+        ("min_crop: .nan", "`min_crop` is nan; it must be between 0.05 and 1"),
+        ("loss_mask_alpha: 7", "`loss_mask_alpha` is 7.0; it must be between 0 and 1"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(parse, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_ranges_speak_of_keys_that_exist():
+    from sam_ft.arguments import RANGES, SAM3_ARGUMENTS
+
+    assert RANGES.keys() <= {f.name for kind in SAM3_ARGUMENTS for f in dataclasses.fields(kind)}

@@ -104,6 +104,10 @@ def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_trai
         train = train[: options.max_train_samples]
     if options.max_eval_samples:
         validation = validation[: options.max_eval_samples]
+    if not validation or (with_train and not train):
+        raise ValueError(
+            "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
+        )
     for report in reports:
         for phrase, number in report.category_ids.items():
             # two files may number their categories differently: no two phrases share a number

@@ -2,9 +2,8 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import yaml
+from ..ops.yaml_files import read_yaml_mapping
 
 
 @dataclass
@@ -28,11 +27,7 @@ def read_phrase_map(path: str) -> PhraseMap:
     Raises:
         `ValueError`: naming file and entry, where a value is something else.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"`phrase_map`: there is no file {path!r}")
-    entries = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    if not isinstance(entries, dict):
-        raise ValueError(f"`phrase_map`: {path} holds a {type(entries).__name__}, expected lines `class name: phrase`")
+    entries = read_yaml_mapping(path, "phrase_map")
     result = PhraseMap()
     for name, value in entries.items():
         phrases = value if isinstance(value, list) else [value]
@@ -41,9 +36,20 @@ def read_phrase_map(path: str) -> PhraseMap:
                 f"`phrase_map`: {path} gives {name!r} the value {value!r}; expected a phrase, a list of phrases, or null to "
                 'drop the class (quote words that YAML reads otherwise, such as "no" and "on")'
             )
-        result.names[str(name)] = None if value is None else phrases[0].strip()
-        if value is not None and len(phrases) > 1:
-            result.synonyms[phrases[0].strip()] = [p.strip() for p in phrases[1:]]
+        if value is None:
+            result.names[str(name)] = None
+            continue
+        phrase, *synonyms = (" ".join(p.lower().split()) for p in phrases)
+        result.names[str(name)] = phrase
+        if synonyms:
+            result.synonyms[phrase] = synonyms
+    for phrase, synonyms in result.synonyms.items():
+        shared = set(synonyms) & set(result.names.values())
+        if shared:
+            raise ValueError(
+                f"`phrase_map`: {path} gives {phrase!r} the synonym {shared.pop()!r}, which is another class's phrase; one "
+                "word cannot mean both"
+            )
     return result
 
 

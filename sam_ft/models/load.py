@@ -1,11 +1,13 @@
 """Model and processor from a name, a folder, or the embedded default."""
 
+import contextlib
 import copy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import Sam3Config, Sam3ImageProcessor, Sam3Processor
 
 from .dropout import apply_official_dropout
@@ -67,21 +69,27 @@ def load_model(options: ModelOptions) -> Sam3ForConceptSegmentation:
             encoder.to(arguments["dtype"])
     else:
         check_exists(options.model_name_or_path)
-        try:
+        with naming_the_model(options.model_name_or_path):
             config = Sam3Config.from_pretrained(options.model_name_or_path, revision=options.revision)
-        except OSError as error:
-            raise ValueError(
-                f"`model_name_or_path`: {options.model_name_or_path!r} is no folder here and cannot be had from the Hub. Check "
-                f"the name; for facebook/sam3 ask for access on its page and run `hf auth login`. ({error})"
-            ) from error
         config = copy.deepcopy(
             getattr(config, "detector_config", None) or config
         )  # the Hub's file is the video layout
         if options.resolution:
             set_resolution(config, options.resolution)
-        model = Sam3ForConceptSegmentation.from_pretrained(
-            options.model_name_or_path, config=config, revision=options.revision, **arguments
-        )
+        with naming_the_model(options.model_name_or_path):
+            model, report = Sam3ForConceptSegmentation.from_pretrained(
+                options.model_name_or_path,
+                config=config,
+                revision=options.revision,
+                output_loading_info=True,
+                **arguments,
+            )
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ValueError(
+                f"`model_name_or_path`: {options.model_name_or_path!r} lacks {len(missing)} weights of SAM 3, such as "
+                f"{missing[0]!r}; they would be random. Use a whole checkpoint of Sam3Model"
+            )
     model.pairs_per_chunk = options.pairs_per_chunk
     model.with_masks = options.with_masks
     if options.activation_checkpointing:
@@ -96,7 +104,22 @@ def load_processor(model_name_or_path: str, revision: str | None = None) -> Sam3
     if model_name_or_path == RANDOM_TINY:
         return tiny_processor(tiny_config().image_size)
     check_exists(model_name_or_path)
-    return Sam3Processor.from_pretrained(model_name_or_path, revision=revision)
+    with naming_the_model(model_name_or_path):
+        return Sam3Processor.from_pretrained(model_name_or_path, revision=revision)
+
+
+@contextlib.contextmanager
+def naming_the_model(name: str):
+    """Turns what a broken or missing model raises into one `ValueError` that names it and says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        remedy = (
+            "The folder is damaged or holds another kind of model: save or copy it again, tokenizer and processor files too"
+            if Path(name).is_dir()
+            else "Check the name; for facebook/sam3 ask for access on its page and run `hf auth login`"
+        )
+        raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
 
 
 def check_exists(name: str) -> None:

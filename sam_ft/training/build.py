@@ -1,6 +1,7 @@
 """From arguments to a trainer; what fine-tuning and evaluation share."""
 
 import dataclasses
+import difflib
 import logging
 
 from transformers import Sam3Processor
@@ -9,6 +10,7 @@ from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3Traini
 from ..data.collators import Sam3Collator, warn_long_phrases
 from ..data.load import PhraseData, load_phrase_dataset
 from ..data.pipeline import EvaluationSamples, TrainingSamples
+from ..metrics.average_precision import NAMES
 from ..models.freeze import count_parameters, freeze
 from ..models.load import load_model, load_processor
 from ..models.sam3 import Sam3ForConceptSegmentation
@@ -37,6 +39,12 @@ def load_sam3(model_args: ModelArguments, seed: int) -> tuple[Sam3ForConceptSegm
     model = load_model(model_args.options(seed))
     freeze(model, model_args.freeze, with_masks=model_args.train_masks)
     processor = load_processor(model_args.model_name_or_path, model_args.model_revision)
+    words, known = len(processor.tokenizer), model.config.text_config.vocab_size
+    if words != known:
+        raise ValueError(
+            f"`model_name_or_path`: the tokenizer beside {model_args.model_name_or_path!r} has {words} tokens, the model "
+            f"{known}. Copy tokenizer.json and tokenizer_config.json of the model it was made from"
+        )
     side = model.config.image_size
     processor.image_processor.size = {"height": side, "width": side}
     processor.target_size = side
@@ -97,14 +105,32 @@ def build_sam3_trainer(
 
 
 def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:
-    """Chooses by boxes where there is no mask to score: a run would end on its first, worst checkpoint."""
-    metric = training_args.metric_for_best_model or ""
-    instances = (i for row in data.validation.remove_columns("image") for i in row["instances"])
-    if metric.startswith("eval_mask_") and not (with_masks and any(i["segmentation"] is not None for i in instances)):
-        training_args.metric_for_best_model = metric.replace("eval_mask_", "eval_box_")
-        logger.info(
-            "note: no masks to score; the best checkpoint is chosen by %s", training_args.metric_for_best_model
+    """
+    Checks `metric_for_best_model`, and chooses by boxes where no mask can be scored, by the loss where nothing can: an AP
+    that does not exist would end a run on its first, worst checkpoint.
+    """
+    names = ["loss", "presence_accuracy", *(f"{kind}_{name}" for kind in ("mask", "box") for name in NAMES)]
+    wanted = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, 1) or ["mask_AP"]
+        raise ValueError(
+            f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which no evaluation gives. Did you mean "
+            f"`eval_{near[0]}`?"
         )
+    rows = data.validation.remove_columns("image")
+    objects = [i for row in rows for i in row["instances"] if not i["is_crowd"]]
+    chosen = wanted
+    if wanted.startswith("mask_") and not (with_masks and any(i["segmentation"] is not None for i in objects)):
+        chosen = wanted.replace("mask_", "box_")
+    if chosen.startswith("box_") and not objects:
+        chosen = "loss"
+    if chosen != wanted:
+        logger.info(
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", wanted, chosen
+        )
+    if training_args.metric_for_best_model:
+        training_args.metric_for_best_model = f"eval_{chosen}"
+        training_args.greater_is_better = chosen != "loss"
 
 
 def run_settings(*arguments) -> dict:

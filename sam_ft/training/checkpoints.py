@@ -8,6 +8,8 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from ..ops.yaml_files import read_yaml_mapping
+
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +49,10 @@ def what_is_missing(checkpoint: Path) -> str | None:
     if not state.is_file():
         return f"{STATE_FILE} is missing"
     try:
-        json.loads(state.read_text(encoding="utf-8"))
+        whole = isinstance(json.loads(state.read_text(encoding="utf-8")), dict)
     except ValueError:
+        whole = False
+    if not whole:
         return f"{STATE_FILE} ends early"
     weights = list(checkpoint.glob("*.safetensors"))
     if not weights and not any(checkpoint.glob("pytorch_model*")) and not any(checkpoint.glob("global_step*")):
@@ -100,22 +104,36 @@ def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True)
     Raises:
         `ValueError`: where the folder holds another run or something that is no run; names the keys that differ.
     """
-    folder = Path(output_dir)
+    try:
+        return _prepare(Path(output_dir), settings, is_main)
+    except OSError as error:
+        raise ValueError(
+            f"`output_dir`: {output_dir} cannot be used ({error}). Choose a folder that can be written"
+        ) from error
+
+
+def _prepare(folder: Path, settings: dict, is_main: bool) -> str | None:
     marker = folder / RUN_FILE
     settings = {k: v for k, v in settings.items() if k not in FREE_KEYS}
     found = [p for p in folder.iterdir() if p.name != f".{RUN_FILE}"] if folder.is_dir() else []
     if found and not marker.is_file():
         raise ValueError(
-            f"`output_dir`: {output_dir} already holds {found[0].name} and no {RUN_FILE}, so it is no run of this recipe. "
+            f"`output_dir`: {folder} already holds {found[0].name} and no {RUN_FILE}, so it is no run of this recipe. "
             "Choose another folder, or empty it"
         )
     if marker.is_file():
-        before = yaml.safe_load(marker.read_text(encoding="utf-8"))
+        before = read_yaml_mapping(str(marker), "output_dir")
         changed = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
+        if changed and not find_checkpoints(folder) and not any(folder.glob("*.safetensors")):
+            # an attempt that never got to a result, such as one with a wrong path: nothing of it is worth keeping
+            if is_main:
+                shutil.rmtree(folder)
+                _mark(folder, settings)
+            return None
         if changed:
             shown = "; ".join(f"`{k}` was {before.get(k)!r}, is {settings.get(k)!r}" for k in sorted(changed)[:5])
             raise ValueError(
-                f"`output_dir`: {output_dir} holds a run with other settings ({shown}). Choose another `output_dir`, or "
+                f"`output_dir`: {folder} holds a run with other settings ({shown}). Choose another `output_dir`, or "
                 "delete this one to start over. To go on from its weights, set `model_name_or_path` to it"
             )
         problems = {checkpoint: what_is_missing(checkpoint) for checkpoint in find_checkpoints(folder)}
@@ -125,8 +143,12 @@ def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True)
                 shutil.rmtree(checkpoint)
         return next((str(checkpoint) for checkpoint, problem in problems.items() if not problem), None)
     if is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{RUN_FILE}"
-        draft.write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
-        draft.replace(marker)
+        _mark(folder, settings)
     return None
+
+
+def _mark(folder: Path, settings: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{RUN_FILE}"
+    draft.write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    draft.replace(folder / RUN_FILE)

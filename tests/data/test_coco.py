@@ -268,3 +268,41 @@ def test_folder_without_a_tree_lists_what_is_there_and_what_is_read(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(ValueError, match=r"(?s)holds pictures/.*Roboflow"):
         find_coco_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}], "category id 1: 1 category ids stand more than once"),
+        ([{"id": 1, "name": "_"}], "a number `id` and a text `name`"),
+        (["cat"], "`categories` must be a list"),
+        ([{"id": [1], "name": "cat"}], "a number `id` and a text `name`"),
+    ],
+)
+def test_bad_categories_are_named(coco, categories, message):
+    with pytest.raises(DatasetFormatError, match=message):
+        read(coco([square()], categories=categories))
+
+
+def test_polygons_in_fractions_of_the_image_are_refused(coco):
+    polygon = [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5, 0.1, 0.5]]
+    with pytest.raises(DatasetFormatError, match="less than a hundredth of `bbox`.*pixels, not in fractions"):
+        read(coco([square(segmentation=polygon, bbox=[0.1, 0.1, 0.8, 0.8])]))
+
+
+def test_crowd_flags_written_as_text(coco):
+    rows, _ = read(coco([square(iscrowd="0"), square(annotation_id=2, iscrowd="1", x=20)]))
+    assert [i["is_crowd"] for i in rows[0]["instances"]] == [False, True]
+
+
+def test_text_and_number_ids_are_told_apart(coco):
+    with pytest.raises(DatasetFormatError, match=r"`category_id` '1' is not among .*known ids: 1\).*1 and '1' differ"):
+        read(coco([square(category_id="1")]))
+
+
+def test_files_that_are_not_utf8(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.write_bytes('{"images": []}'.encode("utf-16"))
+    with pytest.raises(DatasetFormatError, match="cannot be read as UTF-8 text"):
+        read(file)

@@ -275,3 +275,17 @@ def test_a_users_criterion_is_used():
     assert output.parts == {"mine": torch.tensor(2.0)}  # one of the present chunk, one of the absent
     output.loss.backward()
     assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
+
+
+def test_checkpoints_that_would_be_partly_random_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tiny_sam3().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    kept = {k: v for k, v in load_file(file).items() if "presence" not in k}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks \d+ weights of SAM 3, such as 'detr_decoder.presence"):
+        load_model(ModelOptions(str(tmp_path)))
+    file.write_bytes(b"\x00" * 20)
+    with pytest.raises(ValueError, match="cannot be loaded. The folder is damaged"):
+        load_model(ModelOptions(str(tmp_path)))

@@ -134,3 +134,22 @@ def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "holiday.txt").write_text("")
     with pytest.raises(ValueError, match="already holds holiday.txt and no run.yaml"):
         prepare_output_dir(str(tmp_path), {})
+
+
+def test_a_failed_attempt_leaves_its_folder_free(tmp_path):
+    """A wrong path is corrected and run again into the same folder."""
+    folder = tmp_path / "out"
+    prepare_output_dir(str(folder), {"dataset_name": "wrong"})
+    (folder / "training.log").write_text("")
+    assert prepare_output_dir(str(folder), {"dataset_name": "right"}) is None
+    assert yaml.safe_load((folder / "run.yaml").read_text()) == {"dataset_name": "right"}
+    assert not (folder / "training.log").exists()
+    make_checkpoint(folder / "checkpoint-1")
+    with pytest.raises(ValueError, match="other settings"):
+        prepare_output_dir(str(folder), {"dataset_name": "third"})
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`output_dir`: .*file/out cannot be used"):
+        prepare_output_dir(str(tmp_path / "file" / "out"), {})

@@ -77,7 +77,7 @@ class _CocoReader:
         content = self._load()
         self.images, annotations = content["images"], content["annotations"]
         self._refuse_doubles(self.images, "image")
-        self._refuse_doubles([a for a in annotations if "id" in a], "annotation")
+        self._refuse_doubles([a for a in annotations if a.get("id") is not None], "annotation")
         self.phrase_of_category = self._read_categories(content.get("categories") or [], annotations)
         self.vocabulary = self._closed_vocabulary(annotations)
         self.annotations: dict = {}
@@ -107,12 +107,15 @@ class _CocoReader:
         path = Path(self.file)
         if not path.is_file():
             self._refuse("there is no such file; correct `annotation_file` or `dataset_name`")
-        text = path.read_text(encoding="utf-8-sig")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(f"the file cannot be read as UTF-8 text ({error}); export the annotations again as COCO JSON")
         if not text.strip():
             self._refuse("the file is empty; export the annotations again")
         try:
             content = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             self._refuse(f"this is not JSON ({error}); export the annotations again as COCO")
         for key in ("images", "annotations"):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -122,9 +125,14 @@ class _CocoReader:
             self._refuse("`images` is empty; there is nothing to train on")
         for key, fields in (("images", ("id", "file_name")), ("annotations", ("image_id",))):
             for i, record in enumerate(content[key]):
-                lacking = [f for f in fields if not isinstance(record, dict) or f not in record]
+                if not isinstance(record, dict):
+                    self._refuse(f"expected an object, found {record!r}", f"{key}[{i}]")
+                lacking = [f for f in fields if record.get(f) is None]
                 if lacking:
                     self._refuse(f"`{lacking[0]}` is missing; export the annotations again", f"{key}[{i}]")
+                for name in ("id", "image_id", "category_id"):
+                    if not isinstance(record.get(name), int | float | str | None):
+                        self._refuse(f"`{name}` is {record[name]!r}; expected a number", f"{key}[{i}]")
         return content
 
     def _refuse_doubles(self, records: list[dict], kind: str):
@@ -146,12 +154,17 @@ class _CocoReader:
 
     def _read_categories(self, categories: list[dict], annotations: list[dict]) -> dict[int, str | None]:
         """Category id -> phrase, `None` where the phrase map drops it; placeholders and doubles are dealt with."""
+        if not isinstance(categories, list) or not all(isinstance(c, dict) for c in categories):
+            self._refuse('`categories` must be a list of {"id": …, "name": …}')
+        for category in categories:
+            name = category.get("name")
+            if not isinstance(category.get("id"), int | str) or not (isinstance(name, str) and normalize_phrase(name)):
+                self._refuse(f"a category needs a number `id` and a text `name`, found {category!r}")
+        self._refuse_doubles(categories, "category")
         used = Counter(a.get("category_id") for a in annotations)
-        parents = {c.get("supercategory") for c in categories}
+        parents = {str(c.get("supercategory")) for c in categories}
         kept = []
         for category in categories:
-            if "id" not in category or "name" not in category:
-                self._refuse("a category needs `id` and `name`", f"category {category}")
             if category.get("supercategory") == "none" and not used[category["id"]] and category["name"] in parents:
                 self._note(
                     f"category {category['id']} {category['name']!r} is a placeholder without annotations; dropped"
@@ -194,6 +207,8 @@ class _CocoReader:
         except ImageError as error:
             return error
         listed = image.get("width"), image.get("height")
+        if not all(isinstance(side, int | float | None) for side in listed):
+            return ImageError(f"`width`×`height` is {listed[0]!r}×{listed[1]!r}; expected numbers")
         if None not in listed and listed != (width, height):
             why = " (its EXIF orientation swaps the sides)" if swapped else ""
             return ImageError(
@@ -253,12 +268,16 @@ class _CocoReader:
         if self.options.phrase_source in ("category", "both"):
             category = annotation.get("category_id")
             if category not in self.phrase_of_category:
-                known = ", ".join(map(str, list(self.phrase_of_category)[:10])) or "none"
-                self._refuse(f"`category_id` {category!r} is not among `categories` (known ids: {known})", where)
+                known = ", ".join(map(repr, list(self.phrase_of_category)[:10])) or "none"
+                self._refuse(
+                    f"`category_id` {category!r} is not among `categories` (known ids: {known}); add the category, or correct "
+                    "the id (1 and '1' differ)",
+                    where,
+                )
             phrases.append(self.phrase_of_category[category])
         if self.options.phrase_source in ("noun_phrase", "both"):
             phrase = annotation.get("noun_phrase")
-            if phrase is not None and not (isinstance(phrase, str) and phrase.strip()):
+            if phrase is not None and not (isinstance(phrase, str) and normalize_phrase(phrase)):
                 self._refuse(f"`noun_phrase` is {phrase!r}; expected a text", where)
             if phrase is None and self.options.phrase_source == "noun_phrase":
                 self._refuse(
@@ -281,8 +300,22 @@ class _CocoReader:
                 area = bbox[2] * bbox[3]
         except (ValueError, TypeError) as error:
             self._refuse(str(error), where)
+        self._compare_boxes(annotation.get("bbox"), bbox, counts, width, height, where)
         crowd = _is_crowd(annotation) and not self.crowds_are_instances
         return {"bbox": bbox, "segmentation": counts, "area": area, "is_crowd": crowd}
+
+    def _compare_boxes(self, listed, found: list[float], counts: str | None, width: int, height: int, where: str):
+        """Refuses a mask that is a speck of its listed box: polygons in fractions of the image, or of another size."""
+        if counts is None or not isinstance(listed, list) or len(listed) != 4:
+            return
+        scale = width * height if self.normalized else 1
+        area = listed[2] * listed[3] * scale
+        if area > 64 and found[2] * found[3] < 0.01 * area:
+            self._refuse(
+                f"`segmentation` covers a box of {found[2]:g}×{found[3]:g} px, less than a hundredth of `bbox` {listed}; "
+                "polygons must be in pixels, not in fractions of the image",
+                where,
+            )
 
     def _segmentation(self, segmentation, width: int, height: int) -> str | None:
         """The `counts` of a segmentation of any kind; `None` where there is none."""
@@ -333,7 +366,9 @@ class _CocoReader:
 
 
 def _is_crowd(annotation: dict) -> bool:
-    return bool(annotation.get("iscrowd", annotation.get("is_crowd", 0)))
+    """Whether an annotation is a crowd; tools write the flag as number, boolean or text."""
+    flag = annotation.get("iscrowd", annotation.get("is_crowd", 0))
+    return str(flag).strip().lower() in ("1", "1.0", "true")
 
 
 def _boxes_are_normalized(annotations: list[dict]) -> bool:

@@ -1,5 +1,6 @@
 """Image files: found, measured, and decoded once so that damage shows before training."""
 
+import contextlib
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -19,8 +20,9 @@ def find_image(file_name: str, folders: list[Path]) -> Path:
     bare = Path(file_name.replace("\\", "/"))
     for folder in folders:
         for candidate in (folder / bare, folder / bare.name):
-            if candidate.is_file():
-                return candidate
+            with contextlib.suppress(OSError):  # a name that no file system takes is a file that is not there
+                if candidate.is_file():
+                    return candidate
     searched = ", ".join(str(folder) for folder in folders)
     raise ImageError(
         f"the image {file_name!r} is missing (searched {searched}). Put it there, correct `file_name`, or set "
