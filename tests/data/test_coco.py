@@ -306,3 +306,16 @@ def test_files_that_are_not_utf8(tmp_path):
     file.write_bytes('{"images": []}'.encode("utf-16"))
     with pytest.raises(DatasetFormatError, match="cannot be read as UTF-8 text"):
         read(file)
+
+
+def test_equal_names_in_different_folders_are_not_mixed_up(coco, tmp_path):
+    """`y/a.png` is missing; the image of the same bare name belongs to another record."""
+    images = [
+        {"id": i, "file_name": f"{folder}/a.png", "width": 40, "height": 30} for i, folder in ((1, "x"), (2, "y"))
+    ]
+    file = coco([square()], images, draw=False)
+    (tmp_path / "train" / "x").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "train" / "x" / "a.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "train" / "a.png")
+    with pytest.raises(DatasetFormatError, match=r"image id 2 .*'y/a.png' is missing"):
+        read(file)

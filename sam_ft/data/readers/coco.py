@@ -14,7 +14,7 @@ from ..example import DatasetFormatError, validate_example
 from ..report import DataReport
 from ..vocabulary import PhraseMap, name_phrases, normalize_phrase
 from .coco_tree import CocoFiles
-from .images import ImageError, find_image, upright_size
+from .images import ImageError, bare_name, find_image, upright_size
 
 
 PHRASE_SOURCES = ("category", "noun_phrase", "both")
@@ -77,6 +77,7 @@ class _CocoReader:
         content = self._load()
         self.images, annotations = content["images"], content["annotations"]
         self._refuse_doubles(self.images, "image")
+        self.bare_names = Counter(bare_name(str(image["file_name"])) for image in self.images)
         self._refuse_doubles([a for a in annotations if a.get("id") is not None], "annotation")
         self.phrase_of_category = self._read_categories(content.get("categories") or [], annotations)
         self.vocabulary = self._closed_vocabulary(annotations)
@@ -202,7 +203,8 @@ class _CocoReader:
     def measure(self, image: dict) -> tuple[Path, int, int] | ImageError:
         """Path and upright size of a listed image; runs in a thread, so a failure is returned."""
         try:
-            path = find_image(str(image["file_name"]), self.folders)
+            name = str(image["file_name"])
+            path = find_image(name, self.folders, by_bare_name=self.bare_names[bare_name(name)] == 1)
             width, height, swapped = upright_size(path, decode=self.options.verify_images)
         except ImageError as error:
             return error

@@ -10,16 +10,22 @@ class ImageError(ValueError):
     """An image file that cannot be used; the message says why and what to do."""
 
 
-def find_image(file_name: str, folders: list[Path]) -> Path:
+def bare_name(file_name: str) -> str:
+    """A listed path without its folders, whichever slash it was written with."""
+    return Path(file_name.replace("\\", "/")).name
+
+
+def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True) -> Path:
     """
-    Finds a listed image in the first folder that has it, under its listed path or its bare name.
+    Finds a listed image in the first folder that has it, under its listed path or, unless two listed images share it, its
+    bare name.
 
     Raises:
         `ImageError`: naming the folders that were searched.
     """
-    bare = Path(file_name.replace("\\", "/"))
+    listed = Path(file_name.replace("\\", "/"))
     for folder in folders:
-        for candidate in (folder / bare, folder / bare.name):
+        for candidate in (folder / listed, folder / listed.name)[: 1 + by_bare_name]:
             with contextlib.suppress(OSError):  # a name that no file system takes is a file that is not there
                 if candidate.is_file():
                     return candidate
