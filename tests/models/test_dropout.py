@@ -37,7 +37,6 @@ def test_windows_of_an_image_share_its_draw():
     layers = model.vision_encoder.backbone.layers
     layer = next(layer for layer in layers if layer.window_size and layer is not layers[0])
     hook = next(iter(layer.attention._forward_hooks.values()))
-    next(iter(layer.attention._forward_hooks))
     layer._forward_pre_hooks[next(iter(layer._forward_pre_hooks))](layer, (torch.zeros(6, 8, 8, 96),))
     hidden = torch.ones(6 * 4, 4, 4, 96)  # six images, four windows each
     seen = set()
