@@ -17,12 +17,13 @@ from .data.load import SYNTHETIC, DatasetOptions
 from .data.phrases import PhraseOptions
 from .data.pipeline import PromptOptions
 from .data.readers.coco import CocoOptions
-from .data.synthetic import SHAPES, SceneOptions
+from .data.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
+from .data.synthetic import SceneFiles
 from .data.transforms import TransformOptions
 from .data.vocabulary import PhraseMap, read_phrase_map
 from .losses.matcher import HungarianMatcher, OneToManyMatcher
 from .losses.sam3 import LossWeights, Sam3Criterion
-from .models.load import RANDOM_TINY, ModelOptions
+from .models.load import TINY, ModelOptions
 from .models.sam3 import Keep
 from .training.optim import Rates
 
@@ -47,6 +48,7 @@ RANGES = {
     **dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], (1, _ANY)),
     **dict.fromkeys(["scene_train_images", "scene_eval_images", "scene_min_shapes", "scene_max_shapes"], (1, _ANY)),
     **dict.fromkeys(["scene_width", "scene_height"], (16, _ANY)),
+    **dict.fromkeys(["scene_clutter", "scene_ramp", "scene_seed"], (0, _ANY)),
     **dict.fromkeys(
         ["negatives_per_image", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
     ),
@@ -60,7 +62,18 @@ RANGES = {
     **dict.fromkeys(["match_class", "match_box", "match_giou"], (0, _ANY)),
     **dict.fromkeys(["loss_presence_alpha", "loss_score_alpha", "loss_mask_alpha", "loss_semantic_alpha"], (0, 1)),
     **dict.fromkeys(["one_to_many_threshold", "one_to_many_alpha", "ignore_overlap", "keep_score_threshold"], (0, 1)),
-    **dict.fromkeys(["flip_probability", "crop_probability", "exemplar_probability", "color_jitter"], (0, 1)),
+    **dict.fromkeys(
+        [
+            "flip_probability",
+            "crop_probability",
+            "exemplar_probability",
+            "color_jitter",
+            "scene_cut_off",
+            "scene_shape_alone",
+            "dropout",
+        ],
+        (0, 1),
+    ),
     **dict.fromkeys(["min_visible", "vision_layer_decay"], (0, 1)),
     "num_train_epochs": (0.01, _ANY),
     "min_crop": (0.05, 1),
@@ -90,8 +103,9 @@ class ModelArguments:
     """Which model, how it is held in memory, and what of it is trained."""
 
     model_name_or_path: str = _arg(
-        RANDOM_TINY,
-        "Hub id (facebook/sam3), folder of a saved model or of a run, or sam-ft/random-tiny: untrained, 1.5 M parameters.",
+        TINY,
+        "Hub id (facebook/sam3), folder of a saved model or of a run, or what this package carries: sam-ft/tiny, 1.8 M "
+        "parameters that know coloured shapes, and sam-ft/random-tiny, the same untrained.",
     )
     model_revision: str | None = _arg(None, "Branch, tag or commit on the Hub.")
     dtype: str = _arg(
@@ -99,11 +113,12 @@ class ModelArguments:
     )
     attn_implementation: str | None = _arg(None, "Attention kernel: sdpa, eager, flash_attention_2.")
     resolution: int | None = _arg(
-        None, "Side of the model's canvas in px, a multiple of 14. Default: the checkpoint's."
+        None, "Side of the model's canvas in px, a multiple of its patch (14 in SAM 3). Default: the checkpoint's."
     )
     vision_text_checkpointing: bool = _arg(
         False, "Recompute ViT and text layers in the backward pass: a third more time, a fraction of the memory."
     )
+    dropout: float | None = _arg(None, "Dropout behind the encoders. Default: the checkpoint's, 0.1 in SAM 3.")
     official_dropout: bool = _arg(
         False, "Drop-path and dropouts of the official training that Transformers leaves out."
     )
@@ -133,7 +148,11 @@ class ModelArguments:
 class DataArguments:
     """What is read, what is asked of each image, and how it is drawn."""
 
-    dataset_name: str | None = _arg(SYNTHETIC, "Folder of a data set (README, Your own data), or `synthetic`.")
+    dataset_name: str | None = _arg(
+        SYNTHETIC,
+        "Folder of a data set (README, Your own data); `synthetic`: scenes of coloured shapes, written to data/test_shapes; "
+        "`synthetic-stream`: such scenes drawn when asked for, with phrases of attributes.",
+    )
     annotation_file: str | None = _arg(None, "One COCO file, instead of a tree.")
     image_folder: str | None = _arg(None, "Images of `annotation_file`. Default: the file's own folder.")
     eval_annotation_file: str | None = _arg(None, "COCO file for evaluation, beside `annotation_file`.")
@@ -185,30 +204,41 @@ class DataArguments:
 
     scene_train_images: int = _arg(20, "Synthetic scenes: training images.")
     scene_eval_images: int = _arg(5, "Synthetic scenes: validation images.")
-    scene_width: int = _arg(640, "Synthetic scenes: width in px.")
-    scene_height: int = _arg(480, "Synthetic scenes: height in px.")
+    scene_width: int = _arg(160, "Synthetic scenes: width in px.")
+    scene_height: int = _arg(160, "Synthetic scenes: height in px.")
     scene_min_shapes: int = _arg(2, "Synthetic scenes: fewest shapes an image.")
     scene_max_shapes: int = _arg(5, "Synthetic scenes: most shapes an image.")
     scene_shapes: list[str] = _arg(
-        list(SHAPES), "Synthetic scenes: shapes that are drawn: circle, rectangle, triangle."
+        list(SHAPES),
+        "Synthetic scenes: shapes that are drawn, of those the embedded model knows (the default) and oval, diamond, pentagon, "
+        "trapezoid, dome, corner, hammer, drop, bolt, hut, star, heart, cross.",
     )
-    scene_min_size: float = _arg(0.12, "Synthetic scenes: smallest radius of a shape, as a share of the shorter side.")
-    scene_max_size: float = _arg(0.25, "Synthetic scenes: largest radius of a shape, as a share of the shorter side.")
+    scene_colors: list[str] = _arg(list(COLORS), "Synthetic scenes: colours.")
+    scene_fills: list[str] = _arg(list(FILLS), "Synthetic scenes: solid, outlined, striped, dotted.")
+    scene_sizes: list[str] = _arg(list(SIZES), "Synthetic scenes: tiny, small, medium, large.")
+    scene_grounds: list[str] = _arg(
+        list(LIGHT_GROUNDS), "Synthetic scenes: plain, gradient, checkered, ruled, speckled, night."
+    )
+    scene_clutter: float = _arg(2.0, "Synthetic scenes: mean number of scribbles that no phrase names.")
+    scene_cut_off: float = _arg(0.15, "Synthetic scenes: share of things that may reach over the edge.")
+    scene_train_labels: list[str] | None = _arg(
+        None, "`synthetic`: shapes that the training split labels. Default: all that are drawn."
+    )
+    scene_ramp: int = _arg(
+        0, "`synthetic-stream`: over so many training scenes the share of plain ones falls from all to none."
+    )
+    scene_shape_alone: float | None = _arg(
+        None, "`synthetic-stream`: share of phrases that name the shape alone, the hardest. Default: a third."
+    )
+    scene_seed: int = _arg(0, "Synthetic scenes: another number draws other scenes.")
 
     def __post_init__(self):
         _check_ranges(self)
 
     def dataset(self) -> DatasetOptions:
-        scenes = SceneOptions(
-            self.scene_train_images,
-            self.scene_eval_images,
-            self.scene_width,
-            self.scene_height,
-            self.scene_min_shapes,
-            self.scene_max_shapes,
-            self.scene_min_size,
-            self.scene_max_size,
-            self.scene_shapes,
+        drawn = {f.name: getattr(self, f"scene_{f.name}") for f in dataclasses.fields(SceneOptions)}
+        scenes = SceneFiles(
+            SceneOptions(**drawn), self.scene_train_images, self.scene_eval_images, self.scene_train_labels
         )
         return _take(DatasetOptions, self, scenes=scenes)
 

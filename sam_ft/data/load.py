@@ -11,10 +11,11 @@ from .example import FEATURES
 from .readers.coco import CocoOptions, read_coco
 from .readers.coco_tree import ACCEPTED, CocoFiles, find_coco_splits
 from .report import DataReport
-from .synthetic import SceneOptions, were_written_with, write_shape_scenes
+from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
 
 
 SYNTHETIC = "synthetic"
+SYNTHETIC_STREAM = "synthetic-stream"
 SYNTHETIC_FOLDER = Path("data/test_shapes")
 
 
@@ -22,14 +23,14 @@ SYNTHETIC_FOLDER = Path("data/test_shapes")
 class DatasetOptions:
     """
     Attributes:
-        dataset_name (`str`): a folder in one of the accepted trees, or `synthetic`: scenes written to
-            `data/test_shapes`.
+        dataset_name (`str`): a folder in one of the accepted trees; `synthetic`: scenes written to `data/test_shapes`;
+            `synthetic-stream`: scenes drawn when asked for, with phrases of attributes, none ever twice.
         annotation_file, image_folder (`str`, *optional*): one COCO file and its images instead of a tree.
         eval_annotation_file, eval_image_folder (`str`, *optional*): the same for evaluation.
         train_split, eval_split (`str`): names among those found; evaluation falls back to `validation_fraction`.
         validation_fraction (`float`): share of the training images held out where there is no validation split.
         max_train_samples, max_eval_samples (`int`, *optional*): use the first so many.
-        scenes (`SceneOptions`): of the synthetic data set.
+        scenes (`SceneFiles`): of the synthetic data sets.
     """
 
     dataset_name: str | None = SYNTHETIC
@@ -42,20 +43,20 @@ class DatasetOptions:
     validation_fraction: float = 0.1
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
-    scenes: SceneOptions = field(default_factory=SceneOptions)
+    scenes: SceneFiles = field(default_factory=SceneFiles)
 
 
 @dataclass
 class PhraseData:
     """
     Attributes:
-        train (`datasets.Dataset` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
+        train (`datasets.Dataset`, `SceneRows` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
         category_ids (`dict[str, int]`): phrase -> category id for results; the source's own where it has them.
         reports (`list[DataReport]`): what was understood.
         notes (`list[str]`): what was assumed.
     """
 
-    train: Dataset | None
+    train: Dataset | SceneRows | None
     validation: Dataset
     category_ids: dict[str, int]
     reports: list[DataReport]
@@ -78,6 +79,13 @@ def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_trai
         `ValueError`: where folder, file or split is not there; says what is.
         `DatasetFormatError`: see [`read_coco`].
     """
+    if options.dataset_name == SYNTHETIC_STREAM and not options.annotation_file:
+        _refuse_meaningless(options, coco)
+        return _stream_scenes(options, with_train)
+    if options.scenes.scenes.ramp and options.dataset_name == SYNTHETIC:
+        raise ValueError(
+            f"`scene_ramp` is {options.scenes.scenes.ramp}, but files have no order to train in; use {SYNTHETIC_STREAM}"
+        )
     splits, notes = _find_splits(options), []
     reports, ids = [], {}
 
@@ -117,6 +125,34 @@ def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_trai
         for phrase in sorted({p["text"] for row in rows for p in row["phrases"]} - ids.keys()):
             ids[phrase] = max(ids.values(), default=0) + 1
     return PhraseData(None if train is None else to_dataset(train), to_dataset(validation), ids, reports, notes)
+
+
+def _refuse_meaningless(options: DatasetOptions, coco: CocoOptions) -> None:
+    meaningless = {
+        "scene_train_labels": options.scenes.train_labels is not None,
+        "phrase_source": coco.phrase_source != CocoOptions().phrase_source,
+        "phrase_map": coco.phrase_map != CocoOptions().phrase_map,
+        "train_split": options.train_split != DatasetOptions().train_split,
+        "eval_split": options.eval_split != DatasetOptions().eval_split,
+    }
+    for name, given in meaningless.items():
+        if given:
+            raise ValueError(
+                f"`{name}` means nothing for `dataset_name: {SYNTHETIC_STREAM}`, which has phrases and splits of its own"
+            )
+
+
+def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
+    files = options.scenes
+    numbers = [files.num_train, files.num_validation]
+    for i, limit in enumerate((options.max_train_samples, options.max_eval_samples)):
+        numbers[i] = min(numbers[i], limit or numbers[i])
+    train = SceneRows(files.scenes, "train", numbers[0])
+    validation = list(SceneRows(files.scenes, "validation", numbers[1]))
+    texts = sorted({phrase["text"] for row in validation for phrase in row["phrases"]})
+    note = f"{numbers[0]} scenes to train on are drawn when asked for, {numbers[1]} others to evaluate on"
+    ids = {text: i for i, text in enumerate(texts, 1)}
+    return PhraseData(train if with_train else None, to_dataset(validation), ids, [], [note])
 
 
 def to_dataset(rows: list[dict]) -> Dataset:

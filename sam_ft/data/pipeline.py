@@ -80,7 +80,8 @@ class TrainingSamples(Dataset):
     Samples for training, indexed by `(epoch, index)` so that no worker needs to be told the epoch.
 
     Args:
-        rows (`datasets.Dataset`): see `example.py`.
+        rows (`datasets.Dataset` or `SceneRows`): see `example.py`. Those drawn when asked for come in their order, and never
+            twice.
         seed (`int`): of every draw, together with the epoch and the example.
         phrases (`PhraseOptions`), transforms (`TransformOptions`), prompts (`PromptOptions`).
         with_masks (`bool`): decode masks at all.
@@ -97,6 +98,7 @@ class TrainingSamples(Dataset):
         with_masks: bool = True,
     ):
         self.rows, self.seed, self.with_masks = rows, seed, with_masks
+        self.in_order = getattr(rows, "in_order", False)
         self.phrases, self.transforms, self.prompts = phrases, transforms, prompts
 
     def __len__(self):
@@ -104,7 +106,7 @@ class TrainingSamples(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        row = self.rows[index]
+        row = self.rows.row(epoch * len(self.rows) + index) if self.in_order else self.rows[index]
 
         def draws(purpose):
             return keyed_draws(self.seed, epoch, row["example_id"], purpose)

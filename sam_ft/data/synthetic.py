@@ -1,45 +1,125 @@
-"""Scenes of coloured shapes as a COCO data set: something to train on before there is data."""
+"""Synthetic scenes as data: endless rows drawn when asked for, or a COCO data set on disk."""
 
+import itertools
 import json
-import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+from datasets import IterableDataset
 
-from ..ops.masks import encode_mask, mask_area, mask_box_xywh
+from ..ops.masks import mask_area, mask_box_xywh
+from .draws import keyed_draws
+from .example import FEATURES
+from .scene_phrases import PLAIN_LEVELS, levels_of, scene_phrases
+from .scenes import SceneOptions, check_choice, draw_scene
 
 
-SHAPES = ("circle", "rectangle", "triangle")
-COLORS = {"red": (214, 40, 40), "green": (56, 142, 60), "blue": (33, 90, 200), "yellow": (245, 190, 30)}
+# ---- Rows, drawn when asked for
+
+
+def scene_row(options: SceneOptions, split: str, index: int) -> dict:
+    """
+    Row `index` of an endless split (see `example.py`): always the same for the same options, whoever asks and when.
+
+    Args:
+        options (`SceneOptions`). split (`str`): `train`, `validation`: no scene is in two.
+        index (`int`): from 0.
+    """
+    example_id = f"{split}-{index:09d}"
+    rng = keyed_draws(options.seed, 0, example_id, "scene")
+    plain = split == "train" and index < options.ramp and rng.random() < 1 - index / options.ramp
+    image, things = draw_scene(rng, options.plain() if plain else options)
+    size = options.height, options.width
+    counts = [thing.rle() for thing in things]
+    return {
+        "example_id": example_id,
+        "image": image,
+        "width": options.width,
+        "height": options.height,
+        "instances": [
+            {"bbox": mask_box_xywh(c, *size), "segmentation": c, "area": float(mask_area(c, *size)), "is_crowd": False}
+            for c in counts
+        ],
+        "phrases": scene_phrases(things, rng, levels=PLAIN_LEVELS if plain else levels_of(options), world=options),
+    }
+
+
+class SceneRows:
+    """
+    Rows of a split, drawn when asked for, without a file: by index, so that a resumed run and every process draws only what it
+    sees. A training run reads them in order (`in_order`), since shuffling what is never the same would only undo the ramp,
+    and goes on behind the last in its next epoch (`row`).
+
+    Args:
+        options (`SceneOptions`), split (`str`): as in [`scene_row`].
+        length (`int`): rows that count as one epoch.
+    """
+
+    in_order = True
+
+    def __init__(self, options: SceneOptions, split: str, length: int):
+        self.options, self.split, self.length = options, split, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} of {self.length}")
+        return self.row(index)
+
+    def row(self, index: int) -> dict:
+        """Any row of the endless split."""
+        return scene_row(self.options, self.split, index)
+
+
+_SHARD_ROWS = 256
+
+
+def stream_scenes(options: SceneOptions, split: str = "train", *, num_rows: int = 2**24) -> IterableDataset:
+    """
+    The same rows, in the same order, as a `datasets.IterableDataset`, sixteen million of them if nobody stops. Shards of
+    256 rows are shared by workers and nodes without doubling, and a `state_dict` resumes; what was seen of one shard is drawn
+    again.
+    """
+    shards = [range(i, min(i + _SHARD_ROWS, num_rows)) for i in range(0, num_rows, _SHARD_ROWS)]
+    return IterableDataset.from_generator(
+        _stream, features=FEATURES, gen_kwargs={"options": options, "split": split, "shards": shards}
+    )
+
+
+def _stream(options: SceneOptions, split: str, shards: list[range]) -> Iterator[dict]:
+    for index in itertools.chain(*shards):
+        yield scene_row(options, split, index)
+
+
+# ---- A COCO data set on disk
 
 
 @dataclass
-class SceneOptions:
+class SceneFiles:
     """
+    A data set of scenes as files.
+
     Attributes:
+        scenes (`SceneOptions`): what they look like.
         num_train, num_validation (`int`): images of the two splits.
-        width, height (`int`): size in px.
-        min_shapes, max_shapes (`int`): shapes an image.
-        min_size, max_size (`float`): a shape's radius, as a share of the image's shorter side.
-        shapes (`list[str]`): which of `SHAPES` are drawn.
-        seed (`int`): the same seed writes the same files.
+        train_labels (`list[str]`, *optional*): shapes that the training split labels; the others are in its pictures
+            unnamed, as in data of a person who cares for some things only. The validation split labels all.
     """
 
+    scenes: SceneOptions = field(default_factory=SceneOptions)
     num_train: int = 20
     num_validation: int = 5
-    width: int = 640
-    height: int = 480
-    min_shapes: int = 2
-    max_shapes: int = 5
-    min_size: float = 0.12
-    max_size: float = 0.25
-    shapes: list[str] = field(default_factory=lambda: list(SHAPES))
-    seed: int = 0
+    train_labels: list[str] | None = None
+
+    def __post_init__(self):
+        if self.train_labels is not None:
+            check_choice("train_labels", self.train_labels, self.scenes.shapes)
 
 
-def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) -> Path:
+def write_shape_scenes(folder: str | Path, files: SceneFiles | None = None) -> Path:
     """
     Writes `annotations/instances_train.json`, `annotations/instances_val.json`, `train/` and `val/`.
 
@@ -48,105 +128,64 @@ def write_shape_scenes(folder: str | Path, options: SceneOptions | None = None) 
 
     Args:
         folder (`str` or `Path`): written anew; what is there of the same names is replaced.
-        options (`SceneOptions`, *optional*).
+        files (`SceneFiles`, *optional*).
 
     Returns:
         `Path`: the folder.
     """
-    options, folder = options or SceneOptions(), Path(folder)
-    if not 1 <= options.min_shapes <= options.max_shapes:
-        raise ValueError(
-            f"`min_shapes` {options.min_shapes} and `max_shapes` {options.max_shapes}: need 1 ≤ min ≤ max"
-        )
-    if not 0 < options.min_size <= options.max_size <= 0.5:
-        raise ValueError(f"`min_size` {options.min_size} and `max_size` {options.max_size}: need 0 < min ≤ max ≤ 0.5")
-    if not options.shapes or set(options.shapes) - set(SHAPES):
-        raise ValueError(f"`shapes` is {options.shapes}; choose from {', '.join(SHAPES)}")
+    files, folder = files or SceneFiles(), Path(folder)
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", options.num_train), ("val", options.num_validation)):
+    counts = {"train": files.num_train, "val": files.num_validation}
+    for split, count in counts.items():
         (folder / split).mkdir(exist_ok=True)
-        rng = np.random.default_rng([options.seed, split == "val"])
-        coco = {
-            "info": {"description": "sam-ft synthetic shapes", "options": asdict(options)},
-            "images": [],
-            "annotations": [],
-            "categories": [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(SHAPES, 1)],
-        }
-        for image_id in range(1, count + 1):
-            image, shapes = draw_scene(rng, options)
-            name = f"{image_id:05d}.png"
-            image.save(folder / split / name)
-            size = {"width": options.width, "height": options.height}
-            coco["images"].append({"id": image_id, "file_name": name, **size})
-            for shape, color, mask in shapes:
-                counts = encode_mask(mask)
-                coco["annotations"].append(
-                    {
-                        "id": len(coco["annotations"]) + 1,
-                        "image_id": image_id,
-                        "category_id": SHAPES.index(shape) + 1,
-                        "noun_phrase": f"{color} {shape}",
-                        "segmentation": {"size": [options.height, options.width], "counts": counts},
-                        "bbox": mask_box_xywh(counts, options.height, options.width),
-                        "area": mask_area(counts, options.height, options.width),
-                        "iscrowd": 0,
-                    }
-                )
-        text = json.dumps(coco)
+        text = json.dumps(_write_split(folder / split, split, count, files))
         (folder / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
     return folder
 
 
-def were_written_with(folder: str | Path, options: SceneOptions) -> bool:
+def _write_split(folder: Path, split: str, count: int, files: SceneFiles) -> dict:
+    options = files.scenes
+    size = {"width": options.width, "height": options.height}
+    labels = files.train_labels if split == "train" and files.train_labels is not None else options.shapes
+    numbers = {shape: i for i, shape in enumerate(options.shapes, 1)}
+    coco = {
+        "info": {"description": "sam-ft synthetic shapes", "options": asdict(files)},
+        "images": [],
+        "annotations": [],
+        "categories": [
+            {"id": i, "name": shape, "supercategory": "shape"} for shape, i in numbers.items() if shape in labels
+        ],
+    }
+    for image_id in range(1, count + 1):
+        image, things = draw_scene(keyed_draws(options.seed, 0, f"{split}-{image_id}", "file"), options)
+        name = f"{image_id:05d}.png"
+        image.save(folder / name)
+        coco["images"].append({"id": image_id, "file_name": name, **size})
+        for thing in things:
+            if thing.shape not in labels:
+                continue
+            counts = thing.rle()
+            coco["annotations"].append(
+                {
+                    "id": len(coco["annotations"]) + 1,
+                    "image_id": image_id,
+                    "category_id": numbers[thing.shape],
+                    "noun_phrase": f"{thing.color} {thing.shape}",
+                    "segmentation": {"size": [options.height, options.width], "counts": counts},
+                    "bbox": mask_box_xywh(counts, options.height, options.width),
+                    "area": mask_area(counts, options.height, options.width),
+                    "iscrowd": 0,
+                }
+            )
+    return coco
+
+
+def were_written_with(folder: str | Path, files: SceneFiles) -> bool:
     """Whether a folder holds the scenes of exactly these options, whole (the validation file is written last)."""
     file = Path(folder) / "annotations" / "instances_val.json"
     if not file.is_file():
         return False
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("options") == asdict(options)
+        return json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("options") == asdict(files)
     except ValueError:
         return False
-
-
-def draw_scene(
-    rng: np.random.Generator, options: SceneOptions
-) -> tuple[Image.Image, list[tuple[str, str, np.ndarray]]]:
-    """
-    Draws one scene. A shape that would hide more than half of another is drawn elsewhere, or not at all after 20 tries, so
-    that every shape in the picture is also in the truth.
-
-    Returns:
-        `tuple[Image.Image, list]`: the image, and `(shape, colour, visible mask (height, width) bool)` of each shape in
-        drawing order.
-    """
-    height, width = options.height, options.width
-    ground = int(rng.integers(200, 245))
-    noise = rng.normal(0, 5, (height, width, 3))
-    image = Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    drawn: list[tuple[str, str, np.ndarray, int]] = []  # the last: pixels without anything in front
-    for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
-        shape, color = str(rng.choice(options.shapes)), str(rng.choice(list(COLORS)))
-        for _ in range(20):
-            points = _outline(shape, rng, options)
-            canvas = Image.new("1", (width, height))
-            ImageDraw.Draw(canvas).polygon(points, fill=1)
-            mask = np.array(canvas)
-            if all((m & ~mask).sum() * 2 >= whole for _, _, m, whole in drawn):
-                draw.polygon(points, fill=COLORS[color])
-                drawn = [(s, c, m & ~mask, whole) for s, c, m, whole in drawn]
-                drawn.append((shape, color, mask, int(mask.sum())))
-                break
-    return image, [(s, c, m) for s, c, m, _ in drawn]
-
-
-def _outline(shape: str, rng: np.random.Generator, options: SceneOptions) -> list[tuple[float, float]]:
-    width, height = options.width, options.height
-    radius = float(rng.uniform(options.min_size, options.max_size)) * min(width, height)
-    x, y = float(rng.uniform(radius, width - radius)), float(rng.uniform(radius, height - radius))
-    if shape == "rectangle":
-        w, h = radius * float(rng.uniform(0.6, 1.0)), radius * float(rng.uniform(0.6, 1.0))
-        return [(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)]
-    corners, turn = (64, 0.0) if shape == "circle" else (3, float(rng.uniform(0, 2 * math.pi)))
-    angles = [turn + 2 * math.pi * i / corners for i in range(corners)]
-    return [(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles]

@@ -10,7 +10,7 @@ from sam_ft.data.phrases import PhraseOptions
 from sam_ft.data.pipeline import EpochSampler, EvaluationSamples, PromptOptions, TrainingSamples
 from sam_ft.data.readers.coco import CocoOptions
 from sam_ft.data.transforms import TransformOptions
-from sam_ft.models.load import tiny_processor
+from sam_ft.models.config import tiny_processor
 from sam_ft.ops.masks import encode_mask
 
 
@@ -163,7 +163,7 @@ def test_a_batch_that_asks_nothing_still_has_a_text():
 
 
 def test_long_phrases_are_named(caplog):
-    long = "an extraordinarily long description of a cat"
+    long = "an extraordinarily, unbelievably long-winded description of a perfectly unremarkable zebra-striped hippopotamus xylophone"
     assert warn_long_phrases(tiny_processor().tokenizer, ["cat", long]) == [long]
     assert "1 phrase(s) are longer than 32 tokens" in caplog.text
     assert "phrase_map" in caplog.text

@@ -23,7 +23,7 @@ def test_image_mask_and_box_move_together():
 def test_whole_image_equals_the_processors_resize():
     import torch
 
-    from sam_ft.models.load import tiny_processor
+    from sam_ft.models.config import tiny_processor
 
     noise = Image.fromarray((np.random.rand(90, 120, 3) * 255).astype(np.uint8))
     ours = Geometry.whole(120, 90, 112).image(noise)

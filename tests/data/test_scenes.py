@@ -1,0 +1,231 @@
+"""The world of scenes: what is drawn is what is told."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from sam_ft.data.draws import keyed_draws
+from sam_ft.data.example import FEATURES, validate_example
+from sam_ft.data.load import SYNTHETIC_STREAM, DatasetOptions, load_phrase_dataset
+from sam_ft.data.readers.coco import CocoOptions
+from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
+from sam_ft.data.scenes import ALL_SHAPES, COLORS, GROUNDS, SIZES, SceneOptions, draw_scene
+from sam_ft.data.synthetic import SceneFiles, SceneRows, scene_row, stream_scenes, write_shape_scenes
+from sam_ft.metrics.presence import is_near_miss
+from sam_ft.ops.masks import decode_mask
+
+
+EVERYTHING = SceneOptions(shapes=list(ALL_SHAPES), grounds=list(GROUNDS), max_shapes=7)
+
+
+def scenes(number, options=EVERYTHING):
+    return [draw_scene(np.random.default_rng(i), options) for i in range(number)]
+
+
+def test_masks_are_what_is_seen_of_each_thing():
+    for image, things in scenes(60):
+        covered = np.sum([thing.mask for thing in things], axis=0)
+        assert covered.max() <= 1, "a pixel belongs to the thing in front alone"
+        pixels = np.asarray(image, dtype=float)
+        for thing in things:
+            assert thing.mask.sum() >= 3
+            if thing.fill == "solid":
+                # ink varies by 14, noise by 6 a pixel
+                assert np.abs(np.median(pixels[thing.mask], axis=0) - COLORS[thing.color]).max() < 20, thing.color
+
+
+def test_sizes_are_those_of_the_words():
+    """A circle's area gives its radius; pixels round it by half a pixel."""
+    options = SceneOptions(shapes=["circle"], min_shapes=1, max_shapes=1, cut_off=0.0)
+    seen = set()
+    for _, (thing,) in scenes(80, options):
+        radius, (low, high) = (thing.mask.sum() / np.pi) ** 0.5, np.array(SIZES[thing.size]) * 160
+        assert low - 0.7 <= radius <= high + 0.7
+        seen.add(thing.size)
+    assert seen == set(SIZES)
+
+
+def test_every_attribute_is_drawn_and_some_things_are_cut_off():
+    everything = [thing for _, things in scenes(300) for thing in things]
+    for attribute, values in (("shape", ALL_SHAPES), ("color", COLORS), ("size", SIZES)):
+        assert {getattr(thing, attribute) for thing in everything} == set(values)
+    at_edge = np.mean([t.mask[[0, -1]].any() or t.mask[:, [0, -1]].any() for t in everything])
+    assert 0.03 < at_edge < 0.2
+
+
+def concept_of(text):
+    """What a phrase says, read back from its words; `None` where a word is of no attribute."""
+    concept = {}
+    for word in text.split():
+        if word in ("shape", "object"):
+            continue
+        owners = [(a, v) for a in ATTRIBUTES for v in attribute_values(a) if word in words_for(a, v)]
+        if len(owners) != 1:
+            return None
+        concept.update(owners)
+    return concept
+
+
+def is_true(concept, thing):
+    sizes = {"tiny": ("tiny", "small"), "medium": ()}.get(thing.size, (thing.size,))
+    return all(v in sizes if a == "size" else getattr(thing, a) == v for a, v in concept.items())
+
+
+def test_phrases_are_true_absent_ones_too_and_most_of_these_are_near_misses():
+    options = SceneOptions(seed=3)
+    texts, absent, near = [], 0, 0
+    for index in range(300):
+        row = scene_row(options, "train", index)
+        validate_example(row)
+        # the same draws give the things themselves
+        _, things = draw_scene(keyed_draws(3, 0, row["example_id"], "scene"), options)
+        for phrase in row["phrases"]:
+            concept = concept_of(phrase["text"])
+            expected = [] if concept is None else [i for i, t in enumerate(things) if is_true(concept, t)]
+            assert phrase["instances"] == expected, phrase["text"]
+            texts.append(phrase["text"])
+        present = [p["text"] for p in row["phrases"] if p["instances"]]
+        for phrase in row["phrases"]:
+            absent += not phrase["instances"]
+            near += not phrase["instances"] and is_near_miss(phrase["text"], present)
+    assert absent / len(texts) == pytest.approx(0.5, abs=0.03)
+    assert near / absent > 0.4  # those of two words and more
+    assert {len(text.split()) for text in texts} == {1, 2, 3, 4}
+    assert {"disc", "bar", "moon", "violet", "little", "big", "hollow", "spotted"} <= {
+        w for t in texts for w in t.split()
+    }
+
+
+def test_new_words_are_asked_where_they_are_absent_too():
+    """A word that only occurs when it is true would teach yes."""
+    options = SceneOptions(width=64, height=64, shapes=list(ALL_SHAPES), fills=["solid"], colors=["red"])
+    rows = [scene_row(options, "train", i) for i in range(60)]
+    absent = {w for row in rows for p in row["phrases"] if not p["instances"] for w in p["text"].split()}
+    assert {"star", "heart", "cross"} <= absent
+    assert not {"striped", "blue"} & absent, "what the world has not got is asked of nobody"
+
+
+def test_fills_look_as_they_are_called():
+    """Shares of ink against pale paper within a large square: all, a rim, about half, most of it."""
+    shares = {}
+    for fill in ("solid", "outlined", "striped", "dotted"):
+        options = SceneOptions(
+            shapes=["square"], colors=["blue"], fills=[fill], sizes=["large"], min_shapes=1, max_shapes=1, cut_off=0.0
+        )
+        inked = []
+        for image, (thing,) in scenes(20, options):
+            inked.append(float((np.asarray(image)[thing.mask][:, 0] < 130).mean()))
+        shares[fill] = np.mean(inked)
+    assert shares["solid"] > 0.99
+    assert 0.2 < shares["outlined"] < 0.45
+    assert 0.45 < shares["striped"] < 0.65
+    assert 0.65 < shares["dotted"] < 0.8  # a dot has 0.3 of a cell's side as radius: 1 - 0.09 π = 0.72
+
+
+def test_rows_are_the_same_whoever_asks():
+    options = SceneOptions(width=64, height=48, seed=5)
+    rows = SceneRows(options, "train", 20)
+    stream = list(itertools.islice(stream_scenes(options), 5))
+    for index, streamed in enumerate(stream):
+        row = rows[index]
+        assert streamed["instances"] == row["instances"]
+        assert streamed["phrases"] == row["phrases"]
+        assert streamed["example_id"] == row["example_id"]
+        assert np.array_equal(np.asarray(streamed["image"]), np.asarray(row["image"]))
+    assert FEATURES.keys() == stream[0].keys()
+    other = scene_row(SceneOptions(width=64, height=48, seed=6), "train", 0)
+    held_out = scene_row(options, "validation", 0)
+    for row in (other, held_out):
+        assert not np.array_equal(np.asarray(row["image"]), np.asarray(rows[0]["image"]))
+    with pytest.raises(IndexError):
+        rows[20]
+
+
+def test_a_stream_is_shared_by_workers_and_resumes():
+    options = SceneOptions(width=32, height=32, max_shapes=2)
+    stream = stream_scenes(options, num_rows=600).remove_columns("image")
+    expected = {f"train-{i:09d}" for i in range(600)}
+    loader = DataLoader(stream, batch_size=None, num_workers=2)
+    seen = [row["example_id"] for row in loader]
+    assert len(seen) == 600
+    assert set(seen) == expected
+    for _ in zip(range(300), stream):
+        pass
+    state = stream.state_dict()
+    stream.load_state_dict(state)
+    assert next(iter(stream))["example_id"] == "train-000000300"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shapes": ["hart"]}, r"`shapes` .`scene_shapes` in a recipe. is \['hart'\]; .*Did you mean 'heart'"),
+        ({"grounds": []}, r"`grounds` .* is \[\]; choose from plain"),
+        ({"min_shapes": 4, "max_shapes": 3}, "`min_shapes` is 4 and `max_shapes` is 3"),
+    ],
+)
+def test_unknown_attributes_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SceneOptions(**options)
+
+
+def test_a_scene_decodes_to_its_masks():
+    row = scene_row(SceneOptions(), "train", 0)
+    for instance in row["instances"]:
+        mask = decode_mask(instance["segmentation"], row["height"], row["width"])
+        ys, xs = np.nonzero(mask)
+        assert instance["bbox"] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+        assert instance["area"] == mask.sum()
+
+
+def test_drawn_data_need_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = SceneFiles(SceneOptions(width=48, height=48), num_train=1000, num_validation=3)
+    data = load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, scenes=files), CocoOptions())
+    assert (len(data.train), len(data.validation)) == (1000, 3)
+    assert {p["text"] for row in data.validation for p in row["phrases"]} == set(data.category_ids)
+    assert "1000 scenes to train on are drawn when asked for" in data.lines()[0]
+    fewer = DatasetOptions(SYNTHETIC_STREAM, scenes=files, max_train_samples=5, max_eval_samples=2)
+    data = load_phrase_dataset(fewer, CocoOptions())
+    assert (len(data.train), len(data.validation)) == (5, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "coco", "named"),
+    [
+        ({"scenes": SceneFiles(train_labels=["circle"])}, {}, "scene_train_labels"),
+        ({"eval_split": "test"}, {}, "eval_split"),
+        ({}, {"phrase_source": "both"}, "phrase_source"),
+    ],
+)
+def test_keys_without_meaning_are_refused(options, coco, named):
+    with pytest.raises(ValueError, match=f"`{named}` means nothing for `dataset_name: synthetic-stream`"):
+        load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, **options), CocoOptions(**coco))
+
+
+def test_plain_scenes_come_first():
+    options = SceneOptions(width=64, height=64, ramp=200)
+    fills = [
+        {word for p in scene_row(options, "train", i)["phrases"] for word in p["text"].split()} for i in range(400)
+    ]
+    patterned = np.array([bool(words & {"striped", "dotted", "spotted", "outlined", "hollow"}) for words in fills])
+    assert patterned[:60].mean() < 0.3 < 0.5 < patterned[200:].mean()
+    held_out = scene_row(options, "validation", 0)
+    assert held_out["phrases"] == scene_row(replace(options, ramp=0), "validation", 0)["phrases"], "never plain"
+
+
+def test_training_files_may_label_some_shapes_only(tmp_path):
+    scenes = SceneOptions(shapes=["circle", "star"], min_shapes=4, max_shapes=6)
+    folder = write_shape_scenes(tmp_path, SceneFiles(scenes, 6, 6, ["star"]))
+    content = {s: json.loads((folder / f"annotations/instances_{s}.json").read_text()) for s in ("train", "val")}
+    names = {s: {c["id"]: c["name"] for c in content[s]["categories"]} for s in content}
+    assert set(names["train"].values()) == {"star"}
+    assert {names["val"][a["category_id"]] for a in content["val"]["annotations"]} == {"circle", "star"}
+    for labels in (["heart"], ["star", "heart"], []):
+        with pytest.raises(ValueError, match=r"`train_labels` .*; choose from circle, star"):
+            SceneFiles(scenes, train_labels=labels)
