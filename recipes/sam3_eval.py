@@ -1,7 +1,7 @@
 """
 Score a SAM 3: all twelve COCO numbers for masks and boxes, results in COCO's format, pictures.
 
-    accelerate launch recipes/sam3_eval.py --config recipes/configs/smoke.yaml --model_name_or_path out/smoke --output_dir out/score
+    accelerate launch recipes/sam3_eval.py --config recipes/configs/demo.yaml --model_name_or_path out/demo --output_dir out/score
     accelerate launch recipes/sam3_eval.py --model_name_or_path facebook/sam3 --dataset_name path/to/coco --output_dir out/base
 
 Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `output_dir/eval`.
@@ -30,6 +30,7 @@ def main(
     training_args: Sam3TrainingArguments,
 ) -> dict[str, float]:
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3
+    from sam_ft.training.sam3 import read_trained_phrases
 
     training_args.report_to = []
     log_to_console_and_file(None, is_main=training_args.process_index == 0)
@@ -37,7 +38,10 @@ def main(
         data = load_data(data_args, with_train=False)
     with stage("model"):
         model, processor = load_sam3(model_args, training_args.seed)
-        trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args)
+        trained = read_trained_phrases(model_args.model_name_or_path)
+        trainer = build_sam3_trainer(
+            model, processor, data, data_args, loss_args, training_args, trained_phrases=trained
+        )
     with stage("evaluation"):
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics, combined=False)

@@ -62,5 +62,6 @@ def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> lis
     lines = [f"{'':18}{'before':>10}{'after':>10}"]
     return lines + [
         f"{name:18}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}"
-        for name in [*names, "presence_accuracy", "loss"]
+        for name in [*names, "presence_accuracy", "near_miss_refusal", "loss"]
+        if f"eval_{name}" in metrics
     ]

@@ -12,49 +12,82 @@ from ..ops.masks import decode_mask
 
 
 SHOWN_SCORE = 0.5  # below it a picture is a thicket; the numbers count every kept detection
-LONG_SIDE = 720
+LONG_SIDE = 720  # of a panel at most; smaller images are enlarged to SHORT_SIDE, so that labels can be read
+SHORT_SIDE = 320
+SHEET_ROWS = 8
+Detections = dict[tuple[str, str], list[dict]]
 
 
-def save_comparisons(rows: Iterable[dict], detections: dict[tuple[str, str], list[dict]], folder: Path) -> list[Path]:
+def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder: Path) -> Path | None:
     """
-    Writes one picture a row: the truth on the left, what the model finds with a score of 0.5 or more on the right.
+    Writes one picture a row: the truth on the left, then what each stage finds with a score of 0.5 or more; and one picture
+    of the first eight, below each other.
 
     Args:
         rows (`Iterable[dict]`): rows with their images.
-        detections (`dict[tuple[str, str], list[dict]]`): by (example id, phrase); see [`to_detections`].
-        folder (`Path`): made where it is missing.
+        stages (`dict[str, Detections]`): title, such as `before`, -> detections by (example id, phrase); see
+            [`to_detections`].
+        folder (`Path`): of the pictures of one row each; the sheet is written beside it, as `folder.png`.
 
     Returns:
-        `list[Path]`: the pictures.
+        `Path` or `None`: the sheet; nothing is written where there is no row.
     """
-    paths = []
+    lines = []
     for row in rows:
+        truth = truth_of(row)
+        line = [_panel(row, truth, f"truth: {len(truth)}")]
+        for title, detections in stages.items():
+            found = detections_of(row, detections)
+            line.append(_panel(row, found, f"{title}: {len(found)} with a score of {SHOWN_SCORE} or more"))
+        lines += [line] if len(lines) < SHEET_ROWS else []
         folder.mkdir(parents=True, exist_ok=True)
-        image = to_rgb(row["image"])
-        phrases = [phrase["text"] for phrase in row["phrases"]]
-        colors = {text: _color(i) for i, text in enumerate(phrases)}
-        truth = [
-            (phrase["text"], row["instances"][i]["segmentation"], row["instances"][i]["bbox"], None)
-            for phrase in row["phrases"]
-            for i in phrase["instances"]
-        ]
-        found = [
-            (text, d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
-            for text in phrases
-            for d in detections.get((row["example_id"], text), [])
-            if d["score"] >= SHOWN_SCORE
-        ]
-        panels = [
-            draw_instances(image, truth, colors, f"truth: {len(truth)}"),
-            draw_instances(image, found, colors, f"prediction: {len(found)} with a score of {SHOWN_SCORE} or more"),
-        ]
-        picture = Image.new("RGB", (sum(p.width for p in panels) + 8, panels[0].height), "white")
-        picture.paste(panels[0], (0, 0))
-        picture.paste(panels[1], (panels[0].width + 8, 0))
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["example_id"])
-        paths.append(folder / f"{name}.png")
-        picture.save(paths[-1])
-    return paths
+        _tile([line]).save(folder / f"{name}.png")
+    if not lines:
+        return None
+    sheet = folder.with_suffix(".png")
+    _tile(lines).save(sheet)
+    return sheet
+
+
+def truth_of(row: dict) -> list[tuple]:
+    """A row's instances as [`draw_instances`] takes them."""
+    instances = row["instances"]
+    return [
+        (phrase["text"], instances[i]["segmentation"], instances[i]["bbox"], None)
+        for phrase in row["phrases"]
+        for i in phrase["instances"]
+    ]
+
+
+def detections_of(row: dict, detections: Detections) -> list[tuple]:
+    """A row's detections of a score of 0.5 or more, as [`draw_instances`] takes them."""
+    return [
+        (phrase["text"], d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
+        for phrase in row["phrases"]
+        for d in detections.get((row["example_id"], phrase["text"]), [])
+        if d["score"] >= SHOWN_SCORE
+    ]
+
+
+def _panel(row: dict, instances: list[tuple], title: str) -> Image.Image:
+    colors = {phrase["text"]: _color(i) for i, phrase in enumerate(row["phrases"])}
+    return draw_instances(to_rgb(row["image"]), instances, colors, title)
+
+
+def _tile(lines: list[list[Image.Image]]) -> Image.Image:
+    """Panels in lines, each as wide as its content, a gap of 8 px between them."""
+    gap = 8
+    width = max(sum(panel.width + gap for panel in line) for line in lines) - gap
+    height = sum(max(panel.height for panel in line) + gap for line in lines) - gap
+    sheet, y = Image.new("RGB", (width, height), "white"), 0
+    for line in lines:
+        x = 0
+        for panel in line:
+            sheet.paste(panel, (x, y))
+            x += panel.width + gap
+        y += max(panel.height for panel in line) + gap
+    return sheet
 
 
 def draw_instances(
@@ -70,14 +103,14 @@ def draw_instances(
         title (`str`): written above the image.
 
     Returns:
-        `PIL.Image.Image`: at most 720 px long, with a strip for the title.
+        `PIL.Image.Image`: 320 to 720 px long, with a strip for the title.
     """
     pixels = np.asarray(image, dtype=np.float32).copy()
     for text, counts, _, _ in instances:
         if counts is not None:
             mask = decode_mask(counts, image.height, image.width)
             pixels[mask] = 0.5 * pixels[mask] + 0.5 * np.array(colors[text], dtype=np.float32)
-    scale = min(1.0, LONG_SIDE / max(image.size))
+    scale = min(LONG_SIDE / max(image.size), max(1.0, SHORT_SIDE / max(image.size)))
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     strip = 20
     canvas = Image.new("RGB", (size[0], size[1] + strip), "white")

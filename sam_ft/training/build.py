@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import logging
 
+from datasets import Dataset
 from transformers import Sam3Processor
 
 from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
@@ -65,8 +66,9 @@ def build_sam3_trainer(
     training_args: Sam3TrainingArguments,
     *,
     log_file: str | None = None,
+    trained_phrases: set[str] | None = None,
 ) -> Sam3Trainer:
-    """A trainer over a data set; with `data.train` missing it only evaluates."""
+    """A trainer over a data set; with `data.train` missing it only evaluates, a model that was trained on `trained_phrases`."""
     model.criterion = loss_args.criterion()
     side = model.config.image_size
     _choose_metric(training_args, data, model.with_masks)
@@ -101,7 +103,18 @@ def build_sam3_trainer(
         category_ids=data.category_ids,
         keep=training_args.keep(),
         num_pictures=training_args.num_pictures,
+        trained_phrases=trained_phrases
+        if data.train is None
+        else _trained_phrases(data, data_args.phrases().synonyms),
     )
+
+
+def _trained_phrases(data: PhraseData, synonyms: dict[str, list[str]]) -> set[str] | None:
+    """Every phrase that training may ask; unknown where rows are drawn when asked for."""
+    if not isinstance(data.train, Dataset):
+        return None
+    texts = {phrase["text"] for phrases in data.train["phrases"] for phrase in phrases}
+    return texts.union(*(synonyms.get(text, []) for text in texts))
 
 
 def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:
@@ -109,9 +122,18 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
     Checks `metric_for_best_model`, and chooses by boxes where no mask can be scored, by the loss where nothing can: an AP
     that does not exist would end a run on its first, worst checkpoint.
     """
-    names = ["loss", "presence_accuracy", *(f"{kind}_{name}" for kind in ("mask", "box") for name in NAMES)]
+    names = [
+        "loss",
+        "presence_accuracy",
+        *(f"{kind}_{name}" for kind in ("mask", "box") for name in NAMES),
+    ]
     wanted = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
     if wanted not in names:
+        if wanted == "near_miss_refusal" or wanted.endswith(("_trained", "_other")):
+            raise ValueError(
+                f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which not every evaluation gives: choose "
+                "`eval_mask_AP`, `eval_box_AP`, `eval_presence_accuracy` or `eval_loss`"
+            )
         near = difflib.get_close_matches(wanted, names, 1) or ["mask_AP"]
         raise ValueError(
             f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which no evaluation gives. Did you mean "

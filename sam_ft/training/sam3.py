@@ -10,11 +10,13 @@ import torch
 from ..models.pairs import count_pairs
 from ..models.sam3 import Keep
 from ..report.visualize import save_comparisons
-from .evaluation import PredictionStore, count_rows, score
+from .evaluation import PredictionStore, count_rows, read_evaluation, score
 from .trainer import SamTrainer
 
 
 logger = logging.getLogger("sam_ft.run")
+
+TRAINED_PHRASES = "trained_phrases.json"
 
 
 class Sam3Trainer(SamTrainer):
@@ -27,6 +29,7 @@ class Sam3Trainer(SamTrainer):
         category_ids (`dict[str, int]`, *optional*): phrase -> category id of the results; numbered where not given.
         keep (`Keep`, *optional*): which predictions an evaluation keeps.
         num_pictures (`int`): evaluation images drawn with truth and prediction.
+        trained_phrases (`set[str]`, *optional*): an evaluation that asks others too scores both kinds apart.
         Everything else as in [`SamTrainer`].
     """
 
@@ -37,6 +40,7 @@ class Sam3Trainer(SamTrainer):
         category_ids: dict[str, int] | None = None,
         keep: Keep | None = None,
         num_pictures: int = 0,
+        trained_phrases: set[str] | None = None,
         **kwargs,
     ):
         super().__init__(*args, count=_count, **kwargs)
@@ -44,6 +48,7 @@ class Sam3Trainer(SamTrainer):
         if criterion is not None:
             self._sam3.criterion = criterion
         self.category_ids, self.keep, self.num_pictures = category_ids, keep or Keep(), num_pictures
+        self.trained_phrases = trained_phrases
         self.store = PredictionStore()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -88,12 +93,19 @@ class Sam3Trainer(SamTrainer):
         output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
         self.store.gather()
         ids = self.category_ids or _numbered(rows)
-        scored = score(rows, self.store, ids, with_masks=self._sam3.with_masks)
+        scored = score(rows, self.store, ids, with_masks=self._sam3.with_masks, trained=self.trained_phrases)
         metrics = {"loss": sum(self.store.losses.values()), **scored["metrics"]}
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         if self.is_world_process_zero():
             self._write(Path(self.args.output_dir) / metric_key_prefix, scored, dataloader.dataset.rows)
         return output
+
+    def _save(self, output_dir=None, state_dict=None):
+        """As Trainer's; beside the weights, what they were trained on, so that a later evaluation can tell it apart."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and self.trained_phrases is not None:
+            file = Path(output_dir or self.args.output_dir) / TRAINED_PHRASES
+            file.write_text(json.dumps(sorted(self.trained_phrases), ensure_ascii=False, indent=1), encoding="utf-8")
 
     def _write(self, folder: Path, scored: dict, rows):
         """Results and ground truth in COCO's format, and pictures of the first images."""
@@ -102,8 +114,21 @@ class Sam3Trainer(SamTrainer):
             draft = folder / f".{name}.json"
             draft.write_text(json.dumps(scored[name]), encoding="utf-8")
             draft.replace(folder / f"{name}.json")
-        shown = rows.select(range(min(self.num_pictures, len(rows))))
-        save_comparisons(shown, self.store.detections, folder / "pictures")
+        if self.num_pictures == 0:
+            return
+        stages = {"prediction": self.store.detections}
+        before = folder.parent / "before"
+        if folder != before and (before / "ground_truth.json").is_file():
+            truth, detections = read_evaluation(before)
+            if truth == scored["ground_truth"]:  # else another data set's, left there by another run
+                stages = {"before": detections, "after": self.store.detections}
+        save_comparisons(rows.select(range(min(self.num_pictures, len(rows)))), stages, folder / "pictures")
+
+
+def read_trained_phrases(folder: str) -> set[str] | None:
+    """The phrases that a saved model was trained on; `None` where its folder does not say."""
+    file = Path(folder) / TRAINED_PHRASES
+    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def _count(batch: dict) -> tuple[int, int, int]:

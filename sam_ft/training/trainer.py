@@ -85,7 +85,7 @@ class SamTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        shuffle = self.args.train_sampling_strategy != "sequential"
+        shuffle = self.args.train_sampling_strategy != "sequential" and not getattr(dataset, "in_order", False)
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         self.train_sampler = EpochSampler(len(dataset), seed, shuffle)
         return self.train_sampler

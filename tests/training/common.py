@@ -10,15 +10,14 @@ from safetensors.torch import load_file
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.data.load import load_phrase_dataset
-from sam_ft.models.load import load_model, load_processor
+from sam_ft.models.load import RANDOM_TINY, TINY, load_model, load_processor
 from sam_ft.training.build import build_sam3_trainer, load_sam3
 
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = "sam-ft/random-tiny"
 
 
-def build(dataset, output_dir, model_name=TINY, *, data=None, loss=None, model=None, **training):
+def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, model=None, **training):
     """A trainer over a COCO folder; `data`, `loss` and `model` are dictionaries of arguments."""
     arguments = {
         "report_to": [],
@@ -40,15 +39,27 @@ def build(dataset, output_dir, model_name=TINY, *, data=None, loss=None, model=N
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 
 
+def build_stream(output_dir, model_name=TINY, *, scenes):
+    """A trainer that evaluates on held-out scenes of the world."""
+    training_args = Sam3TrainingArguments(
+        output_dir=str(output_dir), report_to=[], num_pictures=0, per_device_eval_batch_size=16, use_cpu=True,
+        dataloader_num_workers=0,
+    )  # fmt: skip
+    data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes)
+    rows = load_phrase_dataset(data_args.dataset(), data_args.coco(), with_train=False)
+    sam3, processor = load_sam3(ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64), training_args.seed)
+    return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(), training_args)
+
+
 def save_model_without_dropout(folder):
     """A tiny model whose config has no dropout, so that runs cut into other batches can be compared."""
     from sam_ft.models.load import ModelOptions
 
-    model = load_model(ModelOptions(TINY))
+    model = load_model(ModelOptions(RANDOM_TINY))
     for part in ("geometry_encoder_config", "detr_encoder_config", "detr_decoder_config"):
         getattr(model.config, part).dropout = 0.0
     model.save_pretrained(folder)
-    load_processor(TINY).save_pretrained(folder)
+    load_processor(RANDOM_TINY).save_pretrained(folder)
     return folder
 
 

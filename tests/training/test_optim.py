@@ -26,12 +26,12 @@ def groups():
 @pytest.mark.parametrize(
     ("name", "rate", "decay", "part"),
     [
-        # four ViT layers: 0.9^(4 − i), 0.9^5 before the first, 1 for positions and neck
-        ("vision_encoder.backbone.layers.3.mlp.fc1.weight", 0.5 * 0.9, 0.1, "vision"),
-        ("vision_encoder.backbone.layers.0.mlp.fc1.weight", 0.5 * 0.9**4, 0.1, "vision"),
-        ("vision_encoder.backbone.layers.0.layer_norm1.weight", 0.5 * 0.9**4, 0.0, "vision"),
-        ("vision_encoder.backbone.embeddings.patch_embeddings.projection.weight", 0.5 * 0.9**5, 0.1, "vision"),
-        ("vision_encoder.backbone.layer_norm.weight", 0.5 * 0.9**5, 0.0, "vision"),
+        # six ViT layers: 0.9^(6 − i), 0.9^7 before the first, 1 for positions and neck
+        ("vision_encoder.backbone.layers.5.mlp.fc1.weight", 0.5 * 0.9, 0.1, "vision"),
+        ("vision_encoder.backbone.layers.0.mlp.fc1.weight", 0.5 * 0.9**6, 0.1, "vision"),
+        ("vision_encoder.backbone.layers.0.layer_norm1.weight", 0.5 * 0.9**6, 0.0, "vision"),
+        ("vision_encoder.backbone.embeddings.patch_embeddings.projection.weight", 0.5 * 0.9**7, 0.1, "vision"),
+        ("vision_encoder.backbone.layer_norm.weight", 0.5 * 0.9**7, 0.0, "vision"),
         ("vision_encoder.backbone.embeddings.position_embeddings", 0.5, 0.1, "vision"),
         ("vision_encoder.neck.fpn_layers.0.proj1.weight", 0.5, 0.1, "vision"),
         ("text_encoder.text_model.embeddings.token_embedding.weight", 0.25, 0.1, "text"),

@@ -1,0 +1,108 @@
+"""What an evaluation reports: presence, near misses, and phrases that a run trains apart from all others."""
+
+import json
+
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sam_ft.data.scenes import SceneOptions
+from sam_ft.data.synthetic import SceneRows
+from sam_ft.training.evaluation import PredictionStore, read_evaluation, score
+
+
+@pytest.fixture(scope="module")
+def rows():
+    scenes = SceneRows(SceneOptions(width=96, height=96), "validation", 12)
+    return [{k: v for k, v in row.items() if k != "image"} for row in scenes]
+
+
+def stored(rows):
+    """Every present instance found, each second one with a shifted box; absent phrases found on even images."""
+    store = PredictionStore()
+    for number, row in enumerate(rows):
+        for phrase in row["phrases"]:
+            key = row["example_id"], phrase["text"]
+            store.presence[key] = 0.9 if phrase["instances"] or number % 2 == 0 else 0.1
+            store.detections[key] = []
+            for index in phrase["instances"]:
+                x, y, w, h = row["instances"][index]["bbox"]
+                size = {"size": [row["height"], row["width"]], "counts": row["instances"][index]["segmentation"]}
+                shift = 5.0 if index % 2 else 0.0
+                found = {"score": 0.5 + index / 100, "bbox": [x + shift, y, w, h], "segmentation": size}
+                store.detections[key].append(found)
+    return store
+
+
+def numbered(rows):
+    return {text: i for i, text in enumerate(sorted({p["text"] for row in rows for p in row["phrases"]}), 1)}
+
+
+def test_presence_and_near_misses_are_counted_over_pairs(rows):
+    metrics = score(rows, stored(rows), numbered(rows), with_masks=True)["metrics"]
+    pairs = [(n, p, row) for n, row in enumerate(rows) for p in row["phrases"]]
+    right = [bool(p["instances"]) or n % 2 == 1 for n, p, _ in pairs]
+    assert metrics["presence_accuracy"] == pytest.approx(sum(right) / len(right))
+    near = []
+    for n, phrase, row in pairs:
+        words = phrase["text"].split()
+        others = [q["text"].split() for q in row["phrases"] if q["instances"]]
+        distances = [sum(a != b for a, b in zip(words, o)) for o in others if len(o) == len(words)]
+        if not phrase["instances"] and len(words) > 1 and 1 in distances:
+            near.append(n % 2 == 1)
+    assert near
+    assert metrics["near_miss_refusal"] == pytest.approx(sum(near) / len(near))
+
+
+def test_trained_phrases_are_scored_apart_from_others(rows):
+    ids, store = numbered(rows), stored(rows)
+    present = sorted({p["text"] for row in rows for p in row["phrases"] if p["instances"]})
+    trained = set(present[::2])
+    scored = score(rows, store, ids, with_masks=True, trained=trained)
+    for group, texts in (("trained", trained), ("other", set(ids) - trained)):
+        chosen = [ids[text] for text in texts]
+        truth = COCO()
+        truth.dataset = scored["ground_truth"]
+        truth.createIndex()
+        found = [{k: v for k, v in r.items() if k != "segmentation"} for r in scored["results"]]
+        evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+        evaluation.params.catIds = chosen  # pycocotools' own way to leave categories out
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert scored["metrics"][f"box_AP_{group}"] == pytest.approx(evaluation.stats[0], abs=1e-12)
+        assert scored["metrics"][f"mask_AP50_{group}"] == pytest.approx(1.0)
+    whole = score(rows, store, ids, with_masks=True, trained=set(ids))["metrics"]
+    assert not any(name.endswith(("_trained", "_other")) for name in whole)
+
+
+def test_detections_are_read_back_from_coco_files(rows, tmp_path):
+    store = stored(rows)
+    scored = score(rows, store, numbered(rows), with_masks=True)
+    for name in ("results", "ground_truth"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(scored[name]))
+    truth, read = read_evaluation(tmp_path)
+    assert truth == scored["ground_truth"]
+    assert read.keys() == {key for key, found in store.detections.items() if found}
+    for key, found in read.items():
+        assert [d["bbox"] for d in found] == [d["bbox"] for d in store.detections[key]]
+
+
+def test_a_near_miss_may_miss_a_phrase_that_is_not_counted():
+    """ "red square" beside a blue square, where only what says "red" is scored."""
+    row = {
+        "example_id": "a", "width": 8, "height": 8,
+        "instances": [{"bbox": [0.0, 0.0, 4.0, 4.0], "segmentation": None, "area": 16.0, "is_crowd": False}],
+        "phrases": [
+            {"text": "blue square", "instances": [0], "exhaustive": True},
+            {"text": "red square", "instances": [], "exhaustive": True},
+        ],
+    }  # fmt: skip
+    store = PredictionStore(presence={("a", "blue square"): 0.9, ("a", "red square"): 0.2})
+    ids = {"blue square": 1, "red square": 2}
+    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split())["metrics"]
+    assert metrics["near_miss_refusal"] == 1.0
+    assert metrics["presence_accuracy"] == 1.0
+    store.presence["a", "red square"] = 0.7
+    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split())["metrics"]
+    assert metrics["near_miss_refusal"] == metrics["presence_accuracy"] == 0.0
