@@ -4,7 +4,7 @@ import copy
 
 from transformers import Sam3Config
 
-from sam_ft.models.load import set_resolution, tiny_config
+from sam_ft.models.config import set_resolution, tiny_config
 
 
 def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, queries: int = 200) -> Sam3Config:
@@ -20,6 +20,6 @@ def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, que
     vision = config.vision_config.backbone_config
     vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers = 192, 768, 8
     vision.global_attn_indexes = [3, 7]
-    vision.pretrain_image_size, vision.window_size = 112, 8
+    vision.patch_size, vision.pretrain_image_size, vision.window_size = 14, 112, 8
     set_resolution(config, resolution)
     return config

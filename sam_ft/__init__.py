@@ -12,6 +12,7 @@ _PUBLIC = {
     "Keep": "models.sam3",
     "LossWeights": "losses.sam3",
     "ModelOptions": "models.load",
+    "SceneOptions": "data.scenes",
     "Sam3Collator": "data.collators",
     "Sam3Criterion": "losses.sam3",
     "Sam3ForConceptSegmentation": "models.sam3",
@@ -22,6 +23,7 @@ _PUBLIC = {
     "load_model": "models.load",
     "load_phrase_dataset": "data.load",
     "load_processor": "models.load",
+    "stream_scenes": "data.synthetic",
 }
 __all__ = sorted(_PUBLIC)
 

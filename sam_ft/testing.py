@@ -2,18 +2,19 @@
 
 import torch
 
-from .models.load import ModelOptions, load_model, load_processor
+from .models.config import TINY_SIDE
+from .models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
 
 
 def tiny_sam3(**options):
-    """An untrained SAM 3 of 1.5 M parameters; keyword arguments as in [`ModelOptions`]."""
-    return load_model(ModelOptions(**options))
+    """An untrained SAM 3 of 1.8 M parameters; keyword arguments as in [`ModelOptions`]."""
+    return load_model(ModelOptions(RANDOM_TINY, **options))
 
 
 def random_batch(
     pairs: list[tuple[int, str, int]],
     *,
-    resolution: int = 112,
+    resolution: int = TINY_SIDE,
     instances_per_image: int = 4,
     seed: int = 0,
     exemplars: bool = False,
@@ -38,7 +39,7 @@ def random_batch(
 
     num_images = 1 + max(image for image, _, _ in pairs)
     phrases = list(dict.fromkeys(phrase for _, phrase, _ in pairs))
-    tokens = load_processor("sam-ft/random-tiny").tokenizer(
+    tokens = load_processor(RANDOM_TINY).tokenizer(
         phrases, padding="max_length", max_length=32, truncation=True, return_tensors="pt"
     )
     labels = []

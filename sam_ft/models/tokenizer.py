@@ -1,4 +1,4 @@
-"""A CLIP tokenizer that needs no download: one token a byte, so it accepts any text."""
+"""A byte-level CLIP tokenizer that needs no download: it accepts any text, and ordinary phrases fit SAM 3's 32 tokens."""
 
 import json
 from pathlib import Path
@@ -8,23 +8,30 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 END_OF_WORD = "</w>"
+# the first 2,000 of CLIP's 48,894 merges (Radford et al. 2021, MIT licence), the most frequent pieces of English first
+MERGES = Path(__file__).parent / "clip_merges.txt"
 
 
-def byte_level_vocabulary() -> dict[str, int]:
-    """CLIP's layout without merges: 256 bytes, 256 bytes that end a word, start and end token."""
+def read_merges() -> list[str]:
+    """Pairs of tokens that become one, `"t h"`, the most frequent first."""
+    return MERGES.read_text(encoding="utf-8").splitlines()
+
+
+def clip_vocabulary() -> dict[str, int]:
+    """CLIP's layout: 256 bytes, 256 bytes that end a word, a token a merge, start and end token."""
     characters = list(bytes_to_unicode().values())
-    tokens = characters + [c + END_OF_WORD for c in characters] + ["<|startoftext|>", "<|endoftext|>"]
-    return {token: i for i, token in enumerate(tokens)}
+    tokens = characters + [c + END_OF_WORD for c in characters]
+    tokens += [merge.replace(" ", "") for merge in read_merges()]
+    return {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
 
 
-def byte_level_clip_tokenizer(folder: Path) -> CLIPTokenizer:
+def small_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """
-    Writes a byte-level CLIP tokenizer to `folder` and loads it. A word of n letters takes n tokens, so a phrase of 30
-    letters fits SAM 3's 32 tokens.
+    Writes the tokenizer to `folder` and loads it.
 
     Args:
         folder (`Path`): an existing folder that receives `vocab.json` and `merges.txt`.
     """
-    (folder / "vocab.json").write_text(json.dumps(byte_level_vocabulary(), ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(clip_vocabulary(), ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *read_merges()]) + "\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder, model_max_length=32)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import Sam3Model
+from transformers import Sam3Config, Sam3Model
 
+from sam_ft.models.config import set_resolution, tiny_config, tiny_processor
 from sam_ft.models.freeze import PARTS, count_parameters, freeze
-from sam_ft.models.load import ModelOptions, load_model, set_resolution, tiny_config, tiny_processor
+from sam_ft.models.load import ModelOptions, load_model
 from sam_ft.models.sam3 import Keep, Sam3ForConceptSegmentation
 from sam_ft.testing import random_batch, tiny_sam3
 
@@ -24,9 +25,10 @@ def loss_and_gradients(model, batch):
 
 def assert_close(first, second):
     torch.testing.assert_close(first[0].loss, second[0].loss, rtol=1e-5, atol=0)
-    # the gradient as one vector: a unit at ReLU's kink may flip with the order of float32 sums, and moves one entry
+    # the gradient as one vector: a unit at ReLU's kink may flip with the order of float32 sums, and moves one entry; what
+    # is summed in another order behind the encoders comes back through six ViT layers at some 2e-5
     one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (first[1], second[1]))
-    assert (one - other).norm() < 1e-5 * other.norm()
+    assert (one - other).norm() < 5e-5 * other.norm()
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
@@ -81,7 +83,7 @@ def test_a_batch_without_pairs_trains():
 
 
 def test_many_instances_of_one_phrase_train():
-    model = tiny_sam3().train()  # 20 queries
+    model = tiny_sam3().train()  # 25 queries
     output = model(**random_batch([(0, "seed", 300)]))
     output.loss.backward()
     assert torch.isfinite(output.loss)
@@ -116,7 +118,7 @@ def test_predictions_equal_transformers_model(chunk):
     plain.detr_decoder.clamp_presence_logit_max_val = float("inf")
     batch = random_batch(PAIRS)
     batch["geometry_token"][:] = False
-    found = predictions(model, batch, score_threshold=0.0, max_detections=20)
+    found = predictions(model, batch, score_threshold=0.0, max_detections=25)
     for pair, (image, _, _) in enumerate(PAIRS):
         row = batch["pair_phrase"][pair]
         with torch.no_grad():
@@ -182,7 +184,7 @@ def test_saved_as_sam3_model_and_loaded_back(tmp_path):
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize("resolution", [56, 154, 168])
+@pytest.mark.parametrize("resolution", [56, 152, 168])
 def test_other_resolutions(resolution):
     model = tiny_sam3(resolution=resolution).train()
     output = model(**random_batch(PAIRS, resolution=resolution))
@@ -193,7 +195,9 @@ def test_other_resolutions(resolution):
 @pytest.mark.parametrize(("resolution", "low", "high"), [(480, 476, 490), (720, 714, 728), (0, 14, 28)])
 def test_resolutions_between_patches_name_the_nearest_two(resolution, low, high):
     with pytest.raises(ValueError, match=rf"`resolution` is {resolution}.*use {low} or {high}.*336"):
-        set_resolution(tiny_config(), resolution)
+        set_resolution(Sam3Config(), resolution)
+    with pytest.raises(ValueError, match="`resolution` is 100.*patches of 8 px: use 96 or 104.*Multiples of 32"):
+        set_resolution(tiny_config(), 100)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_plain_call_is_the_plain_model():
     pixels = batch["pixel_values"].float() / 127.5 - 1
     with torch.no_grad():
         output = model(pixel_values=pixels, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    assert output.pred_masks.shape == (1, 20, 32, 32)
+    assert output.pred_masks.shape == (1, 25, 48, 48)
 
 
 def test_a_users_criterion_is_used():

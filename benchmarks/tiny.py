@@ -1,0 +1,69 @@
+"""
+How good is the carried tiny model, and at what: scores on held-out scenes, over all and by attribute.
+
+    python benchmarks/tiny.py                                   # sam-ft/tiny on 500 scenes
+    python benchmarks/tiny.py --model_name_or_path out/tiny     # a model that you trained
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
+from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3
+from sam_ft.training.evaluation import score
+
+
+COLUMNS = {
+    "mask AP50": "mask_AP50",
+    "mask AP": "mask_AP",
+    "presence": "presence_accuracy",
+    "refused": "near_miss_refusal",
+}
+
+
+def evaluate(model_name: str, scenes: int, seed: int):
+    """Runs the model on the held-out scenes; returns the rows, the stored predictions and the phrases' numbers."""
+    model_args = ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64)
+    data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes, scene_seed=seed)
+    data = load_data(data_args, with_train=False)
+    model, processor = load_sam3(model_args, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        training_args = Sam3TrainingArguments(
+            output_dir=folder, report_to=[], num_pictures=0, per_device_eval_batch_size=16, dataloader_num_workers=0
+        )
+        trainer = build_sam3_trainer(model, processor, data, data_args, LossArguments(), training_args)
+        trainer.evaluate()
+    return list(data.validation.remove_columns("image")), trainer.store, data.category_ids
+
+
+def line(name: str, evaluated: tuple, asked: Callable[[str], bool] = lambda text: True) -> str:
+    """One line of the table: of the phrases for which `asked(text)` holds."""
+    rows, store, category_ids = evaluated
+    metrics = score(rows, store, category_ids, with_masks=True, asked=asked)["metrics"]
+    pairs = sum(asked(phrase["text"]) for row in rows for phrase in row["phrases"])
+    numbers = [f"{metrics[key]:.3f}" if metrics.get(key, -1) >= 0 else "" for key in COLUMNS.values()]
+    return f"| {name} | {pairs} | {' | '.join(numbers)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_name_or_path", default="sam-ft/tiny")
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="of the world; its validation scenes are never trained on")
+    args = parser.parse_args()
+    evaluated = evaluate(args.model_name_or_path, args.scenes, args.seed)
+    print(f"| phrases | pairs | {' | '.join(COLUMNS)} |\n|{'---|' * (2 + len(COLUMNS))}")
+    print(line("all", evaluated))
+    for attribute in ATTRIBUTES:
+        for value in attribute_values(attribute):
+            words = set(words_for(attribute, value))
+            print(line(f"{attribute}: {value}", evaluated, lambda text, words=words: bool(words & set(text.split()))))
+    for length in range(1, 5):
+        name = f"{length} word{'s' * (length > 1)}"
+        print(line(name, evaluated, lambda text, length=length: len(text.split()) == length))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Sizes: the side that a model works at, and the tiny SAM 3 that this package carries."""
+
+import tempfile
+from pathlib import Path
+
+from transformers import Sam3Config, Sam3ImageProcessor, Sam3Processor
+
+from .tokenizer import clip_vocabulary, small_clip_tokenizer
+
+
+TINY_SIDE = 96
+
+
+def set_resolution(config: Sam3Config, resolution: int) -> None:
+    """
+    Sets the side in pixels that a model works at, before its weights are loaded: positions are tiled, rotary
+    embeddings recomputed.
+
+    Raises:
+        `ValueError`: where it is not a multiple of the patch (14 px in SAM 3); names the two nearest that are.
+    """
+    trunk = config.vision_config.backbone_config
+    patch, window = trunk.patch_size, trunk.patch_size * trunk.window_size
+    if resolution % patch or resolution <= 0:
+        low = max(resolution // patch, 1) * patch
+        raise ValueError(
+            f"`resolution` is {resolution}, but the model cuts images into patches of {patch} px: use {low} or "
+            f"{low + patch}. Multiples of {window} ({window}, {2 * window}, {3 * window}) also avoid padding in its "
+            "attention windows."
+        )
+    config.image_size = resolution
+    side = resolution // patch
+    config.vision_config.backbone_feature_sizes = [[side * s, side * s] for s in (4, 2, 1)]
+
+
+def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
+    """SAM 3's architecture with every part in place and 1.8 M parameters: windows, pyramid, fusion, decoder, masks."""
+    width = 64
+    stack = {
+        "hidden_size": width,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    config = Sam3Config(
+        vision_config={
+            "model_type": "sam3_vision_model",
+            "fpn_hidden_size": width,
+            "backbone_config": {
+                "model_type": "sam3_vit_model",
+                "hidden_size": 96,
+                "intermediate_size": 256,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 4,
+                "image_size": resolution,
+                "patch_size": 8,
+                "pretrain_image_size": 32,
+                "window_size": 4,
+                "global_attn_indexes": [2, 5],
+                "layer_norm_eps": 1e-5,
+            },
+        },
+        text_config={
+            "model_type": "clip_text_model",
+            "vocab_size": len(clip_vocabulary()),
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "projection_dim": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 32,
+            "hidden_act": "gelu",
+            "bos_token_id": len(clip_vocabulary()) - 2,
+            "eos_token_id": len(clip_vocabulary()) - 1,
+            "pad_token_id": len(clip_vocabulary()) - 1,
+        },
+        geometry_encoder_config={**stack, "num_layers": 1},
+        detr_encoder_config={**stack, "num_layers": 2},
+        detr_decoder_config={**stack, "num_layers": 3, "num_queries": 25},
+        mask_decoder_config={"hidden_size": width, "num_attention_heads": 4},
+    )
+    set_resolution(config, resolution)
+    return config
+
+
+def tiny_processor(resolution: int = TINY_SIDE) -> Sam3Processor:
+    """A real `Sam3Processor` with a byte-level CLIP tokenizer, made without download."""
+    side = {"height": resolution, "width": resolution}
+    mask_size = {"height": resolution // 2, "width": resolution // 2}  # four cells a patch of 8 px
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = small_clip_tokenizer(Path(folder))
+    return Sam3Processor(Sam3ImageProcessor(size=side, mask_size=mask_size), tokenizer, target_size=resolution)

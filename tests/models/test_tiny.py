@@ -1,0 +1,92 @@
+"""The carried model: loads for a stranger, reads any phrase, knows its world, and says where it comes from."""
+
+import shutil
+
+import pytest
+import torch
+from transformers import Sam3Model, Sam3Processor
+
+from sam_ft.models.load import TINY, TINY_FOLDER, ModelOptions, load_model, load_processor
+from sam_ft.testing import random_batch
+
+
+def test_it_is_small_and_plain_transformers_load_it(tmp_path):
+    size = sum(file.stat().st_size for file in TINY_FOLDER.iterdir())
+    assert size <= 8e6, f"{size / 1e6:.1f} MB"
+    folder = tmp_path / "copied"
+    shutil.copytree(TINY_FOLDER, folder)
+    model, report = Sam3Model.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    parameters = sum(p.numel() for p in model.parameters())
+    assert 1e6 <= parameters <= 3e6
+    assert model.dtype == torch.float32
+    processor = Sam3Processor.from_pretrained(folder)
+    inputs = processor(images=torch.zeros(3, 50, 70, dtype=torch.uint8), text="a red circle", return_tensors="pt")
+    assert inputs["pixel_values"].shape[-2:] == (model.config.image_size,) * 2
+    assert model.eval()(**inputs).pred_masks.shape[1] == model.config.detr_decoder_config.num_queries
+
+
+def test_it_has_every_part_of_the_real_architecture():
+    config = Sam3Model.from_pretrained(TINY_FOLDER).config
+    trunk = config.vision_config.backbone_config
+    assert set(trunk.global_attn_indexes) < set(range(trunk.num_hidden_layers)), "some layers attend in windows"
+    assert (config.image_size // trunk.patch_size) % trunk.window_size == 0
+    assert config.detr_encoder_config.num_layers >= 2
+    assert config.detr_decoder_config.num_layers >= 2
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "small striped purple rectangle",
+        "person wearing a yellow hard hat",
+        "scratch on brushed aluminium housing",
+        "hollow violet crescent moon",
+        "大きな赤い円",
+        "🍎 pomme à gauche",
+    ],
+)
+def test_ordinary_phrases_fit_32_tokens_and_come_back(phrase):
+    tokenizer = load_processor(TINY).tokenizer
+    ids = tokenizer(phrase)["input_ids"]
+    assert len(ids) <= 32
+    assert tokenizer.decode(ids, skip_special_tokens=True).split() == phrase.split()
+
+
+def test_the_random_model_has_the_same_architecture_and_tokens():
+    tiny, random = load_model(ModelOptions(TINY)), load_model(ModelOptions("sam-ft/random-tiny"))
+    assert {n: p.shape for n, p in tiny.named_parameters()} == {n: p.shape for n, p in random.named_parameters()}
+    vocabularies = [load_processor(name).tokenizer.get_vocab() for name in (TINY, "sam-ft/random-tiny")]
+    assert vocabularies[0] == vocabularies[1]
+
+
+def test_dropout_is_set_behind_the_encoders():
+    model = load_model(ModelOptions(TINY, dropout=0.5)).train()
+    batch = random_batch([(0, "circle", 1), (0, "square", 0)])
+    first, second = (float(model(**batch).loss) for _ in range(2))
+    assert first != second
+    still = load_model(ModelOptions(TINY, dropout=0.0)).train()
+    assert float(still(**batch).loss) == float(still(**batch).loss)
+
+
+@pytest.mark.slow
+def test_it_knows_its_world(tmp_path):
+    """
+    60 held-out scenes; the card's numbers are of 500, so a tenth of slack covers the smaller sample.
+    """
+    from ..training.common import build_stream
+
+    metrics = build_stream(tmp_path, scenes=60).evaluate()
+    card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
+    (overall,) = [line for line in card.splitlines() if line.startswith("| all |")]
+    ap50, _, presence, refused = map(float, overall.strip("|").split("|")[2:])
+    assert metrics["eval_mask_AP50"] >= ap50 - 0.1
+    assert metrics["eval_presence_accuracy"] >= presence - 0.1
+    assert metrics["eval_near_miss_refusal"] >= refused - 0.1
+
+
+def test_the_card_says_how_to_make_it_again():
+    card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
+    for text in ("license: apache-2.0", "recipes/configs/tiny_pretrain.yaml", "seed", "near miss", "| all |"):
+        assert text in card
