@@ -16,10 +16,10 @@ $(VENV)/.done: setup.cfg pyproject.toml
 
 setup: $(VENV)/.done
 
-# Trains a tiny SAM 3 on synthetic scenes and prints AP before and after; a second call starts over
+# Teaches a tiny SAM 3 three new shapes and prints AP before and after, new and old ones apart; a second call starts over
 demo: setup
-	rm -rf out/smoke
-	$(VENV)/bin/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/smoke.yaml
+	rm -rf out/demo
+	$(VENV)/bin/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml
 
 test: setup
 	$(VENV)/bin/python -m pytest -q
@@ -41,4 +41,4 @@ benchmarks: setup
 	for script in criterion memory step; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 clean:
-	rm -rf out/smoke data/test_shapes build *.egg-info
+	rm -rf out/demo data/test_shapes build *.egg-info

@@ -1,7 +1,7 @@
 """
 Fine-tune SAM 3 on phrases and masks.
 
-    accelerate launch recipes/sam3_ft.py                        # the embedded default: a tiny model on synthetic shapes
+    accelerate launch recipes/sam3_ft.py                        # the embedded default: a tiny model learns new shapes
     accelerate launch recipes/sam3_ft.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
     accelerate launch recipes/sam3_ft.py --config … --dry_run   # every stage once, on whatever device there is
 
@@ -20,7 +20,7 @@ from sam_ft.report.stages import comparison_table, log_to_console_and_file, stag
 
 logger = logging.getLogger("sam_ft.run")
 
-DEFAULT = Path(__file__).parent / "configs" / "smoke.yaml"
+DEFAULT = Path(__file__).parent / "configs" / "demo.yaml"
 
 
 def make_parser() -> RecipeParser:
@@ -88,7 +88,7 @@ def main(
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
-        logger.info("model, log, TensorBoard files and pictures: %s", output_dir)
+        logger.info("model, log, TensorBoard files and pictures (eval/pictures.png): %s", output_dir)
 
 
 def run(arguments: list[str] | None = None):

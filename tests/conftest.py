@@ -7,13 +7,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from sam_ft.data.synthetic import SceneOptions, write_shape_scenes  # noqa: E402
+from sam_ft.data.scenes import NEW_SHAPES, SHAPES, SceneOptions  # noqa: E402
+from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
 
 
 torch.set_num_threads(2)
@@ -28,8 +31,72 @@ def _seed():
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A COCO tree of synthetic scenes: 4 training and 2 validation images of 160×120."""
-    options = SceneOptions(num_train=4, num_validation=2, width=160, height=120, seed=1)
-    return write_shape_scenes(tmp_path_factory.mktemp("shapes"), options)
+    scenes = SceneOptions(width=160, height=120, shapes=["circle", "rectangle", "triangle"], cut_off=0.0, seed=1)
+    return write_shape_scenes(tmp_path_factory.mktemp("shapes"), SceneFiles(scenes, num_train=4, num_validation=2))
+
+
+@dataclass
+class TunedRun:
+    """The carried model after a short fine-tune to stars, hearts and crosses; what it left and what it scored."""
+
+    folder: Path
+    trainer: object
+    before: dict
+    after: dict
+
+
+@pytest.fixture(scope="session")
+def new_shapes(tmp_path_factory):
+    """20 plain scenes in which only stars, hearts and crosses are labelled, and 50 in which all shapes are."""
+    scenes = SceneOptions(
+        shapes=[*NEW_SHAPES, *NEW_SHAPES, *SHAPES], min_shapes=1, max_shapes=2, sizes=["medium", "large"], fills=["solid"],
+        grounds=["plain", "gradient", "speckled"], clutter=0.0, seed=11,
+    )  # fmt: skip
+    files = SceneFiles(scenes, num_train=20, num_validation=50, train_labels=list(NEW_SHAPES))
+    return write_shape_scenes(tmp_path_factory.mktemp("new_shapes"), files)
+
+
+@pytest.fixture(scope="session")
+def tuned(new_shapes, tmp_path_factory):
+    """The run that every test of a model which has learned something shares."""
+    return tune(new_shapes, tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture(scope="session")
+def tuned_behind_frozen_encoders(new_shapes, tmp_path_factory):
+    return tune(new_shapes, tmp_path_factory.mktemp("heads"), steps=200, freeze=["vision_encoder", "text_encoder"])
+
+
+def tune(dataset, folder, steps=120, freeze=()):
+    from .training.common import build
+
+    trainer = build(
+        dataset,
+        folder,
+        "sam-ft/tiny",
+        data={"color_jitter": 0.4, "negative_ratio": 0.4, "crop_probability": 0.7},
+        model={"pairs_per_chunk": 64, "freeze": list(freeze)},
+        max_steps=steps,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=10,
+        gradient_accumulation_steps=1,
+        learning_rate=7e-4,
+        vision_learning_rate=1e-4,
+        text_learning_rate=7e-4,
+        lr_scale=1.0,
+        vision_layer_decay=1.0,
+        weight_decay=0.01,
+        lr_schedule="transformers",
+        lr_scheduler_type="cosine",
+        warmup_steps=10,
+        logging_steps=20,
+        num_pictures=2,
+    )
+    before = trainer.evaluate(metric_key_prefix="before")
+    trainer.train()
+    after = trainer.evaluate()
+    trainer.save_model()
+    return TunedRun(folder, trainer, before, after)
 
 
 @pytest.fixture

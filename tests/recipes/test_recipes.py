@@ -135,7 +135,7 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path):
     given = [
         "--model_name_or_path=sam-ft/random-tiny",
-        "--resolution=112",
+        "--resolution=96",
         f"--dataset_name={shapes}",
         "--optim=adamw_torch",
     ]
@@ -151,7 +151,7 @@ def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path):
     [
         (["--dataset_name=nowhere"], "there is no folder 'nowhere'"),
         (["--model_name_or_path=./nothing"], "there is no folder './nothing'"),
-        (["--resolution=480"], "use 476 or 490"),
+        (["--resolution=100"], "use 96 or 104"),
         (["--learning_rat=1"], "Did you mean `--learning_rate`"),
         (["--freeze", "backbone"], "`freeze` has no part 'backbone'"),
         (["--config=missing.yaml"], "there is no file 'missing.yaml'"),
