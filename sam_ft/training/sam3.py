@@ -122,7 +122,16 @@ class Sam3Trainer(SamTrainer):
             truth, detections = read_evaluation(before)
             if truth == scored["ground_truth"]:  # else another data set's, left there by another run
                 stages = {"before": detections, "after": self.store.detections}
-        save_comparisons(rows.select(range(min(self.num_pictures, len(rows)))), stages, folder / "pictures")
+        save_comparisons(self._shown(rows), stages, folder / "pictures")
+
+    def _shown(self, rows):
+        """The images that are drawn: those that show something trained before the others."""
+        trained = self.trained_phrases or set()
+        asked = rows.remove_columns("image")["phrases"]
+        order = sorted(
+            range(len(rows)), key=lambda i: not any(p["instances"] and p["text"] in trained for p in asked[i])
+        )
+        return rows.select(order[: self.num_pictures])
 
 
 def read_trained_phrases(folder: str) -> set[str] | None:

@@ -47,3 +47,13 @@ def test_the_sheet_shows_truth_before_and_after(tuned):
     sheet = Image.open(tuned.folder / "eval" / "pictures.png")
     # two pictures, three panels of 320 px each with a title of 20 px, gaps of 8 px
     assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8)
+    # of fifty images those are drawn that show something new
+    names = {file.stem for file in (tuned.folder / "eval" / "pictures").iterdir()}
+    rows = tuned.trainer.eval_dataset.rows.remove_columns("image")
+    shown = [
+        row
+        for row in rows
+        if row["example_id"] in names or row["example_id"].replace("/", "_").replace(".", "_") in names
+    ]
+    assert len(shown) == 2
+    assert all(any(p["instances"] and p["text"] in NEW_SHAPES for p in row["phrases"]) for row in shown)
