@@ -82,10 +82,12 @@ def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_trai
     if options.dataset_name == SYNTHETIC_STREAM and not options.annotation_file:
         _refuse_meaningless(options, coco)
         return _stream_scenes(options, with_train)
-    if options.scenes.scenes.ramp and options.dataset_name == SYNTHETIC:
-        raise ValueError(
-            f"`scene_ramp` is {options.scenes.scenes.ramp}, but files have no order to train in; use {SYNTHETIC_STREAM}"
-        )
+    world = options.scenes.scenes
+    for name in ("ramp", "shape_alone"):
+        if options.dataset_name == SYNTHETIC and getattr(world, name):
+            raise ValueError(
+                f"`scene_{name}` is {getattr(world, name)}, but means nothing for scenes in files; use {SYNTHETIC_STREAM}"
+            )
     splits, notes = _find_splits(options), []
     reports, ids = [], {}
 

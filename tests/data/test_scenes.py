@@ -229,3 +229,17 @@ def test_training_files_may_label_some_shapes_only(tmp_path):
     for labels in (["heart"], ["star", "heart"], []):
         with pytest.raises(ValueError, match=r"`train_labels` .*; choose from circle, star"):
             SceneFiles(scenes, train_labels=labels)
+
+
+@pytest.mark.parametrize("options", [{"ramp": 5}, {"shape_alone": 0.5}])
+def test_keys_of_the_stream_are_refused_for_files(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`scene_{name}` is .* use synthetic-stream"):
+        load_phrase_dataset(DatasetOptions("synthetic", scenes=SceneFiles(SceneOptions(**options))), CocoOptions())
+
+
+def test_the_share_of_phrases_of_the_shape_alone_is_the_worlds():
+    rows = [scene_row(SceneOptions(width=48, height=48, shape_alone=1.0), "train", i) for i in range(20)]
+    present = [p["text"].split() for row in rows for p in row["phrases"] if p["instances"]]
+    assert present
+    assert all(len(words) == 1 for words in present)
