@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test quality test-oldest benchmarks clean
+.PHONY: setup demo tiny test quality test-oldest benchmarks clean
 
 # torch and torchvision in the same command: they must come from one index, and pip must weigh all bounds at once
 $(VENV)/.done: setup.cfg pyproject.toml
@@ -20,6 +20,12 @@ setup: $(VENV)/.done
 demo: setup
 	rm -rf out/demo
 	$(VENV)/bin/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml
+
+# Makes the weights of sam-ft/tiny again, in two halves of two hours each on two cores; killed and called again, it goes on
+PRETRAIN := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --standalone --nproc_per_node 2 recipes/sam3_ft.py --per_device_train_batch_size 4 --use_cpu true
+tiny: setup
+	$(PRETRAIN) --config recipes/configs/tiny_pretrain.yaml
+	$(PRETRAIN) --config recipes/configs/tiny_pretrain_more.yaml
 
 test: setup
 	$(VENV)/bin/python -m pytest -q

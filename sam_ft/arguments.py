@@ -210,8 +210,8 @@ class DataArguments:
     scene_max_shapes: int = _arg(5, "Synthetic scenes: most shapes an image.")
     scene_shapes: list[str] = _arg(
         list(SHAPES),
-        "Synthetic scenes: shapes that are drawn, of those the embedded model knows (the default) and oval, diamond, pentagon, "
-        "trapezoid, dome, corner, hammer, drop, bolt, hut, star, heart, cross.",
+        "Synthetic scenes: shapes that are drawn. Others that the embedded model knows: oval, diamond, pentagon, trapezoid, dome, "
+        "corner, hammer, drop, bolt, hut. New to it: star, heart, cross.",
     )
     scene_colors: list[str] = _arg(list(COLORS), "Synthetic scenes: colours.")
     scene_fills: list[str] = _arg(list(FILLS), "Synthetic scenes: solid, outlined, striped, dotted.")

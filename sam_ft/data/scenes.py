@@ -239,7 +239,7 @@ _OUTLINES = {
 }  # fmt: skip
 _TURN = 0.35  # radians to either side: a square on its corner would be a diamond
 SHAPES = ("circle", "square", "triangle", "rectangle", "crescent", "arrow")
-# drawn on wish; the embedded model has not seen them either
+# drawn on wish; the embedded model knows them from the second half of its training
 MORE_SHAPES = ("oval", "diamond", "pentagon", "trapezoid", "dome", "corner", "hammer", "drop", "bolt", "hut")
 NEW_SHAPES = ("star", "heart", "cross")  # what the demo teaches it
 ALL_SHAPES = SHAPES + MORE_SHAPES + NEW_SHAPES
