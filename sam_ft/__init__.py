@@ -7,9 +7,11 @@ __version__ = "0.1.0"
 
 # public name -> where it lives; loaded when first used, so that `--help` need not import torch's world twice
 _PUBLIC = {
+    "AdaptedSam3": "models.lora",
     "CocoAveragePrecision": "metrics.average_precision",
     "HungarianMatcher": "losses.matcher",
     "Keep": "models.sam3",
+    "LoraOptions": "models.lora",
     "LossWeights": "losses.sam3",
     "ModelOptions": "models.load",
     "SceneOptions": "data.scenes",
@@ -18,11 +20,15 @@ _PUBLIC = {
     "Sam3ForConceptSegmentation": "models.sam3",
     "Sam3Trainer": "training.sam3",
     "Sam3TrainingArguments": "arguments",
+    "adapt": "models.load",
+    "add_adapters": "models.lora",
     "draw_instances": "report.visualize",
     "freeze": "models.freeze",
+    "load_adapted": "models.load",
     "load_model": "models.load",
     "load_phrase_dataset": "data.load",
     "load_processor": "models.load",
+    "merge_adapters": "models.lora",
     "stream_scenes": "data.synthetic",
 }
 __all__ = sorted(_PUBLIC)

@@ -124,6 +124,31 @@ def test_values_that_mean_nothing_are_refused(parse, text, message):
 
 
 def test_ranges_speak_of_keys_that_exist():
-    from sam_ft.arguments import RANGES, SAM3_ARGUMENTS
+    from sam_ft.arguments import SAM3_ARGUMENTS
+    from sam_ft.arguments.base import RANGES
 
     assert RANGES.keys() <= {f.name for kind in SAM3_ARGUMENTS for f in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
+        (["--quantization", "nf4"], "`quantization` .* set `lora`"),
+        (["--cache_views", "3"], "`cache_views` is 3, but there is no `feature_cache`"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_refused(keys, message):
+    from sam_ft.arguments import SAM3_ARGUMENTS
+
+    with pytest.raises(ValueError, match=message):
+        RecipeParser(SAM3_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
+
+
+def test_an_optimizer_without_its_package_is_named(monkeypatch):
+    from sam_ft.arguments import Sam3TrainingArguments
+
+    monkeypatch.setattr("sam_ft.arguments.training.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="`optim: paged_adamw_8bit` needs bitsandbytes"):
+        Sam3TrainingArguments(optim="paged_adamw_8bit", use_cpu=True).check_optimizer()
+    Sam3TrainingArguments(use_cpu=True).check_optimizer()

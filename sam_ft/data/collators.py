@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 PADDING_LABEL = -10
 TEXT_LENGTH = 32
+PLACEHOLDER = "object"
 
 
 class Sam3Collator:
@@ -19,25 +20,31 @@ class Sam3Collator:
 
     Args:
         tokenizer (`CLIPTokenizer`): of the model's processor.
+        text_features (`dict[str, torch.Tensor]`, *optional*): phrase -> `(32, C)`, what a frozen text tower says of it; the
+            batch then carries them as `text_features (T, 32, C)`, so that the tower need not be there.
 
     Examples:
         Two images, "cat" asked of both and "dog" of the first, give `pixel_values (2, 3, R, R)` uint8, `input_ids` and
         `attention_mask (2, 32)`, `pair_image [0, 0, 1]`, `pair_phrase [0, 1, 0]`, `input_boxes (3, 1, 4)` with labels
         -10 (no exemplar), `geometry_token (3,)`, `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3, and
         `labels` with one dict an image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
-        `original_size`, `phrases` (the batch's texts, for messages).
+        `original_size`, `phrases` (the batch's texts, for messages). Samples with features of the frozen ViT give
+        `vision_features (2, h, w, C)` instead of `pixel_values`.
+
+    Raises:
+        `ValueError`: for a phrase that `text_features` lacks.
     """
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None):
+        self.tokenizer, self.text_features = tokenizer, text_features
         self.warned: set[str] = set()
 
     def __call__(self, samples: list[Sample]) -> dict:
         pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
         texts = list(dict.fromkeys(phrase.text for _, phrase in pairs))
-        tokens = self._tokenize(
-            texts or ["object"]
-        )  # a batch that asks nothing still runs the text tower, on one word
+        # a batch that asks nothing still runs the text tower, on one word
+        asked = texts or [PLACEHOLDER]
+        tokens = self._tokenize(asked)
         boxes = torch.full((len(pairs), 1, 4), 0.5)
         box_labels = torch.full((len(pairs), 1), PADDING_LABEL)
         for row, (_, phrase) in enumerate(pairs):
@@ -45,7 +52,8 @@ class Sam3Collator:
                 boxes[row, 0] = torch.tensor(phrase.exemplar_cxcywh)
                 box_labels[row, 0] = 1
         return {
-            "pixel_values": torch.stack([sample.image for sample in samples]),
+            **_vision(samples),
+            **self._text(asked),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
             "pair_image": [image for image, _ in pairs],
@@ -70,12 +78,28 @@ class Sam3Collator:
             ],
         }
 
+    def _text(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        if self.text_features is None:
+            return {}
+        unknown = [text for text in texts if text not in self.text_features]
+        if unknown:
+            raise ValueError(
+                f"`cache_text`: {unknown[0]!r} was not among the data set's phrases when they were computed"
+            )
+        return {"text_features": torch.stack([self.text_features[text] for text in texts])}
+
     def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
         warn_long_phrases(self.tokenizer, [text for text in texts if text not in self.warned])
         self.warned.update(texts)
         return self.tokenizer(
             texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
         )
+
+
+def _vision(samples: list[Sample]) -> dict[str, torch.Tensor]:
+    if samples[0].features is not None:
+        return {"vision_features": torch.stack([sample.features for sample in samples])}
+    return {"pixel_values": torch.stack([sample.image for sample in samples])}
 
 
 def warn_long_phrases(tokenizer, texts: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from ..ops.boxes import box_xyxy_to_cxcywh
 from ..ops.masks import decode_mask, masks_to_boxes_xyxy
 from .draws import keyed_draws
 from .example import to_rgb
+from .features import FeatureStore
 from .phrases import AskedPhrase, PhraseOptions, all_phrases, choose_phrases
 from .transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
 
@@ -57,22 +58,24 @@ class Sample:
 
     Attributes:
         example_id (`str`), original_size (`tuple[int, int]`): the row's, as `(height, width)`.
-        image (`torch.Tensor` of shape `(3, R, R)`): uint8.
+        image (`torch.Tensor` of shape `(3, R, R)` or `None`): uint8; `None` where features stand for it.
         boxes (`torch.Tensor` of shape `(N, 4)`): normalised `(cx, cy, w, h)`, from the masks where there are any.
         masks (`torch.Tensor` of shape `(N, R, R)` or `None`): bool; zeros where `has_mask` is false.
         has_mask (`list[bool]` of length N).
         ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): bool, the crowd regions.
         phrases (`list[SamplePhrase]`).
+        features (`torch.Tensor` of shape `(h, w, C)` or `None`): the frozen ViT's answer to the image, from a cache.
     """
 
     example_id: str
     original_size: tuple[int, int]
-    image: torch.Tensor
+    image: torch.Tensor | None
     boxes: torch.Tensor
     masks: torch.Tensor | None
     has_mask: list[bool]
     ignore: torch.Tensor | None
     phrases: list[SamplePhrase] = field(default_factory=list)
+    features: torch.Tensor | None = None
 
 
 class TrainingSamples(Dataset):
@@ -100,28 +103,52 @@ class TrainingSamples(Dataset):
         self.rows, self.seed, self.with_masks = rows, seed, with_masks
         self.in_order = getattr(rows, "in_order", False)
         self.phrases, self.transforms, self.prompts = phrases, transforms, prompts
+        self.store, self._rows = None, rows
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        row = self.rows.row(epoch * len(self.rows) + index) if self.in_order else self.rows[index]
-
-        def draws(purpose):
-            return keyed_draws(self.seed, epoch, row["example_id"], purpose)
-
-        asked = choose_phrases(row, draws("phrases"), self.phrases)
-        geometry = draw_geometry(
-            row["width"], row["height"], [p.text for p in asked], draws("geometry"), self.transforms
-        )
-        image = jitter_colors(to_rgb(row["image"]), draws("color"), self.transforms.color_jitter)
-        sample = make_sample(row, image, asked, geometry, self.with_masks, self.transforms.min_visible)
-        self._add_prompts(sample, draws("prompts"))
+        row = self._rows.row(epoch * len(self._rows) + index) if self.in_order else self._rows[index]
+        view = epoch % self.store.views if self.store is not None else epoch
+        asked = choose_phrases(row, keyed_draws(self.seed, epoch, row["example_id"], "phrases"), self.phrases)
+        geometry = self._geometry(row, view)
+        sample = make_sample(row, asked, geometry, self.with_masks, self.transforms.min_visible)
+        if self.store is None:
+            sample.image = self._image(row, geometry, view)
+        else:
+            sample.features = self.store.read(row["example_id"], view)
+        self._add_prompts(sample, keyed_draws(self.seed, epoch, row["example_id"], "prompts"), geometry.canvas)
         return sample
 
-    def _add_prompts(self, sample: Sample, rng: np.random.Generator):
-        side = sample.image.shape[-1]
+    def use(self, store: FeatureStore) -> None:
+        """From now on no image is decoded: samples carry what the store has of them."""
+        self.store, self._rows = store, self.rows.remove_columns("image")
+
+    def view(self, index: int, view: int) -> torch.Tensor:
+        """The canvas `(3, R, R)`, uint8, that epoch `view` sees of a row's image."""
+        row = self.rows[index]
+        return self._image(row, self._geometry(row, view), view)
+
+    def describe_view(self, row: dict, view: int) -> str:
+        """What a view is, as text: two that are described alike have the same pixels."""
+        return f"{self._geometry(row, view)} {self.transforms.color_jitter} {self.seed}"
+
+    def _geometry(self, row: dict, view: int) -> Geometry:
+        texts = [
+            text
+            for phrase in row["phrases"]
+            for text in (phrase["text"], *self.phrases.synonyms.get(phrase["text"], []))
+        ]
+        draws = keyed_draws(self.seed, view, row["example_id"], "geometry")
+        return draw_geometry(row["width"], row["height"], texts, draws, self.transforms)
+
+    def _image(self, row: dict, geometry: Geometry, view: int) -> torch.Tensor:
+        draws = keyed_draws(self.seed, view, row["example_id"], "color")
+        return _on_canvas(jitter_colors(to_rgb(row["image"]), draws, self.transforms.color_jitter), geometry)
+
+    def _add_prompts(self, sample: Sample, rng: np.random.Generator, side: int):
         for phrase in sample.phrases:
             shown, exemplar, chosen = rng.random(), rng.random(), rng.random()
             noise = rng.normal(size=4)
@@ -137,19 +164,38 @@ class EvaluationSamples(Dataset):
     def __init__(self, rows: RowDataset, *, resolution: int, geometry_token: bool, with_masks: bool = True):
         self.rows, self.resolution, self.with_masks = rows, resolution, with_masks
         self.geometry_token = geometry_token
+        self.store, self._rows = None, rows
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        row = self.rows[index]
-        geometry = Geometry.whole(row["width"], row["height"], self.resolution)
-        sample = make_sample(
-            row, to_rgb(row["image"]), all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True
-        )
+        row = self._rows[index]
+        geometry = self._geometry(row)
+        sample = make_sample(row, all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True)
+        if self.store is None:
+            sample.image = _on_canvas(to_rgb(row["image"]), geometry)
+        else:
+            sample.features = self.store.read(row["example_id"], 0)
         for phrase in sample.phrases:
             phrase.geometry_token = self.geometry_token
         return sample
+
+    def use(self, store: FeatureStore) -> None:
+        """As [`TrainingSamples.use`]."""
+        self.store, self._rows = store, self.rows.remove_columns("image")
+
+    def view(self, index: int, view: int) -> torch.Tensor:
+        """The canvas `(3, R, R)`, uint8; there is one view."""
+        row = self.rows[index]
+        return _on_canvas(to_rgb(row["image"]), self._geometry(row))
+
+    def describe_view(self, row: dict, view: int) -> str:
+        """As [`TrainingSamples.describe_view`]."""
+        return str(self._geometry(row))
+
+    def _geometry(self, row: dict) -> Geometry:
+        return Geometry.whole(row["width"], row["height"], self.resolution)
 
 
 class EpochSampler(Sampler):
@@ -178,9 +224,12 @@ class EpochSampler(Sampler):
         return iter([(epoch, int(i)) for i in order])
 
 
+def _on_canvas(image, geometry: Geometry) -> torch.Tensor:
+    return torch.from_numpy(geometry.image(image)).permute(2, 0, 1).contiguous()
+
+
 def make_sample(
     row: dict,
-    image,
     asked: list[AskedPhrase],
     geometry: Geometry,
     with_masks: bool,
@@ -189,13 +238,13 @@ def make_sample(
     all_asked: bool = False,
 ) -> Sample:
     """
-    Moves an image and the instances that its phrases refer to onto the canvas.
+    Moves the instances that an image's phrases refer to onto the canvas; the image itself is the caller's.
 
     An instance that vanishes (cropped away, or without a pixel at this size) leaves its phrase, which then is no longer
     exhaustive; a phrase that loses all of them is not asked, since it is neither present nor absent.
 
     Args:
-        row (`dict`), image (`PIL.Image.Image`): the row and its RGB image.
+        row (`dict`): see `example.py`; its image is not read.
         asked (`list[AskedPhrase]`), geometry (`Geometry`).
         with_masks (`bool`): decode masks; boxes alone otherwise.
         min_visible (`float`): share below which an instance counts as vanished.
@@ -220,7 +269,7 @@ def make_sample(
     sample = Sample(
         example_id=row["example_id"],
         original_size=(row["height"], row["width"]),
-        image=torch.from_numpy(geometry.image(image)).permute(2, 0, 1).contiguous(),
+        image=None,
         boxes=box_xyxy_to_cxcywh(torch.from_numpy(np.array(boxes, dtype=np.float32).reshape(-1, 4)) / canvas),
         masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, canvas, canvas)) if with_masks else None,
         has_mask=has_mask,

@@ -105,7 +105,7 @@ def draw_geometry(
 
     Args:
         width (`int`), height (`int`): of the image, px.
-        texts (`list[str]`): the phrases asked; one with a word of `SIDED_WORDS` forbids the flip.
+        texts (`list[str]`): the image's phrases; one with a word of `SIDED_WORDS` forbids the flip.
         rng (`np.random.Generator`): from [`keyed_draws`].
         options (`TransformOptions`).
     """

@@ -2,15 +2,30 @@
 
 import contextlib
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from peft import LoraConfig
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
 from transformers import Sam3Config, Sam3Processor
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from .config import set_resolution, tiny_config, tiny_processor
 from .dropout import apply_official_dropout
+from .freeze import freeze
+from .lora import (
+    BASE_FOLDER,
+    AdaptedSam3,
+    LoraOptions,
+    add_adapters,
+    check_same_adapter,
+    differing_tensors,
+    merge_adapters,
+)  # fmt: skip
+from .quantize import quantized, without_cpu_packing
 from .sam3 import Sam3ForConceptSegmentation
 from .untrained import random_model
 
@@ -37,6 +52,8 @@ class ModelOptions:
         official_dropout (`bool`): drop-path and dropouts that Transformers' port leaves out.
         with_masks (`bool`): train and predict masks.
         pairs_per_chunk (`int`): (image, phrase) pairs in memory at once.
+        pair_checkpointing (`bool`): recompute what comes behind the encoders, stage by stage, in the backward pass.
+        quantization (`str`, *optional*): `nf4` holds the encoders' linear layers in 4 bits (Dettmers et al. 2023).
         seed (`int`): of the untrained model's weights.
     """
 
@@ -50,50 +67,170 @@ class ModelOptions:
     official_dropout: bool = False
     with_masks: bool = True
     pairs_per_chunk: int = 4
+    pair_checkpointing: bool = False
+    quantization: str | None = None
     seed: int = 0
 
 
 def load_model(options: ModelOptions) -> Sam3ForConceptSegmentation:
     """
-    Loads SAM 3 for training or evaluation.
+    Loads SAM 3 for training or evaluation. A saved adapter is loaded with its base and merged into it; [`load_adapted`]
+    keeps both apart.
 
     Raises:
-        `ValueError`: on a resolution that is not a multiple of the patch, or a name that is neither a folder nor a Hub id.
+        `ValueError`: on a resolution that is not a multiple of the patch, a name that is neither a folder nor a Hub id, and
+            as [`load_adapted`].
     """
-    arguments = {"dtype": getattr(torch, options.dtype)}
-    if options.attn_implementation:
-        arguments["attn_implementation"] = options.attn_implementation
-    if options.model_name_or_path == RANDOM_TINY:
-        config = tiny_config()
-        _adjust(config, options)
-        config._attn_implementation = options.attn_implementation or config._attn_implementation
-        model = random_model(config, options.seed)
-        for encoder in (model.vision_encoder, model.text_encoder):
-            encoder.to(arguments["dtype"])
-    else:
-        source = _source(options.model_name_or_path)
-        with naming_the_model(options.model_name_or_path):
-            config = Sam3Config.from_pretrained(source, revision=options.revision)
-        config = copy.deepcopy(
-            getattr(config, "detector_config", None) or config
-        )  # the Hub's file is the video layout
-        _adjust(config, options)
-        with naming_the_model(options.model_name_or_path):
-            model, report = Sam3ForConceptSegmentation.from_pretrained(
-                source, config=config, revision=options.revision, output_loading_info=True, **arguments
-            )
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise ValueError(
-                f"`model_name_or_path`: {options.model_name_or_path!r} lacks {len(missing)} weights of SAM 3, such as "
-                f"{missing[0]!r}; they would be random. Use a whole checkpoint of Sam3Model"
-            )
+    if _adapter_file(options) is None:
+        return _load_base(options)
+    model = merge_adapters(load_adapted(replace(options, dtype="float32")))
+    _cast_encoders(model, options)
+    return model
+
+
+def load_as_trained(options: ModelOptions) -> Sam3ForConceptSegmentation | AdaptedSam3:
+    """A model for evaluation; a saved adapter is not merged, since over half-precision weights the sum would be rounded."""
+    return _load_base(options) if _adapter_file(options) is None else load_adapted(options)
+
+
+def load_adapted(options: ModelOptions) -> AdaptedSam3:
+    """
+    Loads a saved adapter, trainable, around its base.
+
+    Raises:
+        `ValueError`: where there is no adapter, where its base is not there, or where it was made for another one.
+    """
+    name, file = options.model_name_or_path, _adapter_file(options)
+    if file is None:
+        raise ValueError(f"`model_name_or_path`: {name!r} holds no adapter_config.json")
+    with naming_the_model(name):
+        recorded = LoraConfig.from_pretrained(name, revision=options.revision)
+    beside = Path(file).parent / BASE_FOLDER
+    base = str(beside) if beside.is_dir() else recorded.base_model_name_or_path or ""
+    try:
+        model = _load_base(replace(options, model_name_or_path=base, revision=recorded.revision))
+    except ValueError as error:
+        raise ValueError(
+            f"`model_name_or_path`: the adapter {name!r} was made from {base!r}, which cannot be loaded. Put the base there, "
+            f"or name another place as `base_model_name_or_path` in its adapter_config.json. ({error})"
+        ) from error
+    try:
+        adapted = AdaptedSam3.from_pretrained(
+            model, name, config=recorded, revision=options.revision, is_trainable=True
+        )
+        differing = differing_tensors(adapted, name, options.revision)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"`model_name_or_path`: the adapter {name!r} does not fit its base {base!r} ({error})"
+        ) from error
+    if differing:
+        raise ValueError(
+            f"`model_name_or_path`: the adapter {name!r} does not fit its base {base!r}: {len(differing)} tensors have no "
+            f"counterpart, such as {differing[0]!r}"
+        )
+    if beside.is_dir():
+        adapted.save_base = _base_saver(replace(options, model_name_or_path=base, revision=None))
+    return adapted
+
+
+def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: list[str] = ()) -> AdaptedSam3:
+    """
+    Loads a model and gives it adapters as [`add_adapters`] does; goes on with a saved adapter where the name is one.
+
+    Raises:
+        `ValueError`: as [`load_adapted`] and [`add_adapters`]; where a saved adapter has other settings than `lora`.
+    """
+    if _adapter_file(options) is not None:
+        adapted = load_adapted(options)
+        check_same_adapter(adapted, lora, frozen=frozen, with_masks=options.with_masks)
+        freeze(adapted, list(frozen), with_masks=options.with_masks)
+        return adapted
+    adapted = add_adapters(_load_base(options), lora, frozen=frozen, with_masks=options.with_masks)
+    # of the base: another revision's adapter would fit and be wrong
+    adapted.peft_config["default"].revision = options.revision
+    if options.model_name_or_path in (TINY, RANDOM_TINY):
+        adapted.save_base = _base_saver(options)
+    return adapted
+
+
+def _base_saver(options: ModelOptions) -> Callable[[Path], None]:
+    """Saves a base that only this machine has, as it was before any adapter."""
+
+    def save(folder: Path) -> None:
+        name = options.model_name_or_path
+        _load_base(ModelOptions(name, revision=options.revision, seed=options.seed)).save_pretrained(folder)
+        load_processor(name, options.revision).save_pretrained(folder)
+
+    return save
+
+
+def _adapter_file(options: ModelOptions) -> str | None:
+    """The path of an adapter's config; `None` where the name is a model."""
+    name = options.model_name_or_path
+    if name in (TINY, RANDOM_TINY):
+        return None
+    if Path(name).is_dir():
+        file = Path(name) / ADAPTER_CONFIG
+        return str(file) if file.is_file() else None
+    check_exists(name)
+    with naming_the_model(name):
+        return find_adapter_config_file(name, revision=options.revision)
+
+
+def _load_base(options: ModelOptions) -> Sam3ForConceptSegmentation:
+    model = _random_tiny(options) if options.model_name_or_path == RANDOM_TINY else _pretrained(options)
     model.pairs_per_chunk = options.pairs_per_chunk
-    model.with_masks = options.with_masks
+    model.with_masks, model.pair_checkpointing = options.with_masks, options.pair_checkpointing
     if options.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if options.official_dropout:
         apply_official_dropout(model)
+    return model
+
+
+def _random_tiny(options: ModelOptions) -> Sam3ForConceptSegmentation:
+    if options.quantization:
+        raise ValueError(f"`quantization` is for saved weights; {RANDOM_TINY} has none")
+    config = tiny_config()
+    _adjust(config, options)
+    config._attn_implementation = options.attn_implementation or config._attn_implementation
+    model = random_model(config, options.seed)
+    _cast_encoders(model, options)
+    return model
+
+
+def _cast_encoders(model: Sam3ForConceptSegmentation, options: ModelOptions) -> None:
+    # parameters alone: `from_pretrained` keeps buffers such as rotary frequencies in float32 too
+    for encoder in (model.vision_encoder, model.text_encoder):
+        for parameter in encoder.parameters():
+            parameter.data = parameter.data.to(getattr(torch, options.dtype))
+
+
+def _pretrained(options: ModelOptions) -> Sam3ForConceptSegmentation:
+    arguments = {"dtype": getattr(torch, options.dtype), "revision": options.revision}
+    if options.attn_implementation:
+        arguments["attn_implementation"] = options.attn_implementation
+    if options.quantization:
+        arguments |= quantized(options.quantization)
+    source = _source(options.model_name_or_path)
+    with naming_the_model(options.model_name_or_path):
+        config = Sam3Config.from_pretrained(source, revision=options.revision)
+    config = copy.deepcopy(getattr(config, "detector_config", None) or config)  # the Hub's file is the video layout
+    _adjust(config, options)
+    with naming_the_model(options.model_name_or_path):
+        model, report = Sam3ForConceptSegmentation.from_pretrained(
+            source, config=config, output_loading_info=True, **arguments
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"`model_name_or_path`: {options.model_name_or_path!r} lacks {len(missing)} weights of SAM 3, such as "
+            f"{missing[0]!r}; they would be random. Use a whole checkpoint of Sam3Model"
+        )
+    # CLIP's own projection has the name of the one behind it, which is kept in float32
+    model.text_encoder.text_projection.to(getattr(torch, options.dtype))
+    if options.quantization:
+        without_cpu_packing(model)
     return model
 
 
@@ -142,9 +279,9 @@ def naming_the_model(name: str):
 def check_exists(name: str) -> None:
     """Raises `ValueError` for a path that does not exist; a Hub id has the form `owner/name`."""
     if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
+        if not any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
             raise ValueError(
-                f"`model_name_or_path`: the folder {name!r} holds no config.json, so it is no saved model. A training "
+                f"`model_name_or_path`: the folder {name!r} holds no config.json, so it is no saved model or adapter. A training "
                 "output keeps its model in the folder itself and in checkpoint-N folders."
             )
         return

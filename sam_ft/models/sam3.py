@@ -1,9 +1,11 @@
 """`Sam3Model` with a loss: the training forward of SAM 3's image model."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
 from transformers.utils import ModelOutput
 
@@ -85,11 +87,13 @@ class Sam3ForConceptSegmentation(Sam3Model):
     SAM 3's image model with every output that its loss needs. Module names are `Sam3Model`'s, so its checkpoints load in
     `Sam3Model` and the other way round; called with `Sam3Model`'s own arguments it is `Sam3Model`.
 
-    Three settings are attributes, because they belong to a run and not to a checkpoint:
+    Four settings are attributes, because they belong to a run and not to a checkpoint:
 
         criterion (`Callable`): `criterion(outputs, targets, normalizers) -> (loss, parts)`; see [`Sam3Criterion`].
         pairs_per_chunk (`int`): (image, phrase) pairs in memory at once. Changes speed and memory, no result.
         with_masks (`bool`): whether masks are trained and predicted.
+        pair_checkpointing (`bool`): hold the activations of fusion encoder, decoder or pixel decoder, not of all three;
+            each runs once more in a chunk's backward pass.
     """
 
     supports_gradient_checkpointing = True  # every ViT and text layer is a GradientCheckpointingLayer already
@@ -110,17 +114,55 @@ class Sam3ForConceptSegmentation(Sam3Model):
         self.criterion = Sam3Criterion()
         self.pairs_per_chunk = 4
         self.with_masks = True
+        self.pair_checkpointing = False
+        self._parked: dict[str, torch.nn.Module] = {}  # by name; in a dictionary, so that they are no submodules
 
     def get_input_embeddings(self):
         """The ViT's patch embedding; `Sam3Model` raises here, and accelerate's FSDP2 calls it."""
         return self.vision_encoder.get_input_embeddings()
+
+    def park(self, *names: str) -> None:
+        """
+        Takes frozen modules whose answers are known out of the model, such as `vision_encoder.backbone`: they no longer go to
+        its device, and are still saved with it.
+        """
+        for name in names:
+            self._parked[name] = self.get_submodule(name).cpu()
+            owner, _, child = name.rpartition(".")
+            setattr(self.get_submodule(owner), child, None)
+
+    def _refuse_if_parked(self, name: str, instead: str) -> None:
+        if name in self._parked:
+            raise ValueError(f"{name} is parked: its answers are read from a cache. Give the batch's {instead}")
+
+    @contextlib.contextmanager
+    def unparked(self):
+        """Parked modules back in their places, on the host, as long as the context lasts: for what must see the whole model."""
+        parked = dict(self._parked)
+        for name, module in parked.items():
+            owner, _, child = name.rpartition(".")
+            setattr(self.get_submodule(owner), child, module)
+        try:
+            yield parked
+        finally:
+            self.park(*parked)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """As in `torch.nn.Module`; parked modules stay as they are."""
+        parked = tuple(f"{name}." for name in self._parked)
+        return super().load_state_dict(
+            {k: v for k, v in state_dict.items() if not k.startswith(parked)}, *args, **kwargs
+        )
 
     def save_pretrained(self, save_directory, **kwargs):
         """
         Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it, and as float32 where any
         part is: a checkpoint that says bfloat16 would round the trained parts of every reader.
         """
-        super().save_pretrained(save_directory, **kwargs)
+        with self.unparked() as parked:
+            if kwargs.get("state_dict"):  # gathered from the processes of a sharded model
+                kwargs["state_dict"] |= {f"{n}.{k}": v for n, m in parked.items() for k, v in m.state_dict().items()}
+            super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
             self.config.architectures = ["Sam3Model"]
             if any(p.dtype == torch.float32 for p in self.parameters()):
@@ -140,6 +182,8 @@ class Sam3ForConceptSegmentation(Sam3Model):
         pair_instances: list[list[int]] | None = None,
         pair_ignore: list[list[int]] | None = None,
         pair_exhaustive: list[bool] | None = None,
+        vision_features: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
         labels: list[dict] | None = None,
         normalizers: torch.Tensor | None = None,
         keep: Keep | None = None,
@@ -157,6 +201,10 @@ class Sam3ForConceptSegmentation(Sam3Model):
                 geometry encoder's CLS token. The official model always shows it, `Sam3Model` never does. Default: always.
             pair_instances, pair_ignore (`list[list[int]]` of length P): indices into the image's `masks` and `ignore`.
             pair_exhaustive (`list[bool]` of length P): `False` where other instances may be unlabelled.
+            vision_features (`torch.Tensor` of shape `(I, h, w, C)`, *optional*): what the ViT says of the images, instead of
+                `pixel_values`; see [`encode_images`].
+            text_features (`torch.Tensor` of shape `(T, 32, C)`, *optional*): what the text tower says of the phrases, which is
+                then not run; see [`encode_texts`].
             labels (`list[dict]` of length I, *optional*): `boxes (N, 4)` normalised `(cx, cy, w, h)`, `masks (N, H, W)`
                 bool or `None`, `has_mask` (N bools), `ignore (R, H, W)` bool or `None`, `example_id`, `phrases`.
             normalizers (`torch.Tensor` of shape `(3,)`, *optional*): instances, pairs and pairs with a semantic map that
@@ -176,7 +224,11 @@ class Sam3ForConceptSegmentation(Sam3Model):
         if geometry_token is None:
             geometry_token = torch.ones(len(pair_image), dtype=torch.bool, device=input_boxes.device)
         pairs = Pairs(pair_image, pair_phrase, input_boxes, input_boxes_labels, geometry_token)
-        encoded = self._encode(pixel_values, input_ids, attention_mask)
+        if vision_features is None:
+            vision_features = self.encode_images(pixel_values)
+        if text_features is None:
+            text_features = self.encode_texts(input_ids, attention_mask)
+        encoded = _Encoded(self._pyramid(vision_features), text_features, attention_mask.bool())
         if labels is None:
             for chunk in pairs.chunks(self.pairs_per_chunk, present=None):
                 self._predict(self._decode(encoded, pairs, chunk, with_one_to_many=False), chunk, keep, collect)
@@ -207,23 +259,33 @@ class Sam3ForConceptSegmentation(Sam3Model):
         )
         return ConceptLossOutput(loss=loss, parts=_sum_parts(parts))
 
-    def _encode(self, pixel_values, input_ids, attention_mask) -> _Encoded:
-        """The ViT once an image, the text tower once a phrase. The neck's coarsest level is never used: skipped."""
+    def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""
         if pixel_values.dtype == torch.uint8:
             pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as SAM 3's processor
-        with _frozen_without_graph(self.vision_encoder):
-            vision = self.vision_encoder
-            tokens = vision.backbone(pixel_values).last_hidden_state  # (I, h·w, C)
-            patch = vision.config.backbone_config.patch_size
-            height, width = (side // patch for side in pixel_values.shape[-2:])
-            grid = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
-            pyramid = tuple(level(grid) for level in vision.neck.fpn_layers[:-1])
+        self._refuse_if_parked("vision_encoder.backbone", "`vision_features`")
+        trunk = self.vision_encoder.backbone
+        with _frozen_without_graph(trunk):
+            tokens = trunk(pixel_values).last_hidden_state  # (I, h·w, C)
+        patch = trunk.config.patch_size
+        return tokens.unflatten(1, tuple(side // patch for side in pixel_values.shape[-2:]))
+
+    def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The text tower's answer `(T, 32, C)` to phrases `(T, 32)`, projected to the fusion encoder's width."""
+        self._refuse_if_parked("text_encoder", "`text_features`")
         with _frozen_without_graph(self.text_encoder, self.text_projection):
             text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            text = self.text_projection(text.to(dtype_of(self.text_projection)))
-        if not torch.is_autocast_enabled(text.device.type):  # half-precision encoders before float32 parts
+            return self.text_projection(text.to(dtype_of(self.text_projection)))
+
+    def _pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The neck's levels, fine to coarse. Its coarsest is never used: skipped."""
+        neck = self.vision_encoder.neck
+        grid = features.to(dtype_of(neck)).permute(0, 3, 1, 2)
+        with _frozen_without_graph(neck, inputs=features):
+            pyramid = tuple(level(grid) for level in neck.fpn_layers[:-1])
+        if not torch.is_autocast_enabled(features.device.type):  # half-precision encoders before float32 parts
             pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)
-        return _Encoded(pyramid, text, attention_mask.bool())
+        return pyramid
 
     def _decode(self, encoded: _Encoded, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> _Decoded:
         """Geometry encoder, fusion encoder, decoder and scores for the pairs of a chunk."""
@@ -241,13 +303,15 @@ class Sam3ForConceptSegmentation(Sam3Model):
         prompt = torch.cat([encoded.text[phrase], geometry], dim=1)
         prompt_mask = torch.cat([encoded.text_mask[phrase], geometry_mask], dim=1)
 
-        fused = self.detr_encoder(
+        fused = self._stage(
+            self.detr_encoder,
             vision_features=[coarse],
             text_features=prompt,
             vision_pos_embeds=[position.to(coarse.dtype).expand(len(chunk), -1, -1, -1)],
             text_mask=prompt_mask,
         ).last_hidden_state
-        decoder = run_decoder(
+        decoder = self._stage(
+            run_decoder,
             self.detr_decoder,
             fused,
             position.to(coarse.dtype).flatten(2).transpose(1, 2),
@@ -274,7 +338,8 @@ class Sam3ForConceptSegmentation(Sam3Model):
         return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]
 
     def _embed_pixels(self, decoded: _Decoded) -> torch.Tensor:
-        return embed_pixels(
+        return self._stage(
+            embed_pixels,
             self.mask_decoder,
             list(decoded.pyramid),
             decoded.images,
@@ -282,6 +347,12 @@ class Sam3ForConceptSegmentation(Sam3Model):
             decoded.prompt,
             decoded.prompt_mask,
         )
+
+    def _stage(self, function: Callable, *args, **kwargs):
+        """Runs a stage; with `pair_checkpointing` its activations are recomputed when its gradient is due."""
+        if self.pair_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(function, *args, use_reentrant=False, **kwargs)
+        return function(*args, **kwargs)
 
     def _outputs(self, decoded: _Decoded, pixels: torch.Tensor | None) -> ConceptOutputs:
         """What the criterion sees; masks stay factored until it has chosen its rows."""
@@ -325,8 +396,11 @@ class Sam3ForConceptSegmentation(Sam3Model):
             collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, kept], rows))
 
 
-def _frozen_without_graph(*modules: torch.nn.Module) -> torch.autograd.grad_mode.set_grad_enabled:
+def _frozen_without_graph(
+    *modules: torch.nn.Module, inputs: torch.Tensor | None = None
+) -> torch.autograd.grad_mode.set_grad_enabled:
     trained = any(p.requires_grad for module in modules for p in module.parameters())
+    trained |= inputs is not None and inputs.requires_grad
     return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
 
 

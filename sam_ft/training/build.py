@@ -12,9 +12,11 @@ from ..data.collators import Sam3Collator, warn_long_phrases
 from ..data.load import PhraseData, load_phrase_dataset
 from ..data.pipeline import EvaluationSamples, TrainingSamples
 from ..metrics.average_precision import NAMES
-from ..models.freeze import count_parameters, freeze
-from ..models.load import load_model, load_processor
+from ..models.freeze import count_parameters, freeze, parts_of
+from ..models.load import ModelOptions, adapt, load_as_trained, load_model, load_processor
+from ..models.lora import AdaptedSam3, sam3_of
 from ..models.sam3 import Sam3ForConceptSegmentation
+from .caching import cache_images, cache_texts
 from .sam3 import Sam3Trainer
 from .trainer import EarlyStopping, LogFile
 
@@ -30,35 +32,59 @@ def load_data(data_args: DataArguments, *, with_train: bool = True) -> PhraseDat
     return data
 
 
-def load_sam3(model_args: ModelArguments, seed: int) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
-    """The model with its parts frozen as asked, and its processor, both at the run's resolution; says what is trained."""
-    if model_args.dtype != "float32" and not {"vision_encoder", "text_encoder"} <= set(model_args.freeze):
-        raise ValueError(
-            f"`dtype: {model_args.dtype}` is for frozen encoders: small steps would be rounded away. Add `freeze: "
-            "[vision_encoder, text_encoder]`, or keep float32 weights and set `bf16: true`"
-        )
-    model = load_model(model_args.options(seed))
-    freeze(model, model_args.freeze, with_masks=model_args.train_masks)
+def load_sam3(
+    model_args: ModelArguments, seed: int, *, to_train: bool = True
+) -> tuple[Sam3ForConceptSegmentation | AdaptedSam3, Sam3Processor]:
+    """
+    The model and its processor, both at the run's resolution. With `to_train` what is not trained of it is frozen, adapters are
+    around it where asked for, and what is trained is said; without, it answers as it did when it was trained.
+    """
+    options = model_args.options(seed)
+    model = (
+        _to_train(model_args, options)
+        if to_train
+        else load_as_trained(dataclasses.replace(options, quantization=None))
+    )
+    sam3 = sam3_of(model)
     processor = load_processor(model_args.model_name_or_path, model_args.model_revision)
-    words, known = len(processor.tokenizer), model.config.text_config.vocab_size
+    words, known = len(processor.tokenizer), sam3.config.text_config.vocab_size
     if words != known:
         raise ValueError(
             f"`model_name_or_path`: the tokenizer beside {model_args.model_name_or_path!r} has {words} tokens, the model "
             f"{known}. Copy tokenizer.json and tokenizer_config.json of the model it was made from"
         )
-    side = model.config.image_size
+    side = sam3.config.image_size
     processor.image_processor.size = {"height": side, "width": side}
     processor.target_size = side
-    counts = count_parameters(model)
-    trained, total = (sum(c[i] for c in counts.values()) / 1e6 for i in (0, 1))
-    parts = ", ".join(f"{part} {n / 1e6:.2f} M" for part, (n, _) in counts.items() if n)
-    logger.info("%s at %d px: %.2f of %.2f M parameters are trained (%s)", model_args.model_name_or_path, side, trained,
-                total, parts)  # fmt: skip
+    if to_train:
+        _say_what_is_trained(model_args.model_name_or_path, sam3)
     return model, processor
 
 
+def _to_train(model_args: ModelArguments, options: ModelOptions) -> Sam3ForConceptSegmentation | AdaptedSam3:
+    adapters, encoders = model_args.adapters(), {"vision_trunk", "vision_neck", "text_encoder"}
+    if adapters is not None:
+        return adapt(options, adapters, frozen=model_args.freeze)
+    if options.dtype != "float32" and not encoders <= set(parts_of(model_args.freeze)):
+        raise ValueError(
+            f"`dtype: {options.dtype}` is for frozen encoders: small steps would be rounded away. Add `freeze: "
+            "[vision_encoder, text_encoder]` or `lora`, or keep float32 weights and set `bf16: true`"
+        )
+    model = load_model(options)
+    freeze(model, model_args.freeze, with_masks=model_args.train_masks)
+    return model
+
+
+def _say_what_is_trained(name: str, model: Sam3ForConceptSegmentation) -> None:
+    counts = count_parameters(model)
+    trained, total = (sum(c[i] for c in counts.values()) / 1e6 for i in (0, 1))
+    parts = ", ".join(f"{part} {n / 1e6:.2f} M" for part, (n, _) in counts.items() if n)
+    logger.info("%s at %d px: %.2f of %.2f M parameters are trained (%s)", name, model.config.image_size, trained,
+                total, parts)  # fmt: skip
+
+
 def build_sam3_trainer(
-    model: Sam3ForConceptSegmentation,
+    model: Sam3ForConceptSegmentation | AdaptedSam3,
     processor: Sam3Processor,
     data: PhraseData,
     data_args: DataArguments,
@@ -69,18 +95,20 @@ def build_sam3_trainer(
     trained_phrases: set[str] | None = None,
 ) -> Sam3Trainer:
     """A trainer over a data set; with `data.train` missing it only evaluates, a model that was trained on `trained_phrases`."""
-    model.criterion = loss_args.criterion()
-    side = model.config.image_size
-    _choose_metric(training_args, data, model.with_masks)
+    sam3 = sam3_of(model)
+    sam3.criterion = loss_args.criterion()
+    side = sam3.config.image_size
+    _choose_metric(training_args, data, sam3.with_masks)
     train, callbacks = None, [LogFile(log_file)] if log_file else []
     if data.train is not None:
+        training_args.check_optimizer()
         train = TrainingSamples(
             data.train,
             seed=training_args.data_seed if training_args.data_seed is not None else training_args.seed,
             phrases=data_args.phrases(),
             transforms=data_args.transforms(side),
             prompts=data_args.prompts(),
-            with_masks=model.with_masks,
+            with_masks=sam3.with_masks,
         )
         if training_args.early_stopping_patience:
             callbacks.append(EarlyStopping(training_args.early_stopping_patience))
@@ -88,13 +116,23 @@ def build_sam3_trainer(
         data.validation,
         resolution=side,
         geometry_token=data_args.eval_geometry_token == "always",
-        with_masks=model.with_masks,
+        with_masks=sam3.with_masks,
     )
     warn_long_phrases(processor.tokenizer, list(data.category_ids))
+    for key in ("feature_cache", "cache_text"):
+        if getattr(data_args, key) and train is not None and not isinstance(data.train, Dataset):
+            raise ValueError(f"`{key}` needs images and phrases that come again; these are drawn anew in every step")
+    if data_args.feature_cache and train is not None:
+        parts = {"train": train, "validation": evaluation}
+        cache_images(sam3, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
+    text_features = None
+    if data_args.cache_text and train is not None:
+        synonyms = [text for texts in data_args.phrases().synonyms.values() for text in texts]
+        text_features = cache_texts(sam3, processor.tokenizer, [*data.category_ids, *synonyms], training_args)
     return Sam3Trainer(
         model=model,
         args=training_args,
-        data_collator=Sam3Collator(processor.tokenizer),
+        data_collator=Sam3Collator(processor.tokenizer, text_features),
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=processor,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..models.freeze import PARTS
+from ..models.freeze import PARTS, plain_name
 
 
+_ENCODERS = {"vision": PARTS["vision_trunk"] + PARTS["vision_neck"], "text": PARTS["text_encoder"]}
 _TRUNK = "vision_encoder.backbone."
 
 
@@ -51,8 +52,8 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        plain = _plain(name)
-        part = next((p for p in ("vision", "text") if plain.startswith(PARTS[f"{p}_encoder"])), "transformer")
+        plain = plain_name(name)
+        part = next((p for p, prefixes in _ENCODERS.items() if plain.startswith(prefixes)), "transformer")
         rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay)
         decay = 0.0 if name.endswith("bias") or name in norms else rates.weight_decay
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
@@ -60,13 +61,8 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
     return list(groups.values())
 
 
-def _plain(name: str) -> str:
-    """A parameter's name without the wrappers of PEFT and DistributedDataParallel."""
-    return re.sub(r"^(module\.|base_model\.model\.)+", "", name)
-
-
 def _trunk_layer(name: str) -> re.Match | None:
-    return re.match(re.escape(_TRUNK) + r"layers\.(\d+)\.", _plain(name))
+    return re.match(re.escape(_TRUNK) + r"layers\.(\d+)\.", plain_name(name))
 
 
 def _layer_scale(name: str, depth: int, decay: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.lora import sam3_of
 from ..models.pairs import count_pairs
 from ..models.sam3 import Keep
 from ..report.visualize import save_comparisons
@@ -44,7 +45,7 @@ class Sam3Trainer(SamTrainer):
         **kwargs,
     ):
         super().__init__(*args, count=_count, **kwargs)
-        self._sam3 = self.accelerator.unwrap_model(self.model)
+        self._sam3 = sam3_of(self.accelerator.unwrap_model(self.model))
         if criterion is not None:
             self._sam3.criterion = criterion
         self.category_ids, self.keep, self.num_pictures = category_ids, keep or Keep(), num_pictures

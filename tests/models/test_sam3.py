@@ -223,7 +223,7 @@ def test_every_parameter_has_one_part_and_parts_freeze():
         assert sum(name.startswith(prefixes) for prefixes in PARTS.values()) == 1, name
     freeze(model, ["vision_encoder", "text_encoder"])
     counts = count_parameters(model)
-    assert counts["vision_encoder"][0] == counts["text_encoder"][0] == 0
+    assert counts["vision_trunk"][0] == counts["vision_neck"][0] == counts["text_encoder"][0] == 0
     assert counts["detr_decoder"][0] == counts["detr_decoder"][1]
     output = model.train()(**random_batch(PAIRS))
     output.loss.backward()
@@ -247,6 +247,16 @@ def test_activation_checkpointing_changes_nothing():
     assert_close(*results)
 
 
+def test_checkpointing_of_pairs_changes_nothing_and_replays_dropout():
+    results = []
+    for checkpointing in (False, True):
+        model = tiny_sam3(pair_checkpointing=checkpointing, dropout=0.3, pairs_per_chunk=2).train()
+        freeze(model, [])
+        torch.manual_seed(0)
+        results.append(loss_and_gradients(model, random_batch(PAIRS)))
+    assert_close(*results)
+
+
 def test_half_precision_encoders_leave_the_rest_in_float32():
     import tempfile
 
@@ -255,12 +265,13 @@ def test_half_precision_encoders_leave_the_rest_in_float32():
         model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
     freeze(model, ["vision_encoder", "text_encoder"])
     kinds = {part: {p.dtype for n, p in model.named_parameters() if n.startswith(PARTS[part])} for part in PARTS}
-    assert kinds["vision_encoder"] == {torch.bfloat16}
+    assert kinds["vision_trunk"] == kinds["vision_neck"] == {torch.bfloat16}
     assert kinds["detr_decoder"] == kinds["mask_decoder"] == kinds["geometry_encoder"] == {torch.float32}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = model(**random_batch(PAIRS, exemplars=True)).loss
-    loss.backward()
-    assert torch.isfinite(loss)
+    for autocast in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss = model(**random_batch(PAIRS, exemplars=True)).loss
+        loss.backward()
+        assert torch.isfinite(loss)
 
 
 def test_plain_call_is_the_plain_model():

@@ -1,0 +1,21 @@
+"""
+Every key of a run. The `help` texts are the reference; functions below `training/` take the plain options that the
+methods here make of them.
+"""
+
+from .data import DataArguments
+from .loss import LossArguments
+from .model import ModelArguments
+from .plan import PlanArguments
+from .training import Sam3TrainingArguments
+
+
+SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
+__all__ = [
+    "SAM3_ARGUMENTS",
+    "DataArguments",
+    "LossArguments",
+    "ModelArguments",
+    "PlanArguments",
+    "Sam3TrainingArguments",
+]

@@ -1,0 +1,75 @@
+"""How a key is declared and what values it may have."""
+
+import inspect
+from dataclasses import field
+
+
+def arg(default, help: str, **metadata):
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+_ANY = float("inf")
+# smallest and largest value that mean something; anything else would quietly train on nothing or on nonsense
+RANGES = {
+    **dict.fromkeys(
+        ["resolution", "pairs_per_chunk", "masks_per_block", "mask_points", "one_to_many_topk"], (1, _ANY)
+    ),
+    **dict.fromkeys(["max_train_samples", "max_eval_samples", "max_phrases_per_image"], (1, _ANY)),
+    **dict.fromkeys(["keep_max_detections", "gradient_accumulation_steps", "timescale_steps"], (1, _ANY)),
+    **dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], (1, _ANY)),
+    **dict.fromkeys(["scene_train_images", "scene_eval_images", "scene_min_shapes", "scene_max_shapes"], (1, _ANY)),
+    **dict.fromkeys(["scene_width", "scene_height"], (16, _ANY)),
+    **dict.fromkeys(["scene_clutter", "scene_ramp", "scene_seed"], (0, _ANY)),
+    **dict.fromkeys(
+        ["negatives_per_image", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
+    ),
+    **dict.fromkeys(
+        ["learning_rate", "vision_learning_rate", "text_learning_rate", "lr_scale", "weight_decay"], (0, _ANY)
+    ),
+    **dict.fromkeys(
+        ["loss_box", "loss_giou", "loss_classification", "loss_presence", "loss_mask", "loss_dice"], (0, _ANY)
+    ),
+    **dict.fromkeys(["loss_semantic", "loss_semantic_dice", "loss_one_to_many", "loss_positive"], (0, _ANY)),
+    **dict.fromkeys(["match_class", "match_box", "match_giou"], (0, _ANY)),
+    **dict.fromkeys(["loss_presence_alpha", "loss_score_alpha", "loss_mask_alpha", "loss_semantic_alpha"], (0, 1)),
+    **dict.fromkeys(["one_to_many_threshold", "one_to_many_alpha", "ignore_overlap", "keep_score_threshold"], (0, 1)),
+    **dict.fromkeys(
+        [
+            "flip_probability",
+            "crop_probability",
+            "exemplar_probability",
+            "color_jitter",
+            "scene_cut_off",
+            "scene_shape_alone",
+            "dropout",
+        ],
+        (0, 1),
+    ),
+    **dict.fromkeys(["min_visible", "vision_layer_decay"], (0, 1)),
+    "num_train_epochs": (0.01, _ANY),
+    "cache_views": (1, _ANY),
+    "lora_r": (1, _ANY),
+    "lora_alpha": (0, _ANY),
+    "lora_dropout": (0, 0.99),
+    "min_crop": (0.05, 1),
+    "validation_fraction": (0, 0.9),
+    "negative_ratio": (0, 0.99),
+    "seed": (0, 2**32 - 1),
+}
+
+
+def check_ranges(arguments) -> None:
+    """Raises `ValueError` for a number outside `RANGES`; names key, value and range."""
+    for key, (low, high) in RANGES.items():
+        value = getattr(arguments, key, None)
+        if isinstance(value, int | float) and not (low <= value <= high and value < _ANY):
+            allowed = f"{low:g} or more" if high == _ANY else f"between {low:g} and {high:g}"
+            raise ValueError(f"`{key}` is {value}; it must be {allowed}")
+
+
+def take(options: type, source, **given):
+    """Options from the fields of the same name."""
+    names = inspect.signature(options).parameters.keys() - given.keys()
+    return options(**{n: getattr(source, n) for n in names if hasattr(source, n)}, **given)

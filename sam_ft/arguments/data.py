@@ -1,0 +1,146 @@
+"""Keys of the data."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from ..data.load import SYNTHETIC, DatasetOptions
+from ..data.phrases import PhraseOptions
+from ..data.pipeline import PromptOptions
+from ..data.readers.coco import CocoOptions
+from ..data.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
+from ..data.synthetic import SceneFiles
+from ..data.transforms import TransformOptions
+from ..data.vocabulary import PhraseMap, read_phrase_map
+from .base import arg, check_ranges, take
+
+
+@dataclass
+class DataArguments:
+    """What is read, what is asked of each image, and how it is drawn."""
+
+    dataset_name: str | None = arg(
+        SYNTHETIC,
+        "Folder of a data set (README, Your own data); `synthetic`: scenes of coloured shapes, written to data/test_shapes; "
+        "`synthetic-stream`: such scenes drawn when asked for, with phrases of attributes.",
+    )
+    annotation_file: str | None = arg(None, "One COCO file, instead of a tree.")
+    image_folder: str | None = arg(None, "Images of `annotation_file`. Default: the file's own folder.")
+    eval_annotation_file: str | None = arg(None, "COCO file for evaluation, beside `annotation_file`.")
+    eval_image_folder: str | None = arg(None, "Images of `eval_annotation_file`. Default: `image_folder`.")
+    train_split: str = arg("train", "Split to train on.")
+    eval_split: str = arg("validation", "Split to evaluate on: validation or test.")
+    validation_fraction: float = arg(0.1, "Share of the training images held out where there is no validation split.")
+    max_train_samples: int | None = arg(None, "Use the first so many training images.")
+    max_eval_samples: int | None = arg(None, "Use the first so many evaluation images.")
+    on_bad_rows: str = arg(
+        "error", "A row that cannot be used: stop, or leave it out and list it at the end.", choices=["error", "skip"]
+    )
+    verify_images: bool = arg(True, "Decode every image once before training, to find damaged files.")
+
+    phrase_source: str = arg("category", "Where phrases come from.", choices=["category", "noun_phrase", "both"])
+    noun_phrases: str = arg(
+        "exhaustive",
+        "What annotations' noun_phrase promises: open (others may be unlabelled), exhaustive (all instances in the image "
+        "are labelled), closed (images without it do not show it).",
+        choices=["open", "exhaustive", "closed"],
+    )
+    phrase_map: str | None = arg(
+        None, "YAML file `class: phrase`, `class: [phrase, synonym, …]` or `class: null` to drop a class."
+    )
+    negative_ratio: float = arg(0.2, "Share of absent phrases among those asked.")
+    negatives_per_image: int | None = arg(None, "A fixed number of absent phrases an image, instead of the ratio.")
+    max_phrases_per_image: int = arg(32, "Phrases asked of an image at most; positives are kept first.")
+
+    resize: str = arg(
+        "official",
+        "official: a square of 480 to 992 px (of 1008) at a random place; plain: the whole canvas.",
+        choices=["official", "plain"],
+    )
+    flip_probability: float = arg(0.5, "Horizontal flip; never of images whose phrases say left or right.")
+    color_jitter: float = arg(0.2, "Brightness, contrast and saturation change by up to this share.")
+    crop_probability: float = arg(0.0, "Random crop.")
+    min_crop: float = arg(0.6, "Smallest crop, as a share of each side.")
+    min_visible: float = arg(0.1, "An instance with less of it left counts as gone, its phrase as not exhaustive.")
+    exemplar_probability: float = arg(0.0, "A present phrase also gets one of its instances as a box prompt.")
+    geometry_token: str = arg(
+        "mixed",
+        "Whether text-only prompts see the geometry encoder's token: always (official package), never (Transformers), "
+        "mixed (right in both).",
+        choices=["always", "never", "mixed"],
+    )
+    eval_geometry_token: str = arg(
+        "never", "The same for evaluation: never scores what Transformers will predict.", choices=["always", "never"]
+    )
+
+    feature_cache: str | None = arg(
+        None,
+        "Folder: what the frozen ViT says of each image is computed once, stored there and read in every epoch (10.6 MB an "
+        "image and view at 1008 px); the ViT leaves the device. Needs `freeze: [vision_trunk]`.",
+    )
+    cache_views: int = arg(1, "Augmented views of each training image in the cache; epoch e sees view e modulo this.")
+    cache_text: bool = arg(
+        False, "The same for phrases, in memory: the text tower leaves the device. Needs `freeze: [text_encoder]`."
+    )
+
+    scene_train_images: int = arg(20, "Synthetic scenes: training images.")
+    scene_eval_images: int = arg(5, "Synthetic scenes: validation images.")
+    scene_width: int = arg(160, "Synthetic scenes: width in px.")
+    scene_height: int = arg(160, "Synthetic scenes: height in px.")
+    scene_min_shapes: int = arg(2, "Synthetic scenes: fewest shapes an image.")
+    scene_max_shapes: int = arg(5, "Synthetic scenes: most shapes an image.")
+    scene_shapes: list[str] = arg(
+        list(SHAPES),
+        "Synthetic scenes: shapes that are drawn. Others that the embedded model knows: oval, diamond, pentagon, trapezoid, dome, "
+        "corner, hammer, drop, bolt, hut. New to it: star, heart, cross.",
+    )
+    scene_colors: list[str] = arg(list(COLORS), "Synthetic scenes: colours.")
+    scene_fills: list[str] = arg(list(FILLS), "Synthetic scenes: solid, outlined, striped, dotted.")
+    scene_sizes: list[str] = arg(list(SIZES), "Synthetic scenes: tiny, small, medium, large.")
+    scene_grounds: list[str] = arg(
+        list(LIGHT_GROUNDS), "Synthetic scenes: plain, gradient, checkered, ruled, speckled, night."
+    )
+    scene_clutter: float = arg(2.0, "Synthetic scenes: mean number of scribbles that no phrase names.")
+    scene_cut_off: float = arg(0.15, "Synthetic scenes: share of things that may reach over the edge.")
+    scene_train_labels: list[str] | None = arg(
+        None, "`synthetic`: shapes that the training split labels. Default: all that are drawn."
+    )
+    scene_ramp: int = arg(
+        0, "`synthetic-stream`: over so many training scenes the share of plain ones falls from all to none."
+    )
+    scene_shape_alone: float | None = arg(
+        None, "`synthetic-stream`: share of phrases that name the shape alone, the hardest. Default: a third."
+    )
+    scene_seed: int = arg(0, "Synthetic scenes: another number draws other scenes.")
+
+    def __post_init__(self):
+        check_ranges(self)
+        if self.cache_views > 1 and not self.feature_cache:
+            raise ValueError(f"`cache_views` is {self.cache_views}, but there is no `feature_cache` to keep them in")
+
+    def make_dry(self, folder: str) -> None:
+        """A few images, and a feature cache of its own: the run's would be refused with those of a dry run in it."""
+        self.max_train_samples, self.max_eval_samples = min(self.max_train_samples or 8, 8), 2
+        if self.feature_cache:
+            self.feature_cache = f"{folder}/features"
+
+    def dataset(self) -> DatasetOptions:
+        drawn = {f.name: getattr(self, f"scene_{f.name}") for f in dataclasses.fields(SceneOptions)}
+        scenes = SceneFiles(
+            SceneOptions(**drawn), self.scene_train_images, self.scene_eval_images, self.scene_train_labels
+        )
+        return take(DatasetOptions, self, scenes=scenes)
+
+    def coco(self) -> CocoOptions:
+        return take(CocoOptions, self, phrase_map=self._phrase_map())
+
+    def phrases(self) -> PhraseOptions:
+        return take(PhraseOptions, self, synonyms=self._phrase_map().synonyms)
+
+    def transforms(self, resolution: int) -> TransformOptions:
+        return take(TransformOptions, self, resolution=resolution)
+
+    def prompts(self) -> PromptOptions:
+        return take(PromptOptions, self)
+
+    def _phrase_map(self) -> PhraseMap:
+        return read_phrase_map(self.phrase_map) if self.phrase_map else PhraseMap()
