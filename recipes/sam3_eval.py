@@ -37,7 +37,7 @@ def main(
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
     with stage("model"):
-        model, processor = load_sam3(model_args, training_args.seed)
+        model, processor = load_sam3(model_args, training_args.seed, to_train=False)
         trained = read_trained_phrases(model_args.model_name_or_path)
         trainer = build_sam3_trainer(
             model, processor, data, data_args, loss_args, training_args, trained_phrases=trained

@@ -60,7 +60,7 @@ def main(
         )
     with stage("one batch"):
         batch = next(iter(trainer.get_train_dataloader()))
-        logger.info("  %d images, %d phrases asked", len(batch["pixel_values"]), len(batch["pair_image"]))
+        logger.info("  %d images, %d phrases asked", len(batch["labels"]), len(batch["pair_image"]))
 
     # ---- Score before
     before_file = output_dir / "before_results.json"
@@ -101,8 +101,8 @@ def run(arguments: list[str] | None = None):
     if not training_args.dry_run:
         return main(model_args, data_args, loss_args, training_args)
     with tempfile.TemporaryDirectory() as folder:
-        training_args.make_dry(folder)
-        data_args.max_eval_samples = 2
+        training_args.make_dry(f"{folder}/run")
+        data_args.make_dry(folder)
         main(model_args, data_args, loss_args, training_args)
         log_to_console_and_file(None, is_main=training_args.process_index == 0)
     logger.info("✓ dry run: every stage works here")

@@ -1,20 +1,28 @@
 """The recipes as a user runs them, their YAML files, and what the README promises."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ..training.common import ROOT, run_recipe
+from ..training.common import ROOT, command, environment, run_recipe
 
 
 CONFIGS = sorted((ROOT / "recipes" / "configs").rglob("*.yaml"))
 ACCELERATE = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
-PAGES = [ROOT / "README.md", *CONFIGS, *ACCELERATE, *sorted((ROOT / "recipes").glob("*.py"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "recipes" / "README.md",
+    *CONFIGS,
+    *ACCELERATE,
+    *sorted((ROOT / "recipes").glob("*.py")),
+]
 
 
 def load(script):
@@ -49,7 +57,9 @@ def test_every_key_of_every_yaml_is_known(file):
 def test_accelerate_configs_load(file):
     config = load_config_from_file(str(file))
     assert config.num_processes >= 1
-    assert {f.stem for f in ACCELERATE} == {"cpu", "single_gpu", "multi_gpu", "fsdp2", "deepspeed_zero2"}
+    assert {f.stem for f in ACCELERATE} == {
+        "cpu", "single_gpu", "multi_gpu", "fsdp2", "fsdp2_offload", "deepspeed_zero2", "deepspeed_zero2_offload",
+    }  # fmt: skip
 
 
 def test_layers_that_fsdp_wraps_exist():
@@ -75,17 +85,48 @@ def test_documented_commands_parse(line):
     load(ROOT / script).make_parser().parse([*rest, "--use_cpu", "true"])
 
 
-def test_readme_names_only_what_is_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in re.findall(r"\]\(([\w/.]+)\)", text) + re.findall(
-        r"(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml)", text
-    ):
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+def test_readme_names_only_what_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path in re.findall(r"\]\(([\w/.]+)\)", text):
+        assert ((ROOT / page).parent / path).exists(), path
+    for path in re.findall(r"\b(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml|sh)", text):
         assert (ROOT / path).exists(), path
     parser = load(ROOT / "recipes" / "sam3_ft.py").make_parser()
     keys = {a.dest for a in parser._actions}
-    table = text[text.index("## Memory ladder") :]
-    for key in re.findall(r"`(\w+): [^`]+`", table):
-        assert key in keys, f"README speaks of the key {key}"
+    for key in re.findall(r"`(\w+): [^`]+`", text[text.index("emory ladder") :]):
+        assert key in keys, f"{page} speaks of the key {key}"
+
+
+def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
+    """With stand-ins for SLURM's own commands: what would run on the second node of two."""
+    stubs = {
+        "scontrol": "printf 'node-a\\nnode-b\\n'",
+        "srun": '"$@"',
+        "accelerate": 'printf "%s|" "$@"',
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_GPUS_ON_NODE": "4"}  # fmt: skip
+    config = "recipes/configs/sam3_full.yaml"
+    done = subprocess.run(
+        ["bash", str(ROOT / "recipes" / "slurm.sh"), config, "--dataset_name", "my data"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    words = done.stdout.strip("|").split("|")
+    values = dict(zip(words, words[1:], strict=False))
+    assert values["--num_machines"] == "2"
+    assert values["--num_processes"] == "8"
+    assert values["--machine_rank"] == "1"
+    assert values["--main_process_ip"] == "node-a"
+    assert words[words.index("recipes/sam3_ft.py") :] == [
+        "recipes/sam3_ft.py",
+        "--config",
+        config,
+        "--dataset_name",
+        "my data",
+    ]
 
 
 SHORT = ["--max_steps=2", "--gradient_accumulation_steps=1", "--dataloader_num_workers=0", "--disable_tqdm=true"]
@@ -132,14 +173,15 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda f: f.name)
-def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path):
+def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path, script):
     given = [
-        "--model_name_or_path=sam-ft/random-tiny",
+        "--model_name_or_path=sam-ft/tiny",
         "--resolution=96",
         f"--dataset_name={shapes}",
         "--optim=adamw_torch",
     ]
-    output = run_recipe(["--config", config, *given, "--dry_run", "--use_cpu=true"], tmp_path)
+    status, _, output = script("sam3_ft.py", "--config", config, *given, "--dry_run", "--use_cpu=true")
+    assert status == 0, output
     for stage in ("config", "data", "model", "one batch", "one optimizer step", "evaluation"):
         assert f"✓ {stage}" in output
     assert "✓ dry run: every stage works here" in output
@@ -157,13 +199,16 @@ def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path):
         (["--config=missing.yaml"], "there is no file 'missing.yaml'"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_no_traceback(arguments, message, shapes, tmp_path, monkeypatch, capsys):
-    import subprocess
+def test_a_users_mistake_is_one_line(arguments, message, shapes, script):
+    status, _, said = script("sam3_ft.py", f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments)
+    assert status == 1
+    assert message in said
 
-    from ..training.common import command, environment
 
-    given = [f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments]
-    done = subprocess.run(command(given), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+def test_a_mistake_shows_no_traceback(tmp_path):
+    done = subprocess.run(
+        command(["--resolution=100"]), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1
-    assert message in done.stderr
+    assert "use 96 or 104" in done.stderr
     assert "Traceback" not in done.stderr

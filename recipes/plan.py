@@ -1,0 +1,61 @@
+"""
+Will a run fit this device, how long will it take, what would make it fit? Told from a few real steps, before the run.
+
+    accelerate launch recipes/plan.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
+    accelerate launch recipes/plan.py --config recipes/configs/sam3_lora_24gb.yaml --dataset_name path/to/coco --memory_gb 16
+
+Takes the keys and YAML files of sam3_ft.py. Nothing is kept of what it trains.
+"""
+
+import logging
+import sys
+
+from sam_ft.arguments import (
+    SAM3_ARGUMENTS,
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    PlanArguments,
+    Sam3TrainingArguments,
+)
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import log_to_console_and_file, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((*SAM3_ARGUMENTS, PlanArguments))
+
+
+def main(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
+    plan_args: PlanArguments,
+):
+    from sam_ft.training.build import load_data
+    from sam_ft.training.measure import Run
+    from sam_ft.training.plan import device_memory, plan
+
+    if training_args.world_size > 1:
+        raise ValueError(
+            "a plan measures one device: start it with `--num_processes 1`, and CUDA_VISIBLE_DEVICES=0 where there are several GPUs"
+        )
+    logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
+    with stage("data"):
+        data = load_data(data_args)
+    memory = device_memory(training_args.device) if plan_args.memory_gb is None else int(plan_args.memory_gb * 2**30)
+    for line in plan(Run(model_args, data_args, loss_args, training_args), data, memory):
+        logger.info("%s", line)
+
+
+if __name__ == "__main__":
+    log_to_console_and_file(None, is_main=True)
+    try:
+        main(*make_parser().parse())
+    except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(1)
