@@ -1,0 +1,146 @@
+"""
+How much of the speed-up that the operation counts allow do cached features bring?
+
+    python benchmarks/cached.py
+
+A model with SAM 3's own ratio of trunk to rest (5.6 TFLOP an image against 0.43 a pair), its encoders frozen, for 1, 8 and 32
+phrases an image. An epoch through the real Trainer, files and loader included, on images and on cached features; the allowed
+speed-up is the ratio of the operations that one step counts in each.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+
+from benchmarks.measure import DEVICE, device_name  # noqa: E402
+from benchmarks.models import reduced_config  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments  # noqa: E402
+from sam_ft.data.scenes import SceneOptions  # noqa: E402
+from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.models.config import tiny_processor  # noqa: E402
+from sam_ft.models.sam3 import Keep, Sam3ForConceptSegmentation  # noqa: E402
+from sam_ft.models.untrained import random_model  # noqa: E402
+from sam_ft.testing import random_batch  # noqa: E402
+from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3  # noqa: E402
+
+
+RESOLUTION, PHRASES, IMAGES, EPOCHS = 224, (1, 8, 32), 4, 3
+OFFICIAL_RATIO = 5.6 / 0.43
+
+
+def operations(call) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def forward_operations(model: Sam3ForConceptSegmentation) -> tuple[int, int]:
+    """Of one image's trunk, and of what one pair more costs behind it."""
+
+    def run(pairs):
+        batch = random_batch([(0, f"phrase {i}", 1) for i in range(pairs)], resolution=RESOLUTION)
+        batch = {k: v.to(DEVICE) if torch.is_tensor(v) else v for k, v in batch.items() if k != "labels"}
+        batch["text_features"] = torch.zeros(pairs, 32, model.text_projection.out_features, device=DEVICE)
+        with torch.no_grad():
+            return operations(lambda: model(**batch, keep=Keep(0.0), collect=lambda prediction: None))
+
+    pixels = torch.zeros(1, 3, RESOLUTION, RESOLUTION, device=DEVICE)
+    with torch.no_grad():
+        trunk = operations(lambda: model.encode_images(pixels))
+    return trunk, run(2) - run(1)
+
+
+def model_with_the_official_ratio() -> Sam3ForConceptSegmentation:
+    """
+    A trunk that deepens until an image costs as many pairs as in SAM 3, as wide as in SAM 3 behind it: in narrower ones calls
+    cost more than the operations that are counted.
+    """
+    for layers in range(8, 100, 4):
+        config = reduced_config(RESOLUTION, width=256, layers=2, queries=50)
+        trunk = config.vision_config.backbone_config
+        trunk.hidden_size, trunk.intermediate_size = 512, 2048
+        trunk.num_hidden_layers, trunk.global_attn_indexes = layers, list(range(3, layers, 4))
+        config._attn_implementation = "eager"  # the counter does not know every attention kernel
+        model = random_model(config, 0).eval().to(DEVICE)
+        image, pair = forward_operations(model)
+        if image / pair >= OFFICIAL_RATIO:
+            print(f"{layers} ViT layers: an image's trunk counts as many operations as {image / pair:.1f} pairs")
+            return model
+    raise RuntimeError("no depth of the trunk reaches the official ratio")
+
+
+class Stopwatch(TrainerCallback):
+    """Seconds of each epoch."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.begin = time.perf_counter()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.seconds.append(time.perf_counter() - self.begin)
+
+
+def write_data(folder: Path) -> Path:
+    """Scenes of one thing each, in a vocabulary large enough to ask 32 phrases of every image."""
+    write_shape_scenes(folder, SceneFiles(SceneOptions(min_shapes=1, max_shapes=1, sizes=["large"]), IMAGES, 1))
+    for file in (folder / "annotations").iterdir():
+        coco = json.loads(file.read_text())
+        coco["categories"] += [{"id": 100 + i, "name": f"absent {i}"} for i in range(max(PHRASES))]
+        file.write_text(json.dumps(coco))
+    return folder
+
+
+def make_trainer(folder: Path, phrases: int, cached: bool):
+    """A trainer whose steps have one image and so many phrases, one of them present."""
+    out = folder / f"{phrases}-{cached}"
+    data_args = DataArguments(
+        dataset_name=str(folder / "data"), resize="plain", negatives_per_image=phrases - 1, max_phrases_per_image=phrases,
+        feature_cache=f"{out}-features" if cached else None, cache_text=True,
+    )  # fmt: skip
+    model_args = ModelArguments(str(folder / "model"), freeze=["vision_encoder", "text_encoder"], pairs_per_chunk=8)
+    training_args = Sam3TrainingArguments(
+        output_dir=str(out), report_to=[], num_train_epochs=EPOCHS, gradient_accumulation_steps=1, eval_strategy="no",
+        save_strategy="no", dataloader_num_workers=0, disable_tqdm=True, logging_strategy="no",
+    )  # fmt: skip
+    model, processor = load_sam3(model_args, 0)
+    return build_sam3_trainer(model, processor, load_data(data_args), data_args, LossArguments(), training_args)
+
+
+def measure_epoch(folder: Path, phrases: int, cached: bool) -> tuple[int, float]:
+    """Operations of a step and seconds of an epoch."""
+    trainer, watch = make_trainer(folder, phrases, cached), Stopwatch()
+    trainer.add_callback(watch)
+    trainer.train()
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    counted = operations(lambda: trainer.model.train()(**batch).loss.backward())
+    return counted, min(watch.seconds[1:])  # the first warms up
+
+
+def main():
+    print(device_name())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model_with_the_official_ratio().save_pretrained(folder / "model")
+        tiny_processor(RESOLUTION).save_pretrained(folder / "model")
+        write_data(folder / "data")
+        print("| phrases an image | allowed by operation counts | measured | share |\n|---|---|---|---|")
+        for phrases in PHRASES:
+            (whole, plain), (rest, cached) = (measure_epoch(folder, phrases, cached) for cached in (False, True))
+            allowed, measured = whole / rest, plain / cached
+            share = (1 - 1 / measured) / (1 - 1 / allowed)
+            print(f"| {phrases} | {allowed:.2f}× | {measured:.2f}× | {measured / allowed:.0%} of the factor, {share:.0%} of the saved time |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""
+What does a step of the full model cost on this device?
+
+    python benchmarks/full_size.py                                  # every mode with 1, 8 and 32 phrases an image
+    python benchmarks/full_size.py --caps_gb 8 16 24                # and which of them fit such cards
+    python benchmarks/full_size.py --reduced                        # a small model in the same code, to try it on a CPU
+
+SAM 3's 840 M-parameter architecture with random weights at 1008 px, one image a step, two instances of every other phrase, masks on;
+forward, backward and update through bf16 autocast where there is a GPU. Each cell is a process of its own. Peaks are the
+allocator's, the context excluded. A cap is `set_per_process_memory_fraction`, with every lever pulled that changes no result.
+
+Model FLOP utilisation counts 5.6 TFLOP an image for the ViT and 0.43 a pair behind it (DESIGN, section 4): once for the forward
+pass, once for the gradients of activations where there are any, once for those of weights that are trained. What is recomputed
+does not count. The peak is the card's dense bf16 rate.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+IMAGE_TFLOP, PAIR_TFLOP = 5.6, 0.43
+DENSE_BF16_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165, "3090": 71, "L4": 121}
+ENCODERS = ["vision_encoder", "text_encoder"]
+# mode -> LoRA preset, frozen parts, passes of the ViT, passes of what is behind it
+MODES = {
+    "full": (None, [], 3, 3),
+    "LoRA all": ("attention", [], 2, 2),
+    "LoRA vision": ("vision", [], 2, 2),
+    "LoRA detr": ("detr", [], 1, 2),
+    "heads": (None, ENCODERS, 1, 3),
+    "cached": (None, ENCODERS, 0, 3),
+}
+STEPS = 4
+
+
+def build(mode: str, levers: bool, reduced: bool):
+    import torch
+    from transformers import Sam3Config
+
+    from benchmarks.models import reduced_config
+    from sam_ft.models.freeze import freeze
+    from sam_ft.models.lora import LoraOptions, add_adapters, sam3_of
+    from sam_ft.models.sam3 import Sam3ForConceptSegmentation
+
+    lora, frozen, *_ = MODES[mode]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = reduced_config(336) if reduced else Sam3Config()
+    with torch.device(device):
+        model = Sam3ForConceptSegmentation(config)
+    if frozen or lora:
+        for encoder in (model.vision_encoder, model.text_encoder):
+            for parameter in encoder.parameters():
+                parameter.data = parameter.data.to(torch.bfloat16)
+    if lora:
+        model = add_adapters(model, LoraOptions(lora, r=8))
+    else:
+        freeze(model, frozen)
+    sam3 = sam3_of(model)
+    sam3.pairs_per_chunk, sam3.pair_checkpointing = (1, True) if levers else (4, False)
+    sam3.criterion.masks_per_block = 2 if levers else 8
+    trunk_trains = any(p.requires_grad for p in sam3.vision_encoder.parameters())
+    if trunk_trains:  # without it the ViT's activations alone are tens of gigabytes
+        sam3.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.to(device).train(), device
+
+
+def make_batch(model, device: str, phrases: int, mode: str) -> dict:
+    import torch
+    from accelerate.utils import send_to_device
+
+    from sam_ft.models.lora import sam3_of
+    from sam_ft.testing import random_batch
+
+    sam3 = sam3_of(model)
+    side = sam3.config.image_size
+    pairs = [(0, f"phrase {i}", 2 if i % 2 == 0 else 0) for i in range(phrases)]
+    batch = send_to_device(random_batch(pairs, resolution=side, instances_per_image=2), device)
+    # the tokens are of the carried tokenizer; any numbers below the vocabulary's size will do
+    batch["input_ids"] = batch["input_ids"].clamp(max=sam3.config.text_config.vocab_size - 1)
+    if mode == "cached":
+        with torch.no_grad(), autocast(device):
+            batch["vision_features"] = sam3.encode_images(batch.pop("pixel_values")).to(torch.bfloat16)
+            batch["text_features"] = sam3.encode_texts(batch["input_ids"], batch["attention_mask"]).float()
+        sam3.park("vision_encoder.backbone", "text_encoder", "text_projection")
+    return batch
+
+
+def autocast(device: str):
+    import torch
+
+    return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else nullcontext()
+
+
+def measure(mode: str, phrases: int, cap_gb: float | None, reduced: bool) -> dict:
+    import torch
+
+    from benchmarks.measure import peak_bytes
+
+    if cap_gb and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(cap_gb * 2**30 / total, 1.0))
+    model, device = build(mode, bool(cap_gb), reduced)
+    batch = make_batch(model, device, phrases, mode)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = small_adam(trained) if cap_gb and mode == "full" else torch.optim.AdamW(trained, lr=1e-5)
+
+    def step():
+        with autocast(device):
+            loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)  # gradients stay, as within an accumulation window
+
+    step()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    held = torch.cuda.memory_allocated() if device == "cuda" else 0
+    times = []
+
+    def timed():
+        for _ in range(STEPS):
+            begin = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begin)
+
+    peak = peak_bytes(timed) + held
+    return {"seconds": sorted(times)[len(times) // 2], "peak": peak}
+
+
+def small_adam(parameters):
+    from bitsandbytes.optim import AdamW8bit
+
+    return AdamW8bit(parameters, lr=1e-5)
+
+
+def utilisation(mode: str, phrases: int, seconds: float, name: str) -> str:
+    rate = next((rate for card, rate in DENSE_BF16_TFLOPS.items() if card in name), None)
+    *_, image_passes, pair_passes = MODES[mode]
+    done = image_passes * IMAGE_TFLOP + pair_passes * PAIR_TFLOP * phrases
+    return "" if rate is None else f"{done / seconds / rate:.0%}"
+
+
+def in_a_process_of_its_own(**cell) -> dict | None:
+    done = subprocess.run([sys.executable, __file__, "--cell", json.dumps(cell)], capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if "OutOfMemoryError" in done.stderr or done.returncode < 0:
+        return None
+    raise RuntimeError(done.stderr[-2000:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--phrases", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--caps_gb", nargs="*", type=float, default=[])
+    parser.add_argument("--reduced", action="store_true")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.cell:
+        print(json.dumps(measure(**json.loads(args.cell))))
+        return
+
+    from benchmarks.measure import device_name
+
+    print(
+        f"{device_name()}\n\n| mode | phrases | s a step | images/s | peak GB | FLOP utilisation |\n|---|---|---|---|---|---|"
+    )
+    for mode in args.modes:
+        for phrases in args.phrases:
+            cell = in_a_process_of_its_own(mode=mode, phrases=phrases, cap_gb=None, reduced=args.reduced)
+            if cell is None:
+                print(f"| {mode} | {phrases} | memory ran out | | | |", flush=True)
+                continue
+            used = "" if args.reduced else utilisation(mode, phrases, cell["seconds"], device_name())
+            numbers = f"{cell['seconds']:.2f} | {1 / cell['seconds']:.2f} | {cell['peak'] / 2**30:.1f}"
+            print(f"| {mode} | {phrases} | {numbers} | {used} |", flush=True)
+    for cap in args.caps_gb:
+        print(f"\n| mode in {cap:g} GB | phrases | fits | peak GB | s a step |\n|---|---|---|---|---|")
+        for mode in args.modes:
+            cell = in_a_process_of_its_own(mode=mode, phrases=8, cap_gb=cap, reduced=args.reduced)
+            numbers = "no | |" if cell is None else f"yes | {cell['peak'] / 2**30:.1f} | {cell['seconds']:.2f}"
+            print(f"| {mode} | 8 | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

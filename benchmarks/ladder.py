@@ -1,0 +1,107 @@
+"""
+What does each memory lever save, and what does it cost?
+
+    python benchmarks/ladder.py
+
+A reduced SAM 3 (200 queries, six layers of each stack) at 336 px learns scenes with some eight phrases each, through the real Trainer. Each
+line is a process of its own with one change against the first line, which pulls no lever; peaks are the most memory held at
+once (see `sam_ft/training/measure.py`), times of an image's share of a step. Printed as the table of recipes/README.md.
+"""
+
+import copy
+import sys
+import tempfile
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measure import device_name  # noqa: E402
+from benchmarks.models import reduced_config  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments  # noqa: E402
+from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
+from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.models.config import tiny_processor  # noqa: E402
+from sam_ft.models.untrained import random_model  # noqa: E402
+from sam_ft.training.build import load_data  # noqa: E402
+from sam_ft.training.measure import Run, measure  # noqa: E402
+
+
+RESOLUTION = 336
+HEADS = {"freeze": ["vision_encoder", "text_encoder"]}
+# YAML -> changed arguments of model, data, loss, training
+LEVERS = {
+    "none": {},
+    "pairs_per_chunk: 1": {"model": {"pairs_per_chunk": 1}},
+    "masks_per_block: 2": {"loss": {"masks_per_block": 2}},
+    "mask_points: 12544": {"loss": {"mask_points": 12544}},
+    "vision_text_checkpointing: true": {"model": {"vision_text_checkpointing": True}},
+    "pair_checkpointing: true": {"model": {"pair_checkpointing": True}},
+    "freeze: [text_encoder], cache_text: true": {
+        "model": {"freeze": ["text_encoder"]},
+        "data": {"cache_text": True},
+    },
+    "lora: attention": {"model": {"lora": "attention"}},
+    "lora: detr": {"model": {"lora": "detr"}},
+    "freeze: [vision_encoder, text_encoder]": {"model": HEADS},
+    "the same, feature_cache, cache_text": {"model": HEADS, "data": {"feature_cache": "there", "cache_text": True}},
+    "resolution: 224": {"model": {"resolution": 224}},
+    "train_masks: false": {"model": {"train_masks": False}},
+    "optim: adamw_8bit": {"training": {"optim": "adamw_8bit"}},
+    "optim: paged_adamw_8bit": {"training": {"optim": "paged_adamw_8bit"}},
+    "per_device_train_batch_size: 4": {"training": {"per_device_train_batch_size": 4}},
+    "gradient_accumulation_steps: 4": {"training": {"gradient_accumulation_steps": 4}},
+    "all that change no result": {
+        "model": {"pairs_per_chunk": 1, "vision_text_checkpointing": True, "pair_checkpointing": True},
+        "loss": {"masks_per_block": 2},
+    },
+    "cached heads with the levers of pairs": {
+        "model": {**HEADS, "pairs_per_chunk": 1, "pair_checkpointing": True},
+        "data": {"feature_cache": "there", "cache_text": True},
+        "loss": {"masks_per_block": 2},
+    },
+}
+
+
+def make_run(folder: Path, model=None, data=None, loss=None, training=None) -> Run:
+    return Run(
+        ModelArguments(**{"model_name_or_path": str(folder / "model"), "pairs_per_chunk": 8} | (model or {})),
+        DataArguments(dataset_name=str(folder / "data"), resize="plain", negatives_per_image=4, **(data or {})),
+        LossArguments(**(loss or {})),
+        Sam3TrainingArguments(
+            output_dir=str(folder / "out"), report_to=[], dataloader_num_workers=0,
+            **{"gradient_accumulation_steps": 1} | (training or {}),
+        ),
+    )  # fmt: skip
+
+
+def main():
+    print(device_name())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random_model(copy.deepcopy(reduced_config(RESOLUTION)), 0).save_pretrained(folder / "model")
+        tiny_processor(RESOLUTION).save_pretrained(folder / "model")
+        scenes = SceneOptions(width=336, height=336, shapes=list(ALL_SHAPES), min_shapes=4, max_shapes=5)
+        write_shape_scenes(folder / "data", SceneFiles(scenes, num_train=12, num_validation=2))
+        data = load_data(make_run(folder).data)
+        first = None
+        print("| lever | peak | time |\n|---|---|---|")
+        for yaml, changes in LEVERS.items():
+            try:
+                measured = measure(make_run(folder, **changes), data)
+            except (ValueError, RuntimeError) as error:
+                print(f"| `{yaml}` | not here: {str(error).splitlines()[-1]} | |")
+                continue
+            if measured is None:
+                print(f"| `{yaml}` | memory ran out | |")
+                continue
+            first = first or measured
+            print(
+                f"| `{yaml}` | {measured.step_peak / first.step_peak:.2f} | {measured.step / first.step:.2f} |",
+                flush=True,
+            )
+        print(f"1.00 is {first.step_peak / 2**20:.0f} MB and {first.step:.2f} s an image")
+
+
+if __name__ == "__main__":
+    main()
