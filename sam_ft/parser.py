@@ -1,13 +1,23 @@
 """One YAML file and the command line on top of it; typos are refused with the nearest name."""
 
 import argparse
+import dataclasses
 import difflib
 import sys
 from pathlib import Path
 
+import yaml
 from transformers import HfArgumentParser
 
 from .ops.yaml_files import read_yaml_mapping
+
+
+def mapping(text: str) -> dict:
+    """A mapping as YAML or JSON writes it in one line, `{image: picture}`."""
+    value = yaml.safe_load(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected {{key: value}}, found {text!r}")
+    return value
 
 
 class RecipeParser(HfArgumentParser):
@@ -16,18 +26,23 @@ class RecipeParser(HfArgumentParser):
 
     Args:
         dataclass_types: the dataclasses whose fields are the keys.
+        ignored: dataclasses whose keys may stand in the YAML file too and mean nothing here, so that one file serves several
+            recipes.
 
     Raises:
         `ValueError`: on an unknown key (names the nearest), a value of the wrong type, an unquoted `no`, a missing or
             malformed file; always with the file and key.
     """
 
-    def __init__(self, dataclass_types, **kwargs):
+    def __init__(self, dataclass_types, *, ignored=(), **kwargs):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         kinds = dataclass_types if isinstance(dataclass_types, tuple | list) else [dataclass_types]
         # from the classes: HfArgumentParser takes `None` out of the fields' own types
         classes = [base for kind in kinds for base in reversed(kind.__mro__)]
         self._annotations = {k: str(t) for c in classes for k, t in vars(c).get("__annotations__", {}).items()}
+        self._ignored = {f.name for kind in ignored for f in dataclasses.fields(kind)}
+        for action in self._actions:
+            action.type = mapping if action.type is dict else action.type
         self.add_argument("--config", help="YAML file whose keys are these arguments.")
 
     def parse(self, arguments: list[str] | None = None) -> tuple:
@@ -72,6 +87,7 @@ class RecipeParser(HfArgumentParser):
             )
         values = read_yaml_mapping(file, "--config")
         options = self._options()
+        values = {key: value for key, value in values.items() if key in options or key not in self._ignored}
         for key, value in values.items():
             if key not in options or key == "config":
                 near = difflib.get_close_matches(str(key), options, 1)

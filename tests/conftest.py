@@ -68,7 +68,7 @@ def tuned(new_shapes, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tuned_behind_frozen_encoders(new_shapes, tmp_path_factory):
-    return tune(new_shapes, tmp_path_factory.mktemp("heads"), steps=200, rates=HEADS_RATES, **HEADS)
+    return tune(new_shapes, tmp_path_factory.mktemp("heads"), rates=HEADS_RATES, **HEADS)
 
 
 @pytest.fixture(scope="session")

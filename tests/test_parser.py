@@ -73,11 +73,18 @@ def test_bad_yaml_names_file_key_and_remedy(parse, text, message):
         ("--learning_rat=1", "Unknown argument `--learning_rat`. Did you mean `--learning_rate`"),
         ("--learning_rate=fast", "command line: argument --learning_rate.*invalid float value"),
         ("--learn=1", "Unknown argument `--learn`"),  # no abbreviations
+        ("--column_mapping=image", "--column_mapping.*expected {key: value}, found 'image'"),
     ],
 )
 def test_bad_command_lines_are_named(parse, argument, message):
     with pytest.raises(ValueError, match=message):
         parse("", argument)
+
+
+@pytest.mark.parametrize("text", ["{image: picture, labels: null}", '{"image": "picture", "labels": null}'])
+def test_a_mapping_fits_a_command_line(parse, text):
+    _, data, _, _ = parse("", "--column_mapping", text)
+    assert data.column_mapping == {"image": "picture", "labels": None}
 
 
 def test_missing_file_lists_the_shipped_ones():

@@ -3,6 +3,8 @@ Every key of a run. The `help` texts are the reference; functions below `trainin
 methods here make of them.
 """
 
+from .check import CheckArguments
+from .convert import ConvertArguments
 from .data import DataArguments
 from .loss import LossArguments
 from .model import ModelArguments
@@ -13,6 +15,8 @@ from .training import Sam3TrainingArguments
 SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
 __all__ = [
     "SAM3_ARGUMENTS",
+    "CheckArguments",
+    "ConvertArguments",
     "DataArguments",
     "LossArguments",
     "ModelArguments",

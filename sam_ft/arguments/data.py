@@ -3,10 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 
+from ..data.attributes import read_attribute_templates
+from ..data.hub.source import HubSource
 from ..data.load import SYNTHETIC, DatasetOptions
 from ..data.phrases import PhraseOptions
 from ..data.pipeline import PromptOptions
-from ..data.readers.coco import CocoOptions
+from ..data.readers.layouts import LAYOUTS
+from ..data.readers.records import MASK_VALUES, ReadOptions
 from ..data.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
 from ..data.synthetic import SceneFiles
 from ..data.transforms import TransformOptions
@@ -20,13 +23,30 @@ class DataArguments:
 
     dataset_name: str | None = arg(
         SYNTHETIC,
-        "Folder of a data set (README, Your own data); `synthetic`: scenes of coloured shapes, written to data/test_shapes; "
+        "Folder of a data set in any layout (README, Your own data), or a data set of the Hub, owner/name; `synthetic`: scenes of coloured shapes, written to data/test_shapes; "
         "`synthetic-stream`: such scenes drawn when asked for, with phrases of attributes.",
     )
     annotation_file: str | None = arg(None, "One COCO file, instead of a tree.")
     image_folder: str | None = arg(None, "Images of `annotation_file`. Default: the file's own folder.")
     eval_annotation_file: str | None = arg(None, "COCO file for evaluation, beside `annotation_file`.")
     eval_image_folder: str | None = arg(None, "Images of `eval_annotation_file`. Default: `image_folder`.")
+    layout: str | None = arg(None, "Layout of the folder. Default: detected, and printed.", choices=list(LAYOUTS))
+    dataset_config: str | None = arg(None, "Hub: configuration of a data set that has several.")
+    dataset_revision: str | None = arg(None, "Hub: branch, tag or commit.")
+    data_files: list[str] = arg([], "Hub: patterns of the files to read, instead of all.")
+    column_mapping: dict = arg(
+        {}, "Hub: role -> column, where detection is wrong: {image: COLUMN, masks: COLUMN, phrase: COLUMN}."
+    )
+    streaming: bool = arg(
+        False,
+        "Make training rows when they are asked for: nothing is converted or held beforehand, parquet files of the Hub are fetched by row "
+        "groups. Order, workers, ranks and resuming change nothing.",
+    )
+    extra_datasets: list[str] = arg(
+        [],
+        "Other folders or Hub ids whose training splits are trained along. The keys of Hub data sets are `dataset_name`'s alone.",
+    )
+    mixture_weights: list[float] = arg([], "Chance of `dataset_name` and of each of `extra_datasets`. Default: equal.")
     train_split: str = arg("train", "Split to train on.")
     eval_split: str = arg("validation", "Split to evaluate on: validation or test.")
     validation_fraction: float = arg(0.1, "Share of the training images held out where there is no validation split.")
@@ -44,8 +64,21 @@ class DataArguments:
         "are labelled), closed (images without it do not show it).",
         choices=["open", "exhaustive", "closed"],
     )
+    class_name: str | None = arg(None, "What all instances are, where the data name no class: mask images, SA-1B.")
+    class_names: str | None = arg(None, 'File of names for classes that are numbers: {"0": "road"} or a list.')
+    class_attribute: str | None = arg(None, "VIA: the region attribute that holds the class.")
+    mask_values: str | None = arg(
+        None,
+        "What the numbers of mask images are: instances (one object each), classes (all of a class at once), components (classes, "
+        "whose connected parts are objects).",
+        choices=list(MASK_VALUES),
+    )
     phrase_map: str | None = arg(
         None, "YAML file `class: phrase`, `class: [phrase, synonym, …]` or `class: null` to drop a class."
+    )
+    attribute_templates: str | None = arg(
+        None,
+        'YAML file of `templates` such as "{color} {label}", with `synonyms` and `plurals`: phrases from attributes.',
     )
     negative_ratio: float = arg(0.2, "Share of absent phrases among those asked.")
     negatives_per_image: int | None = arg(None, "A fixed number of absent phrases an image, instead of the ratio.")
@@ -123,24 +156,37 @@ class DataArguments:
         if self.feature_cache:
             self.feature_cache = f"{folder}/features"
 
+    def places(self) -> list[str]:
+        """Files and folders that are read."""
+        given = (
+            self.annotation_file,
+            self.image_folder,
+            self.eval_annotation_file,
+            self.eval_image_folder,
+            self.dataset_name,
+        )
+        return [place for place in (*given, *self.extra_datasets) if place]
+
     def dataset(self) -> DatasetOptions:
         drawn = {f.name: getattr(self, f"scene_{f.name}") for f in dataclasses.fields(SceneOptions)}
         scenes = SceneFiles(
             SceneOptions(**drawn), self.scene_train_images, self.scene_eval_images, self.scene_train_labels
         )
-        return take(DatasetOptions, self, scenes=scenes)
+        hub = HubSource(
+            "", self.dataset_config, self.dataset_revision, self.data_files, self.column_mapping, self.streaming
+        )
+        return take(DatasetOptions, self, scenes=scenes, hub=hub)
 
-    def coco(self) -> CocoOptions:
-        return take(CocoOptions, self, phrase_map=self._phrase_map())
+    def reading(self) -> ReadOptions:
+        templates = read_attribute_templates(self.attribute_templates) if self.attribute_templates else None
+        phrase_map = read_phrase_map(self.phrase_map) if self.phrase_map else PhraseMap()
+        return take(ReadOptions, self, phrase_map=phrase_map, attributes=templates)
 
     def phrases(self) -> PhraseOptions:
-        return take(PhraseOptions, self, synonyms=self._phrase_map().synonyms)
+        return take(PhraseOptions, self)
 
     def transforms(self, resolution: int) -> TransformOptions:
         return take(TransformOptions, self, resolution=resolution)
 
     def prompts(self) -> PromptOptions:
         return take(PromptOptions, self)
-
-    def _phrase_map(self) -> PhraseMap:
-        return read_phrase_map(self.phrase_map) if self.phrase_map else PhraseMap()

@@ -6,8 +6,10 @@ writes only where its source proves it. `exhaustive: false` says that other inst
 are regions to ignore: neither objects nor absences.
 """
 
+import io
+
 import numpy as np
-from datasets import Features, Image, List, Value
+from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 from PIL import ImageOps
 
@@ -84,6 +86,28 @@ def validate_example(row: dict, file: str = "row") -> None:
             refuse(f"phrase {phrase['text']!r} refers to instance {bad[0]}, the row has {len(row['instances'])}")
 
 
+def to_dataset(rows: list[dict]) -> Dataset:
+    """Rows as a `datasets.Dataset` with `FEATURES`."""
+    columns = {name: [row[name] for row in rows] for name in FEATURES}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def open_image_value(value: str | dict) -> PILImage.Image:
+    """
+    Decodes an image as a `datasets.Dataset` with `FEATURES` does: from a path or `{"bytes", "path"}`, upright.
+
+    Raises:
+        `ValueError`: where it cannot be read; names the file.
+    """
+    given = value if isinstance(value, dict) else {"bytes": None, "path": value}
+    try:
+        image = PILImage.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"the image {given['path'] or 'inside the row'} cannot be read ({error})") from error
+    return ImageOps.exif_transpose(image)
+
+
 def to_rgb(image: PILImage.Image) -> PILImage.Image:
     """
     An upright 8-bit RGB image. 16-bit and float images are scaled by their own range: Pillow's `convert` would clip them
@@ -92,6 +116,9 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(image, dtype=np.float32)
+        values = np.nan_to_num(
+            values, nan=np.nanmin(values) if np.isfinite(values).any() else 0.0, posinf=None, neginf=None
+        )
         low, high = float(values.min()), float(values.max())
         if high > 255 or low < 0 or image.mode == "F":
             values = (values - low) * (255.0 / max(high - low, 1e-6))

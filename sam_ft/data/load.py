@@ -1,16 +1,21 @@
 """From a data set's name to rows: what a run trains on and what it is measured on."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 
 from .draws import keyed_draws
-from .example import FEATURES
-from .readers.coco import CocoOptions, read_coco
-from .readers.coco_tree import ACCEPTED, CocoFiles, find_coco_splits
+from .example import to_dataset
+from .hub.source import HubSource
+from .lazy import LazyRows, MixedRows
+from .readers.coco_tree import CocoFiles
+from .readers.layouts import ACCEPTED, read_json_split
+from .readers.records import ReadOptions
 from .report import DataReport
+from .sources import SplitSource, find_sources, read_splits
 from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
 
 
@@ -23,14 +28,19 @@ SYNTHETIC_FOLDER = Path("data/test_shapes")
 class DatasetOptions:
     """
     Attributes:
-        dataset_name (`str`): a folder in one of the accepted trees; `synthetic`: scenes written to `data/test_shapes`;
+        dataset_name (`str`): a folder in one of the accepted layouts, or a data set of the Hub; `synthetic`: scenes written to `data/test_shapes`;
             `synthetic-stream`: scenes drawn when asked for, with phrases of attributes, none ever twice.
         annotation_file, image_folder (`str`, *optional*): one COCO file and its images instead of a tree.
         eval_annotation_file, eval_image_folder (`str`, *optional*): the same for evaluation.
+        layout (`str`, *optional*): of the folder; detected where it is not given.
         train_split, eval_split (`str`): names among those found; evaluation falls back to `validation_fraction`.
         validation_fraction (`float`): share of the training images held out where there is no validation split.
         max_train_samples, max_eval_samples (`int`, *optional*): use the first so many.
         scenes (`SceneFiles`): of the synthetic data sets.
+        streaming (`bool`): training rows are made when they are asked for; nothing is converted or held beforehand.
+        extra_datasets (`list[str]`): folders or Hub ids whose training splits are trained along.
+        mixture_weights (`list[float]`): chance of `dataset_name` and of each of those; equal where not given.
+        hub (`HubSource`): how a data set of the Hub is opened; its name is `dataset_name`.
     """
 
     dataset_name: str | None = SYNTHETIC
@@ -38,27 +48,34 @@ class DatasetOptions:
     image_folder: str | None = None
     eval_annotation_file: str | None = None
     eval_image_folder: str | None = None
+    layout: str | None = None
     train_split: str = "train"
     eval_split: str = "validation"
     validation_fraction: float = 0.1
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
     scenes: SceneFiles = field(default_factory=SceneFiles)
+    streaming: bool = False
+    extra_datasets: list[str] = field(default_factory=list)
+    mixture_weights: list[float] = field(default_factory=list)
+    hub: HubSource = field(default_factory=HubSource)
 
 
 @dataclass
 class PhraseData:
     """
     Attributes:
-        train (`datasets.Dataset`, `SceneRows` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
+        train (`datasets.Dataset`, `LazyRows`, `MixedRows`, `SceneRows` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
         category_ids (`dict[str, int]`): phrase -> category id for results; the source's own where it has them.
+        synonyms (`dict[str, list[str]]`): phrase -> other texts that training may use for it.
         reports (`list[DataReport]`): what was understood.
         notes (`list[str]`): what was assumed.
     """
 
-    train: Dataset | SceneRows | None
+    train: Dataset | LazyRows | MixedRows | SceneRows | None
     validation: Dataset
     category_ids: dict[str, int]
+    synonyms: dict[str, list[str]]
     reports: list[DataReport]
     notes: list[str]
 
@@ -67,20 +84,20 @@ class PhraseData:
         return [line for report in self.reports for line in report.lines()] + [f"note: {note}" for note in self.notes]
 
 
-def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_train: bool = True) -> PhraseData:
+def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True) -> PhraseData:
     """
     Reads a data set.
 
     Args:
-        options (`DatasetOptions`), coco (`CocoOptions`).
+        options (`DatasetOptions`), reading (`ReadOptions`).
         with_train (`bool`): read the training split at all; evaluation alone does not need it.
 
     Raises:
         `ValueError`: where folder, file or split is not there; says what is.
-        `DatasetFormatError`: see [`read_coco`].
+        `DatasetFormatError`: see [`make_rows`].
     """
     if options.dataset_name == SYNTHETIC_STREAM and not options.annotation_file:
-        _refuse_meaningless(options, coco)
+        _refuse_meaningless(options, reading)
         return _stream_scenes(options, with_train)
     world = options.scenes.scenes
     for name in ("ramp", "shape_alone"):
@@ -88,52 +105,109 @@ def load_phrase_dataset(options: DatasetOptions, coco: CocoOptions, *, with_trai
             raise ValueError(
                 f"`scene_{name}` is {getattr(world, name)}, but means nothing for scenes in files; use {SYNTHETIC_STREAM}"
             )
-    splits, notes = _find_splits(options), []
-    reports, ids = [], {}
-
-    def read(split):
-        rows, report = read_coco(splits[split], coco)
-        reports.append(report)
-        return rows
-
+    notes = []
+    splits = _find_splits(options, notes)
     evaluation = options.eval_split if options.eval_split in splits else None
     if evaluation is None and options.eval_split != "validation":
         raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
-    if options.train_split not in splits and (with_train or evaluation is None):
+    with_train_rows = with_train or evaluation is None
+    if options.train_split not in splits and with_train_rows:
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
-    train = read(options.train_split) if with_train or evaluation is None else None
+    wanted = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
+    lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
+    read = read_splits(splits, reading, only=list(dict.fromkeys(wanted)), lazy=lazy)
+    reports, ids = [report for _, report in read.values()], {}
+    train = read[options.train_split][0] if with_train_rows else None
     if evaluation is not None:
-        validation = read(evaluation)
+        validation = read[evaluation][0]
         if evaluation == options.train_split:
             notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
     else:
-        train, validation = _hold_out(train, options.validation_fraction, notes)
+        train, validation = _hold_out(train, options, notes)
         if not with_train:
             train = None
     if train is not None and options.max_train_samples:
-        train = train[: options.max_train_samples]
+        train = train.select(range(min(len(train), options.max_train_samples)))
     if options.max_eval_samples:
-        validation = validation[: options.max_eval_samples]
-    if not validation or (with_train and not train):
+        validation = validation.select(range(min(len(validation), options.max_eval_samples)))
+    if not len(validation) or (with_train and not len(train)):
         raise ValueError(
             "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
         )
+    if train is not None and options.extra_datasets:
+        train = _mix(train, options, reading, reports, notes)
     for report in reports:
         for phrase, number in report.category_ids.items():
             # two files may number their categories differently: no two phrases share a number
             if phrase not in ids and isinstance(number, int) and number not in ids.values():
                 ids[phrase] = number
-    for rows in (train or [], validation):
-        for phrase in sorted({p["text"] for row in rows for p in row["phrases"]} - ids.keys()):
+    for rows in (train, validation):
+        for phrase in sorted((texts_of(rows) or set()) - ids.keys()):
             ids[phrase] = max(ids.values(), default=0) + 1
-    return PhraseData(None if train is None else to_dataset(train), to_dataset(validation), ids, reports, notes)
+    synonyms = dict(reading.phrase_map.synonyms)
+    if reading.attributes is not None:
+        for text in ids:
+            synonyms[text] = [*synonyms.get(text, []), *reading.attributes.spoken(text)]
+        if train is not None and texts_of(train) is None:
+            notes.append(
+                "streamed: synonyms and plurals of `attribute_templates` are used for phrases of the evaluation alone"
+            )
+    return PhraseData(train, validation, ids, synonyms, reports, notes)
 
 
-def _refuse_meaningless(options: DatasetOptions, coco: CocoOptions) -> None:
+def find_phrase_splits(options: DatasetOptions) -> tuple[dict[str, SplitSource], list[str]]:
+    """
+    The splits of a data set, not yet read (see [`read_splits`]), and what was assumed.
+
+    Raises:
+        `ValueError`: as [`load_phrase_dataset`].
+    """
+    notes = []
+    return _find_splits(options, notes), notes
+
+
+def texts_of(rows) -> set[str] | None:
+    """Every phrase of the rows; `None` where they are made when they are asked for."""
+    if isinstance(rows, MixedRows):
+        texts = [texts_of(source) for source in rows.sources]
+        return None if None in texts else set().union(*texts)
+    if not isinstance(rows, Dataset):
+        return None
+    return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
+
+
+def _mix(train, options: DatasetOptions, reading: ReadOptions, reports: list, notes: list[str]) -> MixedRows:
+    """The training rows with those of other data sets; phrases that two of them share are one phrase."""
+    weights = options.mixture_weights or [1.0] * (1 + len(options.extra_datasets))
+    if len(weights) != 1 + len(options.extra_datasets):
+        raise ValueError(
+            f"`mixture_weights` has {len(weights)} numbers; expected one for `dataset_name` and one for each of the "
+            f"{len(options.extra_datasets)} `extra_datasets`"
+        )
+    sources = [train]
+    for name in options.extra_datasets:
+        splits = find_sources(name, None, HubSource(streaming=options.streaming), notes)
+        if options.train_split not in splits:
+            raise ValueError(
+                f"`extra_datasets`: {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
+            )
+        lazy = (options.train_split,) if options.streaming else ()
+        rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
+        sources.append(rows)
+        reports.append(report)
+    mixed = MixedRows(sources, weights)
+    shares = ", ".join(f"{weight:.0%}" for weight in mixed.weights)
+    notes.append(
+        f"an epoch draws {len(mixed)} images, {shares} of them from {', '.join([str(options.dataset_name), *options.extra_datasets])}"
+    )
+    return mixed
+
+
+def _refuse_meaningless(options: DatasetOptions, reading: ReadOptions) -> None:
     meaningless = {
         "scene_train_labels": options.scenes.train_labels is not None,
-        "phrase_source": coco.phrase_source != CocoOptions().phrase_source,
-        "phrase_map": coco.phrase_map != CocoOptions().phrase_map,
+        "phrase_source": reading.phrase_source != ReadOptions().phrase_source,
+        "phrase_map": reading.phrase_map != ReadOptions().phrase_map,
         "train_split": options.train_split != DatasetOptions().train_split,
         "eval_split": options.eval_split != DatasetOptions().eval_split,
     }
@@ -154,16 +228,10 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
     texts = sorted({phrase["text"] for row in validation for phrase in row["phrases"]})
     note = f"{numbers[0]} scenes to train on are drawn when asked for, {numbers[1]} others to evaluate on"
     ids = {text: i for i, text in enumerate(texts, 1)}
-    return PhraseData(train if with_train else None, to_dataset(validation), ids, [], [note])
+    return PhraseData(train if with_train else None, to_dataset(validation), ids, {}, [], [note])
 
 
-def to_dataset(rows: list[dict]) -> Dataset:
-    """Rows as a `datasets.Dataset` with the features of `example.py`."""
-    columns = {name: [row[name] for row in rows] for name in FEATURES}
-    return Dataset.from_dict(columns, features=FEATURES)
-
-
-def _find_splits(options: DatasetOptions) -> dict[str, CocoFiles]:
+def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSource]:
     if options.annotation_file:
         splits = {options.train_split: _named(options.annotation_file, options.image_folder, "image_folder")}
         if options.eval_annotation_file:
@@ -175,30 +243,48 @@ def _find_splits(options: DatasetOptions) -> dict[str, CocoFiles]:
             folder = options.eval_image_folder or options.image_folder
             splits[options.eval_split] = _named(options.eval_annotation_file, folder, "eval_image_folder")
         return splits
-    if options.dataset_name == SYNTHETIC:
-        if not were_written_with(SYNTHETIC_FOLDER, options.scenes):
-            write_shape_scenes(SYNTHETIC_FOLDER, options.scenes)
-        return find_coco_splits(SYNTHETIC_FOLDER)
-    if not options.dataset_name:
+    for name in ("image_folder", "eval_annotation_file", "eval_image_folder"):
+        if getattr(options, name):
+            raise ValueError(
+                f"`{name}` is {getattr(options, name)!r}, but belongs to `annotation_file`, which is not given"
+            )
+    folder = options.dataset_name
+    if folder == SYNTHETIC:
+        folder = SYNTHETIC_FOLDER
+        if not were_written_with(folder, options.scenes):
+            write_shape_scenes(folder, options.scenes)
+    if not folder:
         raise ValueError(f"`dataset_name` is not set. Give the folder of a data set; {ACCEPTED}")
-    return find_coco_splits(Path(options.dataset_name))
+    return find_sources(str(folder), options.layout, options.hub, notes)
 
 
-def _named(file: str, folder: str | None, argument: str) -> CocoFiles:
+def _named(file: str, folder: str | None, argument: str) -> SplitSource:
     folder = Path(folder) if folder else Path(file).parent
     if not folder.is_dir():
         raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")
-    return CocoFiles(Path(file), [folder])
+    return partial(read_json_split, CocoFiles(Path(file), [folder]))
 
 
-def _hold_out(rows: list[dict], fraction: float, notes: list[str]) -> tuple[list[dict], list[dict]]:
-    """Always the same rows of the same data, whatever a run's seed: an evaluation must never meet training images."""
-    number = round(len(rows) * fraction) or int(fraction > 0)
+def _hold_out(
+    rows: Dataset | LazyRows, options: DatasetOptions, notes: list[str]
+) -> tuple[Dataset | LazyRows, Dataset]:
+    """
+    Always the same rows of the same data, whatever a run's seed: an evaluation must never meet training images. Of rows that are
+    made when they are asked for, no more are held out than are evaluated, from as few groups as hold them.
+    """
+    number = round(len(rows) * options.validation_fraction) or int(options.validation_fraction > 0)
+    if isinstance(rows, LazyRows):
+        number = min(number, options.max_eval_samples or number)
     if number == 0 or len(rows) < 2:
         notes.append("there is no validation split and nothing to hold out: evaluating on the training images")
-        return rows, rows
-    order = keyed_draws(0, 0, "", "hold out").permutation(len(rows))
-    held = np.zeros(len(rows), dtype=bool)
-    held[order[:number]] = True
+        if not isinstance(rows, LazyRows):
+            return rows, rows
+        return rows, to_dataset(rows.usable(range(min(len(rows), options.max_eval_samples or len(rows)))))
+    draws = keyed_draws(0, 0, "", "hold out")
+    if isinstance(rows, LazyRows) and rows.groups is not None:
+        order = np.concatenate([rows.groups[i] for i in draws.permutation(len(rows.groups))]).tolist()
+    else:
+        order = draws.permutation(len(rows)).tolist()
     notes.append(f"there is no validation split: {number} of {len(rows)} training images are held out for it")
-    return [r for r, h in zip(rows, held) if not h], [r for r, h in zip(rows, held) if h]
+    held, kept = sorted(order[:number]), rows.select(sorted(order[number:]))
+    return kept, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)

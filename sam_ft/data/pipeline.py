@@ -9,10 +9,11 @@ from datasets import Dataset as RowDataset
 from torch.utils.data import Dataset, Sampler
 
 from ..ops.boxes import box_xyxy_to_cxcywh
-from ..ops.masks import decode_mask, masks_to_boxes_xyxy
+from ..ops.masks import decode_mask
 from .draws import keyed_draws
 from .example import to_rgb
 from .features import FeatureStore
+from .lazy import order_of
 from .phrases import AskedPhrase, PhraseOptions, all_phrases, choose_phrases
 from .transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
 
@@ -203,24 +204,22 @@ class EpochSampler(Sampler):
     Shuffles by (seed, epoch) and yields `(epoch, index)`.
 
     Args:
-        length (`int`): of the dataset. seed (`int`): the run's.
-        shuffle (`bool`): keep the data's order where false.
+        rows: sized; the order of an epoch is their own where they have one, see [`order_of`]. seed (`int`): the run's.
+        shuffle (`bool`): keep the rows' order where false.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool = True):
-        self.length, self.seed, self.shuffle, self.epoch = length, seed, shuffle, 0
+    def __init__(self, rows, seed: int, shuffle: bool = True):
+        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self):
-        return self.length
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = (
-            keyed_draws(self.seed, epoch, "", "order").permutation(self.length) if self.shuffle else range(self.length)
-        )
+        order = order_of(self.rows, self.seed, epoch) if self.shuffle else range(len(self.rows))
         return iter([(epoch, int(i)) for i in order])
 
 
@@ -251,17 +250,17 @@ def make_sample(
         all_asked (`bool`): keep phrases that lost all their instances, as an evaluation does.
     """
     canvas = geometry.canvas
-    boxes, masks, has_mask, place = [], [], [], {}
-    for i in sorted({i for phrase in asked for i in phrase.instances}):
-        moved = _move(row, i, geometry, with_masks, min_visible)
-        if moved is None:
+    wanted = sorted({i for phrase in asked for i in phrase.instances})
+    boxes, has_mask, place = [], [], {}
+    # all at once: what no mask covers is never touched
+    masks = np.zeros((len(wanted), canvas, canvas), dtype=bool) if with_masks else None
+    for i in wanted:
+        box, is_mask = _move(row, i, geometry, None if masks is None else masks[len(boxes)], min_visible)
+        if box is None:
             continue
-        box, mask = moved
         place[i] = len(boxes)
         boxes.append(box)
-        has_mask.append(mask is not None)
-        if with_masks:
-            masks.append(np.zeros((canvas, canvas), dtype=bool) if mask is None else mask)
+        has_mask.append(is_mask and with_masks)
     regions, region_place = [], {}
     for i in sorted({i for phrase in asked for i in phrase.crowds}):
         region_place[i] = len(regions)
@@ -271,7 +270,7 @@ def make_sample(
         original_size=(row["height"], row["width"]),
         image=None,
         boxes=box_xyxy_to_cxcywh(torch.from_numpy(np.array(boxes, dtype=np.float32).reshape(-1, 4)) / canvas),
-        masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, canvas, canvas)) if with_masks else None,
+        masks=None if masks is None else torch.from_numpy(masks[: len(boxes)]),
         has_mask=has_mask,
         ignore=torch.from_numpy(np.stack(regions)) if regions else None,
     )
@@ -287,8 +286,8 @@ def make_sample(
     return sample
 
 
-def _move(row: dict, index: int, geometry: Geometry, with_masks: bool, min_visible: float):
-    """`(box_xyxy in px of the canvas, mask or None)` of an instance, `None` where it vanished."""
+def _move(row: dict, index: int, geometry: Geometry, canvas: np.ndarray | None, min_visible: float):
+    """The box `(x1, y1, x2, y2)` of an instance in px of the canvas, `None` where it vanished; whether it has a mask, then drawn."""
     instance = row["instances"][index]
     counts = instance["segmentation"]
     if counts is None:
@@ -296,12 +295,12 @@ def _move(row: dict, index: int, geometry: Geometry, with_masks: bool, min_visib
         size = box[2:] - box[:2]
         scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
         full = instance["bbox"][2] * instance["bbox"][3] * scale
-        return (box, None) if min(size) > 0 and size[0] * size[1] >= min_visible * full else None
+        return (box if min(size) > 0 and size[0] * size[1] >= min_visible * full else None), False
     mask = decode_mask(counts, row["height"], row["width"])
-    moved = geometry.mask(mask)
-    if not moved.any() or geometry.visible_share(mask) < min_visible:
-        return None
-    return masks_to_boxes_xyxy(moved[None])[0], moved if with_masks else None
+    if geometry.visible_share(mask) < min_visible:
+        return None, True
+    drawn = np.zeros((geometry.canvas, geometry.canvas), dtype=bool) if canvas is None else canvas
+    return geometry.paint(mask, drawn), True
 
 
 def _region(row: dict, index: int, geometry: Geometry) -> np.ndarray:

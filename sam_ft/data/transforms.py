@@ -72,13 +72,36 @@ class Geometry:
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """A bool mask `(height, width)` of the image on the canvas, nearest pixel."""
+        canvas = np.zeros((self.canvas, self.canvas), dtype=bool)
+        self.paint(mask, canvas)
+        return canvas
+
+    def paint(self, mask: np.ndarray, canvas: np.ndarray) -> list[int] | None:
+        """
+        Draws a mask on an empty canvas, nearest pixel; only the part of it that the mask covers is looked at.
+
+        Args:
+            mask (`np.ndarray` of shape `(height, width)`): bool, of the image.
+            canvas (`np.ndarray` of shape `(canvas, canvas)`): bool, zeros.
+
+        Returns:
+            `list[int]` or `None`: its tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` where no pixel is left.
+        """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
         columns = x + ((np.arange(tw) + 0.5) * w / tw).astype(np.int64)
         rows = y + ((np.arange(th) + 0.5) * h / th).astype(np.int64)
-        canvas = np.zeros((self.canvas, self.canvas), dtype=bool)
-        canvas[ty : ty + th, tx : tx + tw] = mask[rows][:, columns[::-1] if self.flip else columns]
-        return canvas
+        columns = columns[::-1] if self.flip else columns
+        ys, xs = np.flatnonzero(mask.any(axis=1)[rows]), np.flatnonzero(mask.any(axis=0)[columns])
+        if not len(ys) or not len(xs):
+            return None
+        piece = mask[rows[ys[0] : ys[-1] + 1]][:, columns[xs[0] : xs[-1] + 1]]
+        top, left = ty + int(ys[0]), tx + int(xs[0])
+        canvas[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+        ys, xs = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
+        if not len(ys):
+            return None
+        return [left + int(xs[0]), top + int(ys[0]), left + int(xs[-1]) + 1, top + int(ys[-1]) + 1]
 
     def box_xyxy(self, box_xywh: list[float]) -> np.ndarray:
         """A box of the image `(x, y, w, h)` on the canvas, `(x1, y1, x2, y2)`, cut at the window; both in px."""
@@ -94,6 +117,8 @@ class Geometry:
     def visible_share(self, mask: np.ndarray) -> float:
         """The share of a mask's pixels inside the window."""
         x, y, w, h = self.window
+        if (h, w) == mask.shape:
+            return float(mask.any())
         return float(mask[y : y + h, x : x + w].sum()) / max(float(mask.sum()), 1.0)
 
 

@@ -7,6 +7,7 @@ from pycocotools import mask as coco_mask
 # Beyond this many pixels outside the image a coordinate is damage, not a sloppy click. pycocotools needs the bound: it
 # dies without an exception, or eats all memory, on NaN, infinity and values around 1e9.
 COORDINATE_LIMIT = 1e5
+OUTLINE_LIMIT = 1e6  # px of a polygon's outline, on which its memory depends
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -40,25 +41,6 @@ def mask_box_xywh(counts: str, height: int, width: int) -> list[float]:
     return [float(v) for v in coco_mask.toBbox(to_coco_rle(counts, height, width))]
 
 
-def masks_to_boxes_xyxy(masks: np.ndarray) -> np.ndarray:
-    """
-    Tight boxes of decoded masks.
-
-    Args:
-        masks (`np.ndarray` of shape `(num_masks, height, width)`): bool.
-
-    Returns:
-        `np.ndarray` of shape `(num_masks, 4)`, float32: `(x1, y1, x2, y2)` in pixels, the far edges exclusive, so a mask
-        of one pixel has width and height 1; zeros for an empty mask.
-    """
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
-
-
 def polygons_to_counts(polygons: list, height: int, width: int) -> str:
     """
     Rasterises the parts of one instance and encodes their union.
@@ -72,7 +54,7 @@ def polygons_to_counts(polygons: list, height: int, width: int) -> str:
 
     Raises:
         `ValueError`: on an empty list, a part with fewer than three points or an odd number of values, and on values that
-        are not finite or farther than `COORDINATE_LIMIT` px from the origin.
+        are not finite or farther than `COORDINATE_LIMIT` px from the origin, or an outline longer than `OUTLINE_LIMIT` px.
     """
     if not polygons:
         raise ValueError("the polygon list is empty; remove the annotation or draw at least three points")
@@ -107,6 +89,27 @@ def _check_polygon(polygon, part: int):
             f"polygon part {part} holds the coordinate {values[np.abs(values).argmax()]:g}, farther than "
             f"{COORDINATE_LIMIT:g} px from the image; redraw it or remove the annotation"
         )
+    points = values.reshape(-1, 2)
+    length = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+    if length > OUTLINE_LIMIT:
+        raise ValueError(f"polygon part {part} has an outline of {length:.0f} px; redraw it or remove the annotation")
+
+
+def rle_to_counts(rle: dict, height: int, width: int) -> str:
+    """
+    The `counts` of a compressed COCO RLE, from a compressed or an uncompressed one.
+
+    Raises:
+        `ValueError`: where keys are missing, or the RLE does not cover the image exactly.
+    """
+    if not {"counts", "size"} <= rle.keys():
+        raise ValueError(f"`segmentation` has the keys {sorted(map(str, rle))}; an RLE needs `counts` and `size`")
+    counts, size = rle["counts"], rle["size"]
+    if isinstance(counts, list):
+        return uncompressed_to_counts(counts, size, height, width)
+    if isinstance(counts, str | bytes):
+        return check_compressed_counts(counts, size, height, width)
+    raise ValueError(f"the RLE's `counts` is a {type(counts).__name__}; expected a text or a list of run lengths")
 
 
 def uncompressed_to_counts(counts: list, size: list, height: int, width: int) -> str:
@@ -143,9 +146,9 @@ def check_compressed_counts(counts: str, size: list, height: int, width: int) ->
 
 def check_rle_size(size, height: int, width: int):
     """Raises `ValueError` unless an RLE's `size` is `[height, width]` of its image."""
-    if list(size) != [height, width]:
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(
-            f"the RLE's size is {list(size)}, its image is [height, width] = [{height}, {width}]; masks must have the "
+            f"the RLE's size is {size}, its image is [height, width] = [{height}, {width}]; masks must have the "
             "image's size (rotated by EXIF? export upright)"
         )
 

@@ -42,11 +42,11 @@ def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder
         lines += [line] if len(lines) < SHEET_ROWS else []
         folder.mkdir(parents=True, exist_ok=True)
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["example_id"])
-        _tile([line]).save(folder / f"{name}.png")
+        tile([line]).save(folder / f"{name}.png")
     if not lines:
         return None
     sheet = folder.with_suffix(".png")
-    _tile(lines).save(sheet)
+    tile(lines).save(sheet)
     return sheet
 
 
@@ -71,11 +71,11 @@ def detections_of(row: dict, detections: Detections) -> list[tuple]:
 
 
 def _panel(row: dict, instances: list[tuple], title: str) -> Image.Image:
-    colors = {phrase["text"]: _color(i) for i, phrase in enumerate(row["phrases"])}
+    colors = {phrase["text"]: color_of(i) for i, phrase in enumerate(row["phrases"])}
     return draw_instances(to_rgb(row["image"]), instances, colors, title)
 
 
-def _tile(lines: list[list[Image.Image]]) -> Image.Image:
+def tile(lines: list[list[Image.Image]]) -> Image.Image:
     """Panels in lines, each as wide as its content, a gap of 8 px between them."""
     gap = 8
     width = max(sum(panel.width + gap for panel in line) for line in lines) - gap
@@ -127,5 +127,6 @@ def draw_instances(
     return canvas
 
 
-def _color(index: int) -> tuple[int, int, int]:
+def color_of(index: int) -> tuple[int, int, int]:
+    """RGB of the n-th phrase of a picture; neighbours differ."""
     return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 1.0))

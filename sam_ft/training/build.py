@@ -9,7 +9,7 @@ from transformers import Sam3Processor
 
 from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from ..data.collators import Sam3Collator, warn_long_phrases
-from ..data.load import PhraseData, load_phrase_dataset
+from ..data.load import PhraseData, load_phrase_dataset, texts_of
 from ..data.pipeline import EvaluationSamples, TrainingSamples
 from ..metrics.average_precision import NAMES
 from ..models.freeze import count_parameters, freeze, parts_of
@@ -26,7 +26,7 @@ logger = logging.getLogger("sam_ft.run")
 
 def load_data(data_args: DataArguments, *, with_train: bool = True) -> PhraseData:
     """Reads the data set and says what was understood."""
-    data = load_phrase_dataset(data_args.dataset(), data_args.coco(), with_train=with_train)
+    data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=with_train)
     for line in data.lines():
         logger.info("%s", line)
     return data
@@ -105,7 +105,7 @@ def build_sam3_trainer(
         train = TrainingSamples(
             data.train,
             seed=training_args.data_seed if training_args.data_seed is not None else training_args.seed,
-            phrases=data_args.phrases(),
+            phrases=dataclasses.replace(data_args.phrases(), synonyms=data.synonyms),
             transforms=data_args.transforms(side),
             prompts=data_args.prompts(),
             with_masks=sam3.with_masks,
@@ -121,13 +121,13 @@ def build_sam3_trainer(
     warn_long_phrases(processor.tokenizer, list(data.category_ids))
     for key in ("feature_cache", "cache_text"):
         if getattr(data_args, key) and train is not None and not isinstance(data.train, Dataset):
-            raise ValueError(f"`{key}` needs images and phrases that come again; these are drawn anew in every step")
+            raise ValueError(f"`{key}` needs a data set that is read whole; this one is streamed, mixed or drawn anew")
     if data_args.feature_cache and train is not None:
         parts = {"train": train, "validation": evaluation}
         cache_images(sam3, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
     text_features = None
     if data_args.cache_text and train is not None:
-        synonyms = [text for texts in data_args.phrases().synonyms.values() for text in texts]
+        synonyms = [text for texts in data.synonyms.values() for text in texts]
         text_features = cache_texts(sam3, processor.tokenizer, [*data.category_ids, *synonyms], training_args)
     return Sam3Trainer(
         model=model,
@@ -141,18 +141,14 @@ def build_sam3_trainer(
         category_ids=data.category_ids,
         keep=training_args.keep(),
         num_pictures=training_args.num_pictures,
-        trained_phrases=trained_phrases
-        if data.train is None
-        else _trained_phrases(data, data_args.phrases().synonyms),
+        trained_phrases=trained_phrases if data.train is None else _trained_phrases(data),
     )
 
 
-def _trained_phrases(data: PhraseData, synonyms: dict[str, list[str]]) -> set[str] | None:
+def _trained_phrases(data: PhraseData) -> set[str] | None:
     """Every phrase that training may ask; unknown where rows are drawn when asked for."""
-    if not isinstance(data.train, Dataset):
-        return None
-    texts = {phrase["text"] for phrases in data.train["phrases"] for phrase in phrases}
-    return texts.union(*(synonyms.get(text, []) for text in texts))
+    texts = texts_of(data.train)
+    return None if texts is None else texts.union(*(data.synonyms.get(text, []) for text in texts))
 
 
 def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:

@@ -18,8 +18,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
-from ..data.load import PhraseData, to_dataset
-from ..data.synthetic import SceneRows
+from ..data.example import to_dataset
+from ..data.load import PhraseData
 from ..models.freeze import count_parameters
 from ..models.lora import sam3_of
 from .build import build_sam3_trainer, load_sam3
@@ -194,9 +194,9 @@ def _bytes(tensors) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _some(rows: Dataset | SceneRows, number: int) -> Dataset:
+def _some(rows, number: int) -> Dataset:
     """The rows with most phrases and instances, then others spread over the data."""
-    if isinstance(rows, SceneRows):
+    if not isinstance(rows, Dataset):
         rows = to_dataset([rows[i] for i in range(min(len(rows), number))])
     light = rows.remove_columns("image")
     cost = [len(row["phrases"]) + len(row["instances"]) for row in light]

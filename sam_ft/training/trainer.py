@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
 from ..data.draws import keyed_draws
+from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
 from .optim import Rates, parameter_groups, sam3_schedule
 
@@ -87,7 +88,12 @@ class SamTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         shuffle = self.args.train_sampling_strategy != "sequential" and not getattr(dataset, "in_order", False)
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        self.train_sampler = EpochSampler(len(dataset), seed, shuffle)
+        rows = getattr(dataset, "rows", dataset)
+        if isinstance(rows, MixedRows) and not shuffle:
+            raise ValueError(
+                "`train_sampling_strategy: sequential` means nothing for `extra_datasets`: a mixture is drawn"
+            )
+        self.train_sampler = EpochSampler(rows, seed, shuffle)
         return self.train_sampler
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.example import DatasetFormatError
-from sam_ft.data.readers.coco import CocoOptions, read_coco
+from sam_ft.data.readers.coco import read_coco
 from sam_ft.data.readers.coco_tree import CocoFiles, find_coco_splits
+from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.vocabulary import PhraseMap
 from sam_ft.ops.masks import decode_mask, encode_mask
 
@@ -16,7 +17,7 @@ from ..conftest import square
 
 
 def read(file, **options):
-    return read_coco(CocoFiles(file, [file.parent.parent / "train"]), CocoOptions(**options))
+    return read_coco(CocoFiles(file, [file.parent.parent / "train"]), ReadOptions(**options))
 
 
 def test_masks_boxes_and_areas_come_from_the_segmentation(coco):
@@ -256,18 +257,8 @@ def test_trees(tmp_path):
         path.write_text(json.dumps(content))
         splits = find_coco_splits(tmp_path / name)
         assert list(splits) == ["validation" if "valid" in file else "train"]
-        rows, _ = read_coco(next(iter(splits.values())), CocoOptions())
+        rows, _ = read_coco(next(iter(splits.values())), ReadOptions())
         assert rows[0]["image"].endswith("x_jpg.rf.0.png")
-
-
-def test_folder_without_a_tree_lists_what_is_there_and_what_is_read(tmp_path):
-    with pytest.raises(ValueError, match="there is no folder"):
-        find_coco_splits(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"holds nothing, which is none of"):
-        find_coco_splits(tmp_path)
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(ValueError, match=r"(?s)holds pictures/.*Roboflow"):
-        find_coco_splits(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -286,8 +277,17 @@ def test_bad_categories_are_named(coco, categories, message):
 
 def test_polygons_in_fractions_of_the_image_are_refused(coco):
     polygon = [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5, 0.1, 0.5]]
-    with pytest.raises(DatasetFormatError, match="less than a hundredth of `bbox`.*pixels, not in fractions"):
+    with pytest.raises(
+        DatasetFormatError, match="`segmentation` covers the box .*pixels of this image.*not in fractions"
+    ):
         read(coco([square(segmentation=polygon, bbox=[0.1, 0.1, 0.8, 0.8])]))
+
+
+@pytest.mark.parametrize("polygon", [[22, 4, 30, 4, 30, 12, 22, 12], [[24, 20, 39, 20, 39, 29, 24, 29]][0]])
+def test_a_mask_that_is_not_where_its_box_is_is_refused(coco, polygon):
+    """x and y swapped; drawn on an image of twice the size."""
+    with pytest.raises(DatasetFormatError, match="they are different things"):
+        read(coco([square(segmentation=[polygon], bbox=[4, 12, 10, 10])]))
 
 
 def test_crowd_flags_written_as_text(coco):

@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 
 from sam_ft.data.collators import Sam3Collator, warn_long_phrases
-from sam_ft.data.example import DatasetFormatError, to_rgb, validate_example
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset, to_dataset
+from sam_ft.data.example import DatasetFormatError, to_dataset, to_rgb, validate_example
+from sam_ft.data.load import DatasetOptions, load_phrase_dataset
 from sam_ft.data.phrases import PhraseOptions
 from sam_ft.data.pipeline import EpochSampler, EvaluationSamples, PromptOptions, TrainingSamples
-from sam_ft.data.readers.coco import CocoOptions
+from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.transforms import TransformOptions
 from sam_ft.models.config import tiny_processor
 from sam_ft.ops.masks import encode_mask
@@ -21,7 +21,7 @@ def samples(rows, **options):
 
 @pytest.fixture(scope="module")
 def rows(shapes):
-    options = CocoOptions(phrase_source="both", noun_phrases="closed")
+    options = ReadOptions(phrase_source="both", noun_phrases="closed")
     return load_phrase_dataset(DatasetOptions(str(shapes)), options).train
 
 
@@ -170,14 +170,14 @@ def test_long_phrases_are_named(caplog):
 
 
 def test_sampler_shuffles_by_epoch_and_carries_it():
-    sampler = EpochSampler(10, seed=0)
+    sampler = EpochSampler(range(10), seed=0)
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
     assert sorted(i for _, i in first) == sorted(i for _, i in second) == list(range(10))
     assert first != [(0, i) for _, i in second]
     assert {e for e, _ in second} == {1}
-    assert list(EpochSampler(3, 0, shuffle=False)) == [(0, 0), (0, 1), (0, 2)]
+    assert list(EpochSampler(range(3), 0, shuffle=False)) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_sixteen_bit_images_keep_their_contrast():
@@ -224,7 +224,7 @@ def test_a_missing_validation_split_is_held_out_and_said(shapes, tmp_path):
 
     shutil.copytree(shapes, tmp_path / "data")
     (tmp_path / "data" / "annotations" / "instances_val.json").unlink()
-    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data"), validation_fraction=0.25), CocoOptions())
+    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data"), validation_fraction=0.25), ReadOptions())
     assert (len(data.train), len(data.validation)) == (3, 1)
     assert any("1 of 4 training images are held out" in line for line in data.lines())
     assert not set(data.train["example_id"]) & set(data.validation["example_id"])
@@ -241,7 +241,7 @@ def test_missing_splits_and_files_are_named(shapes):
         ),
     ]:
         with pytest.raises(ValueError, match=message):
-            load_phrase_dataset(options, CocoOptions())
+            load_phrase_dataset(options, ReadOptions())
 
 
 def test_files_that_number_their_categories_differently_share_no_number(shapes, tmp_path):
@@ -253,7 +253,7 @@ def test_files_that_number_their_categories_differently_share_no_number(shapes, 
     content = json.loads(file.read_text())
     content["categories"] = [{"id": 1, "name": "star"}, {"id": 2, "name": "circle"}, {"id": 3, "name": "cross"}]
     file.write_text(json.dumps(content))
-    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data")), CocoOptions())
+    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data")), ReadOptions())
     assert data.category_ids["circle"] == 1  # the training file's
     assert len(set(data.category_ids.values())) == len(data.category_ids) == 5
 
@@ -265,5 +265,5 @@ def test_one_file_and_one_folder_by_name(shapes):
         eval_annotation_file=str(shapes / "annotations" / "instances_val.json"),
         eval_image_folder=str(shapes / "val"),
     )
-    data = load_phrase_dataset(options, CocoOptions())
+    data = load_phrase_dataset(options, ReadOptions())
     assert (len(data.train), len(data.validation)) == (4, 2)

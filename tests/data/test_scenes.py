@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from sam_ft.data.draws import keyed_draws
 from sam_ft.data.example import FEATURES, validate_example
 from sam_ft.data.load import SYNTHETIC_STREAM, DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.coco import CocoOptions
+from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
 from sam_ft.data.scenes import ALL_SHAPES, COLORS, GROUNDS, SIZES, SceneOptions, draw_scene
 from sam_ft.data.synthetic import SceneFiles, SceneRows, scene_row, stream_scenes, write_shape_scenes
@@ -185,12 +185,12 @@ def test_a_scene_decodes_to_its_masks():
 def test_drawn_data_need_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = SceneFiles(SceneOptions(width=48, height=48), num_train=1000, num_validation=3)
-    data = load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, scenes=files), CocoOptions())
+    data = load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, scenes=files), ReadOptions())
     assert (len(data.train), len(data.validation)) == (1000, 3)
     assert {p["text"] for row in data.validation for p in row["phrases"]} == set(data.category_ids)
     assert "1000 scenes to train on are drawn when asked for" in data.lines()[0]
     fewer = DatasetOptions(SYNTHETIC_STREAM, scenes=files, max_train_samples=5, max_eval_samples=2)
-    data = load_phrase_dataset(fewer, CocoOptions())
+    data = load_phrase_dataset(fewer, ReadOptions())
     assert (len(data.train), len(data.validation)) == (5, 2)
     assert list(tmp_path.iterdir()) == []
 
@@ -205,7 +205,7 @@ def test_drawn_data_need_no_file(tmp_path, monkeypatch):
 )
 def test_keys_without_meaning_are_refused(options, coco, named):
     with pytest.raises(ValueError, match=f"`{named}` means nothing for `dataset_name: synthetic-stream`"):
-        load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, **options), CocoOptions(**coco))
+        load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, **options), ReadOptions(**coco))
 
 
 def test_plain_scenes_come_first():
@@ -235,7 +235,7 @@ def test_training_files_may_label_some_shapes_only(tmp_path):
 def test_keys_of_the_stream_are_refused_for_files(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"`scene_{name}` is .* use synthetic-stream"):
-        load_phrase_dataset(DatasetOptions("synthetic", scenes=SceneFiles(SceneOptions(**options))), CocoOptions())
+        load_phrase_dataset(DatasetOptions("synthetic", scenes=SceneFiles(SceneOptions(**options))), ReadOptions())
 
 
 def test_the_share_of_phrases_of_the_shape_alone_is_the_worlds():

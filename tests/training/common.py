@@ -34,7 +34,7 @@ def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, 
     training_args = Sam3TrainingArguments(**(arguments | training))
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
-    rows = load_phrase_dataset(data_args.dataset(), data_args.coco())
+    rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
     sam3, processor = load_sam3(model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 
@@ -46,7 +46,7 @@ def build_stream(output_dir, model_name=TINY, *, scenes):
         dataloader_num_workers=0,
     )  # fmt: skip
     data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes)
-    rows = load_phrase_dataset(data_args.dataset(), data_args.coco(), with_train=False)
+    rows = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
     sam3, processor = load_sam3(ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64), training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(), training_args)
 

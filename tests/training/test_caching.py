@@ -196,7 +196,6 @@ def test_on_a_cache_it_learns_as_much(tuned_behind_frozen_encoders, new_shapes, 
     cached = tune(
         new_shapes,
         tmp_path / "run",
-        steps=200,
         rates=HEADS_RATES,
         data={"feature_cache": str(tmp_path / "cache"), "cache_views": 16, "cache_text": True},
         **HEADS,

@@ -1,23 +1,27 @@
 """Where COCO files and their images lie in the trees that people have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from .files import SPLIT_WORDS, split_of_name
 
-SPLIT_WORDS = {"train": "train", "valid": "validation", "val": "validation", "test": "test"}
-ACCEPTED = """the trees that are read:
-  annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO)
-  annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/
-  train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)
-  or one file and one folder by name: annotation_file, image_folder (eval_annotation_file, eval_image_folder)"""
+
+FORMS = (
+    "annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO; LVIS too)",
+    "annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/",
+    "annotations/*train*.json, annotations/*val*.json beside images/ (SA-Co; CVAT's COCO export)",
+    "train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)",
+    "or one file and one folder by name: annotation_file, image_folder (eval_annotation_file, eval_image_folder)",
+)
 
 
 @dataclass
 class CocoFiles:
-    """One split: its annotation file and the folders that may hold its images, best first."""
+    """One split: its annotation file, the folders that may hold its images, best first, and files beside it that are not read."""
 
     annotation_file: Path
     image_folders: list[Path]
+    others: list[Path] = field(default_factory=list)
 
 
 def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
@@ -26,33 +30,39 @@ def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
 
     Returns:
         `dict[str, CocoFiles]`: by `train`, `validation`, `test`; only those that are there.
-
-    Raises:
-        `ValueError`: where the folder is missing or holds none of the accepted trees; lists what was found.
     """
-    if not folder.is_dir():
-        raise ValueError(
-            f"`dataset_name`: there is no folder {str(folder)!r}. Give the folder of a data set; {ACCEPTED}"
-        )
     splits: dict[str, CocoFiles] = {}
     annotations = folder / "annotations"
-    for file in sorted(annotations.glob("instances_*.json")) + sorted(annotations.glob("*_coco.json")):
-        split = _split_of(file.stem)
+    listed = [f for f in sorted(annotations.glob("*.json")) if not f.name.startswith(".")]
+    best = [f for f in listed if f.name.startswith("instances_") or f.name.endswith("_coco.json")]
+    files = best or [f for f in listed if _is_one_file_for_all(f)]
+    others = []
+    for file in files:
+        split = split_of_name(file.stem) or ("train" if len(files) == 1 else None)
         if split and split not in splits:
             splits[split] = CocoFiles(file, _image_folders(folder, file, split))
+        else:
+            others.append(file)
+    for found in splits.values():
+        found.others = others
     if not splits:
         for word, split in SPLIT_WORDS.items():
             file = folder / word / "_annotations.coco.json"
             if file.is_file():
                 splits.setdefault(split, CocoFiles(file, [folder / word, folder / word / "images"]))
-    if not splits:
-        found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
-        raise ValueError(f"`dataset_name`: the folder {str(folder)!r} holds {found}, which is none of {ACCEPTED}")
     return splits
 
 
-def _split_of(stem: str) -> str | None:
-    return next((split for word, split in SPLIT_WORDS.items() if word in stem.lower()), None)
+def _is_one_file_for_all(file: Path) -> bool:
+    """Whether a file begins as COCO's do, so that a folder of one file an image is none of ours."""
+    if not file.is_file():
+        return False
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        start = stream.read(4000)
+    return (
+        any(f'"{key}"' in start for key in ("images", "annotations", "info", "categories", "licenses"))
+        and '"image"' not in start
+    )
 
 
 def _image_folders(folder: Path, file: Path, split: str) -> list[Path]:

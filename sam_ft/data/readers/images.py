@@ -1,6 +1,8 @@
 """Image files: found, measured, and decoded once so that damage shows before training."""
 
 import contextlib
+import io
+from collections import Counter
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -36,12 +38,25 @@ def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True
     )
 
 
-def upright_size(path: Path, *, decode: bool = True) -> tuple[int, int, bool]:
+def bare_names(file_names) -> Counter:
+    """How many different listed paths have each bare name."""
+    return Counter(map(bare_name, set(file_names)))
+
+
+def find_listed(file_name: str, folders: list[Path], bare: Counter) -> Path | ImageError:
+    """As [`find_image`], by its bare name where no other listed image has it (see [`bare_names`]); the error is returned."""
+    try:
+        return find_image(file_name, folders, by_bare_name=bare[bare_name(file_name)] == 1)
+    except ImageError as error:
+        return error
+
+
+def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int, bool]:
     """
     Size of an image after its EXIF rotation.
 
     Args:
-        path (`Path`): the file.
+        image (`Path` or `bytes`): the file, or its content.
         decode (`bool`): read the pixels too, JPEG at an eighth of its size; a header alone says nothing of a file cut
             short.
 
@@ -52,14 +67,15 @@ def upright_size(path: Path, *, decode: bool = True) -> tuple[int, int, bool]:
         `ImageError`: where the file is no image or ends early.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            swapped = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            width, height = opened.size
+            swapped = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             if decode:
-                image.draft(image.mode, (max(width // 8, 1), max(height // 8, 1)))
-                image.load()
+                opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1)))
+                opened.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        name = "inside the file" if isinstance(image, bytes) else image
         raise ImageError(
-            f"the image {path} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
+            f"the image {name} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
         ) from error
     return (height, width, True) if swapped else (width, height, False)

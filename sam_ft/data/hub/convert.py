@@ -1,0 +1,321 @@
+"""A Hub data set's rows to rows of `example.py`, once: `datasets` keeps what was converted under a fingerprint."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from datasets import Dataset, Features, List, Value, config
+from datasets.fingerprint import Hasher
+
+from ... import __version__
+from ..example import FEATURES, DatasetFormatError, validate_example
+from ..lazy import LazyRows
+from ..readers.images import ImageError
+from ..readers.records import ReadOptions, Record, Split
+from ..readers.rows import RowMaker
+from ..report import DataReport
+from ..vocabulary import PhraseMap, normalize_phrase
+from .columns import Columns, find_columns
+from .parquet import ParquetRows
+from .schemas import SCHEMAS, Context, Schema, find_schema, label_names
+from .source import HubSource, class_names, names_in_row
+
+
+_CONVERTED = Features({**FEATURES, "problem": Value("string"), "notes": List(Value("string"))})
+_UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
+
+
+def convert(
+    rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
+) -> tuple[Dataset, DataReport]:
+    """
+    All rows of one split.
+
+    Args:
+        rows (`datasets.Dataset` or `ParquetRows`): of [`open_splits`].
+        source (`HubSource`), split (`str`), options (`ReadOptions`).
+
+    Returns:
+        `tuple[datasets.Dataset, DataReport]`: rows of `example.py`, and what was understood.
+
+    Raises:
+        `ValueError`: where no column holds images or masks, or classes have no names.
+        `DatasetFormatError`: naming the row, where one cannot be used and `on_bad_rows` is `error`; where no phrase has an
+            instance.
+    """
+    name = f"{source.name} ({split})"
+    rows = rows.whole() if isinstance(rows, ParquetRows) else rows
+    if _are_ours(rows, source):
+        return _rows_as_they_are(rows, name, options)
+    converter, schema = make_converter(rows, source, name, options)
+    columns = converter.columns
+    groups = Dataset.from_dict(
+        {"indices": _groups(rows, columns, schema)}, features=Features({"indices": List(Value("int64"))})
+    )
+    digest = Hasher.hash([__version__, rows._fingerprint, converter.schema, columns.roles, converter.labels, options])
+    cache = Path(config.HF_DATASETS_CACHE) / "sam-ft"
+    cache.mkdir(parents=True, exist_ok=True)
+    converted = groups.map(
+        converter,
+        features=_CONVERTED,
+        remove_columns=["indices"],
+        cache_file_name=str(cache / f"{digest}.arrow"),
+        new_fingerprint=digest,
+        desc=f"reading {name}",
+    )
+    maker = replace(converter).maker  # the converter's own has forgotten what it noted of the classes
+    maker.report.notes[_understood(schema, columns)] += 1
+    maker.report.notes.update(note for notes in converted["notes"] for note in notes)
+    if options.attributes is not None:
+        maker.report.notes["`attribute_templates` say nothing here: rows of the Hub have classes, not attributes"] += 1
+    problems = [problem for problem in converted["problem"] if problem is not None]
+    if problems and options.on_bad_rows != "skip":
+        raise DatasetFormatError(problems[0].removeprefix(f"{name}, "), file=name)
+    maker.report.skipped += problems
+    if problems:
+        converted = converted.filter(lambda problem: problem is None, input_columns=["problem"])
+    converted = converted.remove_columns(["problem", "notes"])
+    _count(converted, maker)
+    return converted, maker.report
+
+
+def _rows_as_they_are(rows: Dataset, name: str, options: ReadOptions) -> tuple[Dataset, DataReport]:
+    """Rows of `example.py`, as `convert_data.py` writes them."""
+    if options.attributes is not None or options.phrase_map != PhraseMap():
+        raise ValueError(
+            f"{name} holds finished rows: `phrase_map` and `attribute_templates` say nothing to them. Give these keys to convert_data.py"
+        )
+    rows = rows.select_columns(list(FEATURES)).cast(FEATURES)
+    ids = Counter(rows["example_id"])
+    for row in rows.remove_columns("image"):
+        validate_example(row, name)
+    twin = next((example_id for example_id, number in ids.items() if number > 1), None)
+    if twin is not None:
+        raise DatasetFormatError(
+            f"{ids[twin]} rows have this `example_id`; ids are unique", file=name, record=repr(twin)
+        )
+    maker = RowMaker(Split(name, [], {}), options)
+    _count(rows, maker)
+    return rows, maker.report
+
+
+def _count(rows: Dataset, maker: RowMaker) -> None:
+    light = list(rows.remove_columns("image"))
+    for row in light:
+        maker.report.count(row)
+    maker.check_positives(light)
+
+
+def lazily(
+    rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
+) -> tuple[LazyRows, DataReport]:
+    """
+    As [`convert`], but rows are made when they are asked for. One phrase a row stays one phrase a row.
+
+    Raises:
+        `ValueError`: as [`convert`], up to the first row; a row raises when it is asked for.
+    """
+    name = f"{source.name} ({split})"
+    groups = rows.groups if isinstance(rows, ParquetRows) else None
+    if _are_ours(rows, source):
+        maker = RowMaker(Split(name, [], {}), options)
+        return LazyRows(
+            OwnRows(rows, name), len(rows), groups=groups, skip=options.on_bad_rows == "skip"
+        ), maker.report
+    converter, schema = make_converter(rows, source, name, options)
+    maker = converter.maker
+    maker.report.notes[_understood(schema, converter.columns)] += 1
+    if schema.one_phrase_a_row:
+        maker.report.notes["streamed: phrases of one image that stand in several rows are asked apart"] += 1
+    return LazyRows(converter.row, len(rows), groups=groups, skip=options.on_bad_rows == "skip"), maker.report
+
+
+@dataclass
+class OwnRows:
+    """Makes rows of rows that [`write_rows`] wrote."""
+
+    rows: Dataset | ParquetRows
+    source: str
+
+    def __call__(self, place: int) -> dict:
+        row = self.rows[place]
+        row = {name: row[name] for name in FEATURES}
+        validate_example(row, self.source)
+        return row
+
+
+def _are_ours(rows: Dataset | ParquetRows, source: HubSource) -> bool:
+    return set(FEATURES) <= set(rows.column_names) and not source.column_mapping
+
+
+def _understood(schema: Schema, columns: Columns) -> str:
+    roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
+    return f"understood as {schema.says} ({roles}); `column_mapping` overrides"
+
+
+def make_converter(
+    rows: Dataset | ParquetRows, source: HubSource, name: str, options: ReadOptions
+) -> tuple["Converter", Schema]:
+    """
+    Raises:
+        `ValueError`: where no column holds images or masks, or classes have no names.
+    """
+    columns = find_columns(rows.features, source.column_mapping)
+    schema = find_schema(columns)
+    labels = _labels(rows, columns, schema, source, options)
+    return Converter(rows, name, columns, SCHEMAS.index(schema), labels, options), schema
+
+
+@dataclass
+class Converter:
+    """
+    Makes one row of all source rows of an image; `datasets` calls it, and takes its fields for the fingerprint.
+
+    Attributes:
+        rows (`datasets.Dataset`): the source's, undecoded. source (`str`): its name and split.
+        columns (`Columns`), schema (`int`): place in `SCHEMAS`. labels (`dict`): label -> class.
+        options (`ReadOptions`).
+    """
+
+    rows: Dataset
+    source: str
+    columns: Columns
+    schema: int
+    labels: dict
+    options: ReadOptions
+
+    def __call__(self, group: dict) -> dict:
+        """A row, `problem: None` and what is to note of it; where it cannot be used, an empty one and why."""
+        self.maker.report.notes.clear()
+        try:
+            return self.row(*group["indices"]) | {"problem": None, "notes": list(self.maker.report.notes)}
+        except DatasetFormatError as error:
+            return _UNUSABLE | {"problem": str(error), "notes": []}
+
+    def row(self, *indices: int) -> dict:
+        """
+        The row of one image.
+
+        Raises:
+            `DatasetFormatError`: where it cannot be used.
+        """
+        where, rows = f"row {indices[0]}", [self.rows[i] for i in indices]
+        try:
+            record = self._record(rows, where, str(indices[0]))
+        except ValueError as error:
+            raise DatasetFormatError(str(error), file=self.source, record=where) from error
+        row = self.maker.row(record, self.maker.measure(record))
+        validate_example(row, self.source)
+        return row
+
+    @cached_property
+    def maker(self) -> RowMaker:
+        return RowMaker(Split(self.source, [], self.labels), self.options)
+
+    def _record(self, rows: list[dict], where: str, example_id: str) -> Record:
+        """Of one image; raises `ValueError` where a column cannot be read."""
+        schema, context = SCHEMAS[self.schema], Context(self.columns, self.options, self.labels)
+        shapes = [shape for row in rows for shape in schema.shapes(row, context)]
+        record = Record(example_id, where, _image(self.columns.take(rows[0], "image")), shapes)
+        if schema.one_phrase_a_row:
+            record.absent = [phrase_of(row, self.columns) for row in rows]
+        return record
+
+
+def phrase_of(row: dict, columns: Columns) -> str:
+    """The normalised phrase of a row."""
+    text = columns.take(row, "phrase")
+    return normalize_phrase(text) if isinstance(text, str) else ""
+
+
+def _image(value) -> Path | bytes | ImageError:
+    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
+        return ImageError("the row has no image. Remove it, or set `on_bad_rows: skip` to leave it out")
+    return value["bytes"] or Path(value["path"])
+
+
+def _groups(rows: Dataset, columns: Columns, schema: Schema) -> list[list[int]]:
+    """Indices of the rows of each image: equal bytes are one image."""
+    if not schema.one_phrase_a_row:
+        return [[i] for i in range(len(rows))]
+    groups: dict[str, list[int]] = {}
+    images = rows.select_columns(columns.roles["image"].partition(".")[0])
+    for i, row in enumerate(images):
+        value = columns.take(row, "image") or {}
+        content = value.get("bytes") or str(value.get("path") or i).encode()
+        groups.setdefault(hashlib.blake2b(content).hexdigest(), []).append(i)
+    return list(groups.values())
+
+
+def _labels(rows: Dataset, columns: Columns, schema: Schema, source: HubSource, options: ReadOptions) -> dict:
+    """
+    Label -> class.
+
+    Raises:
+        `ValueError`: where classes are numbers without names; says how to give them.
+    """
+    if schema.one_phrase_a_row:
+        texts = rows.select_columns(columns.roles["phrase"].partition(".")[0])
+        return {text: text for text in sorted({phrase_of(row, columns) for row in texts} - {""})}
+    if schema.needs_mask_values and options.mask_values is None:
+        raise ValueError(
+            f"each row of {source.name!r} has one mask image. Say what its numbers are: `mask_values: instances` (one object each), "
+            "`classes` (all of a class at once) or `components` (classes, whose connected parts are objects)"
+        )
+    if schema.needs_class_name and not options.class_name:
+        raise ValueError(
+            f"the masks of {source.name!r} ({schema.says}) have no names, and SAM 3 asks for names. Where they all show one thing, say "
+            "`class_name`"
+        )
+    if "class_ids" in columns:
+        return names_in_row(columns.take(rows[0], "class_ids"))
+    declared = label_names(columns)
+    if declared is not None:
+        return dict(enumerate(declared))
+    if "masks" in columns and "labels" not in columns and "segments" not in columns and "segmentation" not in columns:
+        return _labels_of_masks(source, options)
+    found = _found_labels(rows, columns, options)
+    if all(isinstance(label, str) for label in found):
+        return {label: label for label in sorted(found)}
+    names = class_names(source, options.class_names)
+    lacking = sorted(label for label in found if label not in names)
+    if lacking:
+        raise ValueError(
+            f"`dataset_name`: the classes of {source.name!r} are numbers ({_shown(found)}), and {_shown(lacking)} have no "
+            'names. Give a file `class_names: names.json` with {"0": "name", …}'
+        )
+    return names
+
+
+def _labels_of_masks(source: HubSource, options: ReadOptions) -> dict:
+    names = class_names(source, options.class_names) if options.mask_values != "instances" else {}
+    if not names and not options.class_name:
+        raise ValueError(
+            f'the masks of {source.name!r} have no names. Give a file `class_names: names.json` with {{"0": "name", …}}, or '
+            "`class_name` where all show one thing"
+        )
+    return names or {options.class_name: options.class_name}
+
+
+def _found_labels(rows: Dataset, columns: Columns, options: ReadOptions) -> set:
+    found = set()
+    role = "segments" if "segments" in columns else "labels"
+    if role not in columns:
+        return {options.class_name} if options.class_name else found
+    for row in rows.select_columns(columns.roles[role].partition(".")[0]):
+        value = columns.take(row, role)
+        if role == "segments":
+            value = (
+                value.get("category_id")
+                if isinstance(value, dict)
+                else [segment.get("category_id") for segment in value or []]
+            )
+        found |= {label for label in (value if isinstance(value, list) else [value]) if label is not None}
+    return found
+
+
+def _shown(labels) -> str:
+    names = sorted(map(str, labels))
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

@@ -1,0 +1,88 @@
+"""One JSON file of `instances` an image, with labels, polygons and attributes: the form of MineApple."""
+
+import contextlib
+from functools import partial
+from pathlib import Path
+
+from ..example import DatasetFormatError
+from .files import SPLIT_WORDS
+from .images import ImageError, find_image
+from .json_files import read_json
+from .records import ReadOptions, Record, Shape, Split
+
+
+FORM = (
+    "train/images/ with train/annotations/NAME.json of `instances` with `label`, `segmentation.polygon`, `attributes`"
+)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def find(folder: Path) -> dict[str, partial] | None:
+    """The splits of such a tree: name -> call that reads it."""
+    splits = {}
+    for word in ("", *SPLIT_WORDS):
+        files = sorted((folder / word / "annotations").glob("*.json"))
+        if (folder / word / "images").is_dir() and any(_is_form(file) for file in files[:3]):
+            splits.setdefault(SPLIT_WORDS.get(word, "train"), partial(_read, folder / word, files))
+    return splits or None
+
+
+def _is_form(file: Path) -> bool:
+    try:
+        content = read_json(file, "instances")
+    except DatasetFormatError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get("instances"), list)
+
+
+def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
+    split, labels = Split(str(folder), [], {}), set()
+    for file in files:
+        content = read_json(file, "instances")
+        if not isinstance(content, dict) or not isinstance(content.get("instances"), list):
+            raise DatasetFormatError(
+                "such a file holds a list `instances`, and this one does not; move it away", file=str(file)
+            )
+        shapes = [_shape(i, instance) for i, instance in enumerate(content["instances"])]
+        labels |= {shape.label for shape in shapes if shape.label is not None}
+        size = (content.get("width"), content.get("height"))
+        split.records.append(Record(file.stem, str(file), _image(folder / "images", file, content), shapes, size))
+    split.labels = {label: label for label in sorted(labels)}
+    split.labels_were_found = True
+    return split
+
+
+def _image(folder: Path, file: Path, content: dict) -> Path | ImageError:
+    names = [name for name in (content.get("file_name"), content.get("image_id"), file.stem) if isinstance(name, str)]
+    for name in names:
+        for suffix in ("", *_SUFFIXES):
+            with contextlib.suppress(OSError):  # a name that no file system takes
+                if (folder / f"{name}{suffix}").is_file():
+                    return folder / f"{name}{suffix}"
+    try:
+        return find_image(f"{names[0]}.jpg", [folder])
+    except ImageError as error:
+        return error
+
+
+def _shape(number: int, instance) -> Shape:
+    where = f"instances[{number}]"
+    if not isinstance(instance, dict):
+        return Shape(where, problem=f"expected an object, found {instance!r}")
+    label, drawn = instance.get("label"), instance.get("segmentation")
+    if not isinstance(label, str) or not label.strip():
+        return Shape(where, problem=f"`label` is {label!r}; expected a class name")
+    attributes = instance.get("attributes")
+    shape = Shape(where, label)
+    if isinstance(attributes, dict):
+        shape.attributes = {str(k): str(v) for k, v in attributes.items() if v is not None and str(v).strip()}
+    polygon = drawn.get("polygon") if isinstance(drawn, dict) else drawn
+    if isinstance(drawn, dict) and "counts" in drawn:
+        shape.rle = drawn
+    elif isinstance(polygon, list) and polygon:
+        shape.polygons = polygon if isinstance(polygon[0], list) else [polygon]
+    elif isinstance(instance.get("bbox"), list):
+        shape.box = instance["bbox"]
+    else:
+        shape.problem = f'`segmentation` is {drawn!r}; expected {{"polygon": [[x1, y1, …], …]}}'
+    return shape

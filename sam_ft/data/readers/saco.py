@@ -1,0 +1,83 @@
+"""SA-Co Gold and Silver: an `images` entry for each (image, phrase), with the phrases that are not in it."""
+
+from ..example import DatasetFormatError
+from ..vocabulary import normalize_phrase
+from .coco_tree import CocoFiles
+from .images import bare_names, find_listed
+from .records import ReadOptions, Record, Shape, Split
+
+
+def is_saco(content) -> bool:
+    """Whether a JSON file's content is SA-Co's."""
+    images = content.get("images") if isinstance(content, dict) else None
+    return isinstance(images, list) and bool(images) and isinstance(images[0], dict) and "text_input" in images[0]
+
+
+def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
+    """
+    The records of a file's content. Its absences are verified, so they alone are absent; one annotator's file is one split.
+
+    Raises:
+        `DatasetFormatError`: naming file and record, where an entry is incomplete.
+    """
+    file, split = str(files.annotation_file), Split(str(files.annotation_file), [], {})
+    if not isinstance(content.get("annotations"), list):
+        raise DatasetFormatError(f"`annotations` must be a list, found {content.get('annotations')!r:.80}", file=file)
+    annotations: dict = {}
+    for i, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, dict):
+            raise DatasetFormatError(
+                f"expected an object, found {annotation!r}", file=file, record=f"annotations[{i}]"
+            )
+        annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    names = (entry.get("file_name") for entry in content["images"] if isinstance(entry, dict))
+    bare = bare_names(name for name in names if isinstance(name, str))
+    records: dict[str, Record] = {}
+    for i, entry in enumerate(content["images"]):
+        name, text = (
+            (entry.get(key) for key in ("file_name", "text_input")) if isinstance(entry, dict) else (None, None)
+        )
+        if (
+            not isinstance(name, str)
+            or not isinstance(text, str)
+            or not normalize_phrase(text)
+            or entry.get("id") is None
+        ):
+            raise DatasetFormatError(
+                f"an entry needs `id`, `file_name` and `text_input`, found {entry!r}", file=file, record=f"images[{i}]"
+            )
+        text = " ".join(text.split())
+        split.labels[text] = text
+        record = records.get(name)
+        if record is None:
+            size = (entry.get("width"), entry.get("height"))
+            record = records[name] = Record(
+                name, f"image {name}", find_listed(name, files.image_folders, bare), [], size, absent=[]
+            )
+        record.absent.append(text)
+        if str(entry.get("is_instance_exhaustive", 1)) in ("0", "False", "false"):
+            record.not_exhaustive |= {text}
+        record.shapes += [_shape(a, text) for a in annotations.pop(str(entry["id"]), [])]
+    if annotations:
+        raise DatasetFormatError(
+            f"annotations refer to {len(annotations)} image ids that `images` does not list", file=file,
+            record=f"image_id {next(iter(annotations))}",
+        )  # fmt: skip
+    split.records = list(records.values())
+    split.notes.append(
+        f"SA-Co: {len(content['images'])} (image, phrase) pairs of {len(records)} images; absences are verified ones"
+    )
+    return split
+
+
+def _shape(annotation: dict, text: str) -> Shape:
+    rle, box = annotation.get("segmentation"), annotation.get("bbox")
+    shape = Shape(f"annotation id {annotation.get('id')}", text, box=box, relative_box=True)
+    shape.is_crowd = str(annotation.get("iscrowd", annotation.get("is_crowd", 0))) in ("1", "True", "true")
+    if isinstance(rle, dict):
+        shape.rle = rle
+    elif isinstance(rle, list):
+        shape.polygons = rle or None
+    if shape.rle is None and shape.polygons is None and box is None:
+        shape.problem = f"`segmentation` is {rle!r} and there is no `bbox`"
+    return shape

@@ -1,0 +1,154 @@
+"""
+Damaged annotation files: the outcome is rows or a named error, never another exception, a hang or a different data set without a word.
+
+    SAM_FT_FUZZ=2000 pytest tests/data/readers/test_fuzz.py     # so many mutations of each layout; a few dozen otherwise
+"""
+
+import copy
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sam_ft.data.example import validate_example
+from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.sources import read_splits
+
+from .trees import TREES
+
+
+EXAMPLES = int(os.environ.get("SAM_FT_FUZZ", "30"))
+# the annotation file of each tree that is damaged
+FILES = {
+    "yolo": "train/labels/first.txt",
+    "labelme": "first.json",
+    "labelme_inside": "first.json",
+    "via": "train/via_region_data.json",
+    "via2": "train/via_region_data.json",
+    "cvat": "annotations.xml",
+    "polygons": "train/annotations/first.json",
+    "sa1b": "first.json",
+    "class_masks": "id2label.json",
+    "lvis": "annotations/lvis_v1_train.json",
+    "saco": "annotations/gold_merged_a_release_test.json",
+}
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        1e9,
+        1e308,
+        math.nan,
+        math.inf,
+        "",
+        "x",
+        "1",
+        "9" * 400,
+        [],
+        {},
+        [[]],
+        [None],
+        {"a": 1},
+        "\x00",
+        2**70,
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    made = {}
+    for name in FILES:
+        folder = tmp_path_factory.mktemp(name)
+        made[name] = folder, TREES[name](folder)
+    return made
+
+
+def outcome(folder: Path, options: dict):
+    """Reads everything; only a `ValueError` that says something is allowed out."""
+    read, said = {}, "rows"
+    try:
+        splits, _ = find_phrase_splits(DatasetOptions(str(folder)))
+        read = read_splits(splits, ReadOptions(**options))
+    except ValueError as error:
+        said = str(error)
+    assert said
+    for rows, _ in read.values():
+        for row in rows.remove_columns("image"):
+            validate_example(row)
+
+
+def damaged(trees, name: str, content: bytes, **more):
+    folder, options = trees[name]
+    with tempfile.TemporaryDirectory() as place:
+        there = Path(place) / "data"
+        shutil.copytree(folder, there)
+        (there / FILES[name]).write_bytes(content)
+        outcome(there, options | more)
+
+
+def sites(tree, path=()) -> list[tuple]:
+    """The paths of all values in a JSON tree."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [site for key, value in items for site in [(*path, key), *sites(value, (*path, key))]]
+
+
+def mutate(tree, data) -> None:
+    """Replaces, removes or doubles one value."""
+    site = data.draw(st.sampled_from(sites(tree)))
+    for key in site[:-1]:
+        tree = tree[key]
+    action = data.draw(st.sampled_from(["replace", "remove", "double"]))
+    if action == "replace":
+        tree[site[-1]] = copy.deepcopy(data.draw(ODD))
+    elif action == "remove":
+        del tree[site[-1]]
+    elif isinstance(tree, list):
+        tree.append(tree[site[-1]])
+
+
+relaxed = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES == 30
+)
+
+
+@pytest.mark.parametrize("name", [name for name, file in FILES.items() if file.endswith(".json")])
+@relaxed
+@given(data=st.data())
+def test_odd_values_in_json(trees, name, data):
+    tree = json.loads((trees[name][0] / FILES[name]).read_text())
+    for _ in range(data.draw(st.integers(1, 3))):
+        if sites(tree):
+            mutate(tree, data)
+    skip = {"on_bad_rows": "skip"} if data.draw(st.booleans()) else {}
+    damaged(trees, name, json.dumps(tree).encode(), **skip)
+
+
+@pytest.mark.parametrize("name", FILES)
+@relaxed
+@given(data=st.data())
+def test_bytes_that_are_cut_or_changed(trees, name, data):
+    content = bytearray((trees[name][0] / FILES[name]).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, max(len(content) - 1, 0)))
+        action = data.draw(st.sampled_from(["cut", "change", "remove", "insert"]))
+        if action == "cut":
+            del content[place:]
+        elif action == "remove":
+            del content[place : place + data.draw(st.integers(1, 20))]
+        elif action == "insert":
+            content[place:place] = data.draw(
+                st.sampled_from([b"NaN", b"1e999", b"-", b"\xff", b"[", b'"', b"9" * 30, b"\n", b"<x>"])
+            )
+        elif content:
+            content[place] = data.draw(st.integers(0, 255))
+    damaged(trees, name, bytes(content))

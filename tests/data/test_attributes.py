@@ -1,0 +1,86 @@
+"""Phrases from attributes: which are asked, of which instances, and which absences are certain."""
+
+import pytest
+
+from sam_ft.data.attributes import AttributeTemplates, Thing, attribute_values, read_attribute_templates
+from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.readers.records import ReadOptions
+
+from .readers.trees import polygons
+
+
+WORLD = [
+    Thing(0, "apple", {"color": "red", "ripeness": "ripe"}),
+    Thing(0, "apple", {"color": "green", "ripeness": "raw"}),
+    Thing(0, "pear", {"color": "green"}),
+]
+
+
+def ask(things, *templates) -> dict:
+    phrases = AttributeTemplates(list(templates)).phrases(things, attribute_values(iter(WORLD)))
+    return {phrase["text"]: (phrase["instances"], phrase["exhaustive"]) for phrase in phrases}
+
+
+def test_present_phrases_and_their_near_misses():
+    found = ask([Thing(0, "apple", {"color": "red"}), Thing(1, "pear", {"color": "green"})], "{color} {label}")
+    assert found == {
+        "red apple": ([0], True),
+        "green pear": ([1], True),
+        "green apple": ([], True),  # another colour of the apple; also the pear's colour on an apple
+    }
+
+
+def test_a_pear_was_never_red_so_it_is_no_sibling():
+    assert "red pear" not in ask([Thing(0, "apple", {"color": "red"})], "{color} {label}")
+
+
+def test_an_instance_without_the_attribute_may_be_meant():
+    found = ask([Thing(0, "apple", {"color": "red"}), Thing(1, "apple", {})], "{color} {label}")
+    assert found == {"red apple": ([0], False)}  # and nobody knows whether there is a green apple
+
+
+def test_what_is_known_of_it_may_rule_it_out():
+    things = [Thing(0, "apple", {"color": "red", "ripeness": "ripe"}), Thing(1, "apple", {"color": "green"})]
+    found = ask(things, "{ripeness} {color} {label}")
+    assert found["ripe red apple"] == ([0], True)  # the other apple is green
+    assert "ripe green apple" not in found  # the green one may be ripe
+    assert found["raw red apple"] == ([], True)
+
+
+def test_optional_parts_are_levels():
+    found = ask([Thing(0, "apple", {"color": "red", "ripeness": "ripe"})], "[{ripeness} ]{color} {label}")
+    assert {text for text, (instances, _) in found.items() if instances} == {"ripe red apple", "red apple"}
+    found = ask([Thing(0, "apple", {"color": "red"})], "[{ripeness} ]{color} {label}")
+    assert {text for text, (instances, _) in found.items() if instances} == {"red apple"}
+
+
+def test_from_files_to_rows_with_synonyms_and_plurals(tmp_path):
+    polygons(tmp_path / "data")
+    file = tmp_path / "templates.yaml"
+    file.write_text('templates: ["{color} {label}"]\nsynonyms: {red: [crimson]}\nplurals: {apple: apples}\n')
+    reading = ReadOptions(attributes=read_attribute_templates(str(file)))
+    data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data"), validation_fraction=0.0), reading)
+    phrases = {phrase["text"]: phrase for phrase in data.train[0]["phrases"]}
+    assert phrases["apple"]["instances"] == [0, 1]
+    assert phrases["red apple"]["instances"] == [0]
+    assert phrases["green pear"]["instances"] == [2]
+    assert data.synonyms["red apple"] == ["crimson apple", "red apples"]
+    assert len(set(data.category_ids.values())) == len(data.category_ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("templates: []", "needs `templates`"),
+        ("templates: ['{color}']", "names {label}"),
+        ("templates: ['{label} {']", "names {label}"),
+        ("templates: ['{label}']\nplural: {}", "has 'plural'"),
+        ("templates: ['{label}']\nsynonyms: {red: crimson}", "expected a list of words"),
+        ("templates: ['{label}']\nplurals: {apple: [apples]}", "expected a text"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, message):
+    file = tmp_path / "templates.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"`attribute_templates`: .*{message}"):
+        read_attribute_templates(str(file))

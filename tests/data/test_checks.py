@@ -1,0 +1,139 @@
+"""Defects that a check must find, each planted in a data set of its own."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_ft.data.inspect import inspect_splits
+from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.readers.records import ReadOptions
+
+from ..conftest import square
+
+
+def inspect(file, **options):
+    splits, _ = find_phrase_splits(DatasetOptions(str(file.parent.parent)))
+    return inspect_splits(splits, ReadOptions(**options), 1008, lambda texts: [t for t in texts if len(t.split()) > 9])
+
+
+def kinds(file) -> dict[str, list]:
+    found = {}
+    for finding in inspect(file).findings:
+        found.setdefault(finding.kind, []).append(finding)
+    return found
+
+
+def test_nothing_is_said_of_sound_data(coco):
+    assert kinds(coco([square()])) == {}
+
+
+def test_an_instance_that_is_there_twice(coco):
+    (finding,) = kinds(coco([square(), square(annotation_id=2), square(annotation_id=3, x=20)]))["instance twice"]
+    assert (finding.record, finding.detail) == ("1, 'cat' 0 and 1", "identical")
+    near = square(annotation_id=2, side=20)
+    near["segmentation"] = [[5, 5, 25, 5, 25, 24, 5, 24]]
+    (finding,) = kinds(coco([square(side=20), near]))["instance twice"]
+    assert finding.detail == "IoU 0.95"
+
+
+def test_a_copy_in_another_split_is_a_leak_and_not_usable(coco, tmp_path):
+    file = coco([square()])
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "b.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = "b.png"
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    inspection = inspect(file)
+    (finding,) = [f for f in inspection.findings if f.kind == "leak between splits"]
+    assert finding.detail.startswith("the same file as 1 of train")
+    assert not inspection.usable
+    assert inspection.lines(5)[-1] == "not usable as it is"
+
+
+def test_a_picture_that_merely_looks_the_same(coco, tmp_path):
+    smooth = np.asarray(
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((40, 30))
+    )
+    (tmp_path / "train").mkdir()
+    Image.fromarray(smooth).save(tmp_path / "train" / "a.png")
+    Image.fromarray(smooth).save(tmp_path / "train" / "b.jpg", quality=80)
+    images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in ((1, "a.png"), (2, "b.jpg"))]
+    (finding,) = kinds(coco([square(), square(2, 2)], images, draw=False))["image twice"]
+    assert finding.detail == "looks the same as 1"
+
+
+def test_a_thing_that_the_mask_loss_cannot_see(coco, tmp_path):
+    image = {"id": 1, "file_name": "large.png", "width": 2000, "height": 1500}
+    speck = square(segmentation=[[1000, 700, 1002, 700, 1002, 702, 1000, 702]], bbox=[1000, 700, 2, 2])
+    file = coco([speck, square(annotation_id=2, side=200)], [image])
+    (finding,) = kinds(file)["too small for the mask loss"]  # the nearest columns there are 996 and 1003
+    assert "4 px of 2000×1500 are none at 288 px" in finding.detail
+
+
+def test_phrases_that_are_none(coco):
+    names = [
+        "objects",
+        "defects-Resz-FKix9ab",
+        "loc",
+        "cat",
+        "cats",
+        "a word that goes on and on and on without any end",
+    ]
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    found = kinds(coco([square(category_id=4)], categories=categories))
+    assert [f.record for f in found["not a noun phrase"]] == ["'objects'", "'defects resz fkix9ab'", "'loc'"]
+    assert [f.detail for f in found["one thing under two names"]] == ["'cat' and 'cats'; merge them by `phrase_map`"]
+    assert len(found["longer than 32 tokens"]) == 1
+
+
+def test_rows_that_cannot_be_used_are_all_listed(coco):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
+    annotations = [square(), square(2, 2, segmentation=[[1, 2, 3]]), square(3, 3, category_id=9)]
+    inspection = inspect(coco(annotations, images))
+    assert len([f for f in inspection.findings if f.kind == "rows that cannot be used"]) == 2
+    assert not inspection.usable
+    assert inspection.plain()["splits"]["train"]["images"] == 1
+
+
+def test_a_split_that_cannot_be_read_does_not_hide_the_others(coco, tmp_path):
+    file = coco([square()])
+    (tmp_path / "annotations" / "instances_val.json").write_text("{")
+    inspection = inspect(file)
+    assert inspection.usable
+    (finding,) = [f for f in inspection.findings if f.kind == "a split cannot be read"]
+    assert "this is not JSON" in finding.detail
+
+
+def test_rotated_and_empty_images_are_told(coco, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "train").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)).save(
+        tmp_path / "train" / "a.jpg", exif=exif
+    )
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(
+        tmp_path / "train" / "b.jpg"
+    )
+    images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in ((1, "a.jpg"), (2, "b.jpg"))]
+    found = kinds(coco([square()], images, draw=False))
+    assert [f.record for f in found["rotated by EXIF"]] == ["1"]
+    assert [f.record for f in found["images without an instance"]] == ["1 of 2, such as 2"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_without_a_training_split_nothing_is_usable(coco, split):
+    name = {"train": "instances_train.json", "validation": "instances_val.json"}[split]
+    assert inspect(coco([square()], name=name)).usable == (split == "train")
+
+
+def test_areas_of_boxes_and_images_that_nobody_labelled_are_told(coco, tmp_path):
+    triangle = square(segmentation=[[5, 5, 15, 5, 5, 15]])
+    file = coco([triangle])
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "train" / "forgotten.png")
+    inspection = inspect(file)
+    assert inspection.reports["train"].notes["areas that are the box's, not the mask's; recomputed from masks"] == 1
+    (finding,) = inspection.findings
+    assert finding.kind == "images that no annotation lists"
+    assert "such as forgotten.png" in finding.record

@@ -1,0 +1,56 @@
+"""New splits of rows."""
+
+import pytest
+
+from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
+
+
+@pytest.fixture
+def splits(shapes):
+    data = load_phrase_dataset(DatasetOptions(str(shapes)), ReadOptions())
+    return {"train": data.train, "validation": data.validation}
+
+
+def texts(rows) -> set[str]:
+    return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
+
+
+def test_all_rows_keep_ids_apart(splits):
+    rows = all_rows(splits)
+    assert list(rows["example_id"]) == ["train/1", "train/2", "train/3", "train/4", "validation/1", "validation/2"]
+
+
+def test_a_split_by_image_is_the_same_for_the_same_seed(splits):
+    rows = all_rows(splits)
+    one, other = (split_by_image(rows, 0.3, 0) for _ in range(2))
+    assert sorted([*one["train"]["example_id"], *one["validation"]["example_id"]]) == sorted(rows["example_id"])
+    assert list(one["validation"]["example_id"]) == list(other["validation"]["example_id"])
+    drawn = {tuple(split_by_image(rows, 0.3, seed)["validation"]["example_id"]) for seed in range(8)}
+    assert len(drawn) > 1
+    assert {len(names) for names in drawn} == {2}
+
+
+def test_training_never_hears_a_phrase_that_is_held_out(splits):
+    rows = all_rows(splits)
+    shown = [
+        i
+        for i, phrases in enumerate(rows["phrases"])
+        if any(p["text"] == "triangle" and p["instances"] for p in phrases)
+    ]
+    found = split_by_phrase(rows, ["triangle"])
+    assert "triangle" not in texts(found["train"])
+    assert len(found["validation"]) == len(shown) > 0
+    assert "triangle" in texts(found["validation"])
+    with pytest.raises(ValueError, match="'plum', which is not among the 3 phrases: circle, rectangle, triangle"):
+        split_by_phrase(rows, ["plum"])
+    with pytest.raises(ValueError, match="every image shows circle or rectangle or triangle"):
+        split_by_phrase(rows, ["circle", "rectangle", "triangle"])
+
+
+def test_a_subset_asks_its_phrases_alone(splits):
+    rows = subset(splits["train"], phrases=["circle"], limit=3)
+    assert texts(rows) == {"circle"}
+    assert len(rows) == 3
+    assert len(subset(splits["train"], phrases=None, limit=None)) == 4
