@@ -1,0 +1,71 @@
+"""
+Any data set that this package reads → COCO with phrases, or a data set of rows for the Hub.
+
+    python recipes/convert_data.py --dataset_name path/to/labelme --target_dir out/coco
+    python recipes/convert_data.py --dataset_name path/to/yolo --target_dir out/rows --output_format rows --push_to_hub me/nuts
+    python recipes/convert_data.py --dataset_name path/to/coco --target_dir out/unseen --hold_out_phrases "traffic light" boat
+
+Takes the data keys of sam3_ft.py, from the same YAML file with `--config`.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from sam_ft.arguments import SAM3_ARGUMENTS, ConvertArguments, DataArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import log_to_console_and_file, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((DataArguments, ConvertArguments), ignored=SAM3_ARGUMENTS)
+
+
+def main(data_args: DataArguments, convert_args: ConvertArguments):
+    from sam_ft.data.load import find_phrase_splits
+    from sam_ft.data.sources import read_splits
+    from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
+    from sam_ft.data.writers import check_target, empty_target, push_rows, write_coco, write_rows
+
+    folder = Path(convert_args.target_dir)
+    check_target(folder, data_args.places(), overwrite=convert_args.overwrite)
+    with stage("data"):
+        found, notes = find_phrase_splits(data_args.dataset())
+        wanted = convert_args.splits or list(found)
+        unknown = [name for name in wanted if name not in found]
+        if unknown:
+            raise ValueError(f"`splits` names {unknown[0]!r}, found {', '.join(found)}")
+        read = read_splits(found, data_args.reading(), only=wanted)
+        for line in [*notes, *(line for _, report in read.values() for line in report.lines())]:
+            logger.info("%s", line)
+    splits = {name: rows for name, (rows, _) in read.items()}
+    if convert_args.new_validation_fraction:
+        splits = split_by_image(all_rows(splits), convert_args.new_validation_fraction, convert_args.split_seed)
+    if convert_args.hold_out_phrases:
+        splits = split_by_phrase(all_rows(splits), convert_args.hold_out_phrases)
+    for name, rows in splits.items():
+        splits[name] = subset(rows, phrases=convert_args.keep_phrases or None, limit=convert_args.max_rows)
+        if not len(splits[name]):
+            raise ValueError(f"nothing is left of {name}; check `keep_phrases`")
+    with stage("writing"):
+        empty_target(folder)
+        if convert_args.output_format == "coco":
+            for name, rows in splits.items():
+                logger.info("%s", write_coco(rows, folder, name, polygons=convert_args.polygons))
+        else:
+            logger.info("%s", write_rows(splits, folder, str(data_args.dataset_name)))
+    if convert_args.push_to_hub:
+        with stage("push"):
+            push_rows(folder, convert_args.push_to_hub, private=convert_args.private)
+
+
+if __name__ == "__main__":
+    log_to_console_and_file(None, is_main=True)
+    try:
+        main(*make_parser().parse())
+    except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(1)
