@@ -1,0 +1,152 @@
+"""
+How many rows a second does a core make ready, against the official package's loader on the same files?
+
+    python benchmarks/data.py                            # scenes of 640×480, eight objects each, JPEG
+    python benchmarks/data.py --folder path/to/coco      # a COCO tree with annotations/instances_train*.json
+
+A row is an image with all its phrases and masks, decoded, resized to a random square of 480 to 992 px, padded to 1008 px and
+collated alone; both loaders ask every category, neither flips nor changes colours. One process, one thread.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.measure import device_name  # noqa: E402
+from sam_ft.data.collators import Sam3Collator  # noqa: E402
+from sam_ft.data.example import to_rgb  # noqa: E402
+from sam_ft.data.load import DatasetOptions, load_phrase_dataset  # noqa: E402
+from sam_ft.data.phrases import PhraseOptions  # noqa: E402
+from sam_ft.data.pipeline import PromptOptions, TrainingSamples, make_sample  # noqa: E402
+from sam_ft.data.readers.coco_tree import find_coco_splits  # noqa: E402
+from sam_ft.data.readers.records import ReadOptions  # noqa: E402
+from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
+from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.transforms import OFFICIAL_SIDES, TransformOptions  # noqa: E402
+from sam_ft.models.load import load_processor  # noqa: E402
+
+
+RESOLUTION, ROUNDS = 1008, 3
+
+
+def write_photos(folder: Path) -> Path:
+    """Scenes in the sizes and the format of photographs."""
+    scenes = SceneOptions(width=640, height=480, shapes=list(ALL_SHAPES), min_shapes=8, max_shapes=8)
+    write_shape_scenes(folder, SceneFiles(scenes, num_train=24, num_validation=1))
+    for file in (folder / "train").glob("*.png"):
+        Image.open(file).save(file.with_suffix(".jpg"), quality=90)
+        file.unlink()
+    annotations = folder / "annotations" / "instances_train.json"
+    annotations.write_text(annotations.read_text().replace(".png", ".jpg"))
+    return folder
+
+
+def our_loader(folder: Path) -> tuple[Callable[[int], object], TrainingSamples]:
+    rows = load_phrase_dataset(DatasetOptions(str(folder)), ReadOptions()).train
+    samples = TrainingSamples(
+        rows,
+        seed=0,
+        phrases=PhraseOptions(negatives_per_image=1000, max_phrases_per_image=1000),
+        transforms=TransformOptions(RESOLUTION, flip_probability=0.0, color_jitter=0.0),
+        prompts=PromptOptions(),
+    )
+    collator = Sam3Collator(load_processor("sam-ft/tiny").tokenizer)
+    return lambda index: collator([samples[(0, index)]]), samples
+
+
+def official_loader(folder: Path) -> Callable[[int], object]:
+    from sam3.train.data.coco_json_loaders import COCO_FROM_JSON
+    from sam3.train.data.collator import collate_fn_api
+    from sam3.train.data.sam3_image_dataset import Sam3ImageDataset
+    from sam3.train.transforms import basic_for_api as basic
+    from sam3.train.transforms.filter_query_transforms import FilterCrowds, FlexibleFilterFindGetQueries
+    from sam3.train.transforms.segmentation import DecodeRle
+
+    files = find_coco_splits(folder)["train"]
+    transforms = basic.ComposeAPI(
+        [
+            FlexibleFilterFindGetQueries(FilterCrowds()),
+            DecodeRle(),
+            basic.RandomResizeAPI(list(OFFICIAL_SIDES), consistent_transform=False, square=True),
+            basic.PadToSizeAPI(RESOLUTION, consistent_transform=False),
+            basic.ToTensorAPI(),
+            basic.NormalizeAPI(mean=[0.5] * 3, std=[0.5] * 3),
+        ]
+    )
+    dataset = Sam3ImageDataset(
+        img_folder=str(files.image_folders[0]),
+        ann_file=str(files.annotation_file),
+        transforms=[transforms],
+        max_ann_per_img=500,
+        multiplier=1,
+        training=True,
+        load_segmentation=True,
+        max_train_queries=1000,
+        use_caching=False,
+        coco_json_loader=COCO_FROM_JSON,
+    )
+    return lambda index: collate_fn_api([dataset[index]], dict_key="all", with_seg_masks=True)
+
+
+def rows_a_second(loaders: list[Callable[[int], object]], number: int) -> list[float]:
+    """Of each loader; they take turns row by row, and the first round warms up."""
+    times = [0.0] * len(loaders)
+    for round_ in range(ROUNDS + 1):
+        for index in range(number):
+            for i, load in enumerate(loaders):
+                begin = time.perf_counter()
+                load(index)
+                times[i] += (time.perf_counter() - begin) * (round_ > 0)
+    return [ROUNDS * number / spent for spent in times]
+
+
+def where_time_goes(samples: TrainingSamples, number: int) -> dict[str, float]:
+    """Milliseconds a row."""
+    from sam_ft.data.phrases import all_phrases
+
+    spent = dict.fromkeys(["decoding the image", "resizing it", "masks and boxes"], 0.0)
+    light = samples.rows.remove_columns("image")
+    for index in range(number):
+        row = light[index]
+        geometry = samples._geometry(row, 0)
+        begin = time.perf_counter()
+        image = to_rgb(samples.rows[index]["image"])
+        spent["decoding the image"] += time.perf_counter() - begin
+        begin = time.perf_counter()
+        geometry.image(image)
+        spent["resizing it"] += time.perf_counter() - begin
+        begin = time.perf_counter()
+        make_sample(row, all_phrases(row), geometry, True, 0.1)
+        spent["masks and boxes"] += time.perf_counter() - begin
+    return {name: 1000 * seconds / number for name, seconds in spent.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", help="a COCO tree")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    random.seed(0)
+    print(device_name())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(args.folder) if args.folder else write_photos(Path(name) / "photos")
+        ours, samples = our_loader(folder)
+        number = min(len(samples), 24)
+        here, there = rows_a_second([ours, official_loader(folder)], number)
+        print(f"rows a second, one core: {here:.1f}; official loader {there:.1f}: {here / there:.1f}×")
+        for step, milliseconds in where_time_goes(samples, number).items():
+            print(f"  {step}: {milliseconds:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
