@@ -11,6 +11,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from .checks import Finding, check_phrases, check_pictures, check_rows, check_unlisted
+from .readers.layouts import SplitReader
 from .readers.records import ReadOptions
 from .report import DataReport
 from .sources import HubSplit, SplitSource, read_splits
@@ -115,6 +116,7 @@ def inspect_splits(
     """
     result, skipped = Inspection(train_split=train_split), options.on_bad_rows == "skip"
     options = dataclasses.replace(options, on_bad_rows="skip")
+    splits = {name: split if isinstance(split, HubSplit) else _read_once(split) for name, split in splits.items()}
     result.findings += _same_annotations(splits, options)
     if train_split not in splits:
         detail = f"found {', '.join(splits)}; set `train_split`, or split anew by convert_data.py `--new_validation_fraction`"
@@ -140,6 +142,18 @@ def inspect_splits(
 def with_a_bar(walk):
     """A `progress` that draws a bar on a terminal."""
     return tqdm(walk, unit=" images", leave=False, disable=None)
+
+
+def _read_once(read: SplitReader) -> SplitReader:
+    """The same reader, which reads its files at the first call alone: every split is asked for the classes of all."""
+    kept = []
+
+    def again(options: ReadOptions):
+        if not kept:
+            kept.append(read(options))
+        return kept[0]
+
+    return again
 
 
 def _same_annotations(splits: dict[str, SplitSource], options: ReadOptions) -> list[Finding]:

@@ -6,6 +6,7 @@ A stream is read by index, so that order, workers, ranks and resuming change not
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -131,7 +132,8 @@ class MixedRows(Sequence):
             raise ValueError(f"a weight above 0 is needed for each of {len(sources)} data sets, found {weights}")
         self.sources, self.weights = sources, np.asarray(weights, dtype=np.float64) / sum(weights)
         self.begins = np.cumsum([0, *(len(source) for source in sources)])
-        self.length = round(len(sources[0]) / self.weights[0])
+        # rounded up: of a data set with any weight something is drawn
+        self.length = math.ceil(len(sources[0]) / self.weights[0] - 1e-9)
         if self.length < len(sources):
             raise ValueError(f"{len(sources[0])} training images are too few to mix with other data sets")
 

@@ -283,11 +283,16 @@ def test_polygons_in_fractions_of_the_image_are_refused(coco):
         read(coco([square(segmentation=polygon, bbox=[0.1, 0.1, 0.8, 0.8])]))
 
 
-@pytest.mark.parametrize("polygon", [[22, 4, 30, 4, 30, 12, 22, 12], [[24, 20, 39, 20, 39, 29, 24, 29]][0]])
-def test_a_mask_that_is_not_where_its_box_is_is_refused(coco, polygon):
-    """x and y swapped; drawn on an image of twice the size."""
+@pytest.mark.parametrize(
+    ("polygon", "box"),
+    [
+        ([12, 4, 22, 4, 22, 14, 12, 14], [4, 15, 10, 10]),  # x and y swapped
+        ([20, 16, 39, 16, 39, 29, 20, 29], [10, 8, 9.5, 8]),  # of an image of twice the size
+    ],
+)
+def test_a_mask_that_is_not_where_its_box_is_is_refused(coco, polygon, box):
     with pytest.raises(DatasetFormatError, match="they are different things"):
-        read(coco([square(segmentation=[polygon], bbox=[4, 12, 10, 10])]))
+        read(coco([square(segmentation=[polygon], bbox=box)]))
 
 
 def test_crowd_flags_written_as_text(coco):

@@ -119,9 +119,9 @@ def class_names_of(file: Path) -> dict[int, str]:
         if not isinstance(content, dict | list):
             raise ValueError(f"it holds {content!r:.60}")
         listed = list(content.items() if isinstance(content, dict) else enumerate(content))
-        wrong = next((name for _, name in listed if not isinstance(name, str)), None)
-        if any(not isinstance(name, str) for _, name in listed):
-            raise ValueError(f"a name is {wrong!r}")
+        wrong = [name for _, name in listed if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(f"a name is {wrong[0]!r}")
         names = {int(number): name for number, name in listed}
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise DatasetFormatError(
