@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sam_ft.arguments import SAM3_ARGUMENTS, CheckArguments, DataArguments
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import log_to_console_and_file
+from sam_ft.report.stages import as_program
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -72,9 +72,5 @@ def write_pictures(rows, data_args: DataArguments, check_args: CheckArguments) -
 
 
 if __name__ == "__main__":
-    log_to_console_and_file(None, is_main=True)
-    try:
+    with as_program(failed=2):
         sys.exit(0 if main(*make_parser().parse()) else 1)
-    except ValueError as error:
-        logger.error("%s", error)
-        sys.exit(2)

@@ -9,12 +9,11 @@ Takes the data keys of sam3_ft.py, from the same YAML file with `--config`.
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from sam_ft.arguments import SAM3_ARGUMENTS, ConvertArguments, DataArguments
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import log_to_console_and_file, stage
+from sam_ft.report.stages import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -63,9 +62,5 @@ def main(data_args: DataArguments, convert_args: ConvertArguments):
 
 
 if __name__ == "__main__":
-    log_to_console_and_file(None, is_main=True)
-    try:
+    with as_program():
         main(*make_parser().parse())
-    except ValueError as error:
-        logger.error("%s", error)
-        sys.exit(1)

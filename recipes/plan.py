@@ -8,7 +8,6 @@ Takes the keys and YAML files of sam3_ft.py. Nothing is kept of what it trains.
 """
 
 import logging
-import sys
 
 from sam_ft.arguments import (
     SAM3_ARGUMENTS,
@@ -19,7 +18,7 @@ from sam_ft.arguments import (
     Sam3TrainingArguments,
 )
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import log_to_console_and_file, stage
+from sam_ft.report.stages import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -53,9 +52,5 @@ def main(
 
 
 if __name__ == "__main__":
-    log_to_console_and_file(None, is_main=True)
-    try:
+    with as_program():
         main(*make_parser().parse())
-    except ValueError as error:
-        logger.error("%s", error)
-        sys.exit(1)

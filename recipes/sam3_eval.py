@@ -8,12 +8,11 @@ Takes the keys and YAML files of sam3_ft.py; those of training are not used. Wri
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import comparison_table, log_to_console_and_file, stage
+from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -52,9 +51,5 @@ def main(
 
 
 if __name__ == "__main__":
-    log_to_console_and_file(None, is_main=True)
-    try:
+    with as_program():
         main(*make_parser().parse())
-    except ValueError as error:
-        logger.error("%s", error)
-        sys.exit(1)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
     if file is not None and is_main:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         package.addHandler(logging.FileHandler(file, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def as_program(failed: int = 1):
+    """A script's run: what is wrong with its input, a `ValueError`, is a line and the exit status `failed`, not a traceback."""
+    log_to_console_and_file(None, is_main=True)
+    try:
+        yield
+    except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(failed)
 
 
 @contextlib.contextmanager
