@@ -30,7 +30,7 @@ def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
     from sam_ft.data.load import find_phrase_splits
     from sam_ft.models.load import TINY, load_processor
 
-    splits, notes = find_phrase_splits(data_args.dataset())
+    splits, notes = find_phrase_splits(data_args.dataset(), data_args.reading())
     # the carried tokenizer splits rare words into more pieces than SAM 3's own, never into fewer
     tokenizer = load_processor(TINY).tokenizer
     inspection = inspect_splits(

@@ -32,7 +32,7 @@ def main(data_args: DataArguments, convert_args: ConvertArguments):
     folder = Path(convert_args.target_dir)
     check_target(folder, data_args.places(), overwrite=convert_args.overwrite)
     with stage("data"):
-        found, notes = find_phrase_splits(data_args.dataset())
+        found, notes = find_phrase_splits(data_args.dataset(), data_args.reading())
         wanted = convert_args.splits or list(found)
         unknown = [name for name in wanted if name not in found]
         if unknown:

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..ops.yaml_files import read_yaml_mapping
@@ -91,6 +91,28 @@ class AttributeTemplates:
             if re.search(rf"\b{re.escape(label)}\b", text):
                 texts.append(re.sub(rf"\b{re.escape(label)}\b", plural, text))
         return texts
+
+
+class SpokenPhrases(Mapping):
+    """
+    Phrase -> other texts for it, worked out when they are asked for: a stream's phrases are not known beforehand.
+
+    Args:
+        templates (`AttributeTemplates`). given (`dict[str, list[str]]`): synonyms of the phrase map.
+        known (`Iterable[str]`): phrases that are known; it is these that iterating goes over.
+    """
+
+    def __init__(self, templates: AttributeTemplates, given: dict[str, list[str]], known: Iterable[str]):
+        self.templates, self.given, self.known = templates, given, list(dict.fromkeys([*given, *known]))
+
+    def __getitem__(self, phrase: str) -> list[str]:
+        return [*self.given.get(phrase, []), *self.templates.spoken(phrase)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.known)
+
+    def __len__(self) -> int:
+        return len(self.known)
 
 
 def read_attribute_templates(path: str) -> AttributeTemplates:

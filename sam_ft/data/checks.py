@@ -1,22 +1,16 @@
 """Defects of a data set that can be read, and still would train a worse model."""
 
-import hashlib
-import io
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Image
-from PIL import ExifTags
-from PIL import Image as PILImage
+from datasets import Dataset
 from pycocotools import mask as coco_mask
 
 from ..ops.masks import decode_mask, to_coco_rle
-from .readers.files import images_in
+from .report import DataReport
 from .transforms import Geometry
 
 
@@ -43,109 +37,16 @@ class Finding:
     usable: bool = True
 
 
-@dataclass
-class Picture:
-    """What one pass over an image file says: a digest of its bytes, a 64-bit difference hash, its EXIF orientation, its mode."""
-
-    digest: str
-    look: int
-    orientation: int
-    mode: str
-
-
-def look_at(value: dict) -> Picture | None:
-    """Reads an undecoded image; `None` where it cannot be read, which reading the data has reported."""
-    try:
-        content = value["bytes"] or Path(value["path"]).read_bytes()
-        with PILImage.open(io.BytesIO(content)) as image:
-            orientation, mode = image.getexif().get(ExifTags.Base.Orientation, 1), image.mode
-            image.draft("L", (72, 64))
-            small = np.asarray(image.convert("L").resize((9, 8), PILImage.Resampling.BILINEAR), dtype=np.int16)
-    except (OSError, SyntaxError, ValueError, TypeError):
-        return None
-    bits = (small[:, 1:] > small[:, :-1]).ravel()
-    look = int("".join("1" if bit else "0" for bit in bits), 2)
-    return Picture(hashlib.blake2b(content, digest_size=16).hexdigest(), look, orientation, mode)
-
-
-def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Iterator[Finding]:
-    """Copies within and between splits, and rotated images. `progress` wraps the walk over all images, for a bar."""
-    seen: dict[str, tuple[str, str]] = {}
-    looks: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
-    for split, rows in splits.items():
-        undecoded = rows.select_columns(["example_id", "image"]).cast_column("image", Image(decode=False))
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            for name, picture in progress(_seen(pool, undecoded)):
-                if picture is None:
-                    continue
-                if picture.orientation != 1:
-                    yield Finding(
-                        "rotated by EXIF",
-                        split,
-                        name,
-                        "turned upright when read; its annotations must be upright, too",
-                    )
-                if picture.digest in seen:
-                    yield _copy("the same file", split, name, *seen[picture.digest])
-                    continue
-                seen[picture.digest] = (split, name)
-                near = _near(looks, picture.look)
-                if near is not None and near[2] != picture.digest:
-                    yield _copy("looks the same", split, name, *near[:2])
-                looks[picture.look].append((split, name, picture.digest))
-
-
-def _seen(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[str, Picture | None]]:
-    """Id and picture of each row; a few images at a time are in memory."""
-    for begin in range(0, len(rows), 64):
-        chunk = list(rows.select(range(begin, min(begin + 64, len(rows)))))
-        yield from zip(
-            (row["example_id"] for row in chunk), pool.map(lambda row: look_at(row["image"]), chunk), strict=True
-        )
-
-
-def _near(looks: dict, look: int) -> tuple | None:
-    """An image whose difference hash is equal or one bit away; flat images, whose hash says nothing, never are."""
-    if look.bit_count() < 8 or look.bit_count() > 56:
-        return None
-    if looks.get(look):
-        return looks[look][0]
-    for i in range(64):
-        if looks.get(look ^ (1 << i)):
-            return looks[look ^ (1 << i)][0]
-    return None
-
-
-def _copy(how: str, split: str, name: str, other_split: str, other: str) -> Finding:
-    if split == other_split:
-        return Finding("image twice", split, name, f"{how} as {other}")
-    return Finding(
-        "leak between splits",
-        split,
-        name,
-        f"{how} as {other} of {other_split}: its scores will flatter",
-        usable=how != "the same file",
-    )
-
-
-def check_unlisted(splits: dict[str, Dataset]) -> Iterator[Finding]:
-    """Images that lie beside those of a split and are in none: nobody labelled them, or their names are written differently."""
-    used, places = set(), {}
-    for split, rows in splits.items():
-        for value in rows.cast_column("image", Image(decode=False))["image"]:
-            if value["path"] and not value["bytes"]:
-                path = Path(value["path"]).resolve()
-                used.add(path)
-                places.setdefault(path.parent, split)
-    for place, split in places.items():
-        bare = [file for file in images_in(place) if file.resolve() not in used and file.parent.resolve() == place]
-        if bare:
-            yield Finding(
-                "images that no annotation lists",
-                split,
-                f"{len(bare)} in {place}, such as {bare[0].name}",
-                "they are left out",
-            )
+def check_report(split: str, report: DataReport, skipped: bool) -> Iterator[Finding]:
+    """What reading a split found out; `skipped`: rows that cannot be used may be left out."""
+    for text in report.skipped:
+        yield Finding("rows that cannot be used", split, "", text, usable=skipped)
+    for remark in report.remarks:
+        yield Finding(remark.kind, split, remark.record, remark.detail)
+    for kind, number in report.odd.items():
+        listed = sum(remark.kind == kind for remark in report.remarks)
+        if number > listed:
+            yield Finding(kind, split, f"{number - listed} more", "the first ones are listed")
 
 
 def check_rows(split: str, rows: Dataset, resolution: int, progress: Callable = iter) -> Iterator[Finding]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from datasets import Dataset
 from tqdm import tqdm
 
-from .checks import Finding, check_phrases, check_pictures, check_rows, check_unlisted
+from .checks import Finding, check_phrases, check_report, check_rows
+from .example import DatasetFormatError
+from .picture_checks import check_pictures, check_sources, check_unlisted
 from .readers.layouts import SplitReader
 from .readers.records import ReadOptions
 from .report import DataReport
@@ -42,7 +44,7 @@ class Inspection:
         for split, report in self.reports.items():
             lines += [
                 f"{split}:",
-                *(f"  {line}" for line in dataclasses.replace(report, skipped=[]).lines()),
+                *(f"  {line}" for line in dataclasses.replace(report, skipped=[], odd=Counter()).lines()),
                 *self._sizes(split),
             ]
         kinds = Counter(finding.kind for finding in self.findings)
@@ -115,8 +117,12 @@ def inspect_splits(
         progress (`Callable`): wraps long walks, for a bar.
     """
     result, skipped = Inspection(train_split=train_split), options.on_bad_rows == "skip"
+    unread: dict[str, Path] = {}
     options = dataclasses.replace(options, on_bad_rows="skip")
-    splits = {name: split if isinstance(split, HubSplit) else _read_once(split) for name, split in splits.items()}
+    splits = {
+        name: split if isinstance(split, HubSplit) else dataclasses.replace(split, read=_read_once(split.read))
+        for name, split in splits.items()
+    }
     result.findings += _same_annotations(splits, options)
     if train_split not in splits:
         detail = f"found {', '.join(splits)}; set `train_split`, or split anew by convert_data.py `--new_validation_fraction`"
@@ -126,13 +132,14 @@ def inspect_splits(
             result.splits[name], report = read_splits(splits, options, only=[name])[name]
         except ValueError as error:
             result.findings.append(Finding("a split cannot be read", name, "", str(error), usable=name != train_split))
+            if isinstance(error, DatasetFormatError) and Path(error.file).exists():
+                unread[name] = Path(error.file).parent if Path(error.file).is_file() else Path(error.file)
             continue
         result.reports[name] = report
-        result.findings += [
-            Finding("rows that cannot be used", name, "", text, usable=skipped) for text in report.skipped
-        ]
+        result.findings += check_report(name, report, skipped)
     result.findings += check_pictures(result.splits, progress)
-    result.findings += check_unlisted(result.splits)
+    result.findings += check_sources(result.splits)
+    result.findings += check_unlisted(result.splits, unread)
     for name, rows in result.splits.items():
         result.findings += check_rows(name, rows, resolution, progress)
         result.findings += check_phrases(name, rows, too_long)
@@ -161,7 +168,7 @@ def _same_annotations(splits: dict[str, SplitSource], options: ReadOptions) -> l
     seen, findings = {}, []
     for name, split in splits.items():
         try:
-            source = Path("" if isinstance(split, HubSplit) else split(options).source)
+            source = Path("" if isinstance(split, HubSplit) else split.read(options).source)
         except ValueError:
             continue
         if not source.is_file():

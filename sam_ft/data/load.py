@@ -1,12 +1,14 @@
 """From a data set's name to rows: what a run trains on and what it is measured on."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 
+from .attributes import SpokenPhrases
 from .draws import keyed_draws
 from .example import to_dataset
 from .hub.source import HubSource
@@ -15,7 +17,7 @@ from .readers.coco_tree import CocoFiles
 from .readers.layouts import ACCEPTED, read_json_split
 from .readers.records import ReadOptions
 from .report import DataReport
-from .sources import SplitSource, find_sources, read_splits
+from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
 from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
 
 
@@ -67,7 +69,7 @@ class PhraseData:
     Attributes:
         train (`datasets.Dataset`, `LazyRows`, `MixedRows`, `SceneRows` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
         category_ids (`dict[str, int]`): phrase -> category id for results; the source's own where it has them.
-        synonyms (`dict[str, list[str]]`): phrase -> other texts that training may use for it.
+        synonyms (`Mapping[str, list[str]]`): phrase -> other texts that training may use for it.
         reports (`list[DataReport]`): what was understood.
         notes (`list[str]`): what was assumed.
     """
@@ -75,7 +77,7 @@ class PhraseData:
     train: Dataset | LazyRows | MixedRows | SceneRows | None
     validation: Dataset
     category_ids: dict[str, int]
-    synonyms: dict[str, list[str]]
+    synonyms: Mapping[str, list[str]]
     reports: list[DataReport]
     notes: list[str]
 
@@ -106,7 +108,14 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
                 f"`scene_{name}` is {getattr(world, name)}, but means nothing for scenes in files; use {SYNTHETIC_STREAM}"
             )
     notes = []
+    _weights(options)
     splits = _find_splits(options, notes)
+    others = [
+        (name, find_sources(name, None, HubSource(streaming=options.streaming), notes))
+        for name in options.extra_datasets
+        if with_train
+    ]
+    refuse_unused([split for found in (splits, *(extra for _, extra in others)) for split in found.values()], reading)
     evaluation = options.eval_split if options.eval_split in splits else None
     if evaluation is None and options.eval_split != "validation":
         raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
@@ -135,7 +144,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
             "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
         )
     if train is not None and options.extra_datasets:
-        train = _mix(train, options, reading, reports, notes)
+        train = _mix(train, others, options, reading, reports, notes)
     for report in reports:
         for phrase, number in report.category_ids.items():
             # two files may number their categories differently: no two phrases share a number
@@ -146,16 +155,13 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
             ids[phrase] = max(ids.values(), default=0) + 1
     synonyms = dict(reading.phrase_map.synonyms)
     if reading.attributes is not None:
-        for text in ids:
-            synonyms[text] = [*synonyms.get(text, []), *reading.attributes.spoken(text)]
-        if train is not None and texts_of(train) is None:
-            notes.append(
-                "streamed: synonyms and plurals of `attribute_templates` are used for phrases of the evaluation alone"
-            )
+        synonyms = SpokenPhrases(reading.attributes, synonyms, ids)
     return PhraseData(train, validation, ids, synonyms, reports, notes)
 
 
-def find_phrase_splits(options: DatasetOptions) -> tuple[dict[str, SplitSource], list[str]]:
+def find_phrase_splits(
+    options: DatasetOptions, reading: ReadOptions | None = None
+) -> tuple[dict[str, SplitSource], list[str]]:
     """
     The splits of a data set, not yet read (see [`read_splits`]), and what was assumed.
 
@@ -163,7 +169,10 @@ def find_phrase_splits(options: DatasetOptions) -> tuple[dict[str, SplitSource],
         `ValueError`: as [`load_phrase_dataset`].
     """
     notes = []
-    return _find_splits(options, notes), notes
+    splits = _find_splits(options, notes)
+    if reading is not None and not options.extra_datasets:  # which may have a use for what this one has not
+        refuse_unused(list(splits.values()), reading)
+    return splits, notes
 
 
 def texts_of(rows) -> set[str] | None:
@@ -176,17 +185,22 @@ def texts_of(rows) -> set[str] | None:
     return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
 
 
-def _mix(train, options: DatasetOptions, reading: ReadOptions, reports: list, notes: list[str]) -> MixedRows:
-    """The training rows with those of other data sets; phrases that two of them share are one phrase."""
+def _weights(options: DatasetOptions) -> list[float]:
     weights = options.mixture_weights or [1.0] * (1 + len(options.extra_datasets))
     if len(weights) != 1 + len(options.extra_datasets):
         raise ValueError(
             f"`mixture_weights` has {len(weights)} numbers; expected one for `dataset_name` and one for each of the "
             f"{len(options.extra_datasets)} `extra_datasets`"
         )
+    return weights
+
+
+def _mix(
+    train, others: list, options: DatasetOptions, reading: ReadOptions, reports: list, notes: list[str]
+) -> MixedRows:
+    """The training rows with those of other data sets, pairs of name and splits; phrases that two of them share are one phrase."""
     sources = [train]
-    for name in options.extra_datasets:
-        splits = find_sources(name, None, HubSource(streaming=options.streaming), notes)
+    for name, splits in others:
         if options.train_split not in splits:
             raise ValueError(
                 f"`extra_datasets`: {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
@@ -195,7 +209,7 @@ def _mix(train, options: DatasetOptions, reading: ReadOptions, reports: list, no
         rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
         sources.append(rows)
         reports.append(report)
-    mixed = MixedRows(sources, weights)
+    mixed = MixedRows(sources, _weights(options))
     shares = ", ".join(f"{weight:.0%}" for weight in mixed.weights)
     notes.append(
         f"an epoch draws {len(mixed)} images, {shares} of them from {', '.join([str(options.dataset_name), *options.extra_datasets])}"
@@ -233,6 +247,14 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
 
 def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSource]:
     if options.annotation_file:
+        if options.layout is not None or replace(options.hub, streaming=False) != HubSource():
+            raise ValueError(
+                "`annotation_file` is one COCO file: `layout`, `column_mapping` and the other keys of folders and of the Hub say nothing to it"
+            )
+        if options.dataset_name not in (None, SYNTHETIC):
+            raise ValueError(
+                f"`annotation_file` and `dataset_name` ({options.dataset_name!r}) both name the data; give one of them"
+            )
         splits = {options.train_split: _named(options.annotation_file, options.image_folder, "image_folder")}
         if options.eval_annotation_file:
             if options.eval_split == options.train_split:
@@ -262,7 +284,7 @@ def _named(file: str, folder: str | None, argument: str) -> SplitSource:
     folder = Path(folder) if folder else Path(file).parent
     if not folder.is_dir():
         raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")
-    return partial(read_json_split, CocoFiles(Path(file), [folder]))
+    return LocalSplit(partial(read_json_split, CocoFiles(Path(file), [folder])), "coco")
 
 
 def _hold_out(

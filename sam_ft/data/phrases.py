@@ -1,5 +1,6 @@
 """Which phrases of a row are asked in one step: positives first, then absent ones that the row proves absent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,13 +13,13 @@ class PhraseOptions:
         negative_ratio (`float`): share of absent phrases among those asked, on average over images.
         negatives_per_image (`int`, *optional*): a fixed number of absent phrases instead.
         max_phrases_per_image (`int`): cap on phrases an image; positives are kept before absent ones.
-        synonyms (`dict[str, list[str]]`): phrase -> other texts for it, one of all being drawn each time.
+        synonyms (`Mapping[str, list[str]]`): phrase -> other texts for it, one of all being drawn each time.
     """
 
     negative_ratio: float = 0.2
     negatives_per_image: int | None = None
     max_phrases_per_image: int = 32
-    synonyms: dict[str, list[str]] = field(default_factory=dict)
+    synonyms: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
         if not 0 <= self.negative_ratio < 1:

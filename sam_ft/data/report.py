@@ -4,12 +4,25 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 
+KEPT = 1000  # remarks of a kind; what goes beyond is counted alone
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is odd about one record, and was used all the same: `kind`, a few words; `record`; `detail`, what was found and done."""
+
+    kind: str
+    record: str
+    detail: str
+
+
 @dataclass
 class DataReport:
     """
     Attributes:
         source (`str`): the file that was read.
-        notes (`Counter`): remarks and how often each applies; printed at the start.
+        notes (`Counter`): what was assumed of the whole, and how often; printed at the start.
+        remarks (`list[Remark]`): of single records, the first `KEPT` of each kind; odd (`Counter`): kind -> how many.
         skipped (`list[str]`): with `on_bad_rows: skip`, one message per row that was left out.
         category_ids (`dict[str, int]`): phrase -> the source's category id, for results in the source's own numbers.
         num_images, num_instances, num_crowds, num_box_only (`int`): counts of what was read.
@@ -19,6 +32,8 @@ class DataReport:
 
     source: str
     notes: Counter = field(default_factory=Counter)
+    remarks: list[Remark] = field(default_factory=list)
+    odd: Counter = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
     category_ids: dict[str, int] = field(default_factory=dict)
     num_images: int = 0
@@ -27,6 +42,13 @@ class DataReport:
     num_box_only: int = 0
     num_absent: int = 0
     positives: Counter = field(default_factory=Counter)
+
+    def remark(self, *remarks: Remark) -> None:
+        """Adds remarks."""
+        for remark in remarks:
+            self.odd[remark.kind] += 1
+            if self.odd[remark.kind] <= KEPT:
+                self.remarks.append(remark)
 
     def count(self, row: dict) -> None:
         """Adds a row to the counts."""
@@ -50,6 +72,9 @@ class DataReport:
             f"  {len(self.positives)} phrases, {len(used)} of them with instances: {shown}{more}",
         ]
         lines += [f"  note: {note}" + (f" ({n}×)" if n > 1 else "") for note, n in self.notes.items()]
+        for kind, n in self.odd.items():
+            first = next(remark for remark in self.remarks if remark.kind == kind)
+            lines.append(f"  note: {kind} ({n}×), such as {first.record}: {first.detail}")
         if self.skipped:
             lines.append(f"  {len(self.skipped)} rows left out:")
             lines += [f"    {message}" for message in self.skipped]

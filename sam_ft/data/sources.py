@@ -9,10 +9,18 @@ from .example import to_dataset
 from .hub.convert import convert, lazily
 from .hub.source import HubSource, is_hub_folder, open_splits
 from .lazy import LazyRows, RecordRows
-from .readers.layouts import ACCEPTED, SplitReader, find_splits
+from .readers.layouts import ACCEPTED, USES, SplitReader, find_splits
 from .readers.records import ReadOptions, number_twins
 from .readers.rows import make_rows
 from .report import DataReport
+
+
+@dataclass
+class LocalSplit:
+    """One split of files: a call that reads it, and its layout."""
+
+    read: SplitReader
+    layout: str
 
 
 @dataclass
@@ -22,9 +30,10 @@ class HubSplit:
     rows: Dataset
     source: HubSource
     name: str
+    layout: str = "hub"
 
 
-SplitSource = SplitReader | HubSplit
+SplitSource = LocalSplit | HubSplit
 
 
 def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]) -> dict[str, SplitSource]:
@@ -44,7 +53,8 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
         try:
             found, splits = find_splits(Path(name), layout)
             notes.append(f"{name} is read as {found}; `layout` overrides")
-            return splits
+            _refuse_hub_keys(hub, f"{name} is a folder of the layout {found}")
+            return {split: LocalSplit(read, found) for split, read in splits.items()}
         except ValueError:
             if layout is not None or not is_hub_folder(Path(name)):
                 raise
@@ -52,10 +62,45 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
         raise ValueError(
             f"`dataset_name`: there is no folder {name!r}. Give the folder of a data set, or a Hub id; {ACCEPTED}"
         )
+    elif layout is not None:
+        raise ValueError(
+            f"`layout` is {layout!r}, but {name!r} is no folder; data sets of the Hub have columns, see `column_mapping`"
+        )
     source = replace(hub, name=name)
     splits, assumed = open_splits(source)
     notes += assumed
     return {split: HubSplit(rows, source, split) for split, rows in splits.items()}
+
+
+def _refuse_hub_keys(hub: HubSource, why: str) -> None:
+    keys = {
+        "dataset_config": hub.config,
+        "dataset_revision": hub.revision,
+        "data_files": hub.data_files,
+        "column_mapping": hub.column_mapping,
+    }
+    for key, value in keys.items():
+        if value:
+            raise ValueError(f"`{key}` is {value!r}, but {why}; it is for data sets of the Hub, remove it")
+
+
+def refuse_unused(splits: list[SplitSource], options: ReadOptions) -> None:
+    """
+    Args:
+        splits (`list[SplitSource]`): of all data sets of a run. options (`ReadOptions`).
+
+    Raises:
+        `ValueError`: where a key is set that none of them has a use for.
+    """
+    layouts = list(dict.fromkeys(split.layout for split in splits))
+    used = {key for layout in layouts for key in USES.get(layout, ())}
+    for key in dict.fromkeys(key for keys in USES.values() for key in keys):
+        value = getattr(options, key)
+        if key not in used and value != getattr(ReadOptions(), key):
+            meant = ", ".join(layout for layout, keys in USES.items() if key in keys)
+            raise ValueError(
+                f"`{key}` is {value!r}, but says nothing about {', '.join(layouts)} data; it is for {meant}. Remove it"
+            )
 
 
 def read_splits(
@@ -81,7 +126,7 @@ def read_splits(
     for name, split in splits.items():
         if not isinstance(split, HubSplit):
             try:
-                local[name] = split(options)
+                local[name] = split.read(options)
             except ValueError:
                 if name in only:
                     raise

@@ -68,6 +68,16 @@ def test_from_files_to_rows_with_synonyms_and_plurals(tmp_path):
     assert len(set(data.category_ids.values())) == len(data.category_ids)
 
 
+def test_phrases_of_a_stream_have_synonyms_too(tmp_path):
+    """They are not known before they are read."""
+    polygons(tmp_path)
+    templates = AttributeTemplates(["{color} {label}"], {"red": ["crimson"]})
+    options = DatasetOptions(str(tmp_path), validation_fraction=0.0, streaming=True)
+    data = load_phrase_dataset(options, ReadOptions(attributes=templates))
+    assert data.synonyms.get("red apple", []) == ["crimson apple"]
+    assert data.synonyms["red plum"] == ["crimson plum"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

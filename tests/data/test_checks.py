@@ -1,6 +1,8 @@
 """Defects that a check must find, each planted in a data set of its own."""
 
+import base64
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sam_ft.data.load import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
 
 from ..conftest import square
+from .readers.trees import TREES
 
 
 def inspect(file, **options):
@@ -132,8 +135,90 @@ def test_areas_of_boxes_and_images_that_nobody_labelled_are_told(coco, tmp_path)
     triangle = square(segmentation=[[5, 5, 15, 5, 5, 15]])
     file = coco([triangle])
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "train" / "forgotten.png")
-    inspection = inspect(file)
-    assert inspection.reports["train"].notes["areas that are the box's, not the mask's; recomputed from masks"] == 1
-    (finding,) = inspection.findings
-    assert finding.kind == "images that no annotation lists"
-    assert "such as forgotten.png" in finding.record
+    found = kinds(file)
+    assert found.keys() == {"images that no annotation lists", "listed area is the box's"}
+    assert "such as forgotten.png" in found["images that no annotation lists"][0].record
+    (finding,) = found["listed area is the box's"]
+    assert finding.record == "image id 1 (a.png), annotation id 1"
+    assert finding.detail == "100 px, its mask has 45, which is used"
+
+
+def test_a_box_or_an_area_that_is_not_the_masks_is_told(coco):
+    wide, heavy = square(annotation_id=2, bbox=[5, 5, 14, 10], x=20), square(annotation_id=3, y=18, area=150)
+    wide["bbox"][0] = 20
+    found = kinds(coco([square(), wide, heavy]))
+    assert found.keys() == {"listed box is not the mask's", "listed area is not the mask's"}
+    assert found["listed box is not the mask's"][0].detail == "IoU 0.71, an edge is 4 px off; the mask's box is used"
+    assert found["listed area is not the mask's"][0].detail == "150 px, its mask has 100, which is used"
+
+
+def test_a_mask_image_in_pieces_is_told(tmp_path):
+    options = TREES["mask_files"](tmp_path)
+    found = inspect(tmp_path / "_" / "_", **options).findings
+    (pieces,) = [finding for finding in found if finding.kind == "mask in pieces"]  # the second apple
+    assert pieces.record.endswith("first.png, mask 1.png")
+    assert pieces.detail.startswith("2 pieces of 100, ")
+
+
+def test_channels_that_a_model_does_not_see_are_told(coco, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    grey = np.repeat(noise[..., :1], 3, axis=-1)
+    alpha = np.concatenate([noise, np.full_like(noise[..., :1], 200)], axis=-1)
+    (tmp_path / "train").mkdir()
+    for name, values in (("grey", grey), ("alpha", alpha), ("deep", noise[..., 0].astype(np.uint16) * 200)):
+        Image.fromarray(values).save(tmp_path / "train" / f"{name}.png")
+    names = ("grey", "alpha", "deep")
+    images = [{"id": i, "file_name": f"{n}.png", "width": 40, "height": 30} for i, n in enumerate(names)]
+    found = kinds(coco([square(i, i + 1) for i in range(3)], images, draw=False))["channels of images"]
+    assert {f.record for f in found} == {f"1 of 3, such as {i}" for i in range(3)}
+    details = " ".join(f.detail for f in found)
+    for word in ("grey stored as colour", "partly transparent", "more than 8 bits"):
+        assert word in details
+
+
+@pytest.mark.parametrize(
+    ("turn", "says"),
+    [
+        (lambda v: np.rot90(v), "turned 90° counterclockwise"),
+        (lambda v: np.rot90(v, 3), "turned 90° clockwise"),
+        (lambda v: v[:, ::-1], "mirrored"),
+    ],
+)
+def test_turned_copies_are_told(coco, tmp_path, turn, says):
+    small = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(small).resize((64, 64)))
+    (tmp_path / "train").mkdir()
+    Image.fromarray(picture).save(tmp_path / "train" / "a.png")
+    Image.fromarray(np.ascontiguousarray(turn(picture))).save(tmp_path / "train" / "b.png")
+    images = [{"id": i, "file_name": f"{n}.png", "width": 64, "height": 64} for i, n in ((1, "a"), (2, "b"))]
+    (finding,) = kinds(coco([square(), square(2, 2)], images, draw=False))["image twice"]
+    assert says in finding.detail
+
+
+def test_images_of_a_split_that_lists_others(coco, tmp_path):
+    """Roboflow's own mistake: annotations of another split beside images that they do not know."""
+    file = coco([square()])
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "val" / "other.png")
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    (finding,) = kinds(file)["a split cannot be read"]
+    assert "none of the 1 images that it lists is there" in finding.detail
+
+
+def test_augmented_copies_of_one_source(coco, tmp_path):
+    names = ["x_jpg.rf.0a.png", "x_jpg.rf.1b.png", "y_jpg.rf.2c.png"]
+    images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
+    (finding,) = kinds(coco([square(i, i + 1) for i in range(3)], images))["augmented copies"]
+    assert finding.record == "1 sources, such as x_jpg"
+
+
+def test_a_picture_inside_a_labelme_file_that_is_another(tmp_path):
+    TREES["labelme"](tmp_path)
+    for name, image in (("first", "second"), ("second", "second")):
+        file = tmp_path / f"{name}.json"
+        data = base64.b64encode((tmp_path / f"{image}.png").read_bytes()).decode()
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": data}))
+    found = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
+    assert [Path(f.record).name for f in found] == ["first.json"]

@@ -1,8 +1,6 @@
 """A Hub data set's rows to rows of `example.py`, once: `datasets` keeps what was converted under a fingerprint."""
 
-import hashlib
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,15 +13,18 @@ from ..lazy import LazyRows
 from ..readers.images import ImageError
 from ..readers.records import ReadOptions, Record, Split
 from ..readers.rows import RowMaker
-from ..report import DataReport
+from ..report import DataReport, Remark
 from ..vocabulary import PhraseMap, normalize_phrase
 from .columns import Columns, find_columns
+from .groups import ranges_of, rows_of_images, rows_of_paths
 from .parquet import ParquetRows
 from .schemas import SCHEMAS, Context, Schema, find_schema, label_names
 from .source import HubSource, class_names, names_in_row
 
 
-_CONVERTED = Features({**FEATURES, "problem": Value("string"), "notes": List(Value("string"))})
+_CONVERTED = Features(
+    {**FEATURES, "problem": Value("string"), "remarks": List({f.name: Value("string") for f in fields(Remark)})}
+)
 _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
 
 
@@ -51,9 +52,8 @@ def convert(
         return _rows_as_they_are(rows, name, options)
     converter, schema = make_converter(rows, source, name, options)
     columns = converter.columns
-    groups = Dataset.from_dict(
-        {"indices": _groups(rows, columns, schema)}, features=Features({"indices": List(Value("int64"))})
-    )
+    indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
+    groups = Dataset.from_dict({"indices": indices}, features=Features({"indices": List(Value("int64"))}))
     digest = Hasher.hash([__version__, rows._fingerprint, converter.schema, columns.roles, converter.labels, options])
     cache = Path(config.HF_DATASETS_CACHE) / "sam-ft"
     cache.mkdir(parents=True, exist_ok=True)
@@ -65,9 +65,9 @@ def convert(
         new_fingerprint=digest,
         desc=f"reading {name}",
     )
-    maker = replace(converter).maker  # the converter's own has forgotten what it noted of the classes
-    maker.report.notes[_understood(schema, columns)] += 1
-    maker.report.notes.update(note for notes in converted["notes"] for note in notes)
+    maker = replace(converter).maker  # the converter's own notes of one row at a time
+    maker.report.notes.update(_understood(schema, columns))
+    maker.report.remark(*(Remark(**remark) for remarks in converted["remarks"] for remark in remarks))
     if options.attributes is not None:
         maker.report.notes["`attribute_templates` say nothing here: rows of the Hub have classes, not attributes"] += 1
     problems = [problem for problem in converted["problem"] if problem is not None]
@@ -76,7 +76,7 @@ def convert(
     maker.report.skipped += problems
     if problems:
         converted = converted.filter(lambda problem: problem is None, input_columns=["problem"])
-    converted = converted.remove_columns(["problem", "notes"])
+    converted = converted.remove_columns(["problem", "remarks"])
     _count(converted, maker)
     return converted, maker.report
 
@@ -88,15 +88,24 @@ def _rows_as_they_are(rows: Dataset, name: str, options: ReadOptions) -> tuple[D
             f"{name} holds finished rows: `phrase_map` and `attribute_templates` say nothing to them. Give these keys to convert_data.py"
         )
     rows = rows.select_columns(list(FEATURES)).cast(FEATURES)
-    ids = Counter(rows["example_id"])
-    for row in rows.remove_columns("image"):
-        validate_example(row, name)
-    twin = next((example_id for example_id, number in ids.items() if number > 1), None)
-    if twin is not None:
-        raise DatasetFormatError(
-            f"{ids[twin]} rows have this `example_id`; ids are unique", file=name, record=repr(twin)
-        )
-    maker = RowMaker(Split(name, [], {}), options)
+    maker, seen, kept = RowMaker(Split(name, [], {}), options), set(), []
+    for place, row in enumerate(rows.remove_columns("image")):
+        try:
+            validate_example(row, name)
+            if row["example_id"] in seen:
+                raise DatasetFormatError(
+                    f"row {place} has the `example_id` of another; ids are unique",
+                    file=name,
+                    record=repr(row["example_id"]),
+                )
+        except DatasetFormatError as error:
+            if options.on_bad_rows != "skip":
+                raise
+            maker.report.skipped.append(str(error))
+            continue
+        seen.add(row["example_id"])
+        kept.append(place)
+    rows = rows if len(kept) == len(rows) else rows.select(kept)
     _count(rows, maker)
     return rows, maker.report
 
@@ -112,7 +121,7 @@ def lazily(
     rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
 ) -> tuple[LazyRows, DataReport]:
     """
-    As [`convert`], but rows are made when they are asked for. One phrase a row stays one phrase a row.
+    As [`convert`], but rows are made when they are asked for.
 
     Raises:
         `ValueError`: as [`convert`], up to the first row; a row raises when it is asked for.
@@ -126,10 +135,30 @@ def lazily(
         ), maker.report
     converter, schema = make_converter(rows, source, name, options)
     maker = converter.maker
-    maker.report.notes[_understood(schema, converter.columns)] += 1
+    maker.report.notes.update(_understood(schema, converter.columns))
+    skip = options.on_bad_rows == "skip"
     if schema.one_phrase_a_row:
-        maker.report.notes["streamed: phrases of one image that stand in several rows are asked apart"] += 1
-    return LazyRows(converter.row, len(rows), groups=groups, skip=options.on_bad_rows == "skip"), maker.report
+        find = rows_of_paths if isinstance(rows, ParquetRows) else rows_of_images
+        images = find(rows, converter.columns)
+        if images is not None:
+            groups = ranges_of(images, groups) if groups is not None else None
+            return LazyRows(GatheredRows(converter, images), len(images), groups=groups, skip=skip), maker.report
+        note = (
+            "streamed: images have no names, so that phrases of one image that stand in several rows are asked apart"
+        )
+        maker.report.notes[note] += 1
+    return LazyRows(converter.row, len(rows), groups=groups, skip=skip), maker.report
+
+
+@dataclass
+class GatheredRows:
+    """Makes a row of all source rows of an image; `images`: their indices."""
+
+    converter: "Converter"
+    images: list[list[int]]
+
+    def __call__(self, place: int) -> dict:
+        return self.converter.row(*self.images[place])
 
 
 @dataclass
@@ -150,9 +179,9 @@ def _are_ours(rows: Dataset | ParquetRows, source: HubSource) -> bool:
     return set(FEATURES) <= set(rows.column_names) and not source.column_mapping
 
 
-def _understood(schema: Schema, columns: Columns) -> str:
+def _understood(schema: Schema, columns: Columns) -> list[str]:
     roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
-    return f"understood as {schema.says} ({roles}); `column_mapping` overrides"
+    return [f"understood as {schema.says} ({roles}); `column_mapping` overrides", *filter(None, [schema.note])]
 
 
 def make_converter(
@@ -187,12 +216,13 @@ class Converter:
     options: ReadOptions
 
     def __call__(self, group: dict) -> dict:
-        """A row, `problem: None` and what is to note of it; where it cannot be used, an empty one and why."""
-        self.maker.report.notes.clear()
+        """A row, `problem: None` and what is odd about it; where it cannot be used, an empty one and why."""
+        self.maker.report = DataReport(self.source)
         try:
-            return self.row(*group["indices"]) | {"problem": None, "notes": list(self.maker.report.notes)}
+            row = self.row(*group["indices"])
         except DatasetFormatError as error:
-            return _UNUSABLE | {"problem": str(error), "notes": []}
+            return _UNUSABLE | {"problem": str(error), "remarks": []}
+        return row | {"problem": None, "remarks": [asdict(remark) for remark in self.maker.report.remarks]}
 
     def row(self, *indices: int) -> dict:
         """
@@ -202,6 +232,7 @@ class Converter:
             `DatasetFormatError`: where it cannot be used.
         """
         where, rows = f"row {indices[0]}", [self.rows[i] for i in indices]
+        self._refuse_other_images(rows, indices)
         try:
             record = self._record(rows, where, str(indices[0]))
         except ValueError as error:
@@ -209,6 +240,16 @@ class Converter:
         row = self.maker.row(record, self.maker.measure(record))
         validate_example(row, self.source)
         return row
+
+    def _refuse_other_images(self, rows: list[dict], indices: tuple[int, ...]) -> None:
+        contents = [(self.columns.take(row, "image") or {}).get("bytes") for row in rows]
+        for index, content in zip(indices, contents, strict=True):
+            if content != contents[0]:
+                raise DatasetFormatError(
+                    f"its image has the name of row {indices[0]}'s and is another; read the data without `streaming`",
+                    file=self.source,
+                    record=f"row {index}",
+                )
 
     @cached_property
     def maker(self) -> RowMaker:
@@ -234,19 +275,6 @@ def _image(value) -> Path | bytes | ImageError:
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         return ImageError("the row has no image. Remove it, or set `on_bad_rows: skip` to leave it out")
     return value["bytes"] or Path(value["path"])
-
-
-def _groups(rows: Dataset, columns: Columns, schema: Schema) -> list[list[int]]:
-    """Indices of the rows of each image: equal bytes are one image."""
-    if not schema.one_phrase_a_row:
-        return [[i] for i in range(len(rows))]
-    groups: dict[str, list[int]] = {}
-    images = rows.select_columns(columns.roles["image"].partition(".")[0])
-    for i, row in enumerate(images):
-        value = columns.take(row, "image") or {}
-        content = value.get("bytes") or str(value.get("path") or i).encode()
-        groups.setdefault(hashlib.blake2b(content).hexdigest(), []).append(i)
-    return list(groups.values())
 
 
 def _labels(rows: Dataset, columns: Columns, schema: Schema, source: HubSource, options: ReadOptions) -> dict:

@@ -76,6 +76,13 @@ class ParquetRows:
                 features = Features({column: self.features[column]})
                 yield from map(features.decode_example, pq.read_table(stream, columns=[column]).to_pylist())
 
+    def image_paths(self, column: str) -> Iterator[str | None]:
+        """The names of all rows' images; their bytes are not fetched."""
+        for file in self.files:
+            with fsspec.open(file) as stream:
+                for value in pq.read_table(stream, columns=[f"{column}.path"]).column(0).to_pylist():
+                    yield value.get("path") if isinstance(value, dict) else value
+
     def whole(self) -> Dataset:
         """The same rows in a `datasets.Dataset`: all files are fetched."""
         return load_dataset("parquet", data_files=self.files, split="train").cast(self.features)

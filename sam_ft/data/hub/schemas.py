@@ -35,7 +35,7 @@ class Schema:
         says (`str`): what it is, for the report.
         fits (`Callable[[Columns], bool]`), shapes (`Callable[[dict, Context], list[Shape]]`).
         one_phrase_a_row (`bool`): rows of one image are gathered. needs_class_name (`bool`): nothing in it names a class.
-        needs_mask_values (`bool`): nothing says what its numbers are.
+        needs_mask_values (`bool`): nothing says what its numbers are. note (`str`): what is assumed of it.
     """
 
     says: str
@@ -44,6 +44,7 @@ class Schema:
     one_phrase_a_row: bool = False
     needs_class_name: bool = False
     needs_mask_values: bool = False
+    note: str = ""
 
 
 def _channels(file) -> np.ndarray:
@@ -85,7 +86,7 @@ def _objects(row: dict, context: Context) -> list[Shape]:
 def _segmentations(row: dict, context: Context, labels: list, unnamed: str | None) -> list[Shape]:
     """`unnamed`: what objects without a label are."""
     columns = context.columns
-    drawn, boxes = _listed(columns.take(row, "segmentation")), _listed(columns.take(row, "boxes"))
+    drawn, boxes = _drawn(columns.take(row, "segmentation")), _listed(columns.take(row, "boxes"))
     crowds, shapes = _listed(columns.take(row, "crowds")), []
     number = _length(segmentation=drawn, boxes=boxes, labels=labels, crowds=crowds)
     for i in range(number):
@@ -106,6 +107,16 @@ def _segmentations(row: dict, context: Context, labels: list, unnamed: str | Non
             shape.problem = shape.problem or "it has neither a segmentation nor a box"
         shapes.append(shape)
     return shapes
+
+
+def _drawn(value) -> list:
+    """One segmentation for each object; RLEs may stand as a struct of lists, sizes beside counts."""
+    if isinstance(value, dict) and isinstance(value.get("size"), list) and isinstance(value.get("counts"), list):
+        sizes, counts = value["size"], value["counts"]
+        if all(isinstance(size, list) for size in sizes) and not any(isinstance(count, int) for count in counts):
+            _length(size=sizes, counts=counts)
+            return [{"size": size, "counts": count} for size, count in zip(sizes, counts, strict=True)]
+    return _listed(value)
 
 
 def _length(**lists: list) -> int:
@@ -159,6 +170,8 @@ def _panoptic(row: dict, context: Context) -> list[Shape]:
     for segment in _structs(context.columns.take(row, "segments")):
         if segment.get("id") is None:
             raise ValueError("`segments_info` has no `id`, so that segments cannot be found in the image")
+        if segment.get("isthing") in (0, False):
+            continue
         shape = Shape(f"segment {segment['id']}", segment.get("category_id"), mask=ids == segment["id"])
         shape.is_crowd = segment.get("iscrowd") in (1, True)
         shapes.append(shape)
@@ -183,13 +196,14 @@ def _sa1b(row: dict, context: Context) -> list[Shape]:
     return sa1b_shapes(context.columns.take(row, "sa1b"), context.options.class_name)
 
 
+_STUFF = "panoptic segments with `isthing` false are stuff and left out; where nothing says so, drop stuff by `phrase_map` (sky: null)"
 SCHEMAS = (
     Schema("one row a phrase, with its masks", lambda c: "phrase" in c and ("masks" in c or "segmentation" in c), _phrase_rows, True),
     Schema("objects with polygons or RLE", lambda c: "segmentation" in c, _objects),
     Schema("SA-1B", lambda c: "sa1b" in c, _sa1b, needs_class_name=True),
     Schema("a list of mask images", lambda c: "masks" in c and is_image(inside(c.feature("masks"))) and not is_image(c.feature("masks")), _mask_list),
     Schema("an image of classes (red) and objects (green)", lambda c: "masks" in c and "class_ids" in c, _ade),
-    Schema("panoptic segments", lambda c: "masks" in c and "segments" in c, _panoptic),
+    Schema("panoptic segments", lambda c: "masks" in c and "segments" in c, _panoptic, note=_STUFF),
     Schema("an image of class numbers", lambda c: "masks" in c, _class_map, needs_mask_values=True),
 )  # fmt: skip
 

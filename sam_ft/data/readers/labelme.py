@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..example import DatasetFormatError
+from ..report import Remark
 from .files import by_split, example_id_of, images_in
 from .images import ImageError, bare_name
 from .json_files import read_json
@@ -72,6 +73,9 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
     for path in (file.parent / name, file.parent / bare_name(name)):
         with contextlib.suppress(OSError):  # a name that no file system takes
             if name and path.is_file():
+                if _is_another(content.get("imageData"), path):
+                    detail = "re-encoded, or of another picture; the file is used"
+                    split.remarks.append(Remark("`imageData` is not the image file's content", str(file), detail))
                 return path
     if isinstance(content.get("imageData"), str):
         try:
@@ -83,6 +87,17 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
         split.notes.append("images whose `imagePath` is not there are read from `imageData`")
         return data
     return ImageError(f"the image `imagePath` {name!r} is missing and there is no `imageData`. Put it beside the file")
+
+
+def _is_another(embedded, path: Path) -> bool:
+    """Whether a JSON file carries something else than the image file's own bytes."""
+    if not isinstance(embedded, str) or not embedded:
+        return False
+    if abs(len(embedded) * 3 // 4 - path.stat().st_size) > 2:  # four characters for three bytes
+        return True
+    with contextlib.suppress(binascii.Error, ValueError):
+        return base64.b64decode(embedded) != path.read_bytes()
+    return True
 
 
 def _shapes(listed: list) -> list[Shape]:

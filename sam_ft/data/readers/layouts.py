@@ -1,9 +1,11 @@
 """Which layout a folder has, and the splits that are in it."""
 
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ...ops.yaml_files import read_yaml_mapping
 from . import cvat, labelme, mask_files, mask_values, polygon_files, sa1b, via, yolo
 from .coco import read_coco_content
 from .coco_tree import FORMS, CocoFiles, find_coco_splits
@@ -27,6 +29,21 @@ _FINDERS = {
     "mask_values": mask_values.find,
 }
 LAYOUTS = tuple(_FINDERS)
+_READ_AS = {
+    ".json": lambda file: read_json(file, "annotation"),
+    ".yaml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
+    ".yml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
+    ".xml": ElementTree.parse,
+}
+# the keys of `ReadOptions` that say something about a layout, beside those that hold for all
+USES = {
+    "coco": ("phrase_source", "noun_phrases"),
+    "via": ("class_name", "class_attribute"),
+    "sa1b": ("class_name",),
+    "mask_files": ("class_name",),
+    "mask_values": ("class_name", "class_names", "mask_values"),
+    "hub": ("class_name", "class_names", "mask_values"),
+}
 ACCEPTED = "\n  ".join(
     ["the layouts that are read:", *FORMS]
     + [module.FORM for module in (yolo, cvat, polygon_files, via, labelme, sa1b, mask_files, mask_values)]
@@ -60,7 +77,22 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
             return name, splits
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
     wanted = f"not of the layout {layout!r}" if layout else "none of"
-    raise ValueError(f"`dataset_name`: the folder {str(folder)!r} holds {found}, which is {wanted}; {ACCEPTED}")
+    damaged = "".join(f"\n  cannot be read: {problem}" for problem in _damaged(folder))
+    raise ValueError(
+        f"`dataset_name`: the folder {str(folder)!r} holds {found}, which is {wanted}; {ACCEPTED}{damaged}"
+    )
+
+
+def _damaged(folder: Path) -> list[str]:
+    """What is wrong with files that may be the annotations: why none of the layouts was found."""
+    files = [f for f in sorted([*folder.glob("*"), *folder.glob("*/*")]) if f.suffix in _READ_AS and f.is_file()]
+    problems = []
+    for file in files[:20]:
+        try:
+            _READ_AS[file.suffix](file)
+        except (ValueError, OSError, ElementTree.ParseError) as error:
+            problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+    return problems[:3]
 
 
 def read_json_split(files: CocoFiles, options: ReadOptions) -> Split:

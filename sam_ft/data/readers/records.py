@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..attributes import AttributeTemplates
+from ..report import Remark
 from ..vocabulary import PhraseMap
 from .images import ImageError
 
@@ -132,7 +133,7 @@ class Split:
         labels (`dict[Hashable, str]`): label -> the class's name, in the source's order. Whole numbers are kept as category ids.
         labels_were_found (`bool`): nothing declares the classes: they are those that shapes have, and another split's are too.
         phrases (`list[str]`): noun phrases that belong to a closed vocabulary.
-        notes (`list[str]`): what was assumed; each is counted.
+        notes (`list[str]`): what was assumed; each is counted. remarks (`list[Remark]`): what is odd about single records.
     """
 
     source: str
@@ -141,6 +142,7 @@ class Split:
     labels_were_found: bool = False
     phrases: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 def number_twins(split: Split) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 from ...ops import masks as mask_ops
 from ..attributes import Thing, attribute_values
 from ..example import DatasetFormatError, validate_example
-from ..report import DataReport
+from ..report import DataReport, Remark
 from ..vocabulary import name_phrases
+from .doubts import doubts
 from .images import ImageError, upright_size
 from .records import ReadOptions, Record, Shape, Split
 
@@ -45,6 +46,7 @@ class RowMaker:
         self.split, self.options, self.report = split, options, DataReport(split.source)
         for note in split.notes:
             self._note(note)
+        self.report.remark(*split.remarks)
         self.phrase_of = self._name_labels()
         self.closed = dict.fromkeys(phrase for phrase in self.phrase_of.values() if phrase is not None)
         if options.phrase_source == "noun_phrase":
@@ -206,16 +208,15 @@ class RowMaker:
             area = mask_ops.mask_area(counts, height, width) if counts else 0.0
             if counts and area:
                 box = mask_ops.mask_box_xywh(counts, height, width)
-                _compare_boxes(shape, box, width, height)
-                if _area_is_the_boxs(shape, area):
-                    self._note("areas that are the box's, not the mask's; recomputed from masks")
+                self.report.remark(*doubts(shape, box, area, (width, height), where))
             elif shape.box is None:
                 drawn = "its mask has no pixel inside the image" if counts else "it is a point or a line"
-                self._note(f"annotations without an area ({drawn}): their phrases are not exhaustive in their images")
+                detail = f"{drawn}; its phrases are not exhaustive in this image"
+                self.report.remark(Remark("annotation without an area", where, detail))
                 return None
             else:
                 if counts:
-                    self._note("masks without a pixel: their boxes are used, their masks are not trained")
+                    self.report.remark(Remark("mask without a pixel", where, "its box is used, no mask is trained"))
                 counts, box = None, _clipped_box(shape, width, height)
                 area = box[2] * box[3]
         except (ValueError, TypeError, OverflowError) as error:
@@ -224,6 +225,11 @@ class RowMaker:
 
     def check_positives(self, rows: list[dict]):
         """Refuses data that never shows what it asks for."""
+        missing = sum(isinstance(record.image, ImageError) for record in self.split.records)
+        if not rows and missing and missing == len(self.split.records):
+            self._refuse(
+                f"none of the {missing} images that it lists is there; the first: {self.split.records[0].image}"
+            )
         if not rows:
             self._refuse(f"no row can be used{self._first_reason()}")
         if not any(phrase["instances"] for row in rows for phrase in row["phrases"]):
@@ -283,28 +289,3 @@ def _clipped_box(shape: Shape, width: int, height: int) -> list[float]:
     if min(size) <= 0:
         raise ValueError(f"`bbox` {shape.box} has no area inside the {width}×{height} image; redraw it or remove it")
     return [float(v) for v in (*low, *size)]
-
-
-def _area_is_the_boxs(shape: Shape, area: float) -> bool:
-    """Roboflow writes the area of the box."""
-    listed, box = shape.area, shape.box
-    if not isinstance(listed, int | float) or not isinstance(box, list) or len(box) != 4 or shape.relative_box:
-        return False
-    return all(isinstance(v, int | float) for v in box) and abs(box[2] * box[3] - listed) < 1 and area < 0.95 * listed
-
-
-def _compare_boxes(shape: Shape, found: list[float], width: int, height: int):
-    """Refuses a mask that is not where its listed box is: polygons in fractions of the image, of another size, or with x and y swapped."""
-    if not isinstance(shape.box, list) or len(shape.box) != 4:
-        return
-    listed = np.asarray(shape.box, dtype=np.float64) * ([width, height] * 2 if shape.relative_box else 1)
-    if not np.isfinite(listed).all() or listed[2] * listed[3] <= 64:
-        return
-    low = np.maximum(listed[:2], found[:2])
-    high = np.minimum(listed[:2] + listed[2:], np.add(found[:2], found[2:]))
-    shared = np.prod((high - low).clip(0))
-    if shared < 0.01 * listed[2] * listed[3] or shared < 0.1 * found[2] * found[3]:
-        raise ValueError(
-            f"`segmentation` covers the box {[round(v, 1) for v in found]}, `bbox` is {[round(float(v), 1) for v in listed]}: they are "
-            "different things. Polygons must be in pixels of this image, x before y, not in fractions of it or of another size"
-        )

@@ -5,8 +5,7 @@ import math
 from functools import partial
 from pathlib import Path
 
-import yaml
-
+from ...ops.yaml_files import read_yaml_mapping
 from ..example import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, image_suffixes, images_in
 from .records import ReadOptions, Record, Shape, Split
@@ -32,10 +31,10 @@ def find(folder: Path) -> dict[str, partial] | None:
 
 def _config(file: Path) -> dict | None:
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = read_yaml_mapping(str(file), "dataset_name")
+    except ValueError:
         return None
-    return config if isinstance(config, dict) and isinstance(config.get("names"), list | dict) else None
+    return config if isinstance(config.get("names"), list | dict) else None
 
 
 def _read(file: Path, config: dict, key: str, options: ReadOptions) -> Split:

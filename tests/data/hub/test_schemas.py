@@ -2,22 +2,24 @@
 
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from datasets import ClassLabel, Features, Image, List, Value
 
 from sam_ft.data.hub.source import HubSource
+from sam_ft.data.lazy import LazyRows
 from sam_ft.data.load import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.sources import read_splits
-from sam_ft.data.writers import write_rows
-from sam_ft.ops.masks import polygons_to_counts
+from sam_ft.data.vocabulary import read_phrase_map
+from sam_ft.data.writers import write_coco, write_rows
 
 from ..readers.test_layouts import content
-from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH, picture
+from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH
+from ..test_lazy import plain
+from .made import BOXES, CLOSED, IMAGES, MADE, POLYGONS, objects, save
 
 
 @pytest.fixture(autouse=True)
@@ -25,58 +27,71 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-IMAGES = [picture(seed) for seed in range(len(PICTURES))]
-CLOSED = {("first", name): (sorted(t.mask.tobytes() for t in THINGS if t.label == name), True) for name in NAMES}
-CLOSED |= {("second", name): ([], True) for name in NAMES}
-
-
 def read(folder, hub=None, **options):
     splits, _ = find_phrase_splits(DatasetOptions(str(folder), hub=hub or HubSource()))
     return next(iter(read_splits(splits, ReadOptions(**options)).values()))
 
 
-def save(folder, columns: dict, features: Features | None = None):
-    (folder / "data").mkdir(parents=True)
-    Dataset.from_dict(columns, features=features).to_parquet(folder / "data" / "train-00000.parquet")
-    return folder
+def made(name: str, folder) -> dict:
+    """Writes a schema's folder; what it needs, as keys of [`ReadOptions`]."""
+    options = MADE[name](folder)
+    return options | ({"phrase_map": read_phrase_map(options["phrase_map"])} if "phrase_map" in options else {})
 
 
-def objects(labels, **more) -> dict:
-    return {
-        "bbox": [[[1, 1, 5, 5] for _ in things] for things in PICTURES.values()],
-        "segmentation": [[t.parts for t in things] for things in PICTURES.values()],
-        "category": [[labels(t) for t in things] for things in PICTURES.values()],
-    } | more
+def expected(name: str) -> dict:
+    """What [`content`] says of the drawn pictures in a schema."""
+    if name == "web_dataset":  # it has no classes, and may not have labelled all
+        return {("first", "apple"): (sorted(t.mask.tobytes() for t in THINGS), False), ("second", "apple"): ([], True)}
+    if name == "class_maps":  # the parts of an object are objects
+        parts = [(t.label, replace(t, parts=[part]).mask.tobytes()) for t in THINGS for part in t.parts]
+        return CLOSED | {("first", n): (sorted(m for label, m in parts if label == n), True) for n in NAMES}
+    return CLOSED
 
 
-def as_rows(columns: dict) -> list[dict]:
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+@pytest.mark.parametrize("name", MADE)
+def test_a_schema_is_understood_and_its_masks_are_those_that_were_drawn(tmp_path, name):
+    options = made(name, tmp_path / "data")
+    rows, report = read(tmp_path / "data", **options)
+    assert content(rows) == expected(name)
+    assert any(note.startswith("understood as") for note in report.notes)
+    for row, image in zip(rows, IMAGES, strict=True):
+        assert np.array_equal(np.asarray(row["image"].convert("RGB")), np.asarray(image))
 
 
-POLYGONS = List(List(List(Value("float32"))))
-BOXES = List(List(Value("float32"), length=4))
+@pytest.mark.parametrize("name", MADE)
+def test_rows_written_as_coco_are_read_as_the_same_rows(tmp_path, name):
+    rows, _ = read(tmp_path / "data", **made(name, tmp_path / "data"))
+    write_coco(rows, tmp_path / "written", "train")
+    assert content(read(tmp_path / "written")[0]) == content(rows)
 
 
-def test_objects_with_polygons(tmp_path):
-    features = Features(
-        {
-            "image": Image(),
-            "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(ClassLabel(names=NAMES))},
-        }
-    )
-    columns = {"image": IMAGES, "objects": as_rows(objects(lambda t: NAMES.index(t.label)))}
-    rows, report = read(save(tmp_path / "data", columns, features))
-    assert content(rows) == CLOSED
+@pytest.mark.parametrize("name", MADE)
+def test_a_stream_has_the_rows_of_the_whole(tmp_path, name):
+    options = made(name, tmp_path / "data")
+    whole, _ = read(tmp_path / "data", **options)
+    splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path / "data"), hub=HubSource(streaming=True)))
+    stream, _ = read_splits(splits, ReadOptions(**options), lazy=("train",))["train"]
+    assert isinstance(stream, LazyRows)
+    assert [plain(row) for row in whole] == [plain(row) for row in stream]
+
+
+def test_what_is_understood_is_printed(tmp_path):
+    MADE["polygons"](tmp_path)
+    _, report = read(tmp_path)
     assert any("objects with polygons or RLE" in note and "objects.category" in note for note in report.notes)
 
 
-def test_objects_as_a_list_of_structs(tmp_path):
-    listed = [as_rows(o) for o in as_rows(objects(lambda t: t.label))]
-    assert content(read(save(tmp_path / "data", {"image": IMAGES, "objects": listed}))[0]) == CLOSED
+def test_rows_of_one_name_and_other_images_are_not_one_image(tmp_path):
+    """A stream gathers the rows of an image by its name, without fetching its bytes."""
+    MADE["phrase_rows"](tmp_path, ("same", "same"))
+    splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path), hub=HubSource(streaming=True)))
+    stream, _ = read_splits(splits, ReadOptions(), lazy=("train",))["train"]
+    with pytest.raises(ValueError, match=r"row 1: its image has the name of row 0's and is another"):
+        stream[0]
 
 
 def test_classes_that_are_numbers_need_names(tmp_path):
-    folder = save(tmp_path / "data", {"image": IMAGES, "objects": as_rows(objects(lambda t: NAMES.index(t.label)))})
+    folder = save(tmp_path / "data", {"image": IMAGES, "objects": objects(lambda t: NAMES.index(t.label))})
     with pytest.raises(ValueError, match=r"the classes of .* are numbers \(0, 1\).*`class_names"):
         read(folder)
     (folder / "id2label.json").write_text(json.dumps(dict(enumerate(NAMES))))
@@ -86,138 +101,38 @@ def test_classes_that_are_numbers_need_names(tmp_path):
     assert ("first", "fig") in content(read(folder, class_names=str(other))[0])
 
 
-def test_one_row_a_phrase_is_gathered_by_image(tmp_path):
-    rows = [
-        {
-            "image": IMAGES[i],
-            "caption": text,
-            "mask": [t.mask.astype(np.uint8) * 255 for t in things if t.label == text],
-        }
-        for i, things in enumerate(PICTURES.values())
-        for text in (*NAMES, "plum")
-    ]
-    features = Features({"image": Image(), "caption": Value("string"), "mask": List(Image())})
-    found = content(read(save(tmp_path / "data", {k: [row[k] for row in rows] for k in features}, features))[0])
-    assert found == CLOSED | {("first", "plum"): ([], True), ("second", "plum"): ([], True)}
-
-
-def test_rle_columns(tmp_path):
-    rles = [
-        [{"size": [HEIGHT, WIDTH], "counts": polygons_to_counts(t.parts, HEIGHT, WIDTH)} for t in things]
-        for things in PICTURES.values()
-    ]
-    labels = [[t.label for t in things] for things in PICTURES.values()]
-    features = Features(
-        {
-            "image": Image(),
-            "rles": List({"size": List(Value("int64")), "counts": Value("string")}),
-            "labels": List(Value("string")),
-        }
-    )
-    assert (
-        content(read(save(tmp_path / "data", {"image": IMAGES, "rles": rles, "labels": labels}, features))[0])
-        == CLOSED
-    )
-
-
-def test_lists_of_mask_images(tmp_path):
-    masks = [[t.mask.astype(np.uint8) * 255 for t in things] for things in PICTURES.values()]
-    labels = [[t.label for t in things] for things in PICTURES.values()]
-    features = Features({"image": Image(), "masks": List(Image()), "labels": List(Value("string"))})
-    assert (
-        content(read(save(tmp_path / "data", {"image": IMAGES, "masks": masks, "labels": labels}, features))[0])
-        == CLOSED
-    )
-
-
-def numbers(value, channels: int = 1) -> list[np.ndarray]:
-    maps = []
-    for things in PICTURES.values():
-        values = np.zeros((HEIGHT, WIDTH, channels), dtype=np.uint8)
-        for i, t in enumerate(things, 1):
-            values[t.mask] = value(i, t)
-        maps.append(values if channels > 1 else values[..., 0])
-    return maps
-
-
-def test_class_in_red_and_object_in_green(tmp_path):
-    maps = numbers(lambda i, t: (1 + NAMES.index(t.label), i, 0), 3)
-    ids = [{"background": 0, **{name: 1 + i for i, name in enumerate(NAMES)}}] * 2
-    features = Features(
-        {
-            "image": Image(),
-            "annotation": Image(),
-            "semantic_class_to_id": {n: Value("int64") for n in ("background", *NAMES)},
-        }
-    )
-    columns = {"image": IMAGES, "annotation": maps, "semantic_class_to_id": ids}
-    assert content(read(save(tmp_path / "data", columns, features))[0]) == CLOSED
-
-
-def test_panoptic_segments(tmp_path):
-    maps = numbers(lambda i, t: (7, i, 0), 3)
-    segments = [
-        [{"id": 7 + 256 * i, "category_id": NAMES.index(t.label)} for i, t in enumerate(things, 1)]
-        for things in PICTURES.values()
-    ]
-    features = Features(
-        {
-            "image": Image(),
-            "label": Image(),
-            "segments_info": List({"id": Value("int64"), "category_id": Value("int64")}),
-        }
-    )
-    folder = save(tmp_path / "data", {"image": IMAGES, "label": maps, "segments_info": segments}, features)
-    (folder / "id2label.json").write_text(json.dumps(dict(enumerate(NAMES))))
-    assert content(read(folder)[0]) == CLOSED
-
-
 def test_class_maps_need_the_users_word(tmp_path):
-    features = Features({"pixel_values": Image(), "label": Image()})
-    maps = numbers(lambda i, t: 1 + NAMES.index(t.label))
-    folder = save(tmp_path / "data", {"pixel_values": IMAGES, "label": maps}, features)
-    (folder / "id2label.json").write_text(json.dumps({str(i): name for i, name in enumerate(NAMES, 1)}))
+    MADE["class_maps"](tmp_path / "data")
     with pytest.raises(ValueError, match=r"`mask_values: instances`.*`components`"):
-        read(folder)
-    found = content(read(folder, mask_values="classes")[0])
+        read(tmp_path / "data")
+    found = content(read(tmp_path / "data", mask_values="classes")[0])
     assert len(found["first", "apple"][0]) == 1
     assert found["second", "apple"] == ([], True)
-    parts = content(read(folder, mask_values="components")[0])
-    assert len(parts["first", "apple"][0]) == 3  # the second apple is drawn in two parts
-
-
-def test_parquet_that_datasets_has_not_written(tmp_path):
-    import io
-
-    def content_of(image):
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return {"bytes": buffer.getvalue(), "path": None}
-
-    (tmp_path / "data").mkdir()
-    table = pa.table(
-        {
-            "image": [content_of(image) for image in IMAGES],
-            "label_names": [[t.label for t in things] for things in PICTURES.values()],
-            "segmentation": [[t.parts for t in things] for things in PICTURES.values()],
-        }
-    )
-    pq.write_table(table, tmp_path / "data" / "train.parquet")
-    assert content(read(tmp_path / "data")[0]) == CLOSED
 
 
 def test_own_rows_come_back_as_they_were_written(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"segmentation": POLYGONS, "category": List(ClassLabel(names=NAMES))}}
     )
-    listed = objects(lambda t: NAMES.index(t.label))
-    del listed["bbox"]
-    rows, _ = read(save(tmp_path / "data", {"image": IMAGES, "objects": as_rows(listed)}, features))
+    listed = [{k: v for k, v in row.items() if k != "bbox"} for row in objects(lambda t: NAMES.index(t.label))]
+    rows, _ = read(save(tmp_path / "data", {"image": IMAGES, "objects": listed}, features))
     write_rows({"train": rows}, tmp_path / "written", "a test")
     again, _ = read(tmp_path / "written")
     assert content(again) == content(rows)
     card = (tmp_path / "written" / "README.md").read_text()
     assert "| train | 2 | 3 | 2 | 2 |" in card
+
+
+def test_bad_rows_among_finished_ones_are_left_out(tmp_path):
+    MADE["polygons"](tmp_path / "data")
+    rows, _ = read(tmp_path / "data")
+    twice = rows.select([0, 1, 0])
+    write_rows({"train": twice}, tmp_path / "written", "a test")
+    with pytest.raises(ValueError, match="row 2 has the `example_id` of another"):
+        read(tmp_path / "written")
+    again, report = read(tmp_path / "written", on_bad_rows="skip")
+    assert content(again) == content(rows)
+    assert len(report.skipped) == 1
 
 
 def test_columns_can_be_told(tmp_path):
@@ -237,10 +152,9 @@ def test_columns_can_be_told(tmp_path):
 
 def test_boxes_alone_are_refused(tmp_path):
     features = Features({"image": Image(), "objects": {"bbox": BOXES, "category": List(ClassLabel(names=NAMES))}})
-    listed = objects(lambda t: NAMES.index(t.label))
-    del listed["segmentation"]
+    listed = [{k: v for k, v in row.items() if k != "segmentation"} for row in objects(lambda t: NAMES.index(t.label))]
     with pytest.raises(ValueError, match="boxes only, and masks are what is trained"):
-        read(save(tmp_path / "data", {"image": IMAGES, "objects": as_rows(listed)}, features))
+        read(save(tmp_path / "data", {"image": IMAGES, "objects": listed}, features))
 
 
 def test_a_script_is_refused_with_the_way_out(tmp_path):
@@ -253,11 +167,11 @@ def test_a_script_is_refused_with_the_way_out(tmp_path):
 
 
 def test_a_bad_row_is_named_or_left_out(tmp_path):
-    listed = as_rows(objects(lambda t: t.label))
+    listed = objects(lambda t: t.label)
     listed[0]["segmentation"][1] = [[1.0, 2.0, 3.0]]
     folder = save(
         tmp_path / "data",
-        {"image": [*IMAGES, IMAGES[0]], "objects": [*listed, as_rows(objects(lambda t: t.label))[0]]},
+        {"image": [*IMAGES, IMAGES[0]], "objects": [*listed, objects(lambda t: t.label)[0]]},
     )
     with pytest.raises(ValueError, match=r"row 0, object 1: polygon part 0 has an odd number"):
         read(folder)
@@ -267,7 +181,7 @@ def test_a_bad_row_is_named_or_left_out(tmp_path):
 
 
 def test_what_was_converted_is_not_converted_again(tmp_path, monkeypatch):
-    folder = save(tmp_path / "data", {"image": IMAGES, "objects": as_rows(objects(lambda t: t.label))})
+    folder = save(tmp_path / "data", {"image": IMAGES, "objects": objects(lambda t: t.label)})
     first = content(read(folder)[0])
 
     def refuse(self, *indices):
@@ -283,7 +197,7 @@ def test_an_evaluation_beside_a_stream_is_read_whole(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(Value("string"))}}
     )
-    save(tmp_path, {"image": IMAGES, "objects": as_rows(objects(lambda t: t.label))}, features)
+    save(tmp_path, {"image": IMAGES, "objects": objects(lambda t: t.label)}, features)
     streamed, _ = read(tmp_path, HubSource(streaming=True))
     assert content(streamed) == CLOSED
 
@@ -296,7 +210,7 @@ def test_a_caption_beside_objects_is_not_their_phrase(tmp_path):
             "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(Value("string"))},
         }
     )
-    rows = as_rows(objects(lambda t: t.label))
+    rows = objects(lambda t: t.label)
     save(tmp_path, {"image": IMAGES, "caption": ["a table"] * len(IMAGES), "objects": rows}, features)
     assert content(read(tmp_path)[0]) == CLOSED
     unset = HubSource(column_mapping={"labels": None, "phrase": "caption"})
@@ -307,7 +221,7 @@ def test_columns_of_other_lengths_are_refused(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(Value("string"))}}
     )
-    rows = as_rows(objects(lambda t: t.label))
+    rows = objects(lambda t: t.label)
     rows[0]["segmentation"] = rows[0]["segmentation"][:1]
     save(tmp_path, {"image": IMAGES, "objects": rows}, features)
     with pytest.raises(ValueError, match="row 0: the columns differ in length: segmentation 1, boxes"):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.attributes import AttributeTemplates
+from sam_ft.data.hub.source import HubSource
 from sam_ft.data.load import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.layouts import LAYOUTS, find_splits
 from sam_ft.data.readers.records import ReadOptions
@@ -148,6 +149,38 @@ def test_folders_without_a_layout_list_what_is_there_and_what_is_read(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(ValueError, match=r"(?s)holds pictures/.*Roboflow.*YOLO-seg.*CVAT.*VIA.*LabelMe.*SA-1B"):
         find_splits(tmp_path)
+
+
+def test_annotations_that_cannot_be_read_are_named(tmp_path):
+    TREES["yolo"](tmp_path)
+    (tmp_path / "data.yaml").write_text("train: train/images\nnames: [apple, pear]\nnames: [pear, apple]\n")
+    with pytest.raises(ValueError, match=r"(?s)none of.*data.yaml is not YAML: the key 'names' stands twice"):
+        find_splits(tmp_path)
+    (tmp_path / "data.yaml").write_bytes("names: [Äpfel]".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"data.yaml is not UTF-8 text"):
+        find_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("cvat", "class_attribute", "color"),
+        ("yolo", "mask_values", "classes"),
+        ("labelme", "class_name", "apple"),
+        ("via", "phrase_source", "both"),
+    ],
+)
+def test_a_key_that_says_nothing_about_the_data_is_refused(tmp_path, name, key, value):
+    options = TREES[name](tmp_path)
+    with pytest.raises(ValueError, match=f"`{key}` is '{value}', but says nothing about {name} data"):
+        find_phrase_splits(DatasetOptions(str(tmp_path)), ReadOptions(**options | {key: value}))
+
+
+def test_keys_of_the_hub_are_refused_beside_files(tmp_path):
+    TREES["cvat"](tmp_path)
+    for key, hub in (("column_mapping", {"column_mapping": {"image": "x"}}), ("dataset_revision", {"revision": "v1"})):
+        with pytest.raises(ValueError, match=f"`{key}` is .* a folder of the layout cvat"):
+            find_phrase_splits(DatasetOptions(str(tmp_path), hub=HubSource(**hub)))
 
 
 def test_classes_that_one_split_lacks_are_asked_in_it(tmp_path):

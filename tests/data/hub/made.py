@@ -1,0 +1,227 @@
+"""The two pictures of `..readers.trees` in every schema of the Hub; each builder writes a folder and returns the keys it needs."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+
+from sam_ft.ops.masks import polygons_to_counts
+
+from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH, picture, save_pictures, write_json
+
+
+IMAGES = [picture(seed) for seed in range(len(PICTURES))]
+CLOSED = {("first", name): (sorted(t.mask.tobytes() for t in THINGS if t.label == name), True) for name in NAMES}
+CLOSED |= {("second", name): ([], True) for name in NAMES}
+POLYGONS = List(List(List(Value("float32"))))
+BOXES = List(List(Value("float32"), length=4))
+
+
+def save(folder: Path, columns: dict, features: Features | None = None, row_group: int | None = None) -> Path:
+    (folder / "data").mkdir(parents=True)
+    file = folder / "data" / "train-00000.parquet"
+    Dataset.from_dict(columns, features=features).to_parquet(file, batch_size=row_group)
+    return folder
+
+
+def as_rows(columns: dict) -> list[dict]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def objects(labels, **more) -> list[dict]:
+    """The column `objects`, its `category` what `labels` makes of each thing."""
+    columns = {
+        "bbox": [[[1, 1, 5, 5] for _ in things] for things in PICTURES.values()],
+        "segmentation": [[t.parts for t in things] for things in PICTURES.values()],
+        "category": [[labels(t) for t in things] for things in PICTURES.values()],
+    }
+    return as_rows(columns | more)
+
+
+def numbers(value, channels: int = 1) -> list[np.ndarray]:
+    """A map of each picture: `value` of an object's number and thing."""
+    maps = []
+    for things in PICTURES.values():
+        values = np.zeros((HEIGHT, WIDTH, channels), dtype=np.uint8)
+        for i, t in enumerate(things, 1):
+            values[t.mask] = value(i, t)
+        maps.append(values if channels > 1 else values[..., 0])
+    return maps
+
+
+def labels_of_things() -> list[list[str]]:
+    return [[t.label for t in things] for things in PICTURES.values()]
+
+
+def masks_of_things() -> list[list[np.ndarray]]:
+    return [[t.mask.astype(np.uint8) * 255 for t in things] for things in PICTURES.values()]
+
+
+def rle(thing) -> dict:
+    return {"size": [HEIGHT, WIDTH], "counts": polygons_to_counts(thing.parts, HEIGHT, WIDTH)}
+
+
+def polygons(folder: Path) -> dict:
+    features = Features(
+        {
+            "image": Image(),
+            "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(ClassLabel(names=NAMES))},
+        }
+    )
+    save(folder, {"image": IMAGES, "objects": objects(lambda t: NAMES.index(t.label))}, features)
+    return {}
+
+
+def list_of_structs(folder: Path) -> dict:
+    save(folder, {"image": IMAGES, "objects": [as_rows(o) for o in objects(lambda t: t.label)]})
+    return {}
+
+
+def rles(folder: Path) -> dict:
+    features = Features(
+        {
+            "image": Image(),
+            "rles": List({"size": List(Value("int64")), "counts": Value("string")}),
+            "labels": List(Value("string")),
+        }
+    )
+    listed = [[rle(t) for t in things] for things in PICTURES.values()]
+    save(folder, {"image": IMAGES, "rles": listed, "labels": labels_of_things()}, features)
+    return {}
+
+
+def rle_lists(folder: Path) -> dict:
+    """Sizes beside counts, in a column with a dot in its name."""
+    features = Features(
+        {
+            "image": Image(),
+            "inst.rles": {"size": List(List(Value("int32"))), "counts": List(Value("string"))},
+            "categories": List(ClassLabel(names=NAMES)),
+        }
+    )
+    listed = [{key: [rle(t)[key] for t in things] for key in ("size", "counts")} for things in PICTURES.values()]
+    labels = [[NAMES.index(label) for label in labels] for labels in labels_of_things()]
+    save(folder, {"image": IMAGES, "inst.rles": listed, "categories": labels}, features)
+    return {}
+
+
+def mask_lists(folder: Path) -> dict:
+    features = Features({"image": Image(), "masks": List(Image()), "labels": List(Value("string"))})
+    save(folder, {"image": IMAGES, "masks": masks_of_things(), "labels": labels_of_things()}, features)
+    return {}
+
+
+def red_and_green(folder: Path) -> dict:
+    """Class in red, object in green, as Transformers' example has it."""
+    maps = numbers(lambda i, t: (1 + NAMES.index(t.label), i, 0), 3)
+    ids = [{"background": 0, **{name: 1 + i for i, name in enumerate(NAMES)}}] * 2
+    features = Features(
+        {
+            "image": Image(),
+            "annotation": Image(),
+            "semantic_class_to_id": {n: Value("int64") for n in ("background", *NAMES)},
+        }
+    )
+    save(folder, {"image": IMAGES, "annotation": maps, "semantic_class_to_id": ids}, features)
+    return {}
+
+
+def panoptic(folder: Path) -> dict:
+    """With a table below the fruit, which is stuff."""
+    maps = numbers(lambda i, t: (7, i, 0), 3)
+    maps[0][(maps[0] == 0).all(axis=-1)] = (9, 0, 0)
+    segments = [
+        [{"id": 7 + 256 * i, "category_id": NAMES.index(t.label), "isthing": True} for i, t in enumerate(things, 1)]
+        for things in PICTURES.values()
+    ]
+    segments[0].append({"id": 9, "category_id": 2, "isthing": False})
+    segment = {"id": Value("int64"), "category_id": Value("int64"), "isthing": Value("bool")}
+    features = Features({"image": Image(), "label": Image(), "segments_info": List(segment)})
+    save(folder, {"image": IMAGES, "label": maps, "segments_info": segments}, features)
+    write_json(folder / "id2label.json", dict(enumerate([*NAMES, "table"])))
+    (folder / "drop.yaml").write_text("table: null\n")
+    return {"phrase_map": str(folder / "drop.yaml")}
+
+
+def class_maps(folder: Path) -> dict:
+    features = Features({"pixel_values": Image(), "label": Image()})
+    maps = numbers(lambda i, t: 1 + NAMES.index(t.label))
+    save(folder, {"pixel_values": IMAGES, "label": maps}, features)
+    write_json(folder / "id2label.json", {str(i): name for i, name in enumerate(NAMES, 1)})
+    return {"mask_values": "components"}
+
+
+def in_bytes(image, name: str | None = None) -> dict:
+    """An image as it stands in parquet."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": name}
+
+
+def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES)) -> dict:
+    """A row a phrase, a row a group of the file; the images have names."""
+    features = Features({"image": Image(), "caption": Value("string"), "mask": List(Image())})
+    columns = {name: [] for name in features}
+    for text in NAMES:
+        for image, name, things in zip(IMAGES, names, PICTURES.values(), strict=True):
+            columns["image"].append(in_bytes(image, f"{name}.png"))
+            columns["caption"].append(text)
+            columns["mask"].append([t.mask.astype(np.uint8) * 255 for t in things if t.label == text])
+    save(folder, columns, features, row_group=1)
+    return {}
+
+
+def foreign(folder: Path) -> dict:
+    """Parquet that `datasets` has not written."""
+    (folder / "data").mkdir(parents=True)
+    contents = [in_bytes(image) for image in IMAGES]
+    drawn = [[t.parts for t in things] for things in PICTURES.values()]
+    table = pa.table({"image": contents, "label_names": labels_of_things(), "segmentation": drawn})
+    pq.write_table(table, folder / "data" / "train.parquet", row_group_size=1)
+    return {}
+
+
+def image_folder(folder: Path) -> dict:
+    save_pictures(folder / "train")
+    lines = [
+        json.dumps({"file_name": f"{name}.png", "objects": row})
+        for name, row in zip(PICTURES, objects(lambda t: t.label), strict=True)
+    ]
+    (folder / "train" / "metadata.jsonl").write_text("\n".join(lines))
+    return {}
+
+
+def web_dataset(folder: Path) -> dict:
+    """SA-1B's JSON beside its image."""
+    save_pictures(folder / "one")
+    with tarfile.open(folder / "train-0000.tar", "w") as tar:
+        for name, things in PICTURES.items():
+            annotations = [{"segmentation": rle(t), "bbox": [1.0, 1.0, 5.0, 5.0]} for t in things]
+            content = {"image": {"file_name": f"{name}.png"}, "annotations": annotations}
+            tar.add(folder / "one" / f"{name}.png", f"{name}.png")
+            tar.add(write_json(folder / "one" / f"{name}.json", content), f"{name}.json")
+    for file in (folder / "one").iterdir():
+        file.unlink()
+    (folder / "one").rmdir()
+    return {"class_name": "apple"}
+
+
+MADE = {
+    "polygons": polygons,
+    "list_of_structs": list_of_structs,
+    "rles": rles,
+    "rle_lists": rle_lists,
+    "mask_lists": mask_lists,
+    "red_and_green": red_and_green,
+    "panoptic": panoptic,
+    "class_maps": class_maps,
+    "phrase_rows": phrase_rows,
+    "foreign": foreign,
+    "image_folder": image_folder,
+    "web_dataset": web_dataset,
+}
