@@ -27,7 +27,8 @@ from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3T
 from sam_ft.data.scenes import SceneOptions  # noqa: E402
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
 from sam_ft.models.config import tiny_processor  # noqa: E402
-from sam_ft.models.sam3 import Keep, Sam3ForConceptSegmentation  # noqa: E402
+from sam_ft.models.outputs import Keep  # noqa: E402
+from sam_ft.models.sam3 import Sam3ForConceptSegmentation  # noqa: E402
 from sam_ft.models.untrained import random_model  # noqa: E402
 from sam_ft.testing import random_batch  # noqa: E402
 from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3  # noqa: E402

@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..models.sam3 import Keep
+from ..models.outputs import Keep
 from ..training.optim import Rates
 from .base import arg, check_ranges
 

@@ -1,63 +1,23 @@
 """`Sam3Model` with a loss: the training forward of SAM 3's image model."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
-from transformers.utils import ModelOutput
 
 from ..losses.sam3 import Sam3Criterion
 from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
 from ..ops.blocks import sum_over_blocks
 from .detr import DecoderOutputs, boxes_to_xyxy, dtype_of, embed_pixels, full_precision, run_decoder
+from .outputs import ConceptLossOutput, Keep, PairPrediction
 from .pairs import PairLabels, Pairs
+from .parking import ParkingModel
 
 
 # parameters outside these prefixes run pair by pair, inside a chunk
 ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.")
-
-
-@dataclass
-class ConceptLossOutput(ModelOutput):
-    """
-    Attributes:
-        loss (`torch.Tensor`, scalar): the weighted loss of the batch; `None` without labels.
-        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`].
-    """
-
-    loss: torch.Tensor | None = None
-    parts: dict[str, torch.Tensor] | None = None
-
-
-@dataclass
-class Keep:
-    """Which queries an evaluation keeps: at most `max_detections` a pair, of at least `score_threshold`."""
-
-    score_threshold: float = 0.05
-    max_detections: int = 100
-
-
-@dataclass
-class PairPrediction:
-    """
-    What one (image, phrase) pair predicts, best first.
-
-    Attributes:
-        pair (`int`): the pair's index in the batch.
-        presence (`torch.Tensor`, scalar): probability that the phrase is in the image.
-        scores (`torch.Tensor` of shape `(num_kept,)`): a query's probability times presence.
-        boxes_xyxy (`torch.Tensor` of shape `(num_kept, 4)`): in `[0, 1]`.
-        masks (`torch.Tensor` of shape `(num_kept, h, w)` or `None`): logits, four to a ViT patch's side.
-    """
-
-    pair: int
-    presence: torch.Tensor
-    scores: torch.Tensor
-    boxes_xyxy: torch.Tensor
-    masks: torch.Tensor | None
 
 
 @dataclass
@@ -82,7 +42,7 @@ class _Decoded:
     decoder: DecoderOutputs
 
 
-class Sam3ForConceptSegmentation(Sam3Model):
+class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
     """
     SAM 3's image model with every output that its loss needs. Module names are `Sam3Model`'s, so its checkpoints load in
     `Sam3Model` and the other way round; called with `Sam3Model`'s own arguments it is `Sam3Model`.
@@ -115,59 +75,11 @@ class Sam3ForConceptSegmentation(Sam3Model):
         self.pairs_per_chunk = 4
         self.with_masks = True
         self.pair_checkpointing = False
-        self._parked: dict[str, torch.nn.Module] = {}  # by name; in a dictionary, so that they are no submodules
+        self.prepare_parking()
 
     def get_input_embeddings(self):
         """The ViT's patch embedding; `Sam3Model` raises here, and accelerate's FSDP2 calls it."""
         return self.vision_encoder.get_input_embeddings()
-
-    def park(self, *names: str) -> None:
-        """
-        Takes frozen modules whose answers are known out of the model, such as `vision_encoder.backbone`: they no longer go to
-        its device, and are still saved with it.
-        """
-        for name in names:
-            self._parked[name] = self.get_submodule(name).cpu()
-            owner, _, child = name.rpartition(".")
-            setattr(self.get_submodule(owner), child, None)
-
-    def _refuse_if_parked(self, name: str, instead: str) -> None:
-        if name in self._parked:
-            raise ValueError(f"{name} is parked: its answers are read from a cache. Give the batch's {instead}")
-
-    @contextlib.contextmanager
-    def unparked(self):
-        """Parked modules back in their places, on the host, as long as the context lasts: for what must see the whole model."""
-        parked = dict(self._parked)
-        for name, module in parked.items():
-            owner, _, child = name.rpartition(".")
-            setattr(self.get_submodule(owner), child, module)
-        try:
-            yield parked
-        finally:
-            self.park(*parked)
-
-    def load_state_dict(self, state_dict, *args, **kwargs):
-        """As in `torch.nn.Module`; parked modules stay as they are."""
-        parked = tuple(f"{name}." for name in self._parked)
-        return super().load_state_dict(
-            {k: v for k, v in state_dict.items() if not k.startswith(parked)}, *args, **kwargs
-        )
-
-    def save_pretrained(self, save_directory, **kwargs):
-        """
-        Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it, and as float32 where any
-        part is: a checkpoint that says bfloat16 would round the trained parts of every reader.
-        """
-        with self.unparked() as parked:
-            if kwargs.get("state_dict"):  # gathered from the processes of a sharded model
-                kwargs["state_dict"] |= {f"{n}.{k}": v for n, m in parked.items() for k, v in m.state_dict().items()}
-            super().save_pretrained(save_directory, **kwargs)
-        if kwargs.get("is_main_process", True):
-            self.config.architectures = ["Sam3Model"]
-            if any(p.dtype == torch.float32 for p in self.parameters()):
-                self.config.dtype = "float32"
-            self.config.save_pretrained(save_directory)
 
     def forward(
         self,
@@ -263,7 +175,7 @@ class Sam3ForConceptSegmentation(Sam3Model):
         """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""
         if pixel_values.dtype == torch.uint8:
             pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as SAM 3's processor
-        self._refuse_if_parked("vision_encoder.backbone", "`vision_features`")
+        self.refuse_if_parked("vision_encoder.backbone", "`vision_features`")
         trunk = self.vision_encoder.backbone
         with _frozen_without_graph(trunk):
             tokens = trunk(pixel_values).last_hidden_state  # (I, h·w, C)
@@ -272,7 +184,7 @@ class Sam3ForConceptSegmentation(Sam3Model):
 
     def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The text tower's answer `(T, 32, C)` to phrases `(T, 32)`, projected to the fusion encoder's width."""
-        self._refuse_if_parked("text_encoder", "`text_features`")
+        self.refuse_if_parked("text_encoder", "`text_features`")
         with _frozen_without_graph(self.text_encoder, self.text_projection):
             text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return self.text_projection(text.to(dtype_of(self.text_projection)))

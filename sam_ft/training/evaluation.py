@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from ..metrics.average_precision import coco_average_precision, coco_ground_truth
 from ..metrics.postprocess import to_detections
 from ..metrics.presence import is_near_miss, presence_accuracy, refusal_rate
-from ..models.sam3 import PairPrediction
+from ..models.outputs import PairPrediction
 
 
 @dataclass

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ..models.lora import sam3_of
+from ..models.outputs import Keep
 from ..models.pairs import count_pairs
-from ..models.sam3 import Keep
 from ..report.visualize import save_comparisons
 from .evaluation import PredictionStore, count_rows, read_evaluation, score
 from .trainer import SamTrainer

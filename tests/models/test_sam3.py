@@ -7,7 +7,8 @@ from transformers import Sam3Config, Sam3Model
 from sam_ft.models.config import set_resolution, tiny_config, tiny_processor
 from sam_ft.models.freeze import PARTS, count_parameters, freeze
 from sam_ft.models.load import ModelOptions, load_model
-from sam_ft.models.sam3 import Keep, Sam3ForConceptSegmentation
+from sam_ft.models.outputs import Keep
+from sam_ft.models.sam3 import Sam3ForConceptSegmentation
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .test_official import no_dropout

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,50 @@ FILES = {
     "class_masks": "id2label.json",
     "lvis": "annotations/lvis_v1_train.json",
     "saco": "annotations/gold_merged_a_release_test.json",
+}
+
+
+def _regions(file: Path) -> int:
+    entries = json.loads(file.read_text())
+    entries = entries.get("_via_img_metadata", entries)
+    return sum(len(entry.get("regions") or ()) for entry in entries.values())
+
+
+def _elements(file: Path) -> int:
+    return sum(len([e for e in image if e.tag != "tag"]) for image in ElementTree.parse(file).getroot().iter("image"))
+
+
+def _groups(file: Path) -> int:
+    """LabelMe's polygons of one label and group are one object; a group that all share is none."""
+    shapes = json.loads(file.read_text())["shapes"]
+    groups = [shape.get("group_id") for shape in shapes]
+    if len({str(group) for group in groups}) == 1 and len({str(shape["label"]) for shape in shapes}) > 1:
+        return len(shapes)
+    joined = {
+        (str(shape["label"]), str(group))
+        for shape, group in zip(shapes, groups, strict=True)
+        if group not in (None, "")
+    }
+    return len(joined) + sum(group in (None, "") for group in groups)
+
+
+def _listed(key: str):
+    return lambda file: len(json.loads(file.read_text())[key])
+
+
+# layout -> how many objects a file lists, counted by other means than ours
+LISTED = {
+    "yolo": lambda file: sum(bool(line.strip()) for line in file.read_text(encoding="utf-8-sig").splitlines()),
+    "labelme": _groups,
+    "labelme_inside": _listed("shapes"),
+    "via": _regions,
+    "via2": _regions,
+    "cvat": _elements,
+    "polygons": _listed("instances"),
+    "sa1b": _listed("annotations"),
+    "class_masks": lambda file: 4,
+    "lvis": _listed("annotations"),
+    "saco": _listed("annotations"),
 }
 ODD = st.sampled_from(
     [
@@ -73,8 +118,8 @@ def trees(tmp_path_factory):
     return made
 
 
-def outcome(folder: Path, options: dict):
-    """Reads everything; only a `ValueError` that says something is allowed out."""
+def outcome(folder: Path, options: dict, name: str):
+    """Reads everything: every object that the file lists is in a row or told; only a `ValueError` that says something is allowed out."""
     read, said = {}, "rows"
     try:
         splits, _ = find_phrase_splits(DatasetOptions(str(folder)))
@@ -82,9 +127,15 @@ def outcome(folder: Path, options: dict):
     except ValueError as error:
         said = str(error)
     assert said
-    for rows, _ in read.values():
+    found, whole = 0, bool(read)
+    for rows, report in read.values():
         for row in rows.remove_columns("image"):
             validate_example(row)
+            found += len(row["instances"])
+        found += report.odd["annotation without an area"]
+        whole &= not report.skipped
+    if whole:
+        assert found >= LISTED[name](folder / FILES[name])
 
 
 def damaged(trees, name: str, content: bytes, **more):
@@ -93,7 +144,7 @@ def damaged(trees, name: str, content: bytes, **more):
         there = Path(place) / "data"
         shutil.copytree(folder, there)
         (there / FILES[name]).write_bytes(content)
-        outcome(there, options | more)
+        outcome(there, options | more, name)
 
 
 def sites(tree, path=()) -> list[tuple]:

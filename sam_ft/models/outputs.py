@@ -1,0 +1,46 @@
+"""What the training forward gives back: a loss, or predictions one (image, phrase) pair at a time."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class ConceptLossOutput(ModelOutput):
+    """
+    Attributes:
+        loss (`torch.Tensor`, scalar): the weighted loss of the batch; `None` without labels.
+        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`].
+    """
+
+    loss: torch.Tensor | None = None
+    parts: dict[str, torch.Tensor] | None = None
+
+
+@dataclass
+class Keep:
+    """Which queries an evaluation keeps: at most `max_detections` a pair, of at least `score_threshold`."""
+
+    score_threshold: float = 0.05
+    max_detections: int = 100
+
+
+@dataclass
+class PairPrediction:
+    """
+    What one (image, phrase) pair predicts, best first.
+
+    Attributes:
+        pair (`int`): the pair's index in the batch.
+        presence (`torch.Tensor`, scalar): probability that the phrase is in the image.
+        scores (`torch.Tensor` of shape `(num_kept,)`): a query's probability times presence.
+        boxes_xyxy (`torch.Tensor` of shape `(num_kept, 4)`): in `[0, 1]`.
+        masks (`torch.Tensor` of shape `(num_kept, h, w)` or `None`): logits, four to a ViT patch's side.
+    """
+
+    pair: int
+    presence: torch.Tensor
+    scores: torch.Tensor
+    boxes_xyxy: torch.Tensor
+    masks: torch.Tensor | None
