@@ -28,6 +28,7 @@ class Finding:
     Attributes:
         kind (`str`): of the defect, a few words. split (`str`): where. record (`str`): image and instance, or phrase.
         detail (`str`): what was found. usable (`bool`): false where the data should not be trained on as they are.
+        number (`int`): of the records it stands for.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Finding:
     record: str
     detail: str
     usable: bool = True
+    number: int = 1
 
 
 def check_report(split: str, report: DataReport, skipped: bool) -> Iterator[Finding]:
@@ -46,7 +48,7 @@ def check_report(split: str, report: DataReport, skipped: bool) -> Iterator[Find
     for kind, number in report.odd.items():
         listed = sum(remark.kind == kind for remark in report.remarks)
         if number > listed:
-            yield Finding(kind, split, f"{number - listed} more", "the first ones are listed")
+            yield Finding(kind, split, f"{number - listed} more", "the first are listed", number=number - listed)
 
 
 def check_rows(split: str, rows: Dataset, resolution: int, progress: Callable = iter) -> Iterator[Finding]:

@@ -47,7 +47,9 @@ class Inspection:
                 *(f"  {line}" for line in dataclasses.replace(report, skipped=[], odd=Counter()).lines()),
                 *self._sizes(split),
             ]
-        kinds = Counter(finding.kind for finding in self.findings)
+        kinds = Counter()
+        for finding in self.findings:
+            kinds[finding.kind] += finding.number
         for kind, number in kinds.most_common():
             lines.append(f"{kind}: {number}")
             chosen = [finding for finding in self.findings if finding.kind == kind]
