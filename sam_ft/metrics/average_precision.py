@@ -4,10 +4,10 @@ import contextlib
 import io
 from collections.abc import Iterable
 
-import datasets
-import evaluate
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from .metric import CocoMetric, given
 
 
 # the order of COCOeval.stats; AP over IoU 0.50:0.05:0.95, all sizes, at most 100 detections an image and category
@@ -56,22 +56,24 @@ def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dic
 
     Returns:
         `dict`: `images` (each with its `example_id`), `annotations` numbered from 1 (pycocotools takes 0 for unmatched),
-        `categories`.
+        `categories`, and `pairs`: which category was asked of which image, and whether all its instances are labelled.
     """
     rows = list(rows)
     own = [row["example_id"].isdecimal() and row["example_id"] == str(int(row["example_id"])) for row in rows]
-    images, annotations = [], []
+    images, annotations, pairs = [], [], []
     for number, row in enumerate(rows, 1):
         image_id = int(row["example_id"]) if all(own) else number
         size = {"width": row["width"], "height": row["height"]}
         images.append({"id": image_id, "example_id": row["example_id"], **size})
         for phrase in row["phrases"]:
+            category_id = category_ids[phrase["text"]]
+            pairs.append({"image_id": image_id, "category_id": category_id, "exhaustive": phrase["exhaustive"]})
             for index in phrase["instances"]:
                 instance = row["instances"][index]
                 annotation = {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": category_ids[phrase["text"]],
+                    "category_id": category_id,
                     "bbox": list(instance["bbox"]),
                     "area": instance["area"],
                     "iscrowd": int(instance["is_crowd"]),
@@ -83,34 +85,14 @@ def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dic
                     }
                 annotations.append(annotation)
     categories = [{"id": i, "name": phrase} for phrase, i in category_ids.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "annotations": annotations, "categories": categories, "pairs": pairs}
 
 
-class CocoAveragePrecision(evaluate.Metric):
-    """
-    [`coco_average_precision`] as an `evaluate.Metric`.
+class CocoAveragePrecision(CocoMetric):
+    """[`coco_average_precision`] as an `evaluate.Metric`; see [`CocoMetric`]."""
 
-    Examples:
-        metric = CocoAveragePrecision()
-        metric.add_batch(predictions=results)  # dicts with image_id, category_id, score, bbox, segmentation
-        metric.compute(ground_truth=coco, kind="mask")["AP50"]
-    """
-
-    def _info(self):
-        rle = {"size": datasets.List(datasets.Value("int64")), "counts": datasets.Value("string")}
-        result = {
-            "image_id": datasets.Value("int64"),
-            "category_id": datasets.Value("int64"),
-            "score": datasets.Value("float64"),
-            "bbox": datasets.List(datasets.Value("float64")),
-            "segmentation": rle,
-        }
-        return evaluate.MetricInfo(
-            description="COCO average precision of masks and boxes, computed by pycocotools.",
-            citation="Lin et al. 2014, Microsoft COCO: Common Objects in Context",
-            inputs_description="predictions: COCO results; compute(ground_truth=…, kind='mask' or 'box')",
-            features=datasets.Features({"predictions": result}),
-        )
+    description = "COCO average precision of masks and boxes, computed by pycocotools."
+    citation = "Lin et al. 2014, Microsoft COCO: Common Objects in Context"
 
     def _compute(self, predictions, ground_truth, kind="mask"):
-        return coco_average_precision(ground_truth, predictions, kind)
+        return coco_average_precision(ground_truth, given(predictions), kind)
