@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -15,26 +16,66 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 IOU_TYPES = {"mask": "segm", "box": "bbox"}
 
 
-def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -> dict[str, float]:
+@dataclass
+class CocoScores:
     """
-    The twelve COCO numbers (Lin et al. 2014, cocodataset.org, "Detection Evaluation").
+    Attributes:
+        stats (`dict[str, float]`): the twelve COCO numbers by `NAMES`, each in `[0, 1]`, or -1 where no instance of that size exists.
+        by_category (`dict[int, dict[str, float]]`): category id -> `AP`, `AP50`, of those that have an instance.
+        curves (`dict[int, list[float]]`): category id -> precision at IoU 0.5 for recall 0, 0.01, … 1.
+    """
+
+    stats: dict[str, float]
+    by_category: dict[int, dict[str, float]]
+    curves: dict[int, list[float]]
+
+
+def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -> dict[str, float]:
+    """The twelve COCO numbers; see [`coco_scores`]."""
+    return coco_scores(ground_truth, results, kind).stats
+
+
+def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScores:
+    """
+    COCO's numbers, computed by pycocotools (Lin et al. 2014, cocodataset.org, "Detection Evaluation").
 
     Args:
         ground_truth (`dict`): a COCO file's content: `images`, `annotations` with `area` and `iscrowd`, `categories`.
         results (`list[dict]`): `image_id`, `category_id`, `score`, and `segmentation` (mask) or `bbox` (box).
         kind (`str`): `mask` or `box`.
-
-    Returns:
-        `dict[str, float]`: by the names of `NAMES`, each in `[0, 1]`, or -1 where no instance of that size exists.
     """
+    evaluation = coco_evaluation(ground_truth, results, kind)
+    objects = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
+    if evaluation is None:
+        sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
+        areas = [a["area"] for a in objects]
+        stats = {n: 0.0 if any(sizes.get(n[-1], lambda a: True)(a) for a in areas) else -1.0 for n in NAMES}
+        there = sorted({a["category_id"] for a in objects})
+        return CocoScores(stats, {i: {"AP": 0.0, "AP50": 0.0} for i in there}, {i: [0.0] * 101 for i in there})
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    precision = evaluation.eval["precision"][
+        :, :, :, 0, -1
+    ]  # (10 IoUs, 101 recalls, categories), all sizes, 100 detections
+    by_category, curves = {}, {}
+    for place, category in enumerate(evaluation.params.catIds):
+        if (precision[:, :, place] > -1).all():
+            by_category[category] = {
+                "AP": float(precision[:, :, place].mean()),
+                "AP50": float(precision[0, :, place].mean()),
+            }
+            curves[category] = precision[0, :, place].tolist()
+    return CocoScores(dict(zip(NAMES, map(float, evaluation.stats), strict=True)), by_category, curves)
+
+
+def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOeval | None:
+    """pycocotools' evaluation, accumulated; `None` without results, which it does not take."""
     field = "segmentation" if kind == "mask" else "bbox"
     keep = ("image_id", "category_id", "score", field)
     # one of the two fields only: with both, pycocotools would sort masks into sizes by their boxes
     results = [{k: r[k] for k in keep} for r in results if field in r]
     if not results:
-        areas = [a["area"] for a in ground_truth["annotations"] if not a["iscrowd"]]
-        sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
-        return {name: 0.0 if any(sizes.get(name[-1], lambda a: True)(a) for a in areas) else -1.0 for name in NAMES}
+        return None
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = ground_truth
@@ -42,8 +83,7 @@ def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -
         evaluation = COCOeval(truth, truth.loadRes(results), IOU_TYPES[kind])
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(NAMES, map(float, evaluation.stats), strict=True))
+    return evaluation
 
 
 def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dict:

@@ -1,6 +1,6 @@
 """Is what a phrase names found, and is it what the phrase names."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .metric import CocoMetric, given
 from .pairs import SCORE, Pair, overlaps, pairs_of
@@ -52,9 +52,18 @@ def false_positives_per_absent(pairs: Iterable[Pair], threshold: float = SCORE) 
     return _share([len(pair.kept(threshold)) for pair in pairs if pair.is_absent])
 
 
-def answers_of(pairs: Iterable[Pair], kind: str = "mask", threshold: float = SCORE) -> dict[str, float]:
+def answers_of(
+    pairs: Iterable[Pair],
+    kind: str = "mask",
+    threshold: float = SCORE,
+    counted: Callable[[str], bool] = lambda phrase: True,
+) -> dict[str, float]:
     """
     All numbers of this file, and those of presence. Near misses are told from the present phrases of their image.
+
+    Args:
+        pairs (`Iterable[Pair]`). kind (`str`): `mask` or `box`. threshold (`float`): of scores and probabilities.
+        counted (`Callable[[str], bool]`): which phrases count; the others still make near misses.
 
     Returns:
         `dict[str, float]`: `presence_accuracy`, `near_miss_refusal`, `false_positives_per_absent`, `concept_recall`,
@@ -66,13 +75,14 @@ def answers_of(pairs: Iterable[Pair], kind: str = "mask", threshold: float = SCO
     for pair in known:
         if pair.is_present:
             present.setdefault(pair.image_id, []).append(pair.phrase)
+    known = [pair for pair in known if counted(pair.phrase)]
     near = [p for p in known if p.is_absent and is_near_miss(p.phrase, present.get(p.image_id, []))]
     asked = [p for p in known if p.presence is not None]
     numbers = {
         "presence_accuracy": presence_accuracy([(p.presence, p.is_present) for p in asked], threshold),
         "near_miss_refusal": refusal_rate([p.presence for p in near if p.presence is not None], threshold),
         "false_positives_per_absent": false_positives_per_absent(known, threshold),
-        "concept_recall": concept_recall(known, kind, threshold),
+        "concept_recall": concept_recall([p for p in known if p.has(kind)], kind, threshold),
         "grounding_accuracy": grounding_accuracy(known),
         "attribute_accuracy": attribute_accuracy(known),
     }

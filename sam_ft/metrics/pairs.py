@@ -45,6 +45,10 @@ class Pair:
         """Known to be: nothing is labelled, no crowd either, and all would be."""
         return not self.truth and self.exhaustive
 
+    def has(self, kind: str) -> bool:
+        """Whether every object can be scored by `mask` or `box`."""
+        return kind == "box" or all("segmentation" in one for one in self.objects)
+
     def kept(self, threshold: float = SCORE) -> list[dict]:
         return [one for one in self.found if one["score"] >= threshold]
 

@@ -10,6 +10,7 @@ from .metric import CocoMetric, given
 from .pairs import SCORE, Pair, pairs_of
 
 
+NAMES = ("mean_IoU", "dice", "boundary_F1")
 BOUNDARY_SHARE = 0.008  # of the image's diagonal: how far a boundary may be off (DAVIS, `db_eval_boundary`)
 
 
@@ -60,16 +61,19 @@ def region_quality(pairs: Iterable[Pair], threshold: float = SCORE) -> dict[str,
     Returns:
         `dict[str, float]`: `mean_IoU`, `dice`, `boundary_F1` in `[0, 1]`; empty without such a pair.
     """
-    rows = [
-        _quality(pair, threshold)
-        for pair in pairs
-        if pair.is_present and pair.exhaustive and all("segmentation" in one for one in pair.truth)
-    ]
-    names = ("mean_IoU", "dice", "boundary_F1")
-    return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
+    return mean_quality([pair_quality(pair, threshold) for pair in pairs])
 
 
-def _quality(pair: Pair, threshold: float) -> tuple[float, float, float]:
+def mean_quality(rows: Iterable[tuple[float, ...] | None]) -> dict[str, float]:
+    """Means of what [`pair_quality`] gives, by `NAMES`; empty where it gives nothing."""
+    rows = [row for row in rows if row is not None]
+    return dict(zip(NAMES, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
+
+
+def pair_quality(pair: Pair, threshold: float = SCORE) -> tuple[float, float, float] | None:
+    """IoU, Dice and boundary F1 of one pair; `None` where [`region_quality`] leaves it out."""
+    if not (pair.is_present and pair.exhaustive and all("segmentation" in one for one in pair.truth)):
+        return None
     found, truth = _union(pair.kept(threshold), pair.size), _union(pair.objects, pair.size)
     for crowd in pair.truth:
         if crowd.get("iscrowd"):

@@ -1,0 +1,91 @@
+"""Thresholds against trying all of them, temperatures against a closed form."""
+
+import numpy as np
+import pytest
+
+from sam_ft.metrics.pairs import Pair
+from sam_ft.metrics.thresholds import Thresholds, choose_thresholds, read_thresholds
+
+
+def box(i) -> list[float]:
+    return [30.0 * i, 0.0, 20.0, 20.0]
+
+
+def pairs_with(rng, phrase="thing", images=8, presence=None) -> list[Pair]:
+    """Boxes in places of their own: what is right and what is false can be read off."""
+    made = []
+    for image in range(images):
+        objects = [{"bbox": box(i), "iscrowd": 0} for i in range(int(rng.integers(0, 3)))]
+        found = [{"bbox": o["bbox"], "score": float(rng.uniform(0.3, 1))} for o in objects if rng.random() < 0.8]
+        found += [{"bbox": box(5 + i), "score": float(rng.uniform(0, 0.7))} for i in range(int(rng.integers(0, 3)))]
+        found.sort(key=lambda one: -one["score"])
+        made.append(Pair(image, phrase, (30, 300), objects, found, presence=presence))
+    return made
+
+
+def f1_at(pairs, threshold) -> float:
+    kept = [(one["bbox"][0] < 90, one) for pair in pairs for one in pair.kept(threshold)]
+    right, objects = sum(hit for hit, _ in kept), sum(len(pair.objects) for pair in pairs)
+    return 2 * right / (len(kept) + objects)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_other_threshold_has_a_better_f1(seed):
+    pairs = pairs_with(np.random.default_rng(seed))
+    chosen = choose_thresholds(pairs, "box").of("thing")
+    assert f1_at(pairs, chosen) == max(f1_at(pairs, t) for t in np.linspace(0, 1, 2001))
+
+
+@pytest.mark.parametrize("allowed", [0.0, 0.25, 0.5, 2.0])
+def test_no_more_false_detections_than_allowed_and_no_object_lost_for_nothing(allowed):
+    pairs = pairs_with(np.random.default_rng(1))
+    chosen = choose_thresholds(pairs, "box", allowed).of("thing")
+
+    def false(threshold):
+        return sum(one["bbox"][0] >= 90 for pair in pairs for one in pair.kept(threshold)) / len(pairs)
+
+    assert false(chosen) <= allowed
+    lower = [t for t in np.linspace(0, chosen, 500, endpoint=False) if false(t) <= allowed]
+    assert all(f1_at(pairs, t) == f1_at(pairs, chosen) for t in lower)
+
+
+def test_phrases_have_their_own_and_rare_ones_share():
+    rng = np.random.default_rng(0)
+    sure, unsure = pairs_with(rng, "sure"), pairs_with(rng, "unsure")
+    for pair in unsure:
+        for one in pair.found:
+            one["score"] *= 0.1
+    rare = [Pair(0, "rare", (30, 300), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.9}])]
+    chosen = choose_thresholds([*sure, *unsure, *rare], "box")
+    assert chosen.of("unsure") < 0.1 < chosen.of("sure")
+    assert chosen.of("rare") == chosen.of("never heard of") == chosen.default
+
+
+def test_the_temperature_of_a_model_that_is_too_sure():
+    """It says 0.9 where it is right in 3 of 4: the temperature that says 3/4 is log(9) / log(3) = 2."""
+    pairs = [
+        Pair(i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}] if (i % 4 != 0) == (i < 40) else [], presence=0.9 if i < 40 else 0.1)
+        for i in range(80)
+    ]  # fmt: skip
+    chosen = choose_thresholds(pairs, "box")
+    assert chosen.presence_temperature == pytest.approx(2.0, abs=0.01)
+    assert chosen.presence(0.9) == pytest.approx(0.75, abs=1e-3)
+    assert chosen.rescore(0.45, 0.9) == pytest.approx(0.375, abs=1e-3)
+
+
+def test_saved_and_read_back_and_nonsense_refused(tmp_path):
+    assert read_thresholds(tmp_path) is None
+    chosen = Thresholds(1.5, 0.4, {"café": 0.25}, "best F1 at IoU 0.5", 12)
+    chosen.save(tmp_path)
+    assert read_thresholds(tmp_path) == chosen
+    for text in (
+        "[]",
+        "{",
+        '{"default": 7}',
+        '{"unknown": 1}',
+        '{"phrases": {"a": "b"}}',
+        '{"presence_temperature": 0}',
+    ):
+        (tmp_path / "thresholds.json").write_text(text)
+        with pytest.raises(ValueError, match=r"thresholds.json holds no thresholds"):
+            read_thresholds(tmp_path)
