@@ -41,7 +41,7 @@ def evaluate(model_name: str, scenes: int, seed: int):
 def line(name: str, evaluated: tuple, asked: Callable[[str], bool] = lambda text: True) -> str:
     """One line of the table: of the phrases for which `asked(text)` holds."""
     rows, store, category_ids = evaluated
-    metrics = score(rows, store, category_ids, with_masks=True, asked=asked)["metrics"]
+    metrics = score(rows, store, category_ids, with_masks=True, asked=asked).metrics
     pairs = sum(asked(phrase["text"]) for row in rows for phrase in row["phrases"])
     numbers = [f"{metrics[key]:.3f}" if metrics.get(key, -1) >= 0 else "" for key in COLUMNS.values()]
     return f"| {name} | {pairs} | {' | '.join(numbers)} |"

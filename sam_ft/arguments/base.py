@@ -23,7 +23,7 @@ RANGES = {
     **dict.fromkeys(["scene_width", "scene_height"], (16, _ANY)),
     **dict.fromkeys(["scene_clutter", "scene_ramp", "scene_seed"], (0, _ANY)),
     **dict.fromkeys(
-        ["negatives_per_image", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
+        ["negatives_per_image", "max_false_positives", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
     ),
     **dict.fromkeys(
         ["learning_rate", "vision_learning_rate", "text_learning_rate", "lr_scale", "weight_decay"], (0, _ANY)

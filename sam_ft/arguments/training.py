@@ -57,7 +57,9 @@ class Sam3TrainingArguments(TrainingArguments):
     save_strategy: str = arg("epoch", 'When to save: "no", steps, epoch, best.')
     save_total_limit: int | None = arg(2, "Checkpoints kept.")
     load_best_model_at_end: bool = arg(True, "End with the best checkpoint's weights.")
-    metric_for_best_model: str | None = arg("eval_mask_AP", "What best means: eval_mask_AP, eval_box_AP, eval_loss.")
+    metric_for_best_model: str | None = arg(
+        "eval_mask_AP", "What best means: eval_mask_AP, eval_box_AP, eval_cgF1, eval_presence_accuracy, eval_loss, …"
+    )
     early_stopping_patience: int | None = arg(10, "Stop after so many evaluations without improvement; null: never.")
     restore_callback_states_from_checkpoint: bool = arg(True, "Early stopping goes on counting after a resume.")
     logging_steps: float = arg(5, "Steps between logs.")
@@ -75,6 +77,10 @@ class Sam3TrainingArguments(TrainingArguments):
     seed: int = arg(42, "Of every draw.")
     keep_score_threshold: float = arg(0.05, "Evaluation keeps detections with at least this score.")
     keep_max_detections: int = arg(100, "Evaluation keeps at most this many a phrase.")
+    max_false_positives: float | None = arg(
+        None,
+        "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
+    )
     num_pictures: int = arg(4, "Evaluation images drawn with truth and prediction.")
     eval_before: bool = arg(True, "Evaluate once before training, so that there is something to compare with.")
     dry_run: bool = arg(False, "Go through every stage with one step, then stop and leave nothing behind.")

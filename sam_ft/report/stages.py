@@ -10,6 +10,8 @@ from pathlib import Path
 
 logger = logging.getLogger("sam_ft.run")
 
+_OF_TIME = ("_runtime", "_per_second", "_preparation_time")  # of an evaluation's numbers
+
 
 def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
     """
@@ -78,10 +80,8 @@ def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> lis
     def number(value):
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
-    names = [n.removeprefix("eval_") for n in metrics if n.startswith(("eval_mask_", "eval_box_"))]
-    lines = [f"{'':18}{'before':>10}{'after':>10}"]
+    names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_OF_TIME)]
+    lines = [f"{'':26}{'before':>10}{'after':>10}"]
     return lines + [
-        f"{name:18}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}"
-        for name in [*names, "presence_accuracy", "near_miss_refusal", "loss"]
-        if f"eval_{name}" in metrics
+        f"{name:26}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}" for name in names
     ]

@@ -12,6 +12,7 @@ from ..data.collators import Sam3Collator, warn_long_phrases
 from ..data.load import PhraseData, load_phrase_dataset, texts_of
 from ..data.pipeline import EvaluationSamples, TrainingSamples
 from ..metrics.average_precision import NAMES
+from ..metrics.summary import CONCEPT_NAMES, SUMMARY_NAMES
 from ..models.freeze import count_parameters, freeze, parts_of
 from ..models.load import ModelOptions, adapt, load_as_trained, load_model, load_processor
 from ..models.lora import AdaptedSam3, sam3_of
@@ -159,14 +160,15 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
     names = [
         "loss",
         "presence_accuracy",
+        *CONCEPT_NAMES,
         *(f"{kind}_{name}" for kind in ("mask", "box") for name in NAMES),
     ]
     wanted = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
     if wanted not in names:
-        if wanted == "near_miss_refusal" or wanted.endswith(("_trained", "_other")):
+        if wanted in SUMMARY_NAMES or wanted.endswith(("_trained", "_other")):
             raise ValueError(
                 f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which not every evaluation gives: choose "
-                "`eval_mask_AP`, `eval_box_AP`, `eval_presence_accuracy` or `eval_loss`"
+                "`eval_mask_AP`, `eval_box_AP`, `eval_cgF1`, `eval_presence_accuracy` or `eval_loss`"
             )
         near = difflib.get_close_matches(wanted, names, 1) or ["mask_AP"]
         raise ValueError(

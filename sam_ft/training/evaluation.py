@@ -1,15 +1,16 @@
 """Predictions of an evaluation, stored where they are made, gathered once, scored on the host."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from ..metrics.average_precision import coco_average_precision, coco_ground_truth
+from ..metrics.average_precision import coco_average_precision, coco_ground_truth, coco_scores
+from ..metrics.pairs import Pair, pairs_of
 from ..metrics.postprocess import to_detections
-from ..metrics.presence import is_near_miss, presence_accuracy, refusal_rate
+from ..metrics.summary import Measured, measure, summarize
 from ..models.outputs import PairPrediction
 
 
@@ -50,6 +51,12 @@ class PredictionStore:
             self.presence |= presence
             self.losses |= losses
 
+    def coco_presence(self, ground_truth: dict) -> dict[tuple[int, int], float]:
+        """The probabilities by (image id, category id), in the numbers of [`coco_ground_truth`]."""
+        images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
+        categories = {category["name"]: category["id"] for category in ground_truth["categories"]}
+        return {(images[example], categories[phrase]): p for (example, phrase), p in sorted(self.presence.items())}
+
     def coco_results(self, ground_truth: dict) -> list[dict]:
         """The detections as COCO results, in the numbers of [`coco_ground_truth`]."""
         images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
@@ -59,6 +66,17 @@ class PredictionStore:
             for (example_id, phrase), found in sorted(self.detections.items())
             for detection in found
         ]
+
+
+def save_evaluation(scored: "Scored", folder: Path) -> None:
+    """Writes `results.json` and `ground_truth.json` in COCO's format, `presence.json`, and `phrases.json`, each phrase's numbers."""
+    presence = [{"image_id": pair.image_id, "phrase": pair.phrase, "presence": pair.presence} for pair in scored.pairs]
+    contents = {"results": scored.results, "ground_truth": scored.ground_truth, "presence": presence}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in {**contents, "phrases": scored.phrases}.items():
+        draft = folder / f".{name}.json"
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(folder / f"{name}.json")
 
 
 def read_evaluation(folder: Path) -> tuple[dict, dict[tuple[str, str], list[dict]]]:
@@ -74,6 +92,33 @@ def read_evaluation(folder: Path) -> tuple[dict, dict[tuple[str, str], list[dict
     return truth, detections
 
 
+@dataclass
+class Scored:
+    """
+    An evaluation in numbers.
+
+    Attributes:
+        metrics (`dict[str, float]`): `mask_AP` … `box_ARl`, and [`summarize`]'s; with phrases that were not trained among the asked ones
+            also `mask_AP50_trained`, `mask_AP50_other`, ….
+        phrases (`dict[str, dict]`): each phrase's own numbers. curves (`dict[str, list[float]]`): its precision at IoU 0.5 over 101
+            steps of recall.
+        ground_truth (`dict`), results (`list[dict]`): in COCO's format.
+        measured (`list[Measured]`): every (image, phrase) pair. kind (`str`): `mask` or `box`, what it was measured by.
+    """
+
+    metrics: dict[str, float]
+    phrases: dict[str, dict]
+    curves: dict[str, list[float]]
+    ground_truth: dict
+    results: list[dict]
+    measured: list[Measured]
+    kind: str
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [one.pair for one in self.measured]
+
+
 def score(
     rows: Iterable[dict],
     store: PredictionStore,
@@ -82,7 +127,7 @@ def score(
     with_masks: bool,
     trained: set[str] | None = None,
     asked: Callable[[str], bool] = lambda text: True,
-) -> dict:
+) -> Scored:
     """
     The numbers of an evaluation.
 
@@ -92,25 +137,63 @@ def score(
         trained (`set[str]`, *optional*): phrases that the run trains. Where the rows ask others too, both kinds also get
             numbers of their own: what was learned, and what was forgotten.
         asked (`Callable[[str], bool]`): which phrases count. A near miss may miss one that does not.
-
-    Returns:
-        `dict`: `metrics` (`mask_AP` … `box_ARl`, `presence_accuracy`, `near_miss_refusal`; the last two only where
-        there is such a phrase; `mask_AP50_trained`, `mask_AP50_other`, …), `ground_truth` and `results` in COCO's format.
     """
-    whole = list(rows)
-    rows = [{**row, "phrases": [p for p in row["phrases"] if asked(p["text"])]} for row in whole]
-    ground_truth = coco_ground_truth(rows, category_ids)
-    results = store.coco_results(ground_truth)
-    metrics = {}
-    for kind in ("mask", "box") if with_masks else ("box",):
-        truth = _with_masks_only(ground_truth) if kind == "mask" else ground_truth
-        numbers = coco_average_precision(truth, results, kind)
-        metrics |= {f"{kind}_{name}": value for name, value in numbers.items()}
-        for group, (part, found) in _by_training(truth, results, trained).items():
+    truth = coco_ground_truth(rows, category_ids)
+    return score_results(
+        truth,
+        store.coco_results(truth),
+        store.coco_presence(truth),
+        with_masks=with_masks,
+        trained=trained,
+        asked=asked,
+    )
+
+
+def score_results(
+    truth: dict,
+    results: list[dict],
+    presence: dict[tuple[int, int], float] | None,
+    *,
+    with_masks: bool,
+    trained: set[str] | None = None,
+    asked: Callable[[str], bool] = lambda text: True,
+) -> Scored:
+    """As [`score`], of results in COCO's format; `presence`: (image id, category id) -> probability."""
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if asked(names[a["category_id"]])]}
+    counted = [r for r in results if asked(names[r["category_id"]])]
+    metrics, phrases, curves = {}, {}, {}
+    kinds = ("mask", "box") if with_masks else ("box",)
+    for kind in kinds:
+        kind_truth = _with_masks_only(ground_truth) if kind == "mask" else ground_truth
+        scores = coco_scores(kind_truth, counted, kind)
+        metrics |= {f"{kind}_{name}": value for name, value in scores.stats.items()}
+        for category, numbers in scores.by_category.items():
+            phrases.setdefault(names[category], {}).update({f"{kind}_{n}": v for n, v in numbers.items()})
+        if kind == kinds[0]:
+            curves = {names[category]: curve for category, curve in scores.curves.items()}
+        for group, (part, found) in _by_training(kind_truth, counted, trained).items():
             numbers = coco_average_precision(part, found, kind)
             metrics |= {f"{kind}_{name}_{group}": numbers[name] for name in ("AP", "AP50")}
-    metrics |= _presence_metrics(whole, store, asked)
-    return {"metrics": metrics, "ground_truth": ground_truth, "results": results}
+    # near misses are told from all phrases of an image
+    measured = measure(pairs_of(truth, results, presence), kinds[0])
+    metrics |= summarize(measured, kinds[0], counted=asked)
+    groups: dict[str, list[Measured]] = {}
+    for one in measured:
+        if asked(one.pair.phrase):
+            groups.setdefault(one.pair.phrase, []).append(one)
+    for phrase, group in sorted(groups.items()):
+        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, kinds[0])}
+    return Scored(metrics, phrases, curves, ground_truth, counted, measured, kinds[0])
+
+
+def _counts(group: list[Measured]) -> dict[str, int]:
+    pairs = [one.pair for one in group]
+    return {
+        "images": sum(pair.is_present for pair in pairs),
+        "absent": sum(pair.is_absent for pair in pairs),
+        "instances": sum(len(pair.objects) for pair in pairs),
+    }
 
 
 def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> dict[str, tuple[dict, list[dict]]]:
@@ -134,31 +217,6 @@ def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> 
 def _with_masks_only(ground_truth: dict) -> dict:
     """Boxes without a mask cannot be scored as masks; their images keep their other instances."""
     return {**ground_truth, "annotations": [a for a in ground_truth["annotations"] if "segmentation" in a]}
-
-
-def _presence_metrics(rows: list[dict], store: PredictionStore, asked: Callable[[str], bool]) -> dict[str, float]:
-    answers, near_misses = [], []
-    for row in rows:
-        truth = dict(_presence_truth(row))
-        present = [text for text, there in truth.items() if there]
-        for text, there in truth.items():
-            if not asked(text):
-                continue
-            probability = store.presence.get((row["example_id"], text), 0.0)
-            answers.append((probability, there))
-            if not there and is_near_miss(text, present):
-                near_misses.append(probability)
-    numbers = {"presence_accuracy": presence_accuracy(answers), "near_miss_refusal": refusal_rate(near_misses)}
-    return {name: number for name, number in numbers.items() if number is not None}
-
-
-def _presence_truth(row: dict) -> Iterator[tuple[str, bool]]:
-    for phrase in row["phrases"]:
-        crowd = [row["instances"][i]["is_crowd"] for i in phrase["instances"]]
-        if not crowd and not phrase["exhaustive"]:
-            continue  # nobody knows
-        if not crowd or not all(crowd):
-            yield phrase["text"], bool(crowd)
 
 
 def count_rows(rows: Iterable[dict]) -> tuple[int, int, int]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from ..metrics.thresholds import Thresholds, choose_thresholds
 from ..models.lora import sam3_of
 from ..models.outputs import Keep
 from ..models.pairs import count_pairs
 from ..report.visualize import save_comparisons
-from .evaluation import PredictionStore, count_rows, read_evaluation, score
+from .evaluation import PredictionStore, Scored, count_rows, read_evaluation, save_evaluation, score
 from .trainer import SamTrainer
 
 
@@ -51,6 +52,8 @@ class Sam3Trainer(SamTrainer):
         self.category_ids, self.keep, self.num_pictures = category_ids, keep or Keep(), num_pictures
         self.trained_phrases = trained_phrases
         self.store = PredictionStore()
+        self.scored: Scored | None = None
+        self._thresholds: tuple[int, Thresholds] | None = None  # and the step at which they were chosen
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
@@ -95,33 +98,39 @@ class Sam3Trainer(SamTrainer):
         self.store.gather()
         ids = self.category_ids or _numbered(rows)
         scored = score(rows, self.store, ids, with_masks=self._sam3.with_masks, trained=self.trained_phrases)
-        metrics = {"loss": sum(self.store.losses.values()), **scored["metrics"]}
+        metrics = {"loss": sum(self.store.losses.values()), **scored.metrics}
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        self.scored = scored
+        if metric_key_prefix == "eval":
+            chosen = choose_thresholds(scored.pairs, scored.kind, self.args.max_false_positives)
+            self._thresholds = self.state.global_step, chosen
         if self.is_world_process_zero():
             self._write(Path(self.args.output_dir) / metric_key_prefix, scored, dataloader.dataset.rows)
         return output
 
     def _save(self, output_dir=None, state_dict=None):
-        """As Trainer's; beside the weights, what they were trained on, so that a later evaluation can tell it apart."""
+        """
+        As Trainer's; beside the weights, what they were trained on, so that a later evaluation can tell it apart, and the thresholds that
+        an evaluation of these very weights chose.
+        """
         super()._save(output_dir, state_dict)
+        if self.args.should_save and self._thresholds is not None and self._thresholds[0] == self.state.global_step:
+            self._thresholds[1].save(Path(output_dir or self.args.output_dir))
         if self.args.should_save and self.trained_phrases is not None:
             file = Path(output_dir or self.args.output_dir) / TRAINED_PHRASES
             file.write_text(json.dumps(sorted(self.trained_phrases), ensure_ascii=False, indent=1), encoding="utf-8")
 
-    def _write(self, folder: Path, scored: dict, rows):
+    def _write(self, folder: Path, scored: Scored, rows):
         """Results and ground truth in COCO's format, and pictures of the first images."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("results", "ground_truth"):
-            draft = folder / f".{name}.json"
-            draft.write_text(json.dumps(scored[name]), encoding="utf-8")
-            draft.replace(folder / f"{name}.json")
+        save_evaluation(scored, folder)
         if self.num_pictures == 0:
             return
         stages = {"prediction": self.store.detections}
         before = folder.parent / "before"
         if folder != before and (before / "ground_truth.json").is_file():
             truth, detections = read_evaluation(before)
-            if truth == scored["ground_truth"]:  # else another data set's, left there by another run
+            if truth == scored.ground_truth:  # else another data set's, left there by another run
                 stages = {"before": detections, "after": self.store.detections}
         save_comparisons(self._shown(rows), stages, folder / "pictures")
 

@@ -39,7 +39,7 @@ def numbered(rows):
 
 
 def test_presence_and_near_misses_are_counted_over_pairs(rows):
-    metrics = score(rows, stored(rows), numbered(rows), with_masks=True)["metrics"]
+    metrics = score(rows, stored(rows), numbered(rows), with_masks=True).metrics
     pairs = [(n, p, row) for n, row in enumerate(rows) for p in row["phrases"]]
     right = [bool(p["instances"]) or n % 2 == 1 for n, p, _ in pairs]
     assert metrics["presence_accuracy"] == pytest.approx(sum(right) / len(right))
@@ -62,17 +62,17 @@ def test_trained_phrases_are_scored_apart_from_others(rows):
     for group, texts in (("trained", trained), ("other", set(ids) - trained)):
         chosen = [ids[text] for text in texts]
         truth = COCO()
-        truth.dataset = scored["ground_truth"]
+        truth.dataset = scored.ground_truth
         truth.createIndex()
-        found = [{k: v for k, v in r.items() if k != "segmentation"} for r in scored["results"]]
+        found = [{k: v for k, v in r.items() if k != "segmentation"} for r in scored.results]
         evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
         evaluation.params.catIds = chosen  # pycocotools' own way to leave categories out
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        assert scored["metrics"][f"box_AP_{group}"] == pytest.approx(evaluation.stats[0], abs=1e-12)
-        assert scored["metrics"][f"mask_AP50_{group}"] == pytest.approx(1.0)
-    whole = score(rows, store, ids, with_masks=True, trained=set(ids))["metrics"]
+        assert scored.metrics[f"box_AP_{group}"] == pytest.approx(evaluation.stats[0], abs=1e-12)
+        assert scored.metrics[f"mask_AP50_{group}"] == pytest.approx(1.0)
+    whole = score(rows, store, ids, with_masks=True, trained=set(ids)).metrics
     assert not any(name.endswith(("_trained", "_other")) for name in whole)
 
 
@@ -80,9 +80,9 @@ def test_detections_are_read_back_from_coco_files(rows, tmp_path):
     store = stored(rows)
     scored = score(rows, store, numbered(rows), with_masks=True)
     for name in ("results", "ground_truth"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(scored[name]))
+        (tmp_path / f"{name}.json").write_text(json.dumps(getattr(scored, name)))
     truth, read = read_evaluation(tmp_path)
-    assert truth == scored["ground_truth"]
+    assert truth == scored.ground_truth
     assert read.keys() == {key for key, found in store.detections.items() if found}
     for key, found in read.items():
         assert [d["bbox"] for d in found] == [d["bbox"] for d in store.detections[key]]
@@ -100,9 +100,9 @@ def test_a_near_miss_may_miss_a_phrase_that_is_not_counted():
     }  # fmt: skip
     store = PredictionStore(presence={("a", "blue square"): 0.9, ("a", "red square"): 0.2})
     ids = {"blue square": 1, "red square": 2}
-    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split())["metrics"]
+    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split()).metrics
     assert metrics["near_miss_refusal"] == 1.0
     assert metrics["presence_accuracy"] == 1.0
     store.presence["a", "red square"] = 0.7
-    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split())["metrics"]
+    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split()).metrics
     assert metrics["near_miss_refusal"] == metrics["presence_accuracy"] == 0.0
