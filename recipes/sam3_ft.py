@@ -35,6 +35,7 @@ def main(
 ):
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
     from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
+    from sam_ft.training.retention import build_retention, verdict
 
     # ---- Output folder: a new one, or the same run's
     is_main = training_args.process_index == 0
@@ -68,6 +69,11 @@ def main(
         with stage("evaluation before training"):
             trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
 
+    retention = build_retention(trainer, data, data_args) if trainer.can_evaluate_before_training else None
+    if retention is not None:
+        with stage("answers to phrases that are not trained"):
+            retention.remember()
+
     # ---- Train
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
@@ -78,12 +84,16 @@ def main(
     # ---- Score after, save
     with stage("evaluation"):
         metrics = trainer.evaluate()
+        if retention is not None:
+            kept = {f"eval_{name}": value for name, value in retention.compare().items()}
+            trainer.log(kept)
+            metrics |= kept
         trainer.save_metrics("eval", metrics)
     if not training_args.dry_run:
         with stage("saving"):
             trainer.save_model()
             trainer.save_state()
-    for line in comparison_table(before_file, metrics):
+    for line in [*verdict(metrics, before_file), *comparison_table(before_file, metrics)]:
         logger.info("%s", line)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)

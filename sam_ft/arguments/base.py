@@ -14,7 +14,15 @@ _ANY = float("inf")
 # smallest and largest value that mean something; anything else would quietly train on nothing or on nonsense
 RANGES = {
     **dict.fromkeys(
-        ["resolution", "pairs_per_chunk", "masks_per_block", "mask_points", "one_to_many_topk"], (1, _ANY)
+        [
+            "resolution",
+            "distill_per_image",
+            "pairs_per_chunk",
+            "masks_per_block",
+            "mask_points",
+            "one_to_many_topk",
+        ],
+        (1, _ANY),
     ),
     **dict.fromkeys(["max_train_samples", "max_eval_samples", "max_phrases_per_image"], (1, _ANY)),
     **dict.fromkeys(["keep_max_detections", "gradient_accumulation_steps", "timescale_steps"], (1, _ANY)),
@@ -23,7 +31,16 @@ RANGES = {
     **dict.fromkeys(["scene_width", "scene_height"], (16, _ANY)),
     **dict.fromkeys(["scene_clutter", "scene_ramp", "scene_seed"], (0, _ANY)),
     **dict.fromkeys(
-        ["negatives_per_image", "max_false_positives", "num_pictures", "cooldown_steps", "warmup_steps", "max_grad_norm"], (0, _ANY)
+        [
+            "negatives_per_image",
+            "probe_images",
+            "max_false_positives",
+            "num_pictures",
+            "cooldown_steps",
+            "warmup_steps",
+            "max_grad_norm",
+        ],
+        (0, _ANY),
     ),
     **dict.fromkeys(
         ["learning_rate", "vision_learning_rate", "text_learning_rate", "lr_scale", "weight_decay"], (0, _ANY)
@@ -32,11 +49,12 @@ RANGES = {
         ["loss_box", "loss_giou", "loss_classification", "loss_presence", "loss_mask", "loss_dice"], (0, _ANY)
     ),
     **dict.fromkeys(["loss_semantic", "loss_semantic_dice", "loss_one_to_many", "loss_positive"], (0, _ANY)),
-    **dict.fromkeys(["match_class", "match_box", "match_giou"], (0, _ANY)),
+    **dict.fromkeys(["match_class", "match_box", "match_giou", "distill_weight"], (0, _ANY)),
     **dict.fromkeys(["loss_presence_alpha", "loss_score_alpha", "loss_mask_alpha", "loss_semantic_alpha"], (0, 1)),
     **dict.fromkeys(["one_to_many_threshold", "one_to_many_alpha", "ignore_overlap", "keep_score_threshold"], (0, 1)),
     **dict.fromkeys(
         [
+            "replay_share",
             "flip_probability",
             "crop_probability",
             "exemplar_probability",

@@ -47,6 +47,19 @@ class DataArguments:
         "Other folders or Hub ids whose training splits are trained along. The keys of Hub data sets are `dataset_name`'s alone.",
     )
     mixture_weights: list[float] = arg([], "Chance of `dataset_name` and of each of `extra_datasets`. Default: equal.")
+    replay: str | None = arg(
+        None,
+        "Folder or Hub id of a data set that is trained along so that nothing is forgotten: such as what the model was trained on before.",
+    )
+    replay_share: float = arg(0.25, "Share of `replay` in what is trained on, spread evenly over the batches.")
+    probe_phrases: list[str] = arg(
+        [],
+        "Phrases that a run does not train, asked of validation images before and after: what is forgotten. Default: sixteen common nouns.",
+    )
+    probe_images: int = arg(32, "Validation images that are asked those, at most; 0: none.")
+    probe_dataset: str | None = arg(
+        None, "Folder or Hub id of a labelled data set whose validation split is scored before and after, too."
+    )
     train_split: str = arg("train", "Split to train on.")
     eval_split: str = arg("validation", "Split to evaluate on: validation or test.")
     validation_fraction: float = arg(0.1, "Share of the training images held out where there is no validation split.")
@@ -149,6 +162,12 @@ class DataArguments:
         check_ranges(self)
         if self.cache_views > 1 and not self.feature_cache:
             raise ValueError(f"`cache_views` is {self.cache_views}, but there is no `feature_cache` to keep them in")
+        if self.replay and not 0 < self.replay_share < 1:
+            raise ValueError(f"`replay_share` is {self.replay_share}; with `replay` it lies between 0 and 1")
+        if self.probe_dataset and self.feature_cache:
+            raise ValueError(
+                "`probe_dataset` needs the ViT, which `feature_cache` takes off the device; leave one of them out"
+            )
 
     def make_dry(self, folder: str) -> None:
         """A few images, and a feature cache of its own: the run's would be refused with those of a dry run in it."""
@@ -165,7 +184,7 @@ class DataArguments:
             self.eval_image_folder,
             self.dataset_name,
         )
-        return [place for place in (*given, *self.extra_datasets) if place]
+        return [place for place in (*given, *self.extra_datasets, self.replay, self.probe_dataset) if place]
 
     def dataset(self) -> DatasetOptions:
         drawn = {f.name: getattr(self, f"scene_{f.name}") for f in dataclasses.fields(SceneOptions)}
@@ -176,6 +195,10 @@ class DataArguments:
             "", self.dataset_config, self.dataset_revision, self.data_files, self.column_mapping, self.streaming
         )
         return take(DatasetOptions, self, scenes=scenes, hub=hub)
+
+    def probe_source(self) -> DatasetOptions | None:
+        """The labelled probe set, read as it stands."""
+        return DatasetOptions(self.probe_dataset) if self.probe_dataset else None
 
     def reading(self) -> ReadOptions:
         templates = read_attribute_templates(self.attribute_templates) if self.attribute_templates else None

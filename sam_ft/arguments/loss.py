@@ -3,6 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
+from ..data.probes import TAUGHT
+from ..data.vocabulary import normalize_phrase
 from ..losses.matcher import HungarianMatcher, OneToManyMatcher
 from ..losses.sam3 import LossWeights, Sam3Criterion
 from .base import arg, check_ranges, take
@@ -37,8 +39,22 @@ class LossArguments:
     ignore_overlap: float = arg(0.5, "A query that lies in a crowd region with this share of its box is left alone.")
     scale_by_sqrt_pairs: bool = arg(False, "Multiply the loss by the root of a batch's pairs, as the official code.")
 
+    distill_weight: float = arg(
+        0.0,
+        "Hold the model to what it said before it was tuned of `distill_phrases`, which nobody has labelled: 0 not at all, 1 as much as "
+        "labels. With `lora` the base is the model with its adapters silent, else the trained parts are copied once.",
+    )
+    distill_phrases: list[str] = arg([], "Those phrases. Default: twenty common nouns.")
+    distill_per_image: int = arg(2, "How many of them each image is asked in a step.")
+
     def __post_init__(self):
         check_ranges(self)
+        if self.distill_phrases and not self.distill_weight:
+            raise ValueError("`distill_phrases` are given, but `distill_weight` is 0, so that none would be asked")
+
+    def soft_phrases(self) -> list[str]:
+        """What is asked of the teacher."""
+        return [normalize_phrase(text) for text in self.distill_phrases or TAUGHT] if self.distill_weight else []
 
     def criterion(self) -> Sam3Criterion:
         names = [f.name for f in dataclasses.fields(LossWeights)]

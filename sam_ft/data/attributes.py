@@ -104,9 +104,12 @@ class SpokenPhrases(Mapping):
 
     def __init__(self, templates: AttributeTemplates, given: dict[str, list[str]], known: Iterable[str]):
         self.templates, self.given, self.known = templates, given, list(dict.fromkeys([*given, *known]))
+        self._spoken: dict[str, list[str]] = {}
 
     def __getitem__(self, phrase: str) -> list[str]:
-        return [*self.given.get(phrase, []), *self.templates.spoken(phrase)]
+        if phrase not in self._spoken:
+            self._spoken[phrase] = [*self.given.get(phrase, []), *self.templates.spoken(phrase)]
+        return self._spoken[phrase]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.known)

@@ -27,6 +27,7 @@ class Sam3Collator:
         Two images, "cat" asked of both and "dog" of the first, give `pixel_values (2, 3, R, R)` uint8, `input_ids` and
         `attention_mask (2, 32)`, `pair_image [0, 0, 1]`, `pair_phrase [0, 1, 0]`, `input_boxes (3, 1, 4)` with labels
         -10 (no exemplar), `geometry_token (3,)`, `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3, and
+        `soft_image`, `soft_phrase` and `soft_token`, the same of phrases without labels where there are any, and
         `labels` with one dict an image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
         `original_size`, `phrases` (the batch's texts, for messages). Samples with features of the frozen ViT give
         `vision_features (2, h, w, C)` instead of `pixel_values`.
@@ -41,7 +42,8 @@ class Sam3Collator:
 
     def __call__(self, samples: list[Sample]) -> dict:
         pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
-        texts = list(dict.fromkeys(phrase.text for _, phrase in pairs))
+        soft = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.soft]
+        texts = list(dict.fromkeys(phrase.text for _, phrase in (*pairs, *soft)))
         # a batch that asks nothing still runs the text tower, on one word
         asked = texts or [PLACEHOLDER]
         tokens = self._tokenize(asked)
@@ -54,6 +56,7 @@ class Sam3Collator:
         return {
             **_vision(samples),
             **self._text(asked),
+            **_soft(soft, texts),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
             "pair_image": [image for image, _ in pairs],
@@ -94,6 +97,16 @@ class Sam3Collator:
         return self.tokenizer(
             texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
         )
+
+
+def _soft(pairs: list, texts: list[str]) -> dict:
+    if not pairs:
+        return {}
+    return {
+        "soft_image": [image for image, _ in pairs],
+        "soft_phrase": [texts.index(phrase.text) for _, phrase in pairs],
+        "soft_token": torch.tensor([phrase.geometry_token for _, phrase in pairs], dtype=torch.bool),
+    }
 
 
 def _vision(samples: list[Sample]) -> dict[str, torch.Tensor]:

@@ -134,7 +134,7 @@ def inspect_splits(
             result.splits[name], report = read_splits(splits, options, only=[name])[name]
         except ValueError as error:
             result.findings.append(Finding("a split cannot be read", name, "", str(error), usable=name != train_split))
-            if isinstance(error, DatasetFormatError) and Path(error.file).exists():
+            if isinstance(error, DatasetFormatError) and "images that it lists is there" in error.problem:
                 unread[name] = Path(error.file).parent if Path(error.file).is_file() else Path(error.file)
             continue
         result.reports[name] = report

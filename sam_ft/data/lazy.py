@@ -153,7 +153,10 @@ class MixedRows(Sequence):
             self._draw(n, int(begin), int(begin + count), seed)
             for n, (begin, count) in enumerate(zip(begins, counts, strict=True))
         ]
-        numbers = keyed_draws(seed, epoch, "", "mixture").permutation(np.repeat(np.arange(len(counts)), counts))
+        # each source is spread evenly, so that every batch has its share
+        draws = keyed_draws(seed, epoch, "", "mixture")
+        times = np.concatenate([(np.arange(count) + draws.random(count)) / max(count, 1) for count in counts])
+        numbers = np.repeat(np.arange(len(counts)), counts)[np.argsort(times, kind="stable")]
         order = np.empty(self.length, dtype=np.int64)
         for number, part in enumerate(parts):
             order[numbers == number] = part + self.begins[number]

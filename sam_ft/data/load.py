@@ -42,6 +42,8 @@ class DatasetOptions:
         streaming (`bool`): training rows are made when they are asked for; nothing is converted or held beforehand.
         extra_datasets (`list[str]`): folders or Hub ids whose training splits are trained along.
         mixture_weights (`list[float]`): chance of `dataset_name` and of each of those; equal where not given.
+        replay (`str`, *optional*): folder or Hub id whose training split is trained along so that nothing is forgotten; `replay_share`
+            (`float`): its share.
         hub (`HubSource`): how a data set of the Hub is opened; its name is `dataset_name`.
     """
 
@@ -60,7 +62,14 @@ class DatasetOptions:
     streaming: bool = False
     extra_datasets: list[str] = field(default_factory=list)
     mixture_weights: list[float] = field(default_factory=list)
+    replay: str | None = None
+    replay_share: float = 0.25
     hub: HubSource = field(default_factory=HubSource)
+
+    @property
+    def others(self) -> list[str]:
+        """All data sets that are trained along."""
+        return [*self.extra_datasets, *([self.replay] if self.replay else [])]
 
 
 @dataclass
@@ -72,6 +81,7 @@ class PhraseData:
         synonyms (`Mapping[str, list[str]]`): phrase -> other texts that training may use for it.
         reports (`list[DataReport]`): what was understood.
         notes (`list[str]`): what was assumed.
+        learned (`set[str]`, *optional*): the training phrases without those that are replayed alone; `None` where they are made when asked for.
     """
 
     train: Dataset | LazyRows | MixedRows | SceneRows | None
@@ -80,6 +90,7 @@ class PhraseData:
     synonyms: Mapping[str, list[str]]
     reports: list[DataReport]
     notes: list[str]
+    learned: set[str] | None = None
 
     def lines(self) -> list[str]:
         """All reports and assumptions as lines of text."""
@@ -112,10 +123,13 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     splits = _find_splits(options, notes)
     others = [
         (name, find_sources(name, None, HubSource(streaming=options.streaming), notes))
-        for name in options.extra_datasets
+        for name in options.others
         if with_train
     ]
-    refuse_unused([split for found in (splits, *(extra for _, extra in others)) for split in found.values()], reading)
+    if with_train or not options.others:  # which may have a use for what this one has not
+        refuse_unused(
+            [split for found in (splits, *(extra for _, extra in others)) for split in found.values()], reading
+        )
     evaluation = options.eval_split if options.eval_split in splits else None
     if evaluation is None and options.eval_split != "validation":
         raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
@@ -143,8 +157,11 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         raise ValueError(
             "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
         )
-    if train is not None and options.extra_datasets:
+    learned = None if train is None else texts_of(train)
+    if train is not None and options.others:
         train = _mix(train, others, options, reading, reports, notes)
+        own = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
+        learned = None if None in own else set().union(*own)
     for report in reports:
         for phrase, number in report.category_ids.items():
             # two files may number their categories differently: no two phrases share a number
@@ -156,7 +173,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     synonyms = dict(reading.phrase_map.synonyms)
     if reading.attributes is not None:
         synonyms = SpokenPhrases(reading.attributes, synonyms, ids)
-    return PhraseData(train, validation, ids, synonyms, reports, notes)
+    return PhraseData(train, validation, ids, synonyms, reports, notes, learned)
 
 
 def find_phrase_splits(
@@ -170,7 +187,7 @@ def find_phrase_splits(
     """
     notes = []
     splits = _find_splits(options, notes)
-    if reading is not None and not options.extra_datasets:  # which may have a use for what this one has not
+    if reading is not None and not options.others:  # which may have a use for what this one has not
         refuse_unused(list(splits.values()), reading)
     return splits, notes
 
@@ -192,7 +209,9 @@ def _weights(options: DatasetOptions) -> list[float]:
             f"`mixture_weights` has {len(weights)} numbers; expected one for `dataset_name` and one for each of the "
             f"{len(options.extra_datasets)} `extra_datasets`"
         )
-    return weights
+    if not options.replay:
+        return weights
+    return [*(weight / sum(weights) * (1 - options.replay_share) for weight in weights), options.replay_share]
 
 
 def _mix(
@@ -203,7 +222,7 @@ def _mix(
     for name, splits in others:
         if options.train_split not in splits:
             raise ValueError(
-                f"`extra_datasets`: {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
+                f"{name!r}, which is to be trained along, has no split {options.train_split!r}, found {', '.join(splits)}"
             )
         lazy = (options.train_split,) if options.streaming else ()
         rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
@@ -212,7 +231,7 @@ def _mix(
     mixed = MixedRows(sources, _weights(options))
     shares = ", ".join(f"{weight:.0%}" for weight in mixed.weights)
     notes.append(
-        f"an epoch draws {len(mixed)} images, {shares} of them from {', '.join([str(options.dataset_name), *options.extra_datasets])}"
+        f"an epoch draws {len(mixed)} images, {shares} of them from {', '.join([str(options.dataset_name), *options.others])}"
     )
     return mixed
 
@@ -251,7 +270,7 @@ def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSo
             raise ValueError(
                 "`annotation_file` is one COCO file: `layout`, `column_mapping` and the other keys of folders and of the Hub say nothing to it"
             )
-        if options.dataset_name not in (None, SYNTHETIC):
+        if options.dataset_name not in (None, SYNTHETIC) and Path(options.dataset_name).is_dir():
             raise ValueError(
                 f"`annotation_file` and `dataset_name` ({options.dataset_name!r}) both name the data; give one of them"
             )

@@ -13,12 +13,15 @@ class PhraseOptions:
         negative_ratio (`float`): share of absent phrases among those asked, on average over images.
         negatives_per_image (`int`, *optional*): a fixed number of absent phrases instead.
         max_phrases_per_image (`int`): cap on phrases an image; positives are kept before absent ones.
+        soft (`list[str]`): unlabelled phrases that a teacher answers, `soft_per_image` (`int`) of them drawn for each image.
         synonyms (`Mapping[str, list[str]]`): phrase -> other texts for it, one of all being drawn each time.
     """
 
     negative_ratio: float = 0.2
     negatives_per_image: int | None = None
     max_phrases_per_image: int = 32
+    soft: list[str] = field(default_factory=list)
+    soft_per_image: int = 2
     synonyms: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -85,6 +88,13 @@ def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) 
         texts = [phrase.name, *options.synonyms.get(phrase.name, [])]
         phrase.text = texts[int(rng.integers(len(texts)))]
     return chosen
+
+
+def choose_soft(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[str]:
+    """Unlabelled phrases for a row: none that its source says anything about."""
+    known = {phrase["text"] for phrase in row["phrases"]}
+    free = [text for text in options.soft if text not in known]
+    return [free[i] for i in rng.permutation(len(free))[: options.soft_per_image]]
 
 
 def _number_of_negatives(positives: int, rng: np.random.Generator, options: PhraseOptions) -> int:

@@ -46,7 +46,7 @@ def look_at(value: dict) -> Picture | None:
             image.draft("RGB", (72, 72))
             oddity = _oddity_of(image)
             small = image.convert("L").resize((9, 9), PILImage.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, TypeError):
+    except (OSError, SyntaxError, ValueError, TypeError, PILImage.DecompressionBombError):
         return None
     grey = np.asarray(small, dtype=np.int16)
     turned = [np.rot90(side, turn) for side in (grey, grey[:, ::-1]) for turn in range(4)]

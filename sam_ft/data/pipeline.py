@@ -14,7 +14,7 @@ from .draws import keyed_draws
 from .example import to_rgb
 from .features import FeatureStore
 from .lazy import order_of
-from .phrases import AskedPhrase, PhraseOptions, all_phrases, choose_phrases
+from .phrases import AskedPhrase, PhraseOptions, all_phrases, choose_phrases, choose_soft
 from .transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
 
 
@@ -66,6 +66,7 @@ class Sample:
         ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): bool, the crowd regions.
         phrases (`list[SamplePhrase]`).
         features (`torch.Tensor` of shape `(h, w, C)` or `None`): the frozen ViT's answer to the image, from a cache.
+        soft (`list[SamplePhrase]`): phrases without labels, which a teacher answers.
     """
 
     example_id: str
@@ -77,6 +78,7 @@ class Sample:
     ignore: torch.Tensor | None
     phrases: list[SamplePhrase] = field(default_factory=list)
     features: torch.Tensor | None = None
+    soft: list[SamplePhrase] = field(default_factory=list)
 
 
 class TrainingSamples(Dataset):
@@ -120,6 +122,8 @@ class TrainingSamples(Dataset):
             sample.image = self._image(row, geometry, view)
         else:
             sample.features = self.store.read(row["example_id"], view)
+        soft = choose_soft(row, keyed_draws(self.seed, epoch, row["example_id"], "soft"), self.phrases)
+        sample.soft = [SamplePhrase(text, [], [], False, geometry_token=True) for text in soft]
         self._add_prompts(sample, keyed_draws(self.seed, epoch, row["example_id"], "prompts"), geometry.canvas)
         return sample
 
@@ -150,7 +154,7 @@ class TrainingSamples(Dataset):
         return _on_canvas(jitter_colors(to_rgb(row["image"]), draws, self.transforms.color_jitter), geometry)
 
     def _add_prompts(self, sample: Sample, rng: np.random.Generator, side: int):
-        for phrase in sample.phrases:
+        for phrase in (*sample.phrases, *sample.soft):
             shown, exemplar, chosen = rng.random(), rng.random(), rng.random()
             noise = rng.normal(size=4)
             phrase.geometry_token = {"always": True, "never": False, "mixed": shown < 0.5}[self.prompts.geometry_token]

@@ -52,12 +52,13 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
     if Path(name).is_dir():
         try:
             found, splits = find_splits(Path(name), layout)
-            notes.append(f"{name} is read as {found}; `layout` overrides")
-            _refuse_hub_keys(hub, f"{name} is a folder of the layout {found}")
-            return {split: LocalSplit(read, found) for split, read in splits.items()}
         except ValueError:
             if layout is not None or not is_hub_folder(Path(name)):
                 raise
+        else:
+            notes.append(f"{name} is read as {found}; `layout` overrides")
+            _refuse_hub_keys(hub, f"{name} is a folder of the layout {found}")
+            return {split: LocalSplit(read, found) for split, read in splits.items()}
     elif name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ValueError(
             f"`dataset_name`: there is no folder {name!r}. Give the folder of a data set, or a Hub id; {ACCEPTED}"

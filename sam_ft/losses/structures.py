@@ -123,14 +123,15 @@ class Normalizers:
 
     Attributes:
         instances, pairs, semantic_pairs (`torch.Tensor` or `float`): targets, pairs known to be present or absent, and
-            pairs whose union of masks is not empty. Values below 1 count as 1.
+            pairs whose union of masks is not empty. soft_pairs: pairs that a teacher answers. Values below 1 count as 1.
     """
 
     instances: torch.Tensor | float
     pairs: torch.Tensor | float
     semantic_pairs: torch.Tensor | float
+    soft_pairs: torch.Tensor | float = 1.0
 
     def __post_init__(self):
-        for name in ("instances", "pairs", "semantic_pairs"):
+        for name in ("instances", "pairs", "semantic_pairs", "soft_pairs"):
             value = getattr(self, name)
             setattr(self, name, value.clamp(min=1) if torch.is_tensor(value) else max(float(value), 1.0))

@@ -9,6 +9,9 @@ from ..losses.sam3 import semantic_pairs
 from ..losses.structures import Normalizers, PairTargets
 
 
+PADDING = -10  # label of a box that is none
+
+
 @dataclass
 class Pairs:
     """
@@ -26,6 +29,12 @@ class Pairs:
     boxes: torch.Tensor
     box_labels: torch.Tensor
     geometry_token: torch.Tensor
+
+    @classmethod
+    def of_text(cls, image: list[int], phrase: list[int], geometry_token: torch.Tensor) -> "Pairs":
+        """Pairs without exemplar boxes."""
+        boxes = torch.full((len(image), 1, 4), 0.5, device=geometry_token.device)
+        return cls(image, phrase, boxes, torch.full_like(boxes[..., 0], PADDING, dtype=torch.long), geometry_token)
 
     def chunks(self, size: int, present: list[bool] | None) -> Iterator[list[int]]:
         """
@@ -79,9 +88,10 @@ class PairLabels:
             names=[self.name(pair) for pair in chunk],
         )
 
-    def normalizers(self) -> Normalizers:
-        """This batch's own counts: instances, pairs, pairs with a semantic map."""
-        return Normalizers(*count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive))
+    def normalizers(self, soft_pairs: int = 0) -> Normalizers:
+        """This batch's own counts: instances, pairs, pairs with a semantic map; soft pairs, which have no labels."""
+        counts = count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive)
+        return Normalizers(*counts, soft_pairs)
 
     def name(self, pair: int) -> str:
         label = self.labels[self.pairs.image[pair]]

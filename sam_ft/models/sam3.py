@@ -7,6 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
 
+from ..losses.distillation import SoftAnswers, distillation_loss, held_queries
 from ..losses.sam3 import Sam3Criterion
 from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
 from ..ops.blocks import sum_over_blocks
@@ -14,6 +15,7 @@ from .detr import DecoderOutputs, boxes_to_xyxy, dtype_of, embed_pixels, full_pr
 from .outputs import ConceptLossOutput, Keep, PairPrediction
 from .pairs import PairLabels, Pairs
 from .parking import ParkingModel
+from .teacher import Teacher
 
 
 # parameters outside these prefixes run pair by pair, inside a chunk
@@ -47,11 +49,12 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
     SAM 3's image model with every output that its loss needs. Module names are `Sam3Model`'s, so its checkpoints load in
     `Sam3Model` and the other way round; called with `Sam3Model`'s own arguments it is `Sam3Model`.
 
-    Four settings are attributes, because they belong to a run and not to a checkpoint:
+    Five settings are attributes, because they belong to a run and not to a checkpoint:
 
         criterion (`Callable`): `criterion(outputs, targets, normalizers) -> (loss, parts)`; see [`Sam3Criterion`].
         pairs_per_chunk (`int`): (image, phrase) pairs in memory at once. Changes speed and memory, no result.
         with_masks (`bool`): whether masks are trained and predicted.
+        teacher ([`Teacher`], *optional*): says what soft pairs should be answered with.
         pair_checkpointing (`bool`): hold the activations of fusion encoder, decoder or pixel decoder, not of all three;
             each runs once more in a chunk's backward pass.
     """
@@ -75,6 +78,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         self.pairs_per_chunk = 4
         self.with_masks = True
         self.pair_checkpointing = False
+        self.teacher: Teacher | None = None
         self.prepare_parking()
 
     def get_input_embeddings(self):
@@ -96,6 +100,9 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         pair_exhaustive: list[bool] | None = None,
         vision_features: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
+        soft_image: list[int] | None = None,
+        soft_phrase: list[int] | None = None,
+        soft_token: torch.Tensor | None = None,
         labels: list[dict] | None = None,
         normalizers: torch.Tensor | None = None,
         keep: Keep | None = None,
@@ -117,10 +124,12 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
                 `pixel_values`; see [`encode_images`].
             text_features (`torch.Tensor` of shape `(T, 32, C)`, *optional*): what the text tower says of the phrases, which is
                 then not run; see [`encode_texts`].
+            soft_image, soft_phrase (`list[int]` of length S), soft_token (`torch.Tensor` of shape `(S,)`, bool, *optional*): pairs without
+                labels, held to what the `teacher` says of them; as `pair_image`, `pair_phrase` and `geometry_token`.
             labels (`list[dict]` of length I, *optional*): `boxes (N, 4)` normalised `(cx, cy, w, h)`, `masks (N, H, W)`
                 bool or `None`, `has_mask` (N bools), `ignore (R, H, W)` bool or `None`, `example_id`, `phrases`.
-            normalizers (`torch.Tensor` of shape `(3,)`, *optional*): instances, pairs and pairs with a semantic map that
-                the loss is divided by; the batch's own where not given.
+            normalizers (`torch.Tensor` of shape `(3,)` or `(4,)`, *optional*): instances, pairs, pairs with a semantic map, and soft
+                pairs that the loss is divided by; the batch's own where not given.
             keep (`Keep`, *optional*), collect (`Callable`, *optional*): evaluation; `collect` receives each pair's
                 [`PairPrediction`] as soon as it exists, so that none has to be held.
 
@@ -136,22 +145,26 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         if geometry_token is None:
             geometry_token = torch.ones(len(pair_image), dtype=torch.bool, device=input_boxes.device)
         pairs = Pairs(pair_image, pair_phrase, input_boxes, input_boxes_labels, geometry_token)
-        if vision_features is None:
-            vision_features = self.encode_images(pixel_values)
-        if text_features is None:
-            text_features = self.encode_texts(input_ids, attention_mask)
-        encoded = _Encoded(self._pyramid(vision_features), text_features, attention_mask.bool())
+        inputs = pixel_values, vision_features, input_ids, attention_mask, text_features
+        encoded = self._encode(*inputs)
         if labels is None:
             for chunk in pairs.chunks(self.pairs_per_chunk, present=None):
                 self._predict(self._decode(encoded, pairs, chunk, with_one_to_many=False), chunk, keep, collect)
             return ConceptLossOutput()
 
         truth = PairLabels(labels, pairs, pair_instances, pair_ignore, pair_exhaustive)
-        normalizers = truth.normalizers() if normalizers is None else Normalizers(*normalizers)
+        normalizers = truth.normalizers(len(soft_image or ())) if normalizers is None else Normalizers(*normalizers)
+        soft = taught = None
+        if soft_image:
+            soft = Pairs.of_text(soft_image, soft_phrase, soft_token)
+            with self.teacher.model(encoded.text.device) as teacher:
+                taught = teacher._encode(*inputs)
 
-        def chunk_loss(chunk, *tensors):
-            *pyramid, text = tensors
+        def chunk_loss(block, *tensors):
+            (is_soft, chunk), (*pyramid, text) = block, tensors
             here = _Encoded(tuple(pyramid), text, encoded.text_mask)
+            if is_soft:
+                return self._stray(here, taught, soft, chunk, normalizers)
             decoded = self._decode(here, pairs, chunk, with_one_to_many=True)
             targets = truth.targets(chunk, self.with_masks)
             masks = self.with_masks and targets.masks is not None and sum(targets.counts) > 0
@@ -162,14 +175,47 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             with full_precision(text):
                 return self.criterion(outputs, targets, normalizers)
 
+        blocks = [(False, chunk) for chunk in pairs.chunks(self.pairs_per_chunk, truth.present())]
+        if soft is not None:
+            blocks += [(True, chunk) for chunk in soft.chunks(self.pairs_per_chunk, present=None)]
         in_chunks = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith(ENCODER_PREFIXES)]
         loss, parts = sum_over_blocks(
             chunk_loss,
-            pairs.chunks(self.pairs_per_chunk, truth.present()),
+            blocks,
             (*encoded.pyramid, encoded.text),
             in_chunks,
         )
         return ConceptLossOutput(loss=loss, parts=_sum_parts(parts))
+
+    def _stray(
+        self, encoded: _Encoded, taught: _Encoded, soft: Pairs, chunk: list[int], normalizers: Normalizers
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """How far the answers to a chunk of soft pairs are from the teacher's."""
+        with self.teacher.model(encoded.text.device) as teacher:
+            wanted = teacher._soft_answers(teacher._decode(taught, soft, chunk, with_one_to_many=False))
+        said = self._soft_answers(self._decode(encoded, soft, chunk, with_one_to_many=False), wanted.rows)
+        with full_precision(encoded.text):
+            loss = self.teacher.weight * distillation_loss(said, wanted) / normalizers.soft_pairs
+        return loss, {"loss_distill": loss.detach()}
+
+    def _soft_answers(self, decoded: _Decoded, rows=None) -> SoftAnswers:
+        """`rows`: pair and query of the masks; those of its own detections where not given."""
+        queries = slice(self.detr_decoder.config.num_queries)
+        presence, logits = decoded.decoder.presence_logits[-1], decoded.logits[-1][:, queries]
+        rows = held_queries(presence, logits) if rows is None else rows
+        masks = None
+        if self.with_masks and len(rows[0]):
+            pixels = self.mask_decoder.instance_projection(self._embed_pixels(decoded))
+            embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1][rows])
+            masks = torch.einsum("rc,rchw->rhw", embeddings, pixels[rows[0]])
+        return SoftAnswers(presence, logits, decoded.decoder.boxes[-1][:, queries], rows, masks)
+
+    def _encode(self, pixel_values, vision_features, input_ids, attention_mask, text_features) -> _Encoded:
+        if vision_features is None:
+            vision_features = self.encode_images(pixel_values)
+        if text_features is None:
+            text_features = self.encode_texts(input_ids, attention_mask)
+        return _Encoded(self._pyramid(vision_features), text_features, attention_mask.bool())
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""

@@ -7,10 +7,12 @@ import yaml
 
 class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        double = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if double is not None:
-            raise yaml.YAMLError(f"the key {double!r} stands twice")
+        merged = "tag:yaml.org,2002:merge"  # `<<: *other`
+        seen = set()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged):
+            if key in seen:
+                raise yaml.YAMLError(f"the key {key!r} stands twice")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -30,7 +32,7 @@ def read_yaml_mapping(file: str, argument: str) -> dict:
         raise ValueError(f"`{argument}`: there is no file {file!r} ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`{argument}`: {file} is not UTF-8 text; save it as UTF-8") from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"`{argument}`: {file} is not YAML: {error}") from error
     if values is not None and not isinstance(values, dict):
         raise ValueError(f"`{argument}`: {file} holds a {type(values).__name__}; expected lines `key: value`")

@@ -83,5 +83,6 @@ def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> lis
     names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_OF_TIME)]
     lines = [f"{'':26}{'before':>10}{'after':>10}"]
     return lines + [
-        f"{name:26}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}" for name in names
+        f"{name:26}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}"
+        for name in names
     ]

@@ -11,12 +11,14 @@ from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3Traini
 from ..data.collators import Sam3Collator, warn_long_phrases
 from ..data.load import PhraseData, load_phrase_dataset, texts_of
 from ..data.pipeline import EvaluationSamples, TrainingSamples
+from ..data.probes import probe_kinds
 from ..metrics.average_precision import NAMES
 from ..metrics.summary import CONCEPT_NAMES, SUMMARY_NAMES
 from ..models.freeze import count_parameters, freeze, parts_of
 from ..models.load import ModelOptions, adapt, load_as_trained, load_model, load_processor
 from ..models.lora import AdaptedSam3, sam3_of
 from ..models.sam3 import Sam3ForConceptSegmentation
+from ..models.teacher import Teacher
 from .caching import cache_images, cache_texts
 from .sam3 import Sam3Trainer
 from .trainer import EarlyStopping, LogFile
@@ -106,7 +108,12 @@ def build_sam3_trainer(
         train = TrainingSamples(
             data.train,
             seed=training_args.data_seed if training_args.data_seed is not None else training_args.seed,
-            phrases=dataclasses.replace(data_args.phrases(), synonyms=data.synonyms),
+            phrases=dataclasses.replace(
+                data_args.phrases(),
+                synonyms=data.synonyms,
+                soft=_unlabelled(loss_args, data),
+                soft_per_image=loss_args.distill_per_image,
+            ),
             transforms=data_args.transforms(side),
             prompts=data_args.prompts(),
             with_masks=sam3.with_masks,
@@ -129,7 +136,11 @@ def build_sam3_trainer(
     text_features = None
     if data_args.cache_text and train is not None:
         synonyms = [text for texts in data.synonyms.values() for text in texts]
-        text_features = cache_texts(sam3, processor.tokenizer, [*data.category_ids, *synonyms], training_args)
+        texts = [*data.category_ids, *synonyms, *loss_args.soft_phrases()]
+        texts += probe_kinds(data_args.probe_phrases, _trained_phrases(data)) if data_args.probe_images else {}
+        text_features = cache_texts(sam3, processor.tokenizer, texts, training_args)
+    if loss_args.distill_weight and train is not None:
+        sam3.teacher = Teacher(model, loss_args.distill_weight)
     return Sam3Trainer(
         model=model,
         args=training_args,
@@ -146,9 +157,25 @@ def build_sam3_trainer(
     )
 
 
+def _unlabelled(loss_args: LossArguments, data: PhraseData) -> list[str]:
+    """
+    Phrases for the teacher: none that training labels somewhere.
+
+    Raises:
+        `ValueError`: where none is left.
+    """
+    soft, labelled = loss_args.soft_phrases(), texts_of(data.train) or set()
+    free = [text for text in dict.fromkeys(soft) if text not in labelled]
+    if soft and not free:
+        raise ValueError(
+            f"`distill_phrases` ({', '.join(soft)}) are all trained; name others, which nobody has labelled"
+        )
+    return free
+
+
 def _trained_phrases(data: PhraseData) -> set[str] | None:
-    """Every phrase that training may ask; unknown where rows are drawn when asked for."""
-    texts = texts_of(data.train)
+    """Every phrase that training is to teach, not only to keep; unknown where rows are drawn when asked for."""
+    texts = data.learned
     return None if texts is None else texts.union(*(data.synonyms.get(text, []) for text in texts))
 
 

@@ -29,6 +29,19 @@ class PredictionStore:
     presence: dict = field(default_factory=dict)
     losses: dict = field(default_factory=dict)
 
+    def plain(self) -> dict:
+        """As plain values, for JSON; see [`of_plain`]."""
+        return {
+            "presence": [[*key, probability] for key, probability in sorted(self.presence.items())],
+            "detections": [[*key, found] for key, found in sorted(self.detections.items())],
+        }
+
+    @classmethod
+    def of_plain(cls, content: dict) -> "PredictionStore":
+        """What [`plain`] gave."""
+        found = {(example, phrase): one for example, phrase, one in content["detections"]}
+        return cls(found, {(example, phrase): p for example, phrase, p in content["presence"]})
+
     def collector(self, batch: dict):
         """What [`Sam3ForConceptSegmentation.forward`] takes as `collect` for a batch of the collator."""
         texts = batch["labels"][0]["phrases"]

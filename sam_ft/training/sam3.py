@@ -92,10 +92,7 @@ class Sam3Trainer(SamTrainer):
         logger.info("evaluating %d images, text-only prompts %s the geometry token", len(dataloader.dataset), shown)
         # images are never decoded here: the rows' other columns are enough
         rows = dataloader.dataset.rows.remove_columns("image")
-        self.store = PredictionStore()
-        self._eval_counts = torch.tensor(count_rows(rows), dtype=torch.float32, device=self.args.device)
-        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
-        self.store.gather()
+        output = self._run(dataloader, description, rows, ignore_keys, metric_key_prefix)
         ids = self.category_ids or _numbered(rows)
         scored = score(rows, self.store, ids, with_masks=self._sam3.with_masks, trained=self.trained_phrases)
         metrics = {"loss": sum(self.store.losses.values()), **scored.metrics}
@@ -106,6 +103,18 @@ class Sam3Trainer(SamTrainer):
             self._thresholds = self.state.global_step, chosen
         if self.is_world_process_zero():
             self._write(Path(self.args.output_dir) / metric_key_prefix, scored, dataloader.dataset.rows)
+        return output
+
+    def answer(self, samples) -> PredictionStore:
+        """What the model finds in [`EvaluationSamples`], from all processes, unscored."""
+        self._run(self.get_eval_dataloader(samples), "answers", samples.rows.remove_columns("image"))
+        return self.store
+
+    def _run(self, dataloader, description: str, rows, ignore_keys=None, prefix: str = "eval"):
+        self.store = PredictionStore()
+        self._eval_counts = torch.tensor(count_rows(rows), dtype=torch.float32, device=self.args.device)
+        output = super().evaluation_loop(dataloader, description, True, ignore_keys, prefix)
+        self.store.gather()
         return output
 
     def _save(self, output_dir=None, state_dict=None):
@@ -150,9 +159,9 @@ def read_trained_phrases(folder: str) -> set[str] | None:
     return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def _count(batch: dict) -> tuple[int, int, int]:
+def _count(batch: dict) -> tuple[int, int, int, int]:
     names = "labels", "pair_image", "pair_instances", "pair_ignore", "pair_exhaustive"
-    return count_pairs(*(batch[name] for name in names))
+    return *count_pairs(*(batch[name] for name in names)), len(batch.get("soft_image", ()))
 
 
 def _numbered(rows) -> dict[str, int]:

@@ -50,6 +50,10 @@ class SamTrainer(Trainer):
             raise ValueError(
                 "`label_smoothing_factor` is for class labels; SAM 3's targets are already soft. Leave it out"
             )
+        if getattr(self.model, "teacher", None) is not None and not self.can_evaluate_before_training:
+            raise ValueError(
+                "`distill_weight` needs the whole model in each process: use DistributedDataParallel, not FSDP or DeepSpeed"
+            )
         if self.args.fp16 or self.accelerator.mixed_precision == "fp16":
             raise ValueError("`fp16` is not supported: chunked losses cannot be rescaled. Use `bf16: true` or float32")
         self.model_accepts_loss_kwargs = True  # a wrapped model (PEFT, FSDP) may hide its own attribute

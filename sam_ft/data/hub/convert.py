@@ -25,6 +25,7 @@ from .source import HubSource, class_names, names_in_row
 _CONVERTED = Features(
     {**FEATURES, "problem": Value("string"), "remarks": List({f.name: Value("string") for f in fields(Remark)})}
 )
+_FORMAT = 2  # another number converts anew what is cached: raise it when a conversion's result changes
 _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
 
 
@@ -54,7 +55,18 @@ def convert(
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
     groups = Dataset.from_dict({"indices": indices}, features=Features({"indices": List(Value("int64"))}))
-    digest = Hasher.hash([__version__, rows._fingerprint, converter.schema, columns.roles, converter.labels, options])
+    digest = Hasher.hash(
+        [
+            __version__,
+            _FORMAT,
+            _CONVERTED,
+            rows._fingerprint,
+            converter.schema,
+            columns.roles,
+            converter.labels,
+            options,
+        ]
+    )
     cache = Path(config.HF_DATASETS_CACHE) / "sam-ft"
     cache.mkdir(parents=True, exist_ok=True)
     converted = groups.map(
@@ -143,9 +155,7 @@ def lazily(
         if images is not None:
             groups = ranges_of(images, groups) if groups is not None else None
             return LazyRows(GatheredRows(converter, images), len(images), groups=groups, skip=skip), maker.report
-        note = (
-            "streamed: images have no names, so that phrases of one image that stand in several rows are asked apart"
-        )
+        note = "streamed: images have no names, or their rows lie far from each other: phrases of one image are asked apart"
         maker.report.notes[note] += 1
     return LazyRows(converter.row, len(rows), groups=groups, skip=skip), maker.report
 
@@ -253,7 +263,10 @@ class Converter:
 
     @cached_property
     def maker(self) -> RowMaker:
-        return RowMaker(Split(self.source, [], self.labels), self.options)
+        options = self.options
+        if SCHEMAS[self.schema].one_phrase_a_row and options.noun_phrases == "open":
+            options = replace(options, phrase_source="noun_phrase")  # each row's phrase is of its image alone
+        return RowMaker(Split(self.source, [], self.labels), options)
 
     def _record(self, rows: list[dict], where: str, example_id: str) -> Record:
         """Of one image; raises `ValueError` where a column cannot be read."""

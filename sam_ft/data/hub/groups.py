@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Hashable, Iterable
 
+import numpy as np
 from datasets import Dataset
 
 from .columns import Columns
@@ -19,11 +20,16 @@ def rows_of_images(rows: Dataset, columns: Columns) -> list[list[int]]:
 
 def rows_of_paths(rows: ParquetRows, columns: Columns) -> list[list[int]] | None:
     """
-    The same by the images' names, which are read without their bytes; `None` where some have none. Rows whose images share a name
-    and differ are refused when they are made.
+    The same by the images' names, which are read without their bytes. Rows whose images share a name and differ are refused when they
+    are made. `None` where some have no name, or where rows of one name are more than two row groups apart, which would fetch groups again
+    and again.
     """
     paths = list(rows.image_paths(columns.roles["image"]))
-    return _gather(paths) if all(paths) else None
+    if not all(paths):
+        return None
+    images = _gather(paths)
+    group_of = np.repeat(np.arange(len(rows.groups)), [len(group) for group in rows.groups])
+    return images if all(group_of[i[-1]] - group_of[i[0]] <= 1 for i in images) else None
 
 
 def _gather(keys: Iterable[Hashable]) -> list[list[int]]:

@@ -91,7 +91,9 @@ def _segmentations(row: dict, context: Context, labels: list, unnamed: str | Non
     number = _length(segmentation=drawn, boxes=boxes, labels=labels, crowds=crowds)
     for i in range(number):
         label, segmentation = _at(labels, i), _at(drawn, i)
-        shape = Shape(f"object {i}", unnamed if label is None else label, box=_at(boxes, i))
+        shape = Shape(f"object {i}", unnamed if label is None else label)
+        # of a box beside a mask nobody says whether it is xywh, xyxy, or a fraction
+        shape.box = None if segmentation else _at(boxes, i)
         shape.is_crowd = _at(crowds, i) in (1, True)
         if shape.label is None:
             shape.problem = (
@@ -171,6 +173,8 @@ def _panoptic(row: dict, context: Context) -> list[Shape]:
         if segment.get("id") is None:
             raise ValueError("`segments_info` has no `id`, so that segments cannot be found in the image")
         if segment.get("isthing") in (0, False):
+            # it is there, and no object: its class is neither asked nor absent
+            shapes.append(Shape(f"segment {segment['id']}", segment.get("category_id"), exhaustive=False))
             continue
         shape = Shape(f"segment {segment['id']}", segment.get("category_id"), mask=ids == segment["id"])
         shape.is_crowd = segment.get("iscrowd") in (1, True)

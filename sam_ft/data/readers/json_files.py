@@ -30,5 +30,5 @@ def read_json(path: Path, kind: str):
         refuse("the file is empty; export the annotations again")
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         refuse(f"this is not JSON ({error}); export the annotations again as {kind}")

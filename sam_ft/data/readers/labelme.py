@@ -93,6 +93,7 @@ def _is_another(embedded, path: Path) -> bool:
     """Whether a JSON file carries something else than the image file's own bytes."""
     if not isinstance(embedded, str) or not embedded:
         return False
+    embedded = "".join(embedded.partition(",")[2].split() if embedded.startswith("data:") else embedded.split())
     if abs(len(embedded) * 3 // 4 - path.stat().st_size) > 2:  # four characters for three bytes
         return True
     with contextlib.suppress(binascii.Error, ValueError):
@@ -124,7 +125,7 @@ def _shape(where: str, shape) -> Shape:
         points = [(float(x), float(y)) for x, y in shape["points"]]
         if not all(math.isfinite(v) for point in points for v in point):
             raise ValueError("they are not finite")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         read.problem = f"`points` is {shape.get('points')!r}; expected [[x, y], …] ({error})"
         return read
     try:

@@ -35,6 +35,7 @@ _READ_AS = {
     ".yml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
     ".xml": ElementTree.parse,
 }
+_LARGEST = 2**24  # bytes of a file that is looked at to say why no layout was found
 # the keys of `ReadOptions` that say something about a layout, beside those that hold for all
 USES = {
     "coco": ("phrase_source", "noun_phrases"),
@@ -42,7 +43,7 @@ USES = {
     "sa1b": ("class_name",),
     "mask_files": ("class_name",),
     "mask_values": ("class_name", "class_names", "mask_values"),
-    "hub": ("class_name", "class_names", "mask_values"),
+    "hub": ("noun_phrases", "class_name", "class_names", "mask_values"),
 }
 ACCEPTED = "\n  ".join(
     ["the layouts that are read:", *FORMS]
@@ -85,12 +86,16 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
 
 def _damaged(folder: Path) -> list[str]:
     """What is wrong with files that may be the annotations: why none of the layouts was found."""
-    files = [f for f in sorted([*folder.glob("*"), *folder.glob("*/*")]) if f.suffix in _READ_AS and f.is_file()]
+    files = [
+        f
+        for f in sorted([*folder.glob("*"), *folder.glob("*/*")])
+        if f.suffix in _READ_AS and f.is_file() and f.stat().st_size < _LARGEST
+    ]
     problems = []
-    for file in files[:20]:
+    for file in files[:8]:
         try:
             _READ_AS[file.suffix](file)
-        except (ValueError, OSError, ElementTree.ParseError) as error:
+        except (ValueError, OSError, LookupError, ElementTree.ParseError) as error:
             problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
     return problems[:3]
 

@@ -212,7 +212,8 @@ class RowMaker:
             elif shape.box is None:
                 drawn = "its mask has no pixel inside the image" if counts else "it is a point or a line"
                 detail = f"{drawn}; its phrases are not exhaustive in this image"
-                self.report.remark(Remark("annotation without an area", where, detail))
+                if shape.exhaustive:
+                    self.report.remark(Remark("annotation without an area", where, detail))
                 return None
             else:
                 if counts:

@@ -120,7 +120,7 @@ def _shape(where: str, region, attribute: str | None, options: ReadOptions) -> S
     drawn = region.get("shape_attributes")
     try:
         _place(shape, drawn if isinstance(drawn, dict) else {})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         shape.problem = f"`shape_attributes` is {drawn!r} ({type(error).__name__}: {error}); draw it again"
     return shape
 

@@ -144,8 +144,7 @@ def panoptic(folder: Path) -> dict:
     features = Features({"image": Image(), "label": Image(), "segments_info": List(segment)})
     save(folder, {"image": IMAGES, "label": maps, "segments_info": segments}, features)
     write_json(folder / "id2label.json", dict(enumerate([*NAMES, "table"])))
-    (folder / "drop.yaml").write_text("table: null\n")
-    return {"phrase_map": str(folder / "drop.yaml")}
+    return {}
 
 
 def class_maps(folder: Path) -> dict:
@@ -163,16 +162,16 @@ def in_bytes(image, name: str | None = None) -> dict:
     return {"bytes": buffer.getvalue(), "path": name}
 
 
-def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES)) -> dict:
-    """A row a phrase, a row a group of the file; the images have names."""
+def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES), row_group: int = 1) -> dict:
+    """A row a phrase, of which `row_group` are a group of the file; the images have names."""
     features = Features({"image": Image(), "caption": Value("string"), "mask": List(Image())})
     columns = {name: [] for name in features}
-    for text in NAMES:
-        for image, name, things in zip(IMAGES, names, PICTURES.values(), strict=True):
+    for image, name, things in zip(IMAGES, names, PICTURES.values(), strict=True):
+        for text in NAMES:
             columns["image"].append(in_bytes(image, f"{name}.png"))
             columns["caption"].append(text)
             columns["mask"].append([t.mask.astype(np.uint8) * 255 for t in things if t.label == text])
-    save(folder, columns, features, row_group=1)
+    save(folder, columns, features, row_group=row_group)
     return {}
 
 

@@ -13,7 +13,6 @@ from sam_ft.data.lazy import LazyRows
 from sam_ft.data.load import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.sources import read_splits
-from sam_ft.data.vocabulary import read_phrase_map
 from sam_ft.data.writers import write_coco, write_rows
 
 from ..readers.test_layouts import content
@@ -32,12 +31,6 @@ def read(folder, hub=None, **options):
     return next(iter(read_splits(splits, ReadOptions(**options)).values()))
 
 
-def made(name: str, folder) -> dict:
-    """Writes a schema's folder; what it needs, as keys of [`ReadOptions`]."""
-    options = MADE[name](folder)
-    return options | ({"phrase_map": read_phrase_map(options["phrase_map"])} if "phrase_map" in options else {})
-
-
 def expected(name: str) -> dict:
     """What [`content`] says of the drawn pictures in a schema."""
     if name == "web_dataset":  # it has no classes, and may not have labelled all
@@ -45,12 +38,14 @@ def expected(name: str) -> dict:
     if name == "class_maps":  # the parts of an object are objects
         parts = [(t.label, replace(t, parts=[part]).mask.tobytes()) for t in THINGS for part in t.parts]
         return CLOSED | {("first", n): (sorted(m for label, m in parts if label == n), True) for n in NAMES}
+    if name == "panoptic":  # stuff is in the first picture, as no object, and not in the second
+        return CLOSED | {("second", "table"): ([], True)}
     return CLOSED
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_schema_is_understood_and_its_masks_are_those_that_were_drawn(tmp_path, name):
-    options = made(name, tmp_path / "data")
+    options = MADE[name](tmp_path / "data")
     rows, report = read(tmp_path / "data", **options)
     assert content(rows) == expected(name)
     assert any(note.startswith("understood as") for note in report.notes)
@@ -60,14 +55,14 @@ def test_a_schema_is_understood_and_its_masks_are_those_that_were_drawn(tmp_path
 
 @pytest.mark.parametrize("name", MADE)
 def test_rows_written_as_coco_are_read_as_the_same_rows(tmp_path, name):
-    rows, _ = read(tmp_path / "data", **made(name, tmp_path / "data"))
+    rows, _ = read(tmp_path / "data", **MADE[name](tmp_path / "data"))
     write_coco(rows, tmp_path / "written", "train")
     assert content(read(tmp_path / "written")[0]) == content(rows)
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_stream_has_the_rows_of_the_whole(tmp_path, name):
-    options = made(name, tmp_path / "data")
+    options = MADE[name](tmp_path / "data")
     whole, _ = read(tmp_path / "data", **options)
     splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path / "data"), hub=HubSource(streaming=True)))
     stream, _ = read_splits(splits, ReadOptions(**options), lazy=("train",))["train"]
@@ -81,13 +76,31 @@ def test_what_is_understood_is_printed(tmp_path):
     assert any("objects with polygons or RLE" in note and "objects.category" in note for note in report.notes)
 
 
+def stream_of(folder):
+    splits, _ = find_phrase_splits(DatasetOptions(str(folder), hub=HubSource(streaming=True)))
+    return read_splits(splits, ReadOptions(), lazy=("train",))["train"]
+
+
 def test_rows_of_one_name_and_other_images_are_not_one_image(tmp_path):
     """A stream gathers the rows of an image by its name, without fetching its bytes."""
-    MADE["phrase_rows"](tmp_path, ("same", "same"))
-    splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path), hub=HubSource(streaming=True)))
-    stream, _ = read_splits(splits, ReadOptions(), lazy=("train",))["train"]
-    with pytest.raises(ValueError, match=r"row 1: its image has the name of row 0's and is another"):
+    MADE["phrase_rows"](tmp_path, ("same", "same"), row_group=4)
+    stream, _ = stream_of(tmp_path)
+    with pytest.raises(ValueError, match=r"row 2: its image has the name of row 0's and is another"):
         stream[0]
+
+
+def test_rows_that_lie_far_from_each_other_are_not_gathered(tmp_path):
+    """Each image would fetch its groups of rows anew."""
+    MADE["phrase_rows"](tmp_path, ("same", "same"), row_group=1)
+    stream, report = stream_of(tmp_path)
+    assert len(stream) == 4
+    assert any("asked apart" in note for note in report.notes)
+
+
+def test_phrases_that_are_open_are_not_exhaustive(tmp_path):
+    MADE["phrase_rows"](tmp_path)
+    rows, _ = read(tmp_path, noun_phrases="open")
+    assert not any(phrase["exhaustive"] for row in rows for phrase in row["phrases"] if phrase["instances"])
 
 
 def test_classes_that_are_numbers_need_names(tmp_path):

@@ -161,6 +161,13 @@ def test_annotations_that_cannot_be_read_are_named(tmp_path):
         find_splits(tmp_path)
 
 
+def test_merged_keys_of_a_yaml_file(tmp_path):
+    TREES["yolo"](tmp_path)
+    file = tmp_path / "data.yaml"
+    file.write_text("base: &base {names: [apple, pear]}\n<<: *base\ntrain: train/images\n")
+    assert find_splits(tmp_path)[0] == "yolo"
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
@@ -177,7 +184,10 @@ def test_a_key_that_says_nothing_about_the_data_is_refused(tmp_path, name, key, 
 
 
 def test_keys_of_the_hub_are_refused_beside_files(tmp_path):
+    """Even where there is something else that the Hub's reader would take."""
     TREES["cvat"](tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.parquet").write_bytes(b"")
     for key, hub in (("column_mapping", {"column_mapping": {"image": "x"}}), ("dataset_revision", {"revision": "v1"})):
         with pytest.raises(ValueError, match=f"`{key}` is .* a folder of the layout cvat"):
             find_phrase_splits(DatasetOptions(str(tmp_path), hub=HubSource(**hub)))

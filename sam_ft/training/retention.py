@@ -1,0 +1,274 @@
+"""
+What a model keeps of what it knew: its answers to phrases that a run does not train, before and after.
+
+The worst failure of fine-tuning a model that takes phrases is one that still draws masks, but of whatever it was tuned on, whatever is asked
+("the prompt car now returns cracks"). No score on the tuned phrases shows it.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from pycocotools import mask as coco_mask
+
+from ..arguments import DataArguments
+from ..data.example import FEATURES, to_dataset
+from ..data.load import PhraseData, load_phrase_dataset
+from ..data.pipeline import EvaluationSamples
+from ..data.probes import INVENTED, SWAPPED, UNTOUCHED, probe_kinds
+from ..metrics.pairs import SCORE
+from .evaluation import PredictionStore, Scored, score
+from .sam3 import Sam3Trainer
+
+
+logger = logging.getLogger("sam_ft.run")
+
+WORSE = 0.1  # by which a number falls when a run is said to have forgotten
+_FOLDER = "retention"
+
+
+@dataclass
+class Probe:
+    """
+    Attributes:
+        rows (`datasets.Dataset`): images with the probe's phrases, of which nothing is labelled.
+        kinds (`dict[str, str]`): phrase -> `untouched`: not trained; `swapped`: trained with another colour; `invented`: nonsense.
+        known (`datasets.Dataset`, *optional*): a probe set with labels; `category_ids` (`dict[str, int]`): of its phrases.
+    """
+
+    rows: Dataset
+    kinds: dict[str, str]
+    known: Dataset | None = None
+    category_ids: dict[str, int] = field(default_factory=dict)
+
+
+def make_probe(
+    data: PhraseData,
+    kinds: dict[str, str],
+    images: int,
+    known: PhraseData | None = None,
+    trained: set[str] | None = None,
+) -> Probe:
+    """
+    Args:
+        data (`PhraseData`): whose validation images are asked. kinds (`dict[str, str]`): of [`probe_kinds`].
+        images (`int`): at most so many, spread over all. known (`PhraseData`, *optional*): a labelled probe set.
+        trained (`set[str]`, *optional*): phrases that are left out of the probe set.
+    """
+    rows = data.validation
+    chosen = rows.select(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int).tolist())
+    asked = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
+    chosen = chosen.map(
+        lambda row: {"instances": [], "phrases": asked}, features=FEATURES, input_columns=None, keep_in_memory=True
+    )
+    probe = Probe(chosen, kinds)
+    if known is not None:
+        kept = [
+            row | {"phrases": [p for p in row["phrases"] if p["text"] not in (trained or set())]}
+            for row in known.validation.select(range(min(images, len(known.validation))))
+        ]
+        if not any(phrase["instances"] for row in kept for phrase in row["phrases"]):
+            raise ValueError("`probe_dataset` shows nothing but phrases that are trained; name one with others")
+        probe.known, probe.category_ids = to_dataset(kept), known.category_ids
+    return probe
+
+
+def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArguments) -> "Retention | None":
+    """What a run's keys ask of retention; `None` where they ask nothing."""
+    if data_args.probe_images == 0:
+        return None
+    trained, source = trainer.trained_phrases, data_args.probe_source()
+    known = load_phrase_dataset(source, data_args.reading(), with_train=False) if source else None
+    kinds = probe_kinds(data_args.probe_phrases, trained)
+    return Retention(trainer, make_probe(data, kinds, data_args.probe_images, known, trained))
+
+
+class Retention:
+    """
+    Asks a trainer's model the probe before and after.
+
+    Args:
+        trainer (`Sam3Trainer`), probe (`Probe`).
+    """
+
+    def __init__(self, trainer: Sam3Trainer, probe: Probe):
+        self.trainer, self.probe = trainer, probe
+        self.folder = Path(trainer.args.output_dir) / _FOLDER
+        self.before: dict[str, PredictionStore] | None = None
+
+    def remember(self) -> None:
+        """What the model says now. What an earlier start of the same run has asked is read, not asked again."""
+        self.before = self._read()
+        if self.before is None:
+            self.before = self._ask()
+            if self.trainer.is_world_process_zero():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                draft = self.folder / ".base.json"
+                content = {name: store.plain() for name, store in self.before.items()}
+                draft.write_text(json.dumps({"asked": self._asked(), **content}), encoding="utf-8")
+                draft.replace(self.folder / "base.json")
+
+    def compare(self) -> dict[str, float]:
+        """
+        The model now against what was remembered.
+
+        Returns:
+            `dict[str, float]`: see [`agreement`]; with a labelled probe set `retention_AP50_before` and `retention_AP50`.
+        """
+        after = self._ask()
+        numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self._sizes())
+        if self.probe.known is not None:
+            for name, stores in (("retention_AP50_before", self.before), ("retention_AP50", after)):
+                scored = self._score(stores["known"])
+                numbers[name] = scored.metrics[f"{scored.kind}_AP50"]
+        return numbers
+
+    def _ask(self) -> dict[str, PredictionStore]:
+        stores = {"probe": self._answers(self.probe.rows, own=True)}
+        if self.probe.known is not None:
+            stores["known"] = self._answers(self.probe.known)
+        return stores
+
+    def _answers(self, rows: Dataset, *, own: bool = False) -> PredictionStore:
+        mine = self.trainer.eval_dataset
+        samples = EvaluationSamples(
+            rows, resolution=mine.resolution, geometry_token=mine.geometry_token, with_masks=mine.with_masks
+        )
+        if own and mine.store is not None:
+            samples.use(mine.store)
+        return self.trainer.answer(samples)
+
+    def _score(self, store: PredictionStore) -> Scored:
+        rows = self.probe.known.remove_columns("image")
+        with_masks = self.trainer.eval_dataset.with_masks
+        return score(rows, store, self.probe.category_ids, with_masks=with_masks)
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        light = self.probe.rows.select_columns(["example_id", "height", "width"])
+        return {row["example_id"]: (row["height"], row["width"]) for row in light}
+
+    def _asked(self) -> list:
+        known = [] if self.probe.known is None else self.probe.known["example_id"][:]
+        return [list(self.probe.rows["example_id"]), list(self.probe.kinds), list(known)]
+
+    def _read(self) -> dict[str, PredictionStore] | None:
+        file = self.folder / "base.json"
+        if not file.is_file():
+            return None
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("asked") != self._asked():
+            return None
+        return {name: PredictionStore.of_plain(plain) for name, plain in content.items()}
+
+
+def agreement(
+    before: PredictionStore, after: PredictionStore, kinds: dict[str, str], sizes: dict[str, tuple[int, int]]
+) -> dict[str, float]:
+    """
+    How alike two models answer phrases that were not trained, the first one's answers being right.
+
+    Args:
+        before, after (`PredictionStore`). kinds (`dict[str, str]`): phrase -> kind. sizes (`dict`): example -> height and width.
+
+    Returns:
+        `dict[str, float]`: `retention_presence_agreement`: share of (image, untouched phrase) pairs with the same yes or no;
+        `retention_IoU`: of all that was found of an untouched phrase with what is found now, over the pairs in which something was found;
+        `retention_false_yes`: share of the untouched pairs once answered no that are answered yes; `retention_swapped_yes`,
+        `retention_invented_yes` and the same with `_before`: share of pairs of that kind answered yes. Numbers that do not
+        exist are left out.
+    """
+    pairs: dict[str, list[tuple[str, str]]] = {UNTOUCHED: [], SWAPPED: [], INVENTED: []}
+    for key in sorted(before.presence.keys() & after.presence.keys()):
+        if key[1] in kinds:
+            pairs[kinds[key[1]]].append(key)
+
+    def yes(store, key):
+        return store.presence[key] >= SCORE
+
+    untouched = pairs[UNTOUCHED]
+    said = [key for key in untouched if _kept(before, key)]
+    numbers = {
+        "retention_presence_agreement": _mean(yes(before, key) == yes(after, key) for key in untouched),
+        "retention_false_yes": _mean(yes(after, key) for key in untouched if not yes(before, key)),
+        "retention_IoU": _mean(_overlap(_kept(before, key), _kept(after, key), sizes[key[0]]) for key in said),
+    }
+    for kind in (SWAPPED, INVENTED):
+        numbers[f"retention_{kind}_yes_before"] = _mean(yes(before, key) for key in pairs[kind])
+        numbers[f"retention_{kind}_yes"] = _mean(yes(after, key) for key in pairs[kind])
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def verdict(metrics: dict[str, float], before_file: Path | None = None) -> list[str]:
+    """
+    What the numbers mean, in words, the worst first.
+
+    Args:
+        metrics (`dict[str, float]`): of the tuned model: an evaluation's and [`Retention.compare`]'s, prefixed `eval_`.
+        before_file (`Path`, *optional*): JSON of the evaluation before training, prefixed `before_`.
+    """
+    before = {}
+    if before_file is not None and before_file.is_file():
+        read = json.loads(before_file.read_text(encoding="utf-8"))
+        before = {name.removeprefix("before_"): value for name, value in read.items()}
+    numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    bad, good = [], []
+
+    def weigh(worse: bool, text: str):
+        (bad if worse else good).append(text)
+
+    kind = next((k for k in ("mask", "box") if f"{k}_AP50_other" in numbers), None)
+    if kind and before.get(f"{kind}_AP50_other", -1) >= 0:
+        old, new = before[f"{kind}_AP50_other"], numbers[f"{kind}_AP50_other"]
+        weigh(old - new >= WORSE, f"AP50 of labelled phrases that were not trained: {old:.2f} before, {new:.2f} now")
+    if "retention_AP50" in numbers:
+        old, new = numbers["retention_AP50_before"], numbers["retention_AP50"]
+        weigh(old - new >= WORSE, f"AP50 on the probe set: {old:.2f} before, {new:.2f} now")
+    if "retention_presence_agreement" in numbers:
+        share = numbers["retention_presence_agreement"]
+        weigh(1 - share >= WORSE, f"whether an untouched phrase is in the image is answered as before in {share:.0%}")
+    if "retention_false_yes" in numbers:
+        share = numbers["retention_false_yes"]
+        weigh(share >= WORSE, f"untouched phrases once answered no are now found in {share:.0%}")
+    if "retention_IoU" in numbers:
+        share = numbers["retention_IoU"]
+        weigh(
+            1 - share >= 3 * WORSE,
+            f"what was found of untouched phrases overlaps what is found now by IoU {share:.2f}",
+        )
+    for kind, what in ((SWAPPED, "trained phrases in another colour"), (INVENTED, "invented words")):
+        if f"retention_{kind}_yes" in numbers:
+            old, new = numbers[f"retention_{kind}_yes_before"], numbers[f"retention_{kind}_yes"]
+            weigh(new - old >= WORSE, f"{what} are found in {new:.0%} of the images, {old:.0%} before")
+    if not bad and not good:
+        return []
+    head = (
+        "FORGOTTEN: the model has lost some of what it knew. Remedies: `replay`, `distill_weight`, `lora`, lower rates"
+        if bad
+        else "kept: the model answers phrases that were not trained as before"
+    )
+    return [head, *(f"  ✗ {text}" for text in bad), *(f"  ✓ {text}" for text in good)]
+
+
+def _kept(store: PredictionStore, key: tuple[str, str]) -> list[dict]:
+    return [one for one in store.detections.get(key, []) if one["score"] >= SCORE]
+
+
+def _overlap(first: list[dict], second: list[dict], size: tuple[int, int]) -> float:
+    """IoU of all that one model finds with all that the other does; boxes where there are no masks."""
+    if not second:
+        return 0.0
+    one, other = (coco_mask.merge([_rle(found, size) for found in side]) for side in (first, second))
+    return float(coco_mask.iou([one], [other], [0])[0, 0])
+
+
+def _rle(found: dict, size: tuple[int, int]):
+    return found["segmentation"] if "segmentation" in found else coco_mask.frPyObjects([found["bbox"]], *size)[0]
+
+
+def _mean(values: Iterable) -> float | None:
+    values = [float(value) for value in values]
+    return sum(values) / len(values) if values else None
