@@ -266,7 +266,11 @@ def _overlap(first: list[dict], second: list[dict], size: tuple[int, int]) -> fl
 
 
 def _rle(found: dict, size: tuple[int, int]):
-    return found["segmentation"] if "segmentation" in found else coco_mask.frPyObjects([found["bbox"]], *size)[0]
+    return (
+        found["segmentation"]
+        if "segmentation" in found
+        else coco_mask.frPyObjects(np.array([found["bbox"]], dtype=np.float64), *size)[0]
+    )
 
 
 def _mean(values: Iterable) -> float | None:
