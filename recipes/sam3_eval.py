@@ -1,16 +1,25 @@
 """
-Score a SAM 3: all twelve COCO numbers for masks and boxes, results in COCO's format, pictures.
+Score SAM 3: one model, or several models and other programs' results side by side.
 
     accelerate launch recipes/sam3_eval.py --config recipes/configs/demo.yaml --model_name_or_path out/demo --output_dir out/score
-    accelerate launch recipes/sam3_eval.py --model_name_or_path facebook/sam3 --dataset_name path/to/coco --output_dir out/base
+    accelerate launch recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 other=results.json
 
-Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `output_dir/eval`.
+Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `report.html`, `report.md` and `report.json` to `output_dir`, and
+results, ground truth and pictures of each model below it.
 """
 
+import json
 import logging
 from pathlib import Path
 
-from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import (
+    SAM3_ARGUMENTS,
+    DataArguments,
+    EvalArguments,
+    LossArguments,
+    ModelArguments,
+    Sam3TrainingArguments,
+)
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, stage
 
@@ -19,7 +28,7 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
-    return RecipeParser(SAM3_ARGUMENTS)
+    return RecipeParser((*SAM3_ARGUMENTS, EvalArguments))
 
 
 def main(
@@ -27,27 +36,69 @@ def main(
     data_args: DataArguments,
     loss_args: LossArguments,
     training_args: Sam3TrainingArguments,
+    eval_args: EvalArguments,
 ) -> dict[str, float]:
-    from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3
+    from sam_ft.training.build import load_data
+    from sam_ft.training.comparison import candidates_of, columns_of, evaluate_model, evaluate_results, pictures_of
     from sam_ft.training.sam3 import read_trained_phrases
 
     training_args.report_to = []
-    log_to_console_and_file(None, is_main=training_args.process_index == 0)
+    is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
+    log_to_console_and_file(None, is_main=is_main)
+    candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
-    with stage("model"):
-        model, processor = load_sam3(model_args, training_args.seed, to_train=False)
-        trained = read_trained_phrases(model_args.model_name_or_path)
-        trainer = build_sam3_trainer(
-            model, processor, data, data_args, loss_args, training_args, trained_phrases=trained
-        )
-    with stage("evaluation"):
-        metrics = trainer.evaluate()
-        trainer.save_metrics("eval", metrics, combined=False)
+    trained, evaluated = read_trained_phrases(model_args.model_name_or_path), []
+    for candidate in candidates:
+        with stage(f"evaluation of {candidate.name}"):
+            if candidate.is_results:
+                one = evaluate_results(candidate, data, trained, with_masks=model_args.train_masks)
+            else:
+                # each model's results beside the others'; those of one model where they always were
+                training_args.output_dir = str(output_dir / candidate.name if eval_args.compare else output_dir)
+                one = evaluate_model(candidate, data, trained, model_args, data_args, loss_args, training_args)
+            evaluated.append(one)
+    training_args.output_dir = str(output_dir)
+    metrics = evaluated[-1].metrics
+    if is_main:
+        with stage("report"):
+            columns = columns_of(evaluated, eval_args)
+            pictures = pictures_of(evaluated, data, training_args.num_pictures)
+            write_report(columns, pictures, eval_args.report_title, data_args, output_dir)
+            (output_dir / "eval_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")
     for line in comparison_table(None, metrics):
         logger.info("%s", line)
-    logger.info("results, ground truth and pictures: %s", Path(training_args.output_dir) / "eval")
+    for one in columns if is_main else ():
+        for note in one.notes:
+            logger.info("%s: %s", one.name, note)
+    logger.info("report: %s; results, ground truth and pictures of each model: eval/", output_dir / "report.html")
     return metrics
+
+
+def write_report(columns, pictures, title: str, data_args: DataArguments, folder: Path) -> None:
+    import transformers
+
+    import sam_ft
+    from sam_ft.report.columns import as_markdown, as_plain
+    from sam_ft.report.page import as_page
+
+    token = "with" if data_args.eval_geometry_token == "always" else "without"
+    footer = [
+        f"{data_args.dataset_name}; text-only prompts {token} the geometry token; sam-ft {sam_ft.__version__}, "
+        f"transformers {transformers.__version__}.",
+        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
+        "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "report.html": as_page(columns, pictures, title, footer),
+        "report.md": as_markdown(columns, title),
+        "report.json": json.dumps(as_plain(columns), indent=1),
+    }
+    for name, content in contents.items():
+        draft = folder / f".{name}"
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(folder / name)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, stage
+from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, read_metrics, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -93,7 +93,8 @@ def main(
         with stage("saving"):
             trainer.save_model()
             trainer.save_state()
-    for line in [*verdict(metrics, before_file), *comparison_table(before_file, metrics)]:
+    now = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    for line in [*verdict(now, read_metrics(before_file, "before_")), *comparison_table(before_file, metrics)]:
         logger.info("%s", line)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)

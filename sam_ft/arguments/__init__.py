@@ -6,6 +6,7 @@ methods here make of them.
 from .check import CheckArguments
 from .convert import ConvertArguments
 from .data import DataArguments
+from .evaluation import EvalArguments
 from .loss import LossArguments
 from .model import ModelArguments
 from .plan import PlanArguments
@@ -18,6 +19,7 @@ __all__ = [
     "CheckArguments",
     "ConvertArguments",
     "DataArguments",
+    "EvalArguments",
     "LossArguments",
     "ModelArguments",
     "PlanArguments",

@@ -27,7 +27,7 @@ def image_weights(num_images: int, samples: int, seed: int = 0) -> np.ndarray:
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """The middle `level` of resampled values (percentile interval); those that do not exist, -1, are left out."""
-    values = np.asarray([value for value in values if value > -1 or value < -1.5])
+    values = np.asarray([value for value in values if value != -1])
     if not len(values):
         return -1.0, -1.0
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

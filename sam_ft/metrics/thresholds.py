@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,18 @@ def read_thresholds(folder: Path) -> Thresholds | None:
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} holds no thresholds ({error}); remove it, or evaluate the model again") from error
     return read
+
+
+def at_thresholds(pairs: Iterable[Pair], thresholds: Thresholds) -> list[Pair]:
+    """The same pairs with what the thresholds leave, their presence at the temperature; each detection that is left counts."""
+    chosen = []
+    for pair in pairs:
+        presence = 1.0 if pair.presence is None else pair.presence
+        least = thresholds.of(pair.phrase)
+        kept = [one | {"score": 1.0} for one in pair.found if thresholds.rescore(one["score"], presence) >= least]
+        calm = None if pair.presence is None else thresholds.presence(pair.presence)
+        chosen.append(replace(pair, found=kept, presence=calm))
+    return chosen
 
 
 def choose_thresholds(pairs: Iterable[Pair], kind: str, max_false_positives: float | None = None) -> Thresholds:

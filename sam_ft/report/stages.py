@@ -65,6 +65,13 @@ def stage(name: str):
     logger.info("✓ %s (%.1f s)", name, time.perf_counter() - begin)
 
 
+def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
+    """An evaluation's numbers from a file of them, without their prefix; none where there is no file."""
+    if file is None or not file.is_file():
+        return {}
+    return {n.removeprefix(prefix): v for n, v in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
 def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> list[str]:
     """
     Lines of a table `name before after`; `-` where a number does not exist.
@@ -73,16 +80,13 @@ def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> lis
         before_file (`Path`, *optional*): JSON of the evaluation before training, its names prefixed `before_`.
         metrics (`dict[str, float]`): of the evaluation after it, prefixed `eval_`.
     """
-    before = {}
-    if before_file is not None and before_file.is_file():
-        before = json.loads(before_file.read_text(encoding="utf-8"))
+    before = read_metrics(before_file, "before_")
 
     def number(value):
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
     names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_OF_TIME)]
-    lines = [f"{'':26}{'before':>10}{'after':>10}"]
+    lines = [f"{'':30}{'before':>10}{'after':>10}"]
     return lines + [
-        f"{name:26}{number(before.get(f'before_{name}')):>10}{number(metrics.get(f'eval_{name}')):>10}"
-        for name in names
+        f"{name:30}{number(before.get(name)):>10}{number(metrics.get(f'eval_{name}')):>10}" for name in names
     ]

@@ -34,11 +34,7 @@ def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder
     """
     lines = []
     for row in rows:
-        truth = truth_of(row)
-        line = [_panel(row, truth, f"truth: {len(truth)}")]
-        for title, detections in stages.items():
-            found = detections_of(row, detections)
-            line.append(_panel(row, found, f"{title}: {len(found)} with a score of {SHOWN_SCORE} or more"))
+        line = comparison_of(row, stages)
         lines += [line] if len(lines) < SHEET_ROWS else []
         folder.mkdir(parents=True, exist_ok=True)
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["example_id"])
@@ -48,6 +44,16 @@ def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder
     sheet = folder.with_suffix(".png")
     tile(lines).save(sheet)
     return sheet
+
+
+def comparison_of(row: dict, stages: dict[str, Detections]) -> list[Image.Image]:
+    """Panels of one row: the truth, then what each stage finds."""
+    truth = truth_of(row)
+    line = [_panel(row, truth, f"truth: {len(truth)}")]
+    for title, detections in stages.items():
+        found = detections_of(row, detections)
+        line.append(_panel(row, found, f"{title}: {len(found)} with a score of {SHOWN_SCORE} or more"))
+    return line
 
 
 def truth_of(row: dict) -> list[tuple]:

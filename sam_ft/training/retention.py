@@ -104,7 +104,7 @@ class Retention:
         """What the model says now. What an earlier start of the same run has asked is read, not asked again."""
         self.before = self._read()
         if self.before is None:
-            self.before = self._ask()
+            self.before = self.ask()
             if self.trainer.is_world_process_zero():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 draft = self.folder / ".base.json"
@@ -119,15 +119,16 @@ class Retention:
         Returns:
             `dict[str, float]`: see [`agreement`]; with a labelled probe set `retention_AP50_before` and `retention_AP50`.
         """
-        after = self._ask()
-        numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self._sizes())
+        after = self.ask()
+        numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
         if self.probe.known is not None:
             for name, stores in (("retention_AP50_before", self.before), ("retention_AP50", after)):
                 scored = self._score(stores["known"])
                 numbers[name] = scored.metrics[f"{scored.kind}_AP50"]
         return numbers
 
-    def _ask(self) -> dict[str, PredictionStore]:
+    def ask(self) -> dict[str, PredictionStore]:
+        """The model's answers now, by `probe` and, with a labelled probe set, `known`."""
         stores = {"probe": self._answers(self.probe.rows, own=True)}
         if self.probe.known is not None:
             stores["known"] = self._answers(self.probe.known)
@@ -147,7 +148,8 @@ class Retention:
         with_masks = self.trainer.eval_dataset.with_masks
         return score(rows, store, self.probe.category_ids, with_masks=with_masks)
 
-    def _sizes(self) -> dict[str, tuple[int, int]]:
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of the probe's images."""
         light = self.probe.rows.select_columns(["example_id", "height", "width"])
         return {row["example_id"]: (row["height"], row["width"]) for row in light}
 
@@ -202,19 +204,14 @@ def agreement(
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def verdict(metrics: dict[str, float], before_file: Path | None = None) -> list[str]:
+def verdict(numbers: dict[str, float], before: dict[str, float]) -> list[str]:
     """
     What the numbers mean, in words, the worst first.
 
     Args:
-        metrics (`dict[str, float]`): of the tuned model: an evaluation's and [`Retention.compare`]'s, prefixed `eval_`.
-        before_file (`Path`, *optional*): JSON of the evaluation before training, prefixed `before_`.
+        numbers (`dict[str, float]`): of the tuned model: an evaluation's and [`agreement`]'s, without prefix.
+        before (`dict[str, float]`): the evaluation of the model that it was compared with.
     """
-    before = {}
-    if before_file is not None and before_file.is_file():
-        read = json.loads(before_file.read_text(encoding="utf-8"))
-        before = {name.removeprefix("before_"): value for name, value in read.items()}
-    numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
     bad, good = [], []
 
     def weigh(worse: bool, text: str):

@@ -10,6 +10,7 @@ from sam_ft.data.scenes import SHAPES, SceneOptions
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
 from sam_ft.models.lora import sam3_of
 from sam_ft.ops.masks import encode_mask
+from sam_ft.report.stages import read_metrics
 from sam_ft.training.evaluation import PredictionStore
 from sam_ft.training.retention import Retention, agreement, make_probe, verdict
 
@@ -72,7 +73,8 @@ def test_without_absent_phrases_a_model_forgets_and_the_report_says_so_first(rui
     folder, before, after = ruined
     assert after["eval_mask_AP50_trained"] > before["before_mask_AP50_trained"] + 0.25
     assert after["eval_mask_AP50_other"] <= before["before_mask_AP50_other"] - 0.3
-    lines = verdict(after, folder / "before_results.json")
+    now = {name.removeprefix("eval_"): value for name, value in after.items()}
+    lines = verdict(now, read_metrics(folder / "before_results.json", "before_"))
     assert lines[0].startswith("FORGOTTEN")
     assert "AP50 of labelled phrases that were not trained: 0." in lines[1]
     assert after["eval_retention_presence_agreement"] < 0.9

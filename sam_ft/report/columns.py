@@ -1,0 +1,137 @@
+"""What is compared: one column a model, and the same table as Markdown and as plain values."""
+
+from dataclasses import asdict, dataclass, field
+
+
+# name -> what a reader is told; in the order of the table
+ROWS = {
+    "mask_AP": "mask AP (IoU 0.50:0.95)",
+    "mask_AP50": "mask AP50",
+    "mask_APs": "mask AP, small (below 32² px of mask)",
+    "mask_APm": "mask AP, medium",
+    "mask_APl": "mask AP, large (above 96² px)",
+    "box_AP": "box AP",
+    "box_AP50": "box AP50",
+    "mask_AP50_trained": "mask AP50 of trained phrases",
+    "mask_AP50_other": "mask AP50 of phrases that were not trained",
+    "box_AP50_trained": "box AP50 of trained phrases",
+    "box_AP50_other": "box AP50 of phrases that were not trained",
+    "cgF1": "cgF1 (detections from a score of 0.5)",
+    "pmF1": "pmF1",
+    "IL_MCC": "IL_MCC",
+    "F1@thresholds": "F1 at the model's own thresholds",
+    "false_positives_per_absent@thresholds": "false detections an absent phrase, at its thresholds",
+    "mean_IoU": "mean IoU",
+    "dice": "Dice",
+    "boundary_F1": "boundary F1",
+    "concept_recall": "concept recall",
+    "grounding_accuracy": "grounding accuracy",
+    "attribute_accuracy": "attribute accuracy",
+    "presence_accuracy": "presence accuracy",
+    "near_miss_refusal": "near misses refused",
+    "false_positives_per_absent": "false detections an absent phrase",
+    "retention_presence_agreement": "untouched phrases: presence answered as by the first",
+    "retention_IoU": "untouched phrases: IoU with what the first finds",
+    "retention_false_yes": "untouched phrases: no of the first, now yes",
+    "retention_swapped_yes": "trained phrases in another colour: yes",
+    "retention_invented_yes": "invented words: yes",
+    "loss": "loss",
+}
+LOWER_IS_BETTER = {
+    "loss",
+    "false_positives_per_absent",
+    "false_positives_per_absent@thresholds",
+    "retention_false_yes",
+    "retention_swapped_yes",
+    "retention_invented_yes",
+}
+
+
+@dataclass
+class Column:
+    """
+    One model, or one file of results.
+
+    Attributes:
+        name (`str`): of the column. metrics (`dict[str, float]`): by the names of `ROWS`.
+        intervals (`dict[str, tuple[float, float]]`): 95 % over images. differences (`dict[str, tuple[float, float, float]]`): from the
+            first column, with its interval on the same images.
+        phrases (`dict[str, dict]`): each phrase's numbers. curves (`dict[str, list[float]]`): phrase -> precision over 101 recalls.
+        notes (`list[str]`): what should be read first.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    differences: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    phrases: dict[str, dict] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def rows_of(columns: list[Column]) -> list[str]:
+    """The rows that a column has a number for."""
+    return [name for name in ROWS if any(exists(column.metrics.get(name)) for column in columns)]
+
+
+def exists(value: float | None) -> bool:
+    return value is not None and value != -1
+
+
+def best_of(name: str, columns: list[Column]) -> set[int]:
+    """Places of the columns with the best number of a row; none where there is one column."""
+    values = {i: c.metrics[name] for i, c in enumerate(columns) if exists(c.metrics.get(name))}
+    if len(values) < 2:
+        return set()
+    best = min(values.values()) if name in LOWER_IS_BETTER else max(values.values())
+    return {i for i, value in values.items() if value == best}
+
+
+def as_markdown(columns: list[Column], title: str) -> str:
+    """The report as a Markdown document."""
+    lines = [f"# {title}", ""]
+    for column in columns:
+        lines += [f"**{column.name}**", "", *(f"{note}  " for note in column.notes), ""] if column.notes else []
+    lines += ["| | " + " | ".join(column.name for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in rows_of(columns):
+        cells = [_cell(column, name, i in best_of(name, columns)) for i, column in enumerate(columns)]
+        lines.append(f"| {ROWS[name]} | " + " | ".join(cells) + " |")
+    lines += ["", "In brackets: 95 % interval over images; Δ: difference from the first column, with its own.", ""]
+    lines += ["| phrase | images | instances | " + " | ".join(f"AP50, {c.name}" for c in columns) + " |"]
+    lines += ["|---" * (len(columns) + 3) + "|"]
+    for phrase in phrases_of(columns):
+        first = next(c.phrases[phrase] for c in columns if phrase in c.phrases)
+        scores = [ap50_of(column.phrases.get(phrase, {})) for column in columns]
+        shown = " | ".join("–" if score is None else f"{score:.3f}" for score in scores)
+        lines.append(f"| {phrase} | {first.get('images', 0)} | {first.get('instances', 0)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_plain(columns: list[Column]) -> dict:
+    """The report as plain values, for JSON."""
+    return {"columns": [asdict(column) for column in columns], "rows": rows_of(columns)}
+
+
+def phrases_of(columns: list[Column]) -> list[str]:
+    """All phrases with an instance, the most frequent first."""
+    images = {p: n.get("images", 0) for column in columns for p, n in column.phrases.items()}
+    return sorted((p for p, n in images.items() if n), key=lambda p: (-images[p], p))
+
+
+def ap50_of(numbers: dict) -> float | None:
+    """Of a phrase: by masks where there are any."""
+    return numbers.get("mask_AP50", numbers.get("box_AP50"))
+
+
+def _cell(column: Column, name: str, best: bool) -> str:
+    value = column.metrics.get(name)
+    if not exists(value):
+        return "–"
+    text = f"**{value:.3f}**" if best else f"{value:.3f}"
+    if name in column.intervals:
+        low, high = column.intervals[name]
+        text += f" ({low:.3f}–{high:.3f})"
+    if name in column.differences:
+        difference, low, high = column.differences[name]
+        text += f" Δ {difference:+.3f} ({low:+.3f}–{high:+.3f})"
+    return text
