@@ -47,6 +47,10 @@ class DataArguments:
         "Other folders or Hub ids whose training splits are trained along. The keys of Hub data sets are `dataset_name`'s alone.",
     )
     mixture_weights: list[float] = arg([], "Chance of `dataset_name` and of each of `extra_datasets`. Default: equal.")
+    unseen_phrases: list[str] = arg(
+        [],
+        "Phrases that training neither shows nor asks: images that show one are evaluated instead, and scored apart (`_other`).",
+    )
     replay: str | None = arg(
         None,
         "Folder or Hub id of a data set that is trained along so that nothing is forgotten: such as what the model was trained on before.",

@@ -18,7 +18,9 @@ from .readers.layouts import ACCEPTED, read_json_split
 from .readers.records import ReadOptions
 from .report import DataReport
 from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
+from .splits import keep_unseen
 from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
+from .vocabulary import normalize_phrase
 
 
 SYNTHETIC = "synthetic"
@@ -42,6 +44,7 @@ class DatasetOptions:
         streaming (`bool`): training rows are made when they are asked for; nothing is converted or held beforehand.
         extra_datasets (`list[str]`): folders or Hub ids whose training splits are trained along.
         mixture_weights (`list[float]`): chance of `dataset_name` and of each of those; equal where not given.
+        unseen_phrases (`list[str]`): training neither shows nor asks them; images that show one are evaluated instead.
         replay (`str`, *optional*): folder or Hub id whose training split is trained along so that nothing is forgotten; `replay_share`
             (`float`): its share.
         hub (`HubSource`): how a data set of the Hub is opened; its name is `dataset_name`.
@@ -62,6 +65,7 @@ class DatasetOptions:
     streaming: bool = False
     extra_datasets: list[str] = field(default_factory=list)
     mixture_weights: list[float] = field(default_factory=list)
+    unseen_phrases: list[str] = field(default_factory=list)
     replay: str | None = None
     replay_share: float = 0.25
     hub: HubSource = field(default_factory=HubSource)
@@ -133,7 +137,8 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     evaluation = options.eval_split if options.eval_split in splits else None
     if evaluation is None and options.eval_split != "validation":
         raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
-    with_train_rows = with_train or evaluation is None
+    # images that show unseen phrases are among the training split's
+    with_train_rows = with_train or evaluation is None or bool(options.unseen_phrases)
     if options.train_split not in splits and with_train_rows:
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
     wanted = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
@@ -147,8 +152,15 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
             notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
     else:
         train, validation = _hold_out(train, options, notes)
-        if not with_train:
-            train = None
+    if options.unseen_phrases and train is not None:
+        if not isinstance(train, Dataset):
+            raise ValueError("`unseen_phrases` needs a data set that is read whole: leave `streaming` out")
+        train, validation = keep_unseen(train, validation, [normalize_phrase(text) for text in options.unseen_phrases])
+        notes.append(
+            f"{len(validation)} images are evaluated; training sees none of {', '.join(options.unseen_phrases)}"
+        )
+    if not with_train:
+        train = None
     if train is not None and options.max_train_samples:
         train = train.select(range(min(len(train), options.max_train_samples)))
     if options.max_eval_samples:

@@ -12,7 +12,7 @@ def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Datas
     return {"train": rows.select(sorted(order[number:])), "validation": rows.select(sorted(order[:number]))}
 
 
-def split_by_phrase(rows: Dataset, held_out: list[str]) -> dict[str, Dataset]:
+def split_by_phrase(rows: Dataset, held_out: list[str], argument: str = "hold_out_phrases") -> dict[str, Dataset]:
     """
     Every image that shows a held-out phrase goes to validation; training never asks these phrases.
 
@@ -23,17 +23,28 @@ def split_by_phrase(rows: Dataset, held_out: list[str]) -> dict[str, Dataset]:
     unknown = [text for text in held_out if text not in known]
     if unknown:
         raise ValueError(
-            f"`hold_out_phrases` names {unknown[0]!r}, which is not among the {len(known)} phrases: {', '.join(sorted(known)[:20])}"
+            f"`{argument}` names {unknown[0]!r}, which is not among the {len(known)} phrases: {', '.join(sorted(known)[:20])}"
         )
     shown = [
         any(phrase["text"] in held_out and phrase["instances"] for phrase in phrases) for phrases in rows["phrases"]
     ]
     if all(shown):
-        raise ValueError(f"`hold_out_phrases`: every image shows {' or '.join(held_out)}, so none is left to train on")
+        raise ValueError(f"`{argument}`: every image shows {' or '.join(held_out)}, so none is left to train on")
     train = rows.select([i for i, held in enumerate(shown) if not held]).map(
         _without, fn_kwargs={"texts": held_out}, features=rows.features
     )
     return {"train": train, "validation": rows.select([i for i, held in enumerate(shown) if held])}
+
+
+def keep_unseen(train: Dataset, validation: Dataset, unseen: list[str]) -> tuple[Dataset, Dataset]:
+    """
+    Training rows that neither show nor ask some phrases, and the evaluation's with those that show them.
+
+    Raises:
+        `ValueError`: as [`split_by_phrase`].
+    """
+    parts = split_by_phrase(train, unseen, "unseen_phrases")
+    return parts["train"], all_rows({"validation": validation, "train": parts["validation"]})
 
 
 def _without(row: dict, texts: list[str]) -> dict:

@@ -200,11 +200,11 @@ def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> di
         return {}
     last, first = _by_image(evaluated[-1].scored), _by_image(evaluated[0].scored)
     order = sorted(last, key=last.get)
-    chosen = {"worst pictures": order[:number], "best pictures": order[::-1][:number]}
+    chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
     if len(evaluated) > 1:
         changed = sorted(last, key=lambda image: last[image] - first.get(image, 0.0))
-        chosen[f"most lost since {evaluated[0].name}"] = [i for i in changed if last[i] < first.get(i, 0.0)][:number]
-        chosen[f"most won since {evaluated[0].name}"] = [i for i in changed[::-1] if last[i] > first.get(i, 0.0)][
+        chosen[f"Most lost since {evaluated[0].name}"] = [i for i in changed if last[i] < first.get(i, 0.0)][:number]
+        chosen[f"Most won since {evaluated[0].name}"] = [i for i in changed[::-1] if last[i] > first.get(i, 0.0)][
             :number
         ]
     examples = {image["id"]: image["example_id"] for image in evaluated[-1].scored.ground_truth["images"]}

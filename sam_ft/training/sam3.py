@@ -13,6 +13,7 @@ from ..models.outputs import Keep
 from ..models.pairs import count_pairs
 from ..report.visualize import save_comparisons
 from .evaluation import PredictionStore, Scored, count_rows, read_evaluation, save_evaluation, score
+from .loggers import LogPictures
 from .trainer import SamTrainer
 
 
@@ -51,6 +52,8 @@ class Sam3Trainer(SamTrainer):
             self._sam3.criterion = criterion
         self.category_ids, self.keep, self.num_pictures = category_ids, keep or Keep(), num_pictures
         self.trained_phrases = trained_phrases
+        if num_pictures:
+            self.add_callback(LogPictures(self))
         self.store = PredictionStore()
         self.scored: Scored | None = None
         self._thresholds: tuple[int, Thresholds] | None = None  # and the step at which they were chosen

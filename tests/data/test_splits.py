@@ -22,6 +22,22 @@ def test_all_rows_keep_ids_apart(splits):
     assert list(rows["example_id"]) == ["train/1", "train/2", "train/3", "train/4", "validation/1", "validation/2"]
 
 
+def test_unseen_phrases_are_evaluated_and_not_trained(shapes, splits):
+    phrase = next(p["text"] for p in splits["train"][0]["phrases"] if p["instances"])
+    options = DatasetOptions(str(shapes), unseen_phrases=[phrase])
+    data = load_phrase_dataset(options, ReadOptions())
+    shown = [row for row in splits["train"] if any(p["text"] == phrase and p["instances"] for p in row["phrases"])]
+    assert len(data.train) == len(splits["train"]) - len(shown)
+    assert len(data.validation) == len(splits["validation"]) + len(shown)
+    assert phrase not in texts(data.train)
+    assert data.learned == texts(data.train)
+    alone = load_phrase_dataset(options, ReadOptions(), with_train=False)
+    assert alone.train is None
+    assert list(alone.validation["example_id"]) == list(data.validation["example_id"])
+    with pytest.raises(ValueError, match="`unseen_phrases` names 'zebra', which is not among the 3 phrases"):
+        load_phrase_dataset(DatasetOptions(str(shapes), unseen_phrases=["zebra"]), ReadOptions())
+
+
 def test_a_split_by_image_is_the_same_for_the_same_seed(splits):
     rows = all_rows(splits)
     one, other = (split_by_image(rows, 0.3, 0) for _ in range(2))

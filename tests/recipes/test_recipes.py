@@ -169,6 +169,7 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
     stored = json.loads((out / "eval_results.json").read_text())
     assert again["eval_loss"] == pytest.approx(stored["eval_loss"], rel=1e-5)
     assert again["eval_box_AP"] == pytest.approx(stored["eval_box_AP"], abs=1e-6)
+    assert (tmp_path / "score" / "report.html").is_file()
 
 
 @pytest.mark.slow

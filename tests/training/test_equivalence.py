@@ -58,13 +58,15 @@ def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, acc
 def test_processes_change_nothing(shapes, start, whole, tmp_path, processes):
     """
     With an evaluation before training, after which accelerate would leave the processes to train apart. Three processes share
-    four images unevenly: one of them repeats an image in the second round, so only that nobody hangs is asked of them.
+    four images unevenly: one of them repeats an image in the second round, so only that nobody hangs is asked of their training. The
+    evaluation's numbers are those of one process, of three images that two share unevenly.
     """
     arguments = {
         **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resize": "plain"},
         **{"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "dataloader_num_workers": 0},
         **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "warmup_steps": 0, "use_cpu": True},
-        **{"disable_tqdm": True, "num_pictures": 0, "ddp_backend": "gloo"},
+        **{"disable_tqdm": True, "num_pictures": 0, "ddp_backend": "gloo", "probe_images": 2},
+        **{"eval_split": "train", "max_eval_samples": 3, "per_device_eval_batch_size": 1},
         **DATA,
         **SGD,
         **STEPS,
@@ -75,7 +77,14 @@ def test_processes_change_nothing(shapes, start, whole, tmp_path, processes):
         assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
     # every evaluation image once
     truth = json.loads((tmp_path / "out" / "eval" / "ground_truth.json").read_text())
-    assert len(truth["images"]) == 2
+    assert len(truth["images"]) == 3
+    alone = build(shapes, tmp_path / "alone", start, data={"eval_split": "train", "max_eval_samples": 3})
+    expected = alone.evaluate(metric_key_prefix="before")
+    found = json.loads((tmp_path / "out" / "before_results.json").read_text())
+    assert "before_cgF1" in found
+    for name, value in found.items():
+        if not name.endswith(("_runtime", "_per_second", "_preparation_time", "epoch")):
+            assert value == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
 
 
 def test_the_official_normaliser_depends_on_the_batch(shapes, start, whole, tmp_path):

@@ -2,13 +2,21 @@
 
 import json
 
+import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sam_ft.arguments import DataArguments, LossArguments, Sam3TrainingArguments
+from sam_ft.data.example import to_dataset
+from sam_ft.data.load import PhraseData
 from sam_ft.data.scenes import SceneOptions
 from sam_ft.data.synthetic import SceneRows
+from sam_ft.models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
+from sam_ft.training.build import build_sam3_trainer
 from sam_ft.training.evaluation import PredictionStore, read_evaluation, score
+
+from .common import build
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +114,38 @@ def test_a_near_miss_may_miss_a_phrase_that_is_not_counted():
     store.presence["a", "red square"] = 0.7
     metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split()).metrics
     assert metrics["near_miss_refusal"] == metrics["presence_accuracy"] == 0.0
+
+
+def test_the_vision_encoder_runs_once_an_image_however_many_phrases_are_asked(tmp_path):
+    images = [
+        {"example_id": str(i), "image": np.zeros((20, 20, 3), np.uint8), "width": 20, "height": 20} for i in range(10)
+    ]
+    phrases = [{"text": f"thing {chr(97 + i)}", "instances": [], "exhaustive": True} for i in range(20)]
+    rows = to_dataset([{**image, "instances": [], "phrases": phrases} for image in images])
+    model, processor = load_model(ModelOptions(RANDOM_TINY)), load_processor(RANDOM_TINY)
+    arguments = Sam3TrainingArguments(
+        output_dir=str(tmp_path), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True, dataloader_num_workers=0,
+        per_device_eval_batch_size=3, eval_strategy="no",
+    )  # fmt: skip
+    data = PhraseData(None, rows, {p["text"]: i for i, p in enumerate(phrases, 1)}, {}, [], [])
+    trainer = build_sam3_trainer(model, processor, data, DataArguments(), LossArguments(), arguments)
+    seen = []
+    model.vision_encoder.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    metrics = trainer.evaluate()
+    assert sum(seen) == 10
+    assert len(trainer.scored.pairs) == 200
+    assert metrics["eval_IL_MCC"] <= 0  # nothing is there
+
+
+def test_pictures_go_to_the_logger(shapes, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = build(
+        shapes, tmp_path, report_to=["tensorboard"], num_pictures=1, max_steps=1, eval_strategy="steps", eval_steps=1
+    )
+    trainer.train()
+    (events,) = {file.parent for file in tmp_path.glob("**/events.out.tfevents.*")}
+    read = EventAccumulator(str(events))
+    read.Reload()
+    assert "eval/pictures" in read.Tags()["images"]
+    assert "eval/cgF1" in read.Tags()["scalars"]

@@ -1,0 +1,99 @@
+"""Models and results files side by side."""
+
+import json
+
+import pytest
+
+from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.data.load import load_phrase_dataset
+from sam_ft.metrics.thresholds import Thresholds
+from sam_ft.training.comparison import (
+    Candidate,
+    candidates_of,
+    columns_of,
+    evaluate_model,
+    evaluate_results,
+    pictures_of,
+)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tuned, new_shapes, tmp_path_factory):
+    """The carried model, what a run made of it, and that run's results as another program's file."""
+    data_args = DataArguments(dataset_name=str(new_shapes), probe_phrases=["circle", "red square"], probe_images=4)
+    data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
+    trained = {"star", "heart", "cross"}
+    models = []
+    for name, source in (("base", "sam-ft/tiny"), ("mine", str(tuned.folder))):
+        training_args = Sam3TrainingArguments(
+            output_dir=str(tmp_path_factory.mktemp(name)), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True,
+            dataloader_num_workers=0, per_device_eval_batch_size=10,
+        )  # fmt: skip
+        arguments = ModelArguments(pairs_per_chunk=64), data_args, LossArguments(), training_args
+        models.append(evaluate_model(Candidate(name, source), data, trained, *arguments))
+    file = f"{training_args.output_dir}/eval/results.json"
+    models.append(evaluate_results(Candidate("file", file), data, trained, with_masks=True))
+    return data, models, file
+
+
+def test_columns_say_what_is_different_from_the_first(evaluated, tuned):
+    _, models, _ = evaluated
+    base, mine, file = columns_of(models, EvalArguments(bootstrap_samples=40))
+    assert mine.metrics["mask_AP50"] == pytest.approx(tuned.after["eval_mask_AP50"], abs=1e-3)
+    assert file.metrics["mask_AP50"] == pytest.approx(mine.metrics["mask_AP50"])
+    difference, low, high = mine.differences["mask_AP50"]
+    assert difference == pytest.approx(mine.metrics["mask_AP50"] - base.metrics["mask_AP50"])
+    assert low <= high
+    low, high = mine.intervals["mask_AP50"]
+    assert low < mine.metrics["mask_AP50"] + 0.1
+    assert high > mine.metrics["mask_AP50"] - 0.1
+    assert 0 <= mine.metrics["retention_presence_agreement"] <= 1
+    assert "retention_presence_agreement" not in base.metrics
+    assert 0 <= mine.metrics["F1@thresholds"] <= 1  # saved with the run
+    assert mine.notes
+    assert not base.notes
+    assert {"star", "circle"} <= mine.phrases.keys()
+    assert len(mine.curves["star"]) == 101
+
+
+def test_pictures_are_of_the_best_the_worst_and_what_changed(evaluated):
+    data, models, _ = evaluated
+    pictures = pictures_of(models, data, 1)
+    assert {"Worst pictures", "Best pictures"} <= pictures.keys()
+    (caption, image), *_ = pictures["Worst pictures"]
+    assert "base" in caption
+    assert image.width > 3 * 320  # the truth and three columns
+    assert pictures_of(models, data, 0) == {}
+
+
+def test_the_thresholds_of_a_run_are_saved_with_its_weights(tuned):
+    saved = json.loads((tuned.folder / "thresholds.json").read_text())
+    assert Thresholds(**saved).num_images == 50
+    assert set(saved["phrases"]) >= {"star", "heart", "cross"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("{}", "expected a list of COCO results"),
+        ('[{"image_id": 1}]', "result 0: expected image_id"),
+        ('[{"image_id": 99999, "category_id": 1, "score": 1, "bbox": [1, 1, 2, 2]}]', "`image_id` is 99999"),
+        ('[{"image_id": 1, "category_id": 99, "score": 1, "bbox": [1, 1, 2, 2]}]', "`category_id` is 99"),
+    ],
+)
+def test_results_files_that_are_none_are_named(evaluated, tmp_path, content, message):
+    file = tmp_path / "results.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=f"`compare`: .*results.json.*{message}"):
+        evaluate_results(Candidate("x", str(file)), evaluated[0], None, with_masks=True)
+
+
+def test_what_is_compared_has_names(tmp_path):
+    assert [c.name for c in candidates_of(["base=facebook/sam3", "out/one/"], "out/two")] == ["base", "one", "two"]
+    with pytest.raises(ValueError, match="two are called 'two'"):
+        candidates_of(["other/two"], "out/two")
+    with pytest.raises(ValueError, match="there is no file"):
+        candidates_of(["x=none.json"], "out/two")
+    with pytest.raises(ValueError, match="names nothing"):
+        candidates_of(["=x"], "out/two")
