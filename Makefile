@@ -44,7 +44,7 @@ test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest -q
 
 benchmarks: setup
-	for script in criterion memory step data ladder cached; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in criterion memory step data ladder cached eval; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf out/demo data/test_shapes build *.egg-info
