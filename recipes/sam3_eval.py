@@ -39,7 +39,7 @@ def main(
     eval_args: EvalArguments,
 ) -> dict[str, float]:
     from sam_ft.training.build import load_data
-    from sam_ft.training.comparison import candidates_of, columns_of, evaluate_model, evaluate_results, pictures_of
+    from sam_ft.training.comparison import candidates_of, evaluate_model, evaluate_results, write_report
     from sam_ft.training.sam3 import read_trained_phrases
 
     training_args.report_to = []
@@ -62,9 +62,9 @@ def main(
     metrics = evaluated[-1].metrics
     if is_main:
         with stage("report"):
-            columns = columns_of(evaluated, eval_args)
-            pictures = pictures_of(evaluated, data, training_args.num_pictures)
-            write_report(columns, pictures, eval_args.report_title, data_args, output_dir)
+            columns = write_report(
+                evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
+            )
             (output_dir / "eval_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")
     for line in comparison_table(None, metrics):
         logger.info("%s", line)
@@ -73,32 +73,6 @@ def main(
             logger.info("%s: %s", one.name, note)
     logger.info("report: %s; results, ground truth and pictures of each model: eval/", output_dir / "report.html")
     return metrics
-
-
-def write_report(columns, pictures, title: str, data_args: DataArguments, folder: Path) -> None:
-    import transformers
-
-    import sam_ft
-    from sam_ft.report.columns import as_markdown, as_plain
-    from sam_ft.report.page import as_page
-
-    token = "with" if data_args.eval_geometry_token == "always" else "without"
-    footer = [
-        f"{data_args.dataset_name}; text-only prompts {token} the geometry token; sam-ft {sam_ft.__version__}, "
-        f"transformers {transformers.__version__}.",
-        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
-        "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {
-        "report.html": as_page(columns, pictures, title, footer),
-        "report.md": as_markdown(columns, title),
-        "report.json": json.dumps(as_plain(columns), indent=1),
-    }
-    for name, content in contents.items():
-        draft = folder / f".{name}"
-        draft.write_text(content, encoding="utf-8")
-        draft.replace(folder / name)
 
 
 if __name__ == "__main__":

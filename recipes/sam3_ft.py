@@ -13,7 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import (
+    SAM3_ARGUMENTS,
+    DataArguments,
+    EvalArguments,
+    LossArguments,
+    ModelArguments,
+    Sam3TrainingArguments,
+)
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, read_metrics, stage
 
@@ -35,6 +42,7 @@ def main(
 ):
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
     from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
+    from sam_ft.training.comparison import before_and_after, write_report
     from sam_ft.training.retention import build_retention, verdict
 
     # ---- Output folder: a new one, or the same run's
@@ -89,6 +97,11 @@ def main(
             trainer.log(kept)
             metrics |= kept
         trainer.save_metrics("eval", metrics)
+    if is_main and training_args.num_pictures:
+        with stage("report"):
+            report = EvalArguments(report_title=f"{output_dir.name}: before and after")
+            evaluated = before_and_after(trainer, metrics, retention)
+            write_report(evaluated, data, data_args, report, output_dir, num_pictures=training_args.num_pictures)
     if not training_args.dry_run:
         with stage("saving"):
             trainer.save_model()
@@ -99,7 +112,7 @@ def main(
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
-        logger.info("model, log, TensorBoard files and pictures (eval/pictures.png): %s", output_dir)
+        logger.info("model, log, TensorBoard files, pictures (eval/pictures.png) and report.html: %s", output_dir)
 
 
 def run(arguments: list[str] | None = None):

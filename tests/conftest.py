@@ -24,6 +24,7 @@ torch.set_num_threads(2)
 HEADS = {"freeze": ["vision_encoder", "text_encoder"]}
 # what only the heads can learn takes larger steps
 HEADS_RATES = {"learning_rate": 7e-4}
+HEADS_STEPS = 80
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def tuned(new_shapes, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tuned_behind_frozen_encoders(new_shapes, tmp_path_factory):
-    return tune(new_shapes, tmp_path_factory.mktemp("heads"), rates=HEADS_RATES, **HEADS)
+    return tune(new_shapes, tmp_path_factory.mktemp("heads"), HEADS_STEPS, HEADS_RATES, **HEADS)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +78,7 @@ def tuned_adapter(new_shapes, tmp_path_factory):
     return tune(
         new_shapes,
         tmp_path_factory.mktemp("adapter"),
+        90,
         lora="attention",
         lora_r=8,
         rates={"learning_rate": 5e-4, "vision_learning_rate": 5e-4, "text_learning_rate": 2e-3},

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import transformers
 from PIL import Image
 
+from .. import __version__
 from ..arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from ..data.load import PhraseData
 from ..data.probes import probe_kinds
@@ -17,11 +19,14 @@ from ..metrics.average_precision import coco_ground_truth
 from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
 from ..metrics.summary import measure, summarize
 from ..metrics.thresholds import Thresholds, at_thresholds, read_thresholds
-from ..report.columns import Column
+from ..report.columns import Column, as_markdown, as_plain
+from ..report.page import as_page
+from ..report.stages import read_metrics
 from ..report.visualize import Detections, comparison_of, tile
 from .build import build_sam3_trainer, load_sam3
-from .evaluation import PredictionStore, Scored, score_results
+from .evaluation import PredictionStore, Scored, by_example, read_evaluation, score_results
 from .retention import Retention, agreement, make_probe, verdict
+from .sam3 import Sam3Trainer
 
 
 @dataclass
@@ -93,7 +98,7 @@ def evaluate_model(
     trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args, trained_phrases=trained)
     metrics = trainer.evaluate()
     result = Evaluated(
-        candidate.name, metrics, trainer.scored, trainer.store.detections, read_thresholds(Path(candidate.source))
+        candidate.name, metrics, trainer.scored, detections_of(trainer.scored), read_thresholds(Path(candidate.source))
     )
     if data_args.probe_images:
         kinds = probe_kinds(data_args.probe_phrases, trained)
@@ -117,13 +122,8 @@ def evaluate_results(
     truth = coco_ground_truth(rows, data.category_ids)
     results = _read_results(candidate.source, truth)
     scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
-    examples = {image["id"]: image["example_id"] for image in truth["images"]}
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    detections: Detections = {}
-    for one in results:
-        detections.setdefault((examples[one["image_id"]], names[one["category_id"]]), []).append(one)
     metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
-    return Evaluated(candidate.name, metrics, scored, detections)
+    return Evaluated(candidate.name, metrics, scored, detections_of(scored))
 
 
 def _read_results(file: str, truth: dict) -> list[dict]:
@@ -235,3 +235,60 @@ def _by_image(scored: Scored) -> dict[int, float]:
 def _caption(example: str, image: int, evaluated: list[Evaluated]) -> str:
     scores = ", ".join(f"{one.name} {_by_image(one.scored).get(image, 0.0):.2f}" for one in evaluated)
     return f"{example} · mean F1 of its phrases: {scores}"
+
+
+def write_report(
+    evaluated: list[Evaluated],
+    data: PhraseData,
+    data_args: DataArguments,
+    eval_args: EvalArguments,
+    folder: Path,
+    *,
+    num_pictures: int,
+) -> list[Column]:
+    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
+    columns = columns_of(evaluated, eval_args)
+    token = "with" if data_args.eval_geometry_token == "always" else "without"
+    footer = [
+        f"{data_args.dataset_name}; text-only prompts {token} the geometry token; sam-ft {__version__}, transformers {transformers.__version__}.",
+        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
+        "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
+    ]
+    contents = {
+        "report.html": as_page(columns, pictures_of(evaluated, data, num_pictures), eval_args.report_title, footer),
+        "report.md": as_markdown(columns, eval_args.report_title),
+        "report.json": json.dumps(as_plain(columns), indent=1),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        draft = folder / f".{name}"
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(folder / name)
+    return columns
+
+
+def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention | None) -> list[Evaluated]:
+    """
+    A run's two evaluations, from its folder and from its trainer; the second alone where the first is missing or of other images.
+
+    Args:
+        trainer (`Sam3Trainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`, *optional*):
+            just compared.
+    """
+    folder, scored = Path(trainer.args.output_dir), trainer.scored
+    kinds, sizes = (retention.probe.kinds, retention.sizes()) if retention is not None else ({}, {})
+    probes = (retention.before["probe"], retention.after["probe"]) if retention is not None else (None, None)
+    after = Evaluated("after", metrics, scored, detections_of(scored), trainer.thresholds, probes[1], kinds, sizes)
+    found = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
+    if found is None or found[0] != json.loads(json.dumps(scored.ground_truth)):
+        return [after]
+    truth, results, presence = found
+    old = score_results(truth, results, presence, with_masks=scored.kind == "mask", trained=trainer.trained_phrases)
+    numbers = read_metrics(folder / "before_results.json", "before_")
+    named = {f"eval_{name}": value for name, value in numbers.items()}
+    return [Evaluated("before", named, old, detections_of(old), None, probes[0], kinds, sizes), after]
+
+
+def detections_of(scored: Scored) -> Detections:
+    """Detections by (example id, phrase)."""
+    return by_example(scored.ground_truth, scored.results)

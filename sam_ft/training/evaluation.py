@@ -92,17 +92,24 @@ def save_evaluation(scored: "Scored", folder: Path) -> None:
         draft.replace(folder / f"{name}.json")
 
 
-def read_evaluation(folder: Path) -> tuple[dict, dict[tuple[str, str], list[dict]]]:
-    """The ground truth in COCO's format, and detections by (example id, phrase), that an evaluation wrote into a folder."""
-    results, truth = (
-        json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("results", "ground_truth")
+def read_evaluation(folder: Path) -> tuple[dict, list[dict], dict[tuple[int, int], float]]:
+    """What [`save_evaluation`] wrote: ground truth, results, and presence by (image id, category id)."""
+    results, truth, presence = (
+        json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("results", "ground_truth", "presence")
     )
+    numbers = {category["name"]: category["id"] for category in truth["categories"]}
+    known = {(p["image_id"], numbers[p["phrase"]]): p["presence"] for p in presence if p["presence"] is not None}
+    return truth, results, known
+
+
+def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """Results by (example id, phrase)."""
     examples = {image["id"]: image["example_id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     detections: dict = {}
     for result in results:
         detections.setdefault((examples[result["image_id"]], names[result["category_id"]]), []).append(result)
-    return truth, detections
+    return detections
 
 
 @dataclass

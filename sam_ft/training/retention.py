@@ -99,6 +99,7 @@ class Retention:
         self.trainer, self.probe = trainer, probe
         self.folder = Path(trainer.args.output_dir) / _FOLDER
         self.before: dict[str, PredictionStore] | None = None
+        self.after: dict[str, PredictionStore] | None = None
 
     def remember(self) -> None:
         """What the model says now. What an earlier start of the same run has asked is read, not asked again."""
@@ -119,7 +120,7 @@ class Retention:
         Returns:
             `dict[str, float]`: see [`agreement`]; with a labelled probe set `retention_AP50_before` and `retention_AP50`.
         """
-        after = self.ask()
+        self.after = after = self.ask()
         numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
         if self.probe.known is not None:
             for name, stores in (("retention_AP50_before", self.before), ("retention_AP50", after)):

@@ -12,7 +12,7 @@ from ..models.lora import sam3_of
 from ..models.outputs import Keep
 from ..models.pairs import count_pairs
 from ..report.visualize import save_comparisons
-from .evaluation import PredictionStore, Scored, count_rows, read_evaluation, save_evaluation, score
+from .evaluation import PredictionStore, Scored, by_example, count_rows, read_evaluation, save_evaluation, score
 from .loggers import LogPictures
 from .trainer import SamTrainer
 
@@ -113,6 +113,11 @@ class Sam3Trainer(SamTrainer):
         self._run(self.get_eval_dataloader(samples), "answers", samples.rows.remove_columns("image"))
         return self.store
 
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """Those that the last evaluation chose."""
+        return None if self._thresholds is None else self._thresholds[1]
+
     def _run(self, dataloader, description: str, rows, ignore_keys=None, prefix: str = "eval"):
         self.store = PredictionStore()
         self._eval_counts = torch.tensor(count_rows(rows), dtype=torch.float32, device=self.args.device)
@@ -140,10 +145,10 @@ class Sam3Trainer(SamTrainer):
             return
         stages = {"prediction": self.store.detections}
         before = folder.parent / "before"
-        if folder != before and (before / "ground_truth.json").is_file():
-            truth, detections = read_evaluation(before)
+        if folder != before and (before / "presence.json").is_file():
+            truth, results, _ = read_evaluation(before)
             if truth == scored.ground_truth:  # else another data set's, left there by another run
-                stages = {"before": detections, "after": self.store.detections}
+                stages = {"before": by_example(truth, results), "after": self.store.detections}
         save_comparisons(self._shown(rows), stages, folder / "pictures")
 
     def _shown(self, rows):

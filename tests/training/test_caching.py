@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
 from sam_ft.models.load import load_model
 
-from ..conftest import HEADS, HEADS_RATES, tune
+from ..conftest import HEADS, HEADS_RATES, HEADS_STEPS, tune
 from .common import build, run_recipe, weights
 
 
@@ -196,7 +196,8 @@ def test_on_a_cache_it_learns_as_much(tuned_behind_frozen_encoders, new_shapes, 
     cached = tune(
         new_shapes,
         tmp_path / "run",
-        rates=HEADS_RATES,
+        HEADS_STEPS,
+        HEADS_RATES,
         data={"feature_cache": str(tmp_path / "cache"), "cache_views": 16, "cache_text": True},
         **HEADS,
     )

@@ -1,7 +1,5 @@
 """What an evaluation reports: presence, near misses, and phrases that a run trains apart from all others."""
 
-import json
-
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -14,7 +12,14 @@ from sam_ft.data.scenes import SceneOptions
 from sam_ft.data.synthetic import SceneRows
 from sam_ft.models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
 from sam_ft.training.build import build_sam3_trainer
-from sam_ft.training.evaluation import PredictionStore, read_evaluation, score
+from sam_ft.training.evaluation import (
+    PredictionStore,
+    by_example,
+    read_evaluation,
+    save_evaluation,
+    score,
+    score_results,
+)
 
 from .common import build
 
@@ -87,10 +92,11 @@ def test_trained_phrases_are_scored_apart_from_others(rows):
 def test_detections_are_read_back_from_coco_files(rows, tmp_path):
     store = stored(rows)
     scored = score(rows, store, numbered(rows), with_masks=True)
-    for name in ("results", "ground_truth"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(getattr(scored, name)))
-    truth, read = read_evaluation(tmp_path)
+    save_evaluation(scored, tmp_path)
+    truth, results, presence = read_evaluation(tmp_path)
     assert truth == scored.ground_truth
+    assert score_results(truth, results, presence, with_masks=True).metrics == scored.metrics
+    read = by_example(truth, results)
     assert read.keys() == {key for key, found in store.detections.items() if found}
     for key, found in read.items():
         assert [d["bbox"] for d in found] == [d["bbox"] for d in store.detections[key]]
