@@ -13,16 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sam_ft.arguments import (
-    SAM3_ARGUMENTS,
-    DataArguments,
-    EvalArguments,
-    LossArguments,
-    ModelArguments,
-    Sam3TrainingArguments,
-)
+from sam_ft.arguments import SAM3_ARGUMENTS, DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, read_metrics, stage
+from sam_ft.report.stages import as_program, comparison_table, log_to_console_and_file, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -42,8 +35,8 @@ def main(
 ):
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
     from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
-    from sam_ft.training.comparison import before_and_after, write_report
-    from sam_ft.training.retention import build_retention, verdict
+    from sam_ft.training.comparison import report_run
+    from sam_ft.training.retention import build_retention
 
     # ---- Output folder: a new one, or the same run's
     is_main = training_args.process_index == 0
@@ -73,42 +66,32 @@ def main(
 
     # ---- Score before
     before_file = output_dir / "before_results.json"
-    if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
-        with stage("evaluation before training"):
+    with stage("evaluation before training"):
+        if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
             trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
-
-    retention = build_retention(trainer, data, data_args) if trainer.can_evaluate_before_training else None
-    if retention is not None:
-        with stage("answers to phrases that are not trained"):
-            retention.remember()
+        retention = build_retention(trainer, data, data_args)
+        retention.remember()
 
     # ---- Train
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
             logger.info("  resuming from %s", checkpoint)
-        result = trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_metrics("train", result.metrics)
+        trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
 
     # ---- Score after, save
     with stage("evaluation"):
-        metrics = trainer.evaluate()
-        if retention is not None:
-            kept = {f"eval_{name}": value for name, value in retention.compare().items()}
-            trainer.log(kept)
-            metrics |= kept
+        metrics = trainer.evaluate() | retention.compare(log=True)
         trainer.save_metrics("eval", metrics)
-    if is_main and training_args.num_pictures:
-        with stage("report"):
-            report = EvalArguments(report_title=f"{output_dir.name}: before and after")
-            evaluated = before_and_after(trainer, metrics, retention)
-            write_report(evaluated, data, data_args, report, output_dir, num_pictures=training_args.num_pictures)
     if not training_args.dry_run:
         with stage("saving"):
             trainer.save_model()
             trainer.save_state()
-    now = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-    for line in [*verdict(now, read_metrics(before_file, "before_")), *comparison_table(before_file, metrics)]:
-        logger.info("%s", line)
+    with stage("report"):
+        for line in [
+            *report_run(trainer, metrics, retention, data, data_args),
+            *comparison_table(before_file, metrics),
+        ]:
+            logger.info("%s", line)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:

@@ -78,7 +78,6 @@ def tuned_adapter(new_shapes, tmp_path_factory):
     return tune(
         new_shapes,
         tmp_path_factory.mktemp("adapter"),
-        90,
         lora="attention",
         lora_r=8,
         rates={"learning_rate": 5e-4, "vision_learning_rate": 5e-4, "text_learning_rate": 2e-3},

@@ -1,6 +1,7 @@
 """Keys of the data."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
 from ..data.attributes import read_attribute_templates
@@ -168,10 +169,12 @@ class DataArguments:
             raise ValueError(f"`cache_views` is {self.cache_views}, but there is no `feature_cache` to keep them in")
         if self.replay and not 0 < self.replay_share < 1:
             raise ValueError(f"`replay_share` is {self.replay_share}; with `replay` it lies between 0 and 1")
-        if self.probe_dataset and self.feature_cache:
+        if self.probe_dataset and (self.feature_cache or self.cache_text):
             raise ValueError(
-                "`probe_dataset` needs the ViT, which `feature_cache` takes off the device; leave one of them out"
+                "`probe_dataset` needs the encoders, which `feature_cache` and `cache_text` take off the device; leave it or them out"
             )
+        if (self.probe_dataset or "").startswith(SYNTHETIC) and not os.path.isdir(self.probe_dataset):
+            raise ValueError(f"`probe_dataset` is {self.probe_dataset!r}; name a folder or a data set of the Hub")
 
     def make_dry(self, folder: str) -> None:
         """A few images, and a feature cache of its own: the run's would be refused with those of a dry run in it."""

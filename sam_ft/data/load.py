@@ -18,7 +18,7 @@ from .readers.layouts import ACCEPTED, read_json_split
 from .readers.records import ReadOptions
 from .report import DataReport
 from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
-from .splits import keep_unseen
+from .splits import keep_unseen, without_phrases
 from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
 from .vocabulary import normalize_phrase
 
@@ -86,6 +86,7 @@ class PhraseData:
         reports (`list[DataReport]`): what was understood.
         notes (`list[str]`): what was assumed.
         learned (`set[str]`, *optional*): the training phrases without those that are replayed alone; `None` where they are made when asked for.
+        unseen (`set[str]`): phrases that training neither shows nor asks.
     """
 
     train: Dataset | LazyRows | MixedRows | SceneRows | None
@@ -95,6 +96,7 @@ class PhraseData:
     reports: list[DataReport]
     notes: list[str]
     learned: set[str] | None = None
+    unseen: set[str] = field(default_factory=set)
 
     def lines(self) -> list[str]:
         """All reports and assumptions as lines of text."""
@@ -152,10 +154,13 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
             notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
     else:
         train, validation = _hold_out(train, options, notes)
-    if options.unseen_phrases and train is not None:
+    if options.max_eval_samples:
+        validation = validation.select(range(min(len(validation), options.max_eval_samples)))
+    unseen = [normalize_phrase(text) for text in options.unseen_phrases]
+    if unseen and train is not None:
         if not isinstance(train, Dataset):
             raise ValueError("`unseen_phrases` needs a data set that is read whole: leave `streaming` out")
-        train, validation = keep_unseen(train, validation, [normalize_phrase(text) for text in options.unseen_phrases])
+        train, validation = keep_unseen(train, validation, unseen)
         notes.append(
             f"{len(validation)} images are evaluated; training sees none of {', '.join(options.unseen_phrases)}"
         )
@@ -163,15 +168,13 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         train = None
     if train is not None and options.max_train_samples:
         train = train.select(range(min(len(train), options.max_train_samples)))
-    if options.max_eval_samples:
-        validation = validation.select(range(min(len(validation), options.max_eval_samples)))
     if not len(validation) or (with_train and not len(train)):
         raise ValueError(
             "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
         )
     learned = None if train is None else texts_of(train)
     if train is not None and options.others:
-        train = _mix(train, others, options, reading, reports, notes)
+        train = _mix(train, others, unseen, options, reading, reports, notes)
         own = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
         learned = None if None in own else set().union(*own)
     for report in reports:
@@ -185,7 +188,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     synonyms = dict(reading.phrase_map.synonyms)
     if reading.attributes is not None:
         synonyms = SpokenPhrases(reading.attributes, synonyms, ids)
-    return PhraseData(train, validation, ids, synonyms, reports, notes, learned)
+    return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen))
 
 
 def find_phrase_splits(
@@ -227,7 +230,13 @@ def _weights(options: DatasetOptions) -> list[float]:
 
 
 def _mix(
-    train, others: list, options: DatasetOptions, reading: ReadOptions, reports: list, notes: list[str]
+    train,
+    others: list,
+    unseen: list[str],
+    options: DatasetOptions,
+    reading: ReadOptions,
+    reports: list,
+    notes: list[str],
 ) -> MixedRows:
     """The training rows with those of other data sets, pairs of name and splits; phrases that two of them share are one phrase."""
     sources = [train]
@@ -238,6 +247,8 @@ def _mix(
             )
         lazy = (options.train_split,) if options.streaming else ()
         rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
+        if unseen:
+            rows = without_phrases(rows, unseen)
         sources.append(rows)
         reports.append(report)
     mixed = MixedRows(sources, _weights(options))

@@ -43,8 +43,18 @@ def keep_unseen(train: Dataset, validation: Dataset, unseen: list[str]) -> tuple
     Raises:
         `ValueError`: as [`split_by_phrase`].
     """
-    parts = split_by_phrase(train, unseen, "unseen_phrases")
-    return parts["train"], all_rows({"validation": validation, "train": parts["validation"]})
+    parts, taken = split_by_phrase(train, unseen, "unseen_phrases"), set(validation["example_id"])
+    shown = parts["validation"]
+    if taken & set(shown["example_id"]):
+        shown = shown.map(_renamed, fn_kwargs={"split": "train"}, features=shown.features)
+    return parts["train"], concatenate_datasets([validation, shown])
+
+
+def without_phrases(rows: Dataset, texts: list[str]) -> Dataset:
+    """Rows that show none of some phrases, which are not asked of the others either."""
+    shown = [any(p["text"] in texts and p["instances"] for p in phrases) for phrases in rows["phrases"]]
+    kept = rows.select([i for i, held in enumerate(shown) if not held])
+    return kept.map(_without, fn_kwargs={"texts": texts}, features=rows.features)
 
 
 def _without(row: dict, texts: list[str]) -> dict:

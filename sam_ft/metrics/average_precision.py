@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -69,7 +70,10 @@ def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScore
 
 
 def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOeval | None:
-    """pycocotools' evaluation, accumulated; `None` without results, which it does not take."""
+    """
+    pycocotools' evaluation, accumulated; `None` without results, which it does not take. Where `ground_truth["pairs"]` says that a pair is
+    not exhaustive, detections that match nothing are left out, neither right nor wrong.
+    """
     field = "segmentation" if kind == "mask" else "bbox"
     keep = ("image_id", "category_id", "score", field)
     # one of the two fields only: with both, pycocotools would sort masks into sizes by their boxes
@@ -82,6 +86,11 @@ def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOe
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), IOU_TYPES[kind])
         evaluation.evaluate()
+        doubtful = {(p["image_id"], p["category_id"]) for p in ground_truth.get("pairs", ()) if not p["exhaustive"]}
+        for found in evaluation.evalImgs if doubtful else ():
+            if found is not None and (found["image_id"], found["category_id"]) in doubtful:
+                # what matches nothing may be an instance that nobody has labelled, as in LVIS
+                found["dtIgnore"] = np.asarray(found["dtIgnore"], dtype=bool) | (np.asarray(found["dtMatches"]) == 0)
         evaluation.accumulate()
     return evaluation
 

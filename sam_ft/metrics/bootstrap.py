@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .average_precision import coco_evaluation
-from .concept_f1 import concept_f1
+from .concept_f1 import weighted_concept_f1
 from .pairs import SCORE
 from .summary import Measured
 
@@ -26,8 +26,9 @@ def image_weights(num_images: int, samples: int, seed: int = 0) -> np.ndarray:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of resampled values (percentile interval); those that do not exist, -1, are left out."""
-    values = np.asarray([value for value in values if value != -1])
+    """The middle `level` of resampled values (percentile interval); those that do not exist, NaN, are left out."""
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
     if not len(values):
         return -1.0, -1.0
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -44,12 +45,13 @@ def resampled_pairs(measured: list[Measured], images: list[int]) -> Resampled:
     ]
     of_counts, of_quality = ([place[one.pair.image_id] for one in some] for some in (counted, fitted))
     of_asked = [place[pair.image_id] for pair in asked]
-    counts, quality = [one.counts for one in counted], np.array([one.quality[0] for one in fitted])
+    found_of = weighted_concept_f1([one.counts for one in counted]) if counted else None
+    quality = np.array([one.quality[0] for one in fitted])
     right = np.array([(pair.presence >= SCORE) == pair.is_present for pair in asked], dtype=np.float64)
 
     def numbers(weights: np.ndarray) -> dict[str, float]:
-        found = concept_f1(counts, weights[of_counts]) if counts else {}
-        result = {name: found.get(name, -1.0) for name in ("cgF1", "pmF1", "IL_MCC")}
+        found = found_of(weights[of_counts]) if found_of else {}
+        result = {name: found.get(name, np.nan) for name in ("cgF1", "pmF1", "IL_MCC")}
         result["mean_IoU"] = _weighted(quality, weights[of_quality])
         result["presence_accuracy"] = _weighted(right, weights[of_asked])
         return result
@@ -67,13 +69,15 @@ def resampled_precision(ground_truth: dict, results: list[dict], kind: str, imag
     evaluation = coco_evaluation(ground_truth, results, kind)
     categories = [] if evaluation is None else _by_category(evaluation, {image: i for i, image in enumerate(images)})
     names = f"{kind}_AP", f"{kind}_AP50"
+    shown = [a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"]]
+    objects = np.array([shown.count(image) for image in images])
 
     def numbers(weights: np.ndarray) -> dict[str, float]:
         if evaluation is None:
-            return dict.fromkeys(names, 0.0)
+            return dict.fromkeys(names, 0.0 if weights @ objects else np.nan)
         found = [ap for ap in (_precision(category, weights) for category in categories) if ap is not None]
         if not found:
-            return dict.fromkeys(names, -1.0)
+            return dict.fromkeys(names, np.nan)
         mean = np.mean(found, axis=0)  # over categories, (10,)
         return {names[0]: float(mean.mean()), names[1]: float(mean[0])}
 
@@ -123,4 +127,4 @@ def _precision(category: tuple, weights: np.ndarray) -> np.ndarray | None:
 
 
 def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
-    return float(values @ weights / weights.sum()) if len(values) and weights.sum() else -1.0
+    return float(values @ weights / weights.sum()) if len(values) and weights.sum() else np.nan

@@ -5,7 +5,7 @@ Where paper and evaluator differ, this is the evaluator: detections count from a
 numbers their mean; crowds are no objects, and what is found on them counts as false; values are in `[0, 1]` (the paper's times 100).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +76,18 @@ def concept_f1(counts: Sequence[PairCounts], weights: np.ndarray | None = None) 
         `precision`, `recall`, `F1`, `pm_precision`, `positive_macro_F1`, `IL_precision`, `IL_recall`, `IL_F1`, `IL_FPR`; those of
         objects also at IoU 0.5 and 0.75, as `cgF1@0.5`. -1 where a number does not exist.
     """
-    weights = np.ones(len(counts)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return weighted_concept_f1(counts)(np.ones(len(counts)) if weights is None else weights)
+
+
+def weighted_concept_f1(counts: Sequence[PairCounts]) -> Callable[[np.ndarray], dict[str, float]]:
+    """[`concept_f1`] of the same pairs with one set of weights after another."""
     hits = np.array([c.hits for c in counts], dtype=np.float64).reshape(-1, len(THRESHOLDS))
     found, truth = (np.array([getattr(c, n) for c in counts], dtype=np.float64) for n in ("num_found", "num_truth"))
     local = np.array([c.f1 for c in counts], dtype=np.float64).reshape(-1, len(THRESHOLDS))
+    return lambda weights: _weighted(np.asarray(weights, dtype=np.float64), hits, found, truth, local)
+
+
+def _weighted(weights, hits, found, truth, local) -> dict[str, float]:
     both = (found > 0) & (truth > 0)
     tp, fp, fn = (weights @ part for part in (hits, found[:, None] - hits, truth[:, None] - hits))
     positive_fp = (weights * both) @ (found[:, None] - hits)

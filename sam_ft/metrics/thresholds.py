@@ -86,8 +86,8 @@ def choose_thresholds(pairs: Iterable[Pair], kind: str, max_false_positives: flo
     Args:
         pairs (`Iterable[Pair]`): of validation images, with all detections that an evaluation keeps.
         kind (`str`): `mask` or `box`.
-        max_false_positives (`float`, *optional*): as many false detections an image at most, of all phrases together and of each; the
-            best F1 where not given.
+        max_false_positives (`float`, *optional*): as many false detections an image at most, of all phrases together, each taking its
+            part; the best F1 where not given.
 
     Returns:
         `Thresholds`: a phrase with at least three objects has its own.
@@ -104,11 +104,15 @@ def choose_thresholds(pairs: Iterable[Pair], kind: str, max_false_positives: flo
     labelled = {
         phrase: [_labelled(pair, kind, chosen) for pair in group] for phrase, group in by_phrase(pairs).items()
     }
-    whole = [one for group in labelled.values() for one in group]
-    chosen.default = _choose(whole, allowed, SCORE)
-    for phrase, group in labelled.items():
-        if sum(objects for *_, objects in group) >= FEWEST:
-            chosen.phrases[phrase] = _choose(group, allowed, chosen.default)
+    own = {phrase for phrase, group in labelled.items() if sum(objects for *_, objects in group) >= FEWEST}
+    rare = [phrase for phrase in labelled if phrase not in own]
+    share = None if allowed is None else allowed / max(len(labelled), 1)
+    # of the best F1 all phrases know more than the rare ones alone; an allowance is spent once
+    together = list(labelled) if allowed is None or not rare else rare
+    pooled = [one for phrase in together for one in labelled[phrase]]
+    chosen.default = _choose(pooled, None if share is None else share * len(together), SCORE)
+    for phrase in sorted(own):
+        chosen.phrases[phrase] = _choose(labelled[phrase], share, chosen.default)
     return chosen
 
 
@@ -151,7 +155,7 @@ def _choose(labelled: list[tuple[list[float], list[bool], int]], allowed: float 
         if not len(fitting):
             return float(min(1.0, scores[0] + 1e-6))
         cut = int(fitting[-1])
-    below = scores[cut + 1] if cut + 1 < len(scores) else 0.0
+    below = scores[cut + 1] if cut + 1 < len(scores) else scores[cut]  # nothing lower was looked at
     return round(float((scores[cut] + below) / 2), 6) if allowed is None else float(scores[cut])
 
 

@@ -30,6 +30,7 @@ ROWS = {
     "presence_accuracy": "presence accuracy",
     "near_miss_refusal": "near misses refused",
     "false_positives_per_absent": "false detections an absent phrase",
+    "retention_AP50": "AP50 on the probe set",
     "retention_presence_agreement": "untouched phrases: presence answered as by the first",
     "retention_IoU": "untouched phrases: IoU with what the first finds",
     "retention_false_yes": "untouched phrases: no of the first, now yes",
@@ -89,21 +90,22 @@ def best_of(name: str, columns: list[Column]) -> set[int]:
 
 def as_markdown(columns: list[Column], title: str) -> str:
     """The report as a Markdown document."""
+    names = [_plain(column.name) for column in columns]
     lines = [f"# {title}", ""]
     for column in columns:
         lines += [f"**{column.name}**", "", *(f"{note}  " for note in column.notes), ""] if column.notes else []
-    lines += ["| | " + " | ".join(column.name for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += ["| | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in rows_of(columns):
         cells = [_cell(column, name, i in best_of(name, columns)) for i, column in enumerate(columns)]
         lines.append(f"| {ROWS[name]} | " + " | ".join(cells) + " |")
     lines += ["", "In brackets: 95 % interval over images; Δ: difference from the first column, with its own.", ""]
-    lines += ["| phrase | images | instances | " + " | ".join(f"AP50, {c.name}" for c in columns) + " |"]
+    lines += ["| phrase | images | instances | " + " | ".join(f"AP50, {name}" for name in names) + " |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for phrase in phrases_of(columns):
         first = next(c.phrases[phrase] for c in columns if phrase in c.phrases)
         scores = [ap50_of(column.phrases.get(phrase, {})) for column in columns]
         shown = " | ".join("–" if score is None else f"{score:.3f}" for score in scores)
-        lines.append(f"| {phrase} | {first.get('images', 0)} | {first.get('instances', 0)} | {shown} |")
+        lines.append(f"| {_plain(phrase)} | {first.get('images', 0)} | {first.get('instances', 0)} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
@@ -121,6 +123,11 @@ def phrases_of(columns: list[Column]) -> list[str]:
 def ap50_of(numbers: dict) -> float | None:
     """Of a phrase: by masks where there are any."""
     return numbers.get("mask_AP50", numbers.get("box_AP50"))
+
+
+def _plain(text: str) -> str:
+    """In a cell of a Markdown table."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _cell(column: Column, name: str, best: bool) -> str:

@@ -164,7 +164,8 @@ def _unlabelled(loss_args: LossArguments, data: PhraseData) -> list[str]:
     Raises:
         `ValueError`: where none is left.
     """
-    soft, labelled = loss_args.soft_phrases(), texts_of(data.train) or set()
+    soft = loss_args.soft_phrases()
+    labelled = _trained_phrases(data).union(texts_of(data.train) or set(), data.unseen)
     free = [text for text in dict.fromkeys(soft) if text not in labelled]
     if soft and not free:
         raise ValueError(
@@ -173,10 +174,10 @@ def _unlabelled(loss_args: LossArguments, data: PhraseData) -> list[str]:
     return free
 
 
-def _trained_phrases(data: PhraseData) -> set[str] | None:
-    """Every phrase that training is to teach, not only to keep; unknown where rows are drawn when asked for."""
-    texts = data.learned
-    return None if texts is None else texts.union(*(data.synonyms.get(text, []) for text in texts))
+def _trained_phrases(data: PhraseData) -> set[str]:
+    """Every phrase that training is to teach, not only to keep; all that are known of where rows are made when asked for."""
+    texts = set(data.category_ids) if data.learned is None else data.learned
+    return texts.union(*(data.synonyms.get(text, []) for text in texts))
 
 
 def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:
@@ -203,11 +204,12 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
             f"`eval_{near[0]}`?"
         )
     rows = data.validation.remove_columns("image")
+    known = any(phrase["exhaustive"] for row in rows for phrase in row["phrases"])
     objects = [i for row in rows for i in row["instances"] if not i["is_crowd"]]
     chosen = wanted
     if wanted.startswith("mask_") and not (with_masks and any(i["segmentation"] is not None for i in objects)):
         chosen = wanted.replace("mask_", "box_")
-    if chosen.startswith("box_") and not objects:
+    if (chosen.startswith("box_") and not objects) or (chosen in CONCEPT_NAMES and not known):
         chosen = "loss"
     if chosen != wanted:
         logger.info(

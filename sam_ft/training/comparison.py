@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,18 @@ from PIL import Image
 from .. import __version__
 from ..arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from ..data.load import PhraseData
-from ..data.probes import probe_kinds
 from ..metrics.average_precision import coco_ground_truth
 from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
 from ..metrics.summary import measure, summarize
 from ..metrics.thresholds import Thresholds, at_thresholds, read_thresholds
+from ..ops.masks import polygons_to_counts, rle_to_counts
 from ..report.columns import Column, as_markdown, as_plain
 from ..report.page import as_page
 from ..report.stages import read_metrics
 from ..report.visualize import Detections, comparison_of, tile
 from .build import build_sam3_trainer, load_sam3
 from .evaluation import PredictionStore, Scored, by_example, read_evaluation, score_results
-from .retention import Retention, agreement, make_probe, verdict
+from .retention import Retention, agreement, build_retention, verdict
 from .sam3 import Sam3Trainer
 
 
@@ -68,19 +69,24 @@ def candidates_of(compare: list[str], model: str) -> list[Candidate]:
         `ValueError`: where two have one name, or a results file is not there.
     """
     found = []
-    for entry in [*compare, model]:
+    for entry in compare:
         name, given, source = entry.partition("=")
-        name, source = (name.strip(), source.strip()) if given else (Path(entry.rstrip("/")).name, entry)
-        if not name or not source:
-            raise ValueError(f"`compare`: {entry!r} names nothing; write NAME=SOURCE")
-        found.append(Candidate(name.removesuffix(".json"), source))
+        name, source = (name.strip(), source.strip()) if given else (_name_of(entry), entry)
+        if not name or not source or "/" in name or name.startswith("."):
+            raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
+        found.append(Candidate(name, source))
         if found[-1].is_results and not Path(source).is_file():
             raise ValueError(f"`compare`: there is no file {source!r}")
+    found.append(Candidate(_name_of(model), model))
     names = [candidate.name for candidate in found]
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
         raise ValueError(f"`compare`: two are called {double!r}; give them names, NAME=SOURCE")
     return found
+
+
+def _name_of(source: str) -> str:
+    return Path(source.rstrip("/")).name.removesuffix(".json")
 
 
 def evaluate_model(
@@ -101,9 +107,11 @@ def evaluate_model(
         candidate.name, metrics, trainer.scored, detections_of(trainer.scored), read_thresholds(Path(candidate.source))
     )
     if data_args.probe_images:
-        kinds = probe_kinds(data_args.probe_phrases, trained)
-        retention = Retention(trainer, make_probe(data, kinds, data_args.probe_images))
-        result.probe, result.kinds, result.sizes = retention.ask()["probe"], kinds, retention.sizes()
+        retention = build_retention(trainer, data, data_args)
+        answers = retention.ask()
+        result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()
+        if "known" in answers:
+            result.metrics["eval_retention_AP50"] = retention.precision(answers["known"])
     del trainer, model
     gc.collect()
     return result
@@ -121,12 +129,15 @@ def evaluate_results(
     rows = data.validation.remove_columns("image")
     truth = coco_ground_truth(rows, data.category_ids)
     results = _read_results(candidate.source, truth)
+    with_masks &= all("segmentation" in one for one in results)
     scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
     metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
     return Evaluated(candidate.name, metrics, scored, detections_of(scored))
 
 
 def _read_results(file: str, truth: dict) -> list[dict]:
+    """Results of pairs that were asked; of others nobody knows what is right."""
+
     def refuse(record: str, problem: str):
         raise ValueError(f"`compare`: {file}, {record}: {problem}")
 
@@ -136,15 +147,40 @@ def _read_results(file: str, truth: dict) -> list[dict]:
         raise ValueError(f"`compare`: {file} is not JSON ({error})") from error
     if not isinstance(results, list):
         refuse("the whole file", "expected a list of COCO results")
-    images, categories = ({one["id"] for one in truth[key]} for key in ("images", "categories"))
+    sizes = {one["id"]: (one["height"], one["width"]) for one in truth["images"]}
+    categories = {one["id"] for one in truth["categories"]}
     for i, one in enumerate(results):
-        if not isinstance(one, dict) or not isinstance(one.get("score"), int | float) or "bbox" not in one:
-            refuse(f"result {i}", "expected image_id, category_id, score, bbox and segmentation")
-        for key, known in (("image_id", images), ("category_id", categories)):
+        if not isinstance(one, dict) or not _is_box(one.get("bbox")) or not _is_number(one.get("score")):
+            refuse(f"result {i}", "expected image_id, category_id, a score, bbox [x, y, w, h] in px, and segmentation")
+        for key, known in (("image_id", sizes), ("category_id", categories)):
             if one.get(key) not in known:
                 shown = ", ".join(map(str, sorted(known)[:6]))
                 refuse(f"result {i}", f"`{key}` is {one.get(key)!r}; the evaluation has {shown}, …")
-    return results
+        if "segmentation" in one:
+            try:
+                height, width = sizes[one["image_id"]]
+                one["segmentation"] = {
+                    "size": [height, width],
+                    "counts": _counts_of(one["segmentation"], height, width),
+                }
+            except (ValueError, TypeError, KeyError) as error:
+                refuse(f"result {i}", f"`segmentation` cannot be read ({error})")
+    asked = {(pair["image_id"], pair["category_id"]) for pair in truth["pairs"]}
+    return [one for one in results if (one["image_id"], one["category_id"]) in asked]
+
+
+def _counts_of(segmentation, height: int, width: int) -> str:
+    if isinstance(segmentation, dict):
+        return rle_to_counts(segmentation, height, width)
+    return polygons_to_counts(segmentation, height, width)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_box(value) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
 def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
@@ -167,7 +203,8 @@ def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Col
             of_first, drawn_first = metrics, drawn
         else:
             column.differences = _differences(metrics, drawn, of_first, drawn_first)
-            column.notes = verdict(metrics, of_first)
+            before = {"retention_AP50_before": of_first["retention_AP50"]} if "retention_AP50" in of_first else {}
+            column.notes = verdict(metrics | before, of_first)
         columns.append(column)
     return columns
 
@@ -267,17 +304,35 @@ def write_report(
     return columns
 
 
-def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention | None) -> list[Evaluated]:
+def report_run(
+    trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention, data: PhraseData, data_args: DataArguments
+) -> list[str]:
     """
-    A run's two evaluations, from its folder and from its trainer; the second alone where the first is missing or of other images.
+    Writes the report of a run, before and after, into its folder, unless it wants no pictures.
 
     Args:
-        trainer (`Sam3Trainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`, *optional*):
-            just compared.
+        trainer (`Sam3Trainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
+            compared. data (`PhraseData`), data_args (`DataArguments`): the run's.
+
+    Returns:
+        `list[str]`: what was forgotten, in words; see [`verdict`].
     """
+    folder = Path(trainer.args.output_dir)
+    if trainer.is_world_process_zero() and trainer.num_pictures:
+        arguments = EvalArguments(report_title=f"{folder.name}: before and after")
+        evaluated = before_and_after(trainer, metrics, retention)
+        write_report(evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures)
+    numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    return verdict(numbers, read_metrics(folder / "before_results.json", "before_"))
+
+
+def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
+    """A run's two evaluations, from its folder and from its trainer; the second alone where the first is missing or of other images."""
     folder, scored = Path(trainer.args.output_dir), trainer.scored
-    kinds, sizes = (retention.probe.kinds, retention.sizes()) if retention is not None else ({}, {})
-    probes = (retention.before["probe"], retention.after["probe"]) if retention is not None else (None, None)
+    kinds, sizes, probes = {}, {}, (None, None)
+    if retention.probe is not None:
+        kinds, sizes = retention.probe.kinds, retention.sizes()
+        probes = retention.before["probe"], retention.after["probe"]
     after = Evaluated("after", metrics, scored, detections_of(scored), trainer.thresholds, probes[1], kinds, sizes)
     found = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
     if found is None or found[0] != json.loads(json.dumps(scored.ground_truth)):

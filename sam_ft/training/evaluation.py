@@ -184,27 +184,30 @@ def score_results(
     counted = [r for r in results if asked(names[r["category_id"]])]
     metrics, phrases, curves = {}, {}, {}
     kinds = ("mask", "box") if with_masks else ("box",)
+    objects = [a for a in truth["annotations"] if not a["iscrowd"]]
+    # where boxes alone are labelled, they are what is measured
+    own = "mask" if with_masks and (not objects or any("segmentation" in a for a in objects)) else "box"
     for kind in kinds:
         kind_truth = _with_masks_only(ground_truth) if kind == "mask" else ground_truth
         scores = coco_scores(kind_truth, counted, kind)
         metrics |= {f"{kind}_{name}": value for name, value in scores.stats.items()}
         for category, numbers in scores.by_category.items():
             phrases.setdefault(names[category], {}).update({f"{kind}_{n}": v for n, v in numbers.items()})
-        if kind == kinds[0]:
+        if kind == own:
             curves = {names[category]: curve for category, curve in scores.curves.items()}
         for group, (part, found) in _by_training(kind_truth, counted, trained).items():
             numbers = coco_average_precision(part, found, kind)
             metrics |= {f"{kind}_{name}_{group}": numbers[name] for name in ("AP", "AP50")}
     # near misses are told from all phrases of an image
-    measured = measure(pairs_of(truth, results, presence), kinds[0])
-    metrics |= summarize(measured, kinds[0], counted=asked)
+    measured = measure(pairs_of(truth, results, presence), own)
+    metrics |= summarize(measured, own, counted=asked)
     groups: dict[str, list[Measured]] = {}
     for one in measured:
         if asked(one.pair.phrase):
             groups.setdefault(one.pair.phrase, []).append(one)
     for phrase, group in sorted(groups.items()):
-        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, kinds[0])}
-    return Scored(metrics, phrases, curves, ground_truth, counted, measured, kinds[0])
+        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, own)}
+    return Scored(metrics, phrases, curves, ground_truth, counted, measured, own)
 
 
 def _counts(group: list[Measured]) -> dict[str, int]:

@@ -20,8 +20,9 @@ from ..data.example import FEATURES, to_dataset
 from ..data.load import PhraseData, load_phrase_dataset
 from ..data.pipeline import EvaluationSamples
 from ..data.probes import INVENTED, SWAPPED, UNTOUCHED, probe_kinds
+from ..data.readers.records import ReadOptions
 from ..metrics.pairs import SCORE
-from .evaluation import PredictionStore, Scored, score
+from .evaluation import PredictionStore, score
 from .sam3 import Sam3Trainer
 
 
@@ -77,12 +78,21 @@ def make_probe(
     return probe
 
 
-def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArguments) -> "Retention | None":
-    """What a run's keys ask of retention; `None` where they ask nothing."""
-    if data_args.probe_images == 0:
-        return None
-    trained, source = trainer.trained_phrases, data_args.probe_source()
-    known = load_phrase_dataset(source, data_args.reading(), with_train=False) if source else None
+def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArguments) -> "Retention":
+    """What a run's keys ask of retention: nothing with `probe_images: 0`, and where the model is only whole while it trains."""
+    if data_args.probe_images and not trainer.can_evaluate_before_training:
+        logger.info(
+            "note: FSDP and DeepSpeed cannot evaluate before training; sam3_eval.py `--compare` says what was forgotten"
+        )
+    if not data_args.probe_images or not trainer.can_evaluate_before_training:
+        return Retention(trainer, None)
+    # of a model that does not say what it was trained on, the phrases of the data may be
+    trained = set(data.category_ids) if trainer.trained_phrases is None else trainer.trained_phrases
+    source, known = data_args.probe_source(), None
+    if source is not None:
+        reading = ReadOptions(on_bad_rows=data_args.on_bad_rows, verify_images=data_args.verify_images)
+        with trainer.args.main_process_first(desc="probe set"):
+            known = load_phrase_dataset(source, reading, with_train=False)
     kinds = probe_kinds(data_args.probe_phrases, trained)
     return Retention(trainer, make_probe(data, kinds, data_args.probe_images, known, trained))
 
@@ -92,10 +102,10 @@ class Retention:
     Asks a trainer's model the probe before and after.
 
     Args:
-        trainer (`Sam3Trainer`), probe (`Probe`).
+        trainer (`Sam3Trainer`). probe (`Probe`, *optional*): nothing is asked without.
     """
 
-    def __init__(self, trainer: Sam3Trainer, probe: Probe):
+    def __init__(self, trainer: Sam3Trainer, probe: Probe | None):
         self.trainer, self.probe = trainer, probe
         self.folder = Path(trainer.args.output_dir) / _FOLDER
         self.before: dict[str, PredictionStore] | None = None
@@ -103,6 +113,8 @@ class Retention:
 
     def remember(self) -> None:
         """What the model says now. What an earlier start of the same run has asked is read, not asked again."""
+        if self.probe is None:
+            return
         self.before = self._read()
         if self.before is None:
             self.before = self.ask()
@@ -113,19 +125,27 @@ class Retention:
                 draft.write_text(json.dumps({"asked": self._asked(), **content}), encoding="utf-8")
                 draft.replace(self.folder / "base.json")
 
-    def compare(self) -> dict[str, float]:
+    def compare(self, *, log: bool = False) -> dict[str, float]:
         """
         The model now against what was remembered.
 
+        Args:
+            log (`bool`): give the numbers to the trainer's loggers.
+
         Returns:
-            `dict[str, float]`: see [`agreement`]; with a labelled probe set `retention_AP50_before` and `retention_AP50`.
+            `dict[str, float]`: see [`agreement`], prefixed `eval_`; with a labelled probe set `retention_AP50_before` and
+            `retention_AP50`.
         """
+        if self.probe is None:
+            return {}
         self.after = after = self.ask()
         numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
         if self.probe.known is not None:
-            for name, stores in (("retention_AP50_before", self.before), ("retention_AP50", after)):
-                scored = self._score(stores["known"])
-                numbers[name] = scored.metrics[f"{scored.kind}_AP50"]
+            numbers["retention_AP50_before"] = self.precision(self.before["known"])
+            numbers["retention_AP50"] = self.precision(after["known"])
+        numbers = {f"eval_{name}": value for name, value in numbers.items()}
+        if log:
+            self.trainer.log(numbers)
         return numbers
 
     def ask(self) -> dict[str, PredictionStore]:
@@ -144,10 +164,12 @@ class Retention:
             samples.use(mine.store)
         return self.trainer.answer(samples)
 
-    def _score(self, store: PredictionStore) -> Scored:
+    def precision(self, store: PredictionStore) -> float:
+        """AP50 on the labelled probe set."""
         rows = self.probe.known.remove_columns("image")
         with_masks = self.trainer.eval_dataset.with_masks
-        return score(rows, store, self.probe.category_ids, with_masks=with_masks)
+        scored = score(rows, store, self.probe.category_ids, with_masks=with_masks)
+        return scored.metrics[f"{scored.kind}_AP50"]
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Height and width of the probe's images."""
@@ -222,7 +244,7 @@ def verdict(numbers: dict[str, float], before: dict[str, float]) -> list[str]:
     if kind and before.get(f"{kind}_AP50_other", -1) >= 0:
         old, new = before[f"{kind}_AP50_other"], numbers[f"{kind}_AP50_other"]
         weigh(old - new >= WORSE, f"AP50 of labelled phrases that were not trained: {old:.2f} before, {new:.2f} now")
-    if "retention_AP50" in numbers:
+    if min(numbers.get("retention_AP50", -1), numbers.get("retention_AP50_before", -1)) >= 0:
         old, new = numbers["retention_AP50_before"], numbers["retention_AP50"]
         weigh(old - new >= WORSE, f"AP50 on the probe set: {old:.2f} before, {new:.2f} now")
     if "retention_presence_agreement" in numbers:

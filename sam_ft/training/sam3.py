@@ -125,6 +125,10 @@ class Sam3Trainer(SamTrainer):
         self.store.gather()
         return output
 
+    def _load_best_model(self):
+        super()._load_best_model()
+        self._thresholds = None  # of other weights
+
     def _save(self, output_dir=None, state_dict=None):
         """
         As Trainer's; beside the weights, what they were trained on, so that a later evaluation can tell it apart, and the thresholds that

@@ -89,3 +89,18 @@ def test_saved_and_read_back_and_nonsense_refused(tmp_path):
         (tmp_path / "thresholds.json").write_text(text)
         with pytest.raises(ValueError, match=r"thresholds.json holds no thresholds"):
             read_thresholds(tmp_path)
+
+
+def test_what_is_allowed_is_spent_once_by_all_phrases():
+    rng = np.random.default_rng(2)
+    pairs = [pair for i in range(6) for pair in pairs_with(rng, f"thing {i}")]
+    chosen = choose_thresholds(pairs, "box", 0.5)
+    false = sum(one["bbox"][0] >= 90 for pair in pairs for one in pair.kept(chosen.of(pair.phrase)))
+    assert false / 8 <= 0.5
+
+
+def test_no_threshold_lies_below_what_was_looked_at():
+    pairs = [
+        Pair(i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.3}]) for i in range(4)
+    ]
+    assert choose_thresholds(pairs, "box").of("a") == 0.3

@@ -86,3 +86,9 @@ def test_plain_values_are_json():
     plain = json.loads(json.dumps(as_plain([BASE, TUNED])))
     assert plain["columns"][1]["differences"]["mask_AP50"] == [0.2, 0.1, 0.3]
     assert plain["rows"][0] == "mask_AP50"
+
+
+def test_odd_names_break_no_table():
+    odd = Column("a|b", {"loss": 1.0}, phrases={"x | y\n<z>": {"images": 1, "instances": 1, "mask_AP50": 0.5}})
+    lines = [line for line in as_markdown([odd], "Report").splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") in (3, 5) for line in lines)

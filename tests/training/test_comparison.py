@@ -1,5 +1,6 @@
 """Models and results files side by side."""
 
+import dataclasses
 import json
 
 import pytest
@@ -79,6 +80,11 @@ def test_the_thresholds_of_a_run_are_saved_with_its_weights(tuned):
         ("{}", "expected a list of COCO results"),
         ('[{"image_id": 1}]', "result 0: expected image_id"),
         ('[{"image_id": 99999, "category_id": 1, "score": 1, "bbox": [1, 1, 2, 2]}]', "`image_id` is 99999"),
+        ('[{"image_id": 1, "category_id": 1, "score": NaN, "bbox": [1, 1, 2, 2]}]', "expected image_id"),
+        (
+            '[{"image_id": 1, "category_id": 4, "score": 1, "bbox": [1, 1, 2, 2], "segmentation": [[1, 2, 3]]}]',
+            "`segmentation` cannot be read",
+        ),
         ('[{"image_id": 1, "category_id": 99, "score": 1, "bbox": [1, 1, 2, 2]}]', "`category_id` is 99"),
     ],
 )
@@ -93,7 +99,26 @@ def test_what_is_compared_has_names(tmp_path):
     assert [c.name for c in candidates_of(["base=facebook/sam3", "out/one/"], "out/two")] == ["base", "one", "two"]
     with pytest.raises(ValueError, match="two are called 'two'"):
         candidates_of(["other/two"], "out/two")
+    assert candidates_of([], "out/lr=1e-4")[0].source == "out/lr=1e-4"
+    with pytest.raises(ValueError, match="has no name that a folder can have"):
+        candidates_of(["../x=out/one"], "out/two")
     with pytest.raises(ValueError, match="there is no file"):
         candidates_of(["x=none.json"], "out/two")
-    with pytest.raises(ValueError, match="names nothing"):
+    with pytest.raises(ValueError, match="has no name that a folder can have"):
         candidates_of(["=x"], "out/two")
+
+
+def test_results_of_pairs_that_nobody_asked_say_nothing(evaluated, tmp_path):
+    """Nobody knows whether a phrase that is not labelled is in an image."""
+    data, models, file = evaluated
+    results = json.loads(open(file).read())
+    data = dataclasses.replace(data, category_ids=data.category_ids | {"zebra": 999})
+    invented = [{"image_id": 1, "category_id": 999, "score": 1.0, "bbox": [1, 1, 20, 20]}]
+    (tmp_path / "more.json").write_text(json.dumps([*results, *invented]))
+    found = evaluate_results(Candidate("x", str(tmp_path / "more.json")), data, None, with_masks=True)
+    assert found.scored.metrics["mask_AP50"] == pytest.approx(models[1].scored.metrics["mask_AP50"])
+    boxes = [{k: v for k, v in one.items() if k != "segmentation"} for one in results]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    found = evaluate_results(Candidate("x", str(tmp_path / "boxes.json")), data, None, with_masks=True)
+    assert found.scored.kind == "box"
+    assert found.scored.metrics["box_AP50"] == pytest.approx(models[1].scored.metrics["box_AP50"])

@@ -11,6 +11,7 @@ from sam_ft.data.load import PhraseData
 from sam_ft.data.scenes import SceneOptions
 from sam_ft.data.synthetic import SceneRows
 from sam_ft.models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
+from sam_ft.ops.masks import encode_mask
 from sam_ft.training.build import build_sam3_trainer
 from sam_ft.training.evaluation import (
     PredictionStore,
@@ -155,3 +156,28 @@ def test_pictures_go_to_the_logger(shapes, tmp_path):
     read.Reload()
     assert "eval/pictures" in read.Tags()["images"]
     assert "eval/cgF1" in read.Tags()["scalars"]
+
+
+def test_data_with_boxes_alone_are_measured_by_boxes(rows):
+    """Though the model finds masks, too."""
+    bare = [{**row, "instances": [{**i, "segmentation": None} for i in row["instances"]]} for row in rows]
+    scored = score(bare, stored(rows), numbered(rows), with_masks=True)
+    assert scored.kind == "box"
+    assert scored.metrics["cgF1"] > 0.1
+    assert scored.metrics["concept_recall"] > 0.5
+    assert scored.metrics["mask_AP"] == -1
+    assert scored.curves
+
+
+def test_of_a_pair_that_is_not_exhaustive_false_detections_are_left_out(rows):
+    store, ids = stored(rows), numbered(rows)
+    doubtful = [{**row, "phrases": [{**p, "exhaustive": False} for p in row["phrases"]]} for row in rows]
+    invented = {
+        "score": 0.99,
+        "bbox": [0.0, 0.0, 3.0, 3.0],
+        "segmentation": {"size": [96, 96], "counts": encode_mask(np.eye(96, dtype=bool))},
+    }
+    for key in store.detections:
+        store.detections[key] = [invented, *store.detections[key]]
+    assert score(doubtful, store, ids, with_masks=True).metrics["mask_AP50"] == pytest.approx(1.0)
+    assert score(rows, store, ids, with_masks=True).metrics["mask_AP50"] < 0.9

@@ -9,6 +9,7 @@ from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.scenes import SHAPES, SceneOptions
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
 from sam_ft.models.lora import sam3_of
+from sam_ft.models.teacher import Teacher
 from sam_ft.ops.masks import encode_mask
 from sam_ft.report.stages import read_metrics
 from sam_ft.training.evaluation import PredictionStore
@@ -65,7 +66,7 @@ def ruined(stars, tmp_path_factory):
     retention.remember()
     trainer.train()
     after = trainer.evaluate()
-    after |= {f"eval_{name}": value for name, value in retention.compare().items()}
+    after |= retention.compare()
     return folder, before, after
 
 
@@ -118,8 +119,8 @@ def test_a_labelled_probe_set_is_scored_before_and_after(stars, old_scenes, tmp_
     retention = Retention(trainer, make_probe(data, {"circle": UNTOUCHED}, 2, known, {"star"}))
     retention.remember()
     numbers = retention.compare()
-    assert numbers["retention_AP50"] == pytest.approx(numbers["retention_AP50_before"])
-    assert numbers["retention_presence_agreement"] == 1
+    assert numbers["eval_retention_AP50"] == pytest.approx(numbers["eval_retention_AP50_before"])
+    assert numbers["eval_retention_presence_agreement"] == 1
     with pytest.raises(ValueError, match="`probe_dataset` shows nothing but phrases that are trained"):
         make_probe(data, {}, 2, known, set(known.category_ids))
 
@@ -199,3 +200,33 @@ def test_phrases_for_the_teacher_that_are_trained_are_refused(stars, tmp_path):
         build(stars, tmp_path, "sam-ft/tiny", loss={"distill_phrases": ["circle"]})
     with pytest.raises(ValueError, match="`replay_share` is 1"):
         build(stars, tmp_path, "sam-ft/tiny", data={"replay": "x", "replay_share": 1.0})
+
+
+def test_an_adapter_that_was_trained_before_is_no_teacher(stars, tmp_path):
+    trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
+    with torch.no_grad():
+        next(p for n, p in trainer.model.named_parameters() if ".lora_B." in n).fill_(0.1)
+    with pytest.raises(ValueError, match="this adapter has been trained before"):
+        Teacher(trainer.model)
+
+
+def test_frozen_adapters_stay_frozen_while_the_base_teaches(stars, tmp_path):
+    trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
+    frozen = [p for n, p in trainer.model.named_parameters() if ".lora_A." in n][:3]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    trainer.model.train()
+    with Teacher(trainer.model).model(torch.device("cpu")) as base:
+        assert not base.training
+    assert trainer.model.training
+    assert not any(parameter.requires_grad for parameter in frozen)
+
+
+def test_what_is_trained_or_unseen_is_not_asked_of_the_teacher(stars, old_scenes, tmp_path):
+    names = tmp_path / "names.yaml"
+    names.write_text("star: [star, asterisk]\n")
+    trainer = build(
+        stars, tmp_path, "sam-ft/tiny", data={"phrase_map": str(names)},
+        loss={"distill_weight": 1.0, "distill_phrases": ["asterisk", "star", "circle"]},
+    )  # fmt: skip
+    assert trainer.train_dataset.phrases.soft == ["circle"]
