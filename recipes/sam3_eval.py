@@ -39,7 +39,8 @@ def main(
     eval_args: EvalArguments,
 ) -> dict[str, float]:
     from sam_ft.training.build import load_data
-    from sam_ft.training.comparison import candidates_of, evaluate_model, evaluate_results, write_report
+    from sam_ft.training.candidates import candidates_of, evaluate_model, evaluate_results
+    from sam_ft.training.comparison import write_report
     from sam_ft.training.sam3 import read_trained_phrases
 
     training_args.report_to = []

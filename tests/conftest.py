@@ -68,23 +68,26 @@ def tuned(new_shapes, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tuned_behind_frozen_encoders(new_shapes, tmp_path_factory):
-    return tune(new_shapes, tmp_path_factory.mktemp("heads"), HEADS_STEPS, HEADS_RATES, **HEADS)
+def tuned_behind_frozen_encoders(tuned, new_shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    return tune(new_shapes, folder, HEADS_STEPS, HEADS_RATES, before=tuned.before, **HEADS)
 
 
 @pytest.fixture(scope="session")
-def tuned_adapter(new_shapes, tmp_path_factory):
+def tuned_adapter(tuned, new_shapes, tmp_path_factory):
     """As `tuned`, by adapters: three to five times the rates, as LoRA wants."""
     return tune(
         new_shapes,
         tmp_path_factory.mktemp("adapter"),
+        before=tuned.before,
         lora="attention",
         lora_r=8,
         rates={"learning_rate": 5e-4, "vision_learning_rate": 5e-4, "text_learning_rate": 2e-3},
     )
 
 
-def tune(dataset, folder, steps=120, rates=None, data=None, **model):
+def tune(dataset, folder, steps=120, rates=None, data=None, before=None, **model):
+    """`before`: the evaluation of the same start on the same images, where another run has made it."""
     from .training.common import build
 
     trainer = build(
@@ -107,7 +110,7 @@ def tune(dataset, folder, steps=120, rates=None, data=None, **model):
         logging_steps=20,
         num_pictures=2,
     )
-    before = trainer.evaluate(metric_key_prefix="before")
+    before = before or trainer.evaluate(metric_key_prefix="before")
     trainer.train()
     after = trainer.evaluate()
     trainer.save_model()

@@ -1,11 +1,7 @@
-"""Several models, or other programs' results, on the same images: one column each."""
+"""Several evaluations in one report: numbers with intervals, what changed, pictures."""
 
-import dataclasses
-import gc
 import json
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,174 +9,19 @@ import transformers
 from PIL import Image
 
 from .. import __version__
-from ..arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from ..arguments import DataArguments, EvalArguments
 from ..data.load import PhraseData
-from ..metrics.average_precision import coco_ground_truth
 from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
 from ..metrics.summary import measure, summarize
-from ..metrics.thresholds import Thresholds, at_thresholds, read_thresholds
-from ..ops.masks import polygons_to_counts, rle_to_counts
+from ..metrics.thresholds import at_thresholds
 from ..report.columns import Column, as_markdown, as_plain
 from ..report.page import as_page
 from ..report.stages import read_metrics
-from ..report.visualize import Detections, comparison_of, tile
-from .build import build_sam3_trainer, load_sam3
-from .evaluation import PredictionStore, Scored, by_example, read_evaluation, score_results
-from .retention import Retention, agreement, build_retention, verdict
+from ..report.visualize import comparison_of, tile
+from .candidates import Evaluated
+from .evaluation import Scored, read_evaluation, score_results
+from .retention import Retention, agreement, verdict
 from .sam3 import Sam3Trainer
-
-
-@dataclass
-class Candidate:
-    """What is compared: `source` is a model, or a COCO results file."""
-
-    name: str
-    source: str
-
-    @property
-    def is_results(self) -> bool:
-        return self.source.endswith(".json")
-
-
-@dataclass
-class Evaluated:
-    """
-    Attributes:
-        name (`str`). metrics (`dict[str, float]`): prefixed `eval_`. scored (`Scored`). detections (`Detections`): for pictures.
-        thresholds (`Thresholds`, *optional*): those saved with the model. probe (`PredictionStore`, *optional*): its answers to phrases
-            that are not trained; kinds, sizes: of those phrases and images.
-    """
-
-    name: str
-    metrics: dict[str, float]
-    scored: Scored
-    detections: Detections
-    thresholds: Thresholds | None = None
-    probe: PredictionStore | None = None
-    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
-    sizes: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-
-
-def candidates_of(compare: list[str], model: str) -> list[Candidate]:
-    """
-    What `compare` names, then the model.
-
-    Raises:
-        `ValueError`: where two have one name, or a results file is not there.
-    """
-    found = []
-    for entry in compare:
-        name, given, source = entry.partition("=")
-        name, source = (name.strip(), source.strip()) if given else (_name_of(entry), entry)
-        if not name or not source or "/" in name or name.startswith("."):
-            raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
-        found.append(Candidate(name, source))
-        if found[-1].is_results and not Path(source).is_file():
-            raise ValueError(f"`compare`: there is no file {source!r}")
-    found.append(Candidate(_name_of(model), model))
-    names = [candidate.name for candidate in found]
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double:
-        raise ValueError(f"`compare`: two are called {double!r}; give them names, NAME=SOURCE")
-    return found
-
-
-def _name_of(source: str) -> str:
-    return Path(source.rstrip("/")).name.removesuffix(".json")
-
-
-def evaluate_model(
-    candidate: Candidate,
-    data: PhraseData,
-    trained: set[str] | None,
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    loss_args: LossArguments,
-    training_args: Sam3TrainingArguments,
-) -> Evaluated:
-    """Loads a model, scores it, asks it the probe, and lets it go."""
-    model_args = dataclasses.replace(model_args, model_name_or_path=candidate.source)
-    model, processor = load_sam3(model_args, training_args.seed, to_train=False)
-    trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args, trained_phrases=trained)
-    metrics = trainer.evaluate()
-    result = Evaluated(
-        candidate.name, metrics, trainer.scored, detections_of(trainer.scored), read_thresholds(Path(candidate.source))
-    )
-    if data_args.probe_images:
-        retention = build_retention(trainer, data, data_args)
-        answers = retention.ask()
-        result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()
-        if "known" in answers:
-            result.metrics["eval_retention_AP50"] = retention.precision(answers["known"])
-    del trainer, model
-    gc.collect()
-    return result
-
-
-def evaluate_results(
-    candidate: Candidate, data: PhraseData, trained: set[str] | None, *, with_masks: bool
-) -> Evaluated:
-    """
-    Scores a COCO results file in the data set's own image and category ids.
-
-    Raises:
-        `ValueError`: naming the file and record, where it is none, or an id is not the data set's.
-    """
-    rows = data.validation.remove_columns("image")
-    truth = coco_ground_truth(rows, data.category_ids)
-    results = _read_results(candidate.source, truth)
-    with_masks &= all("segmentation" in one for one in results)
-    scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
-    metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
-    return Evaluated(candidate.name, metrics, scored, detections_of(scored))
-
-
-def _read_results(file: str, truth: dict) -> list[dict]:
-    """Results of pairs that were asked; of others nobody knows what is right."""
-
-    def refuse(record: str, problem: str):
-        raise ValueError(f"`compare`: {file}, {record}: {problem}")
-
-    try:
-        results = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`compare`: {file} is not JSON ({error})") from error
-    if not isinstance(results, list):
-        refuse("the whole file", "expected a list of COCO results")
-    sizes = {one["id"]: (one["height"], one["width"]) for one in truth["images"]}
-    categories = {one["id"] for one in truth["categories"]}
-    for i, one in enumerate(results):
-        if not isinstance(one, dict) or not _is_box(one.get("bbox")) or not _is_number(one.get("score")):
-            refuse(f"result {i}", "expected image_id, category_id, a score, bbox [x, y, w, h] in px, and segmentation")
-        for key, known in (("image_id", sizes), ("category_id", categories)):
-            if one.get(key) not in known:
-                shown = ", ".join(map(str, sorted(known)[:6]))
-                refuse(f"result {i}", f"`{key}` is {one.get(key)!r}; the evaluation has {shown}, …")
-        if "segmentation" in one:
-            try:
-                height, width = sizes[one["image_id"]]
-                one["segmentation"] = {
-                    "size": [height, width],
-                    "counts": _counts_of(one["segmentation"], height, width),
-                }
-            except (ValueError, TypeError, KeyError) as error:
-                refuse(f"result {i}", f"`segmentation` cannot be read ({error})")
-    asked = {(pair["image_id"], pair["category_id"]) for pair in truth["pairs"]}
-    return [one for one in results if (one["image_id"], one["category_id"]) in asked]
-
-
-def _counts_of(segmentation, height: int, width: int) -> str:
-    if isinstance(segmentation, dict):
-        return rle_to_counts(segmentation, height, width)
-    return polygons_to_counts(segmentation, height, width)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(value) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
 def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
@@ -333,7 +174,7 @@ def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention:
     if retention.probe is not None:
         kinds, sizes = retention.probe.kinds, retention.sizes()
         probes = retention.before["probe"], retention.after["probe"]
-    after = Evaluated("after", metrics, scored, detections_of(scored), trainer.thresholds, probes[1], kinds, sizes)
+    after = Evaluated("after", metrics, scored, trainer.thresholds, probes[1], kinds, sizes)
     found = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
     if found is None or found[0] != json.loads(json.dumps(scored.ground_truth)):
         return [after]
@@ -341,9 +182,4 @@ def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention:
     old = score_results(truth, results, presence, with_masks=scored.kind == "mask", trained=trainer.trained_phrases)
     numbers = read_metrics(folder / "before_results.json", "before_")
     named = {f"eval_{name}": value for name, value in numbers.items()}
-    return [Evaluated("before", named, old, detections_of(old), None, probes[0], kinds, sizes), after]
-
-
-def detections_of(scored: Scored) -> Detections:
-    """Detections by (example id, phrase)."""
-    return by_example(scored.ground_truth, scored.results)
+    return [Evaluated("before", named, old, None, probes[0], kinds, sizes), after]

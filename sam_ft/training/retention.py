@@ -28,6 +28,7 @@ from .sam3 import Sam3Trainer
 
 logger = logging.getLogger("sam_ft.run")
 
+FEWEST = 10  # (image, phrase) pairs that a number of this file stands on
 WORSE = 0.1  # by which a number falls when a run is said to have forgotten
 _FOLDER = "retention"
 
@@ -191,13 +192,19 @@ class Retention:
 
 
 def agreement(
-    before: PredictionStore, after: PredictionStore, kinds: dict[str, str], sizes: dict[str, tuple[int, int]]
+    before: PredictionStore,
+    after: PredictionStore,
+    kinds: dict[str, str],
+    sizes: dict[str, tuple[int, int]],
+    *,
+    fewest: int = FEWEST,
 ) -> dict[str, float]:
     """
     How alike two models answer phrases that were not trained, the first one's answers being right.
 
     Args:
         before, after (`PredictionStore`). kinds (`dict[str, str]`): phrase -> kind. sizes (`dict`): example -> height and width.
+        fewest (`int`): pairs below which a number says nothing and is left out.
 
     Returns:
         `dict[str, float]`: `retention_presence_agreement`: share of (image, untouched phrase) pairs with the same yes or no;
@@ -214,16 +221,20 @@ def agreement(
     def yes(store, key):
         return store.presence[key] >= SCORE
 
+    def mean(values: Iterable) -> float | None:
+        listed = [float(value) for value in values]
+        return sum(listed) / len(listed) if len(listed) >= fewest else None
+
     untouched = pairs[UNTOUCHED]
     said = [key for key in untouched if _kept(before, key)]
     numbers = {
-        "retention_presence_agreement": _mean(yes(before, key) == yes(after, key) for key in untouched),
-        "retention_false_yes": _mean(yes(after, key) for key in untouched if not yes(before, key)),
-        "retention_IoU": _mean(_overlap(_kept(before, key), _kept(after, key), sizes[key[0]]) for key in said),
+        "retention_presence_agreement": mean(yes(before, key) == yes(after, key) for key in untouched),
+        "retention_false_yes": mean(yes(after, key) for key in untouched if not yes(before, key)),
+        "retention_IoU": mean(_overlap(_kept(before, key), _kept(after, key), sizes[key[0]]) for key in said),
     }
     for kind in (SWAPPED, INVENTED):
-        numbers[f"retention_{kind}_yes_before"] = _mean(yes(before, key) for key in pairs[kind])
-        numbers[f"retention_{kind}_yes"] = _mean(yes(after, key) for key in pairs[kind])
+        numbers[f"retention_{kind}_yes_before"] = mean(yes(before, key) for key in pairs[kind])
+        numbers[f"retention_{kind}_yes"] = mean(yes(after, key) for key in pairs[kind])
     return {name: number for name, number in numbers.items() if number is not None}
 
 
@@ -291,8 +302,3 @@ def _rle(found: dict, size: tuple[int, int]):
         if "segmentation" in found
         else coco_mask.frPyObjects(np.array([found["bbox"]], dtype=np.float64), *size)[0]
     )
-
-
-def _mean(values: Iterable) -> float | None:
-    values = [float(value) for value in values]
-    return sum(values) / len(values) if values else None

@@ -198,6 +198,7 @@ def test_on_a_cache_it_learns_as_much(tuned_behind_frozen_encoders, new_shapes, 
         tmp_path / "run",
         HEADS_STEPS,
         HEADS_RATES,
+        before=tuned_behind_frozen_encoders.before,
         data={"feature_cache": str(tmp_path / "cache"), "cache_views": 16, "cache_text": True},
         **HEADS,
     )

@@ -2,26 +2,21 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.data.load import load_phrase_dataset
 from sam_ft.metrics.thresholds import Thresholds
-from sam_ft.training.comparison import (
-    Candidate,
-    candidates_of,
-    columns_of,
-    evaluate_model,
-    evaluate_results,
-    pictures_of,
-)
+from sam_ft.training.candidates import Candidate, candidates_of, evaluate_model, evaluate_results
+from sam_ft.training.comparison import columns_of, pictures_of
 
 
 @pytest.fixture(scope="module")
 def evaluated(tuned, new_shapes, tmp_path_factory):
     """The carried model, what a run made of it, and that run's results as another program's file."""
-    data_args = DataArguments(dataset_name=str(new_shapes), probe_phrases=["circle", "red square"], probe_images=4)
+    data_args = DataArguments(dataset_name=str(new_shapes), probe_phrases=["circle", "red square"], probe_images=6)
     data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
     trained = {"star", "heart", "cross"}
     models = []
@@ -111,7 +106,7 @@ def test_what_is_compared_has_names(tmp_path):
 def test_results_of_pairs_that_nobody_asked_say_nothing(evaluated, tmp_path):
     """Nobody knows whether a phrase that is not labelled is in an image."""
     data, models, file = evaluated
-    results = json.loads(open(file).read())
+    results = json.loads(Path(file).read_text())
     data = dataclasses.replace(data, category_ids=data.category_ids | {"zebra": 999})
     invented = [{"image_id": 1, "category_id": 999, "score": 1.0, "bbox": [1, 1, 20, 20]}]
     (tmp_path / "more.json").write_text(json.dumps([*results, *invented]))

@@ -1,0 +1,122 @@
+"""What can be compared: models, and other programs' results, each evaluated on the same images."""
+
+import dataclasses
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from ..data.load import PhraseData
+from ..metrics.average_precision import coco_ground_truth
+from ..metrics.thresholds import Thresholds, read_thresholds
+from .build import build_sam3_trainer, load_sam3
+from .evaluation import PredictionStore, Scored, by_example, score_results
+from .results_files import read_results
+from .retention import build_retention
+
+
+@dataclass
+class Candidate:
+    """What is compared: `source` is a model, or a COCO results file."""
+
+    name: str
+    source: str
+
+    @property
+    def is_results(self) -> bool:
+        return self.source.endswith(".json")
+
+
+@dataclass
+class Evaluated:
+    """
+    Attributes:
+        name (`str`). metrics (`dict[str, float]`): prefixed `eval_`. scored (`Scored`).
+        thresholds (`Thresholds`, *optional*): those saved with the model. probe (`PredictionStore`, *optional*): its answers to phrases
+            that are not trained; kinds, sizes: of those phrases and images.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    scored: Scored
+    thresholds: Thresholds | None = None
+    probe: PredictionStore | None = None
+    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def detections(self) -> dict[tuple[str, str], list[dict]]:
+        """By (example id, phrase)."""
+        return by_example(self.scored.ground_truth, self.scored.results)
+
+
+def candidates_of(compare: list[str], model: str) -> list[Candidate]:
+    """
+    What `compare` names, then the model.
+
+    Raises:
+        `ValueError`: where two have one name, or a results file is not there.
+    """
+    found = []
+    for entry in compare:
+        name, given, source = entry.partition("=")
+        name, source = (name.strip(), source.strip()) if given else (_name_of(entry), entry)
+        if not name or not source or "/" in name or name.startswith("."):
+            raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
+        found.append(Candidate(name, source))
+        if found[-1].is_results and not Path(source).is_file():
+            raise ValueError(f"`compare`: there is no file {source!r}")
+    found.append(Candidate(_name_of(model), model))
+    names = [candidate.name for candidate in found]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise ValueError(f"`compare`: two are called {double!r}; give them names, NAME=SOURCE")
+    return found
+
+
+def _name_of(source: str) -> str:
+    return Path(source.rstrip("/")).name.removesuffix(".json")
+
+
+def evaluate_model(
+    candidate: Candidate,
+    data: PhraseData,
+    trained: set[str] | None,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
+) -> Evaluated:
+    """Loads a model, scores it, asks it the probe, and lets it go."""
+    model_args = dataclasses.replace(model_args, model_name_or_path=candidate.source)
+    model, processor = load_sam3(model_args, training_args.seed, to_train=False)
+    trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args, trained_phrases=trained)
+    metrics = trainer.evaluate()
+    result = Evaluated(candidate.name, metrics, trainer.scored, read_thresholds(Path(candidate.source)))
+    if data_args.probe_images:
+        retention = build_retention(trainer, data, data_args)
+        answers = retention.ask()
+        result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()
+        if "known" in answers:
+            result.metrics["eval_retention_AP50"] = retention.precision(answers["known"])
+    del trainer, model
+    gc.collect()
+    return result
+
+
+def evaluate_results(
+    candidate: Candidate, data: PhraseData, trained: set[str] | None, *, with_masks: bool
+) -> Evaluated:
+    """
+    Scores a COCO results file in the data set's own image and category ids.
+
+    Raises:
+        `ValueError`: naming the file and record, where it is none, or an id is not the data set's.
+    """
+    rows = data.validation.remove_columns("image")
+    truth = coco_ground_truth(rows, data.category_ids)
+    results = read_results(candidate.source, truth)
+    with_masks &= all("segmentation" in one for one in results)
+    scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
+    metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
+    return Evaluated(candidate.name, metrics, scored)
