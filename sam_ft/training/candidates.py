@@ -93,8 +93,8 @@ def evaluate_model(
     trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args, trained_phrases=trained)
     metrics = trainer.evaluate()
     result = Evaluated(candidate.name, metrics, trainer.scored, read_thresholds(Path(candidate.source)))
-    if data_args.probe_images:
-        retention = build_retention(trainer, data, data_args)
+    retention = build_retention(trainer, data, data_args)
+    if retention.probe is not None:
         answers = retention.ask()
         result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()
         if "known" in answers:
