@@ -1,5 +1,6 @@
 """How sure a number is: intervals over the images that happened to be in the evaluation (Efron 1979)."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -69,8 +70,8 @@ def resampled_precision(ground_truth: dict, results: list[dict], kind: str, imag
     evaluation = coco_evaluation(ground_truth, results, kind)
     categories = [] if evaluation is None else _by_category(evaluation, {image: i for i, image in enumerate(images)})
     names = f"{kind}_AP", f"{kind}_AP50"
-    shown = [a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"]]
-    objects = np.array([shown.count(image) for image in images])
+    shown = Counter(a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"])
+    objects = np.array([shown[image] for image in images])
 
     def numbers(weights: np.ndarray) -> dict[str, float]:
         if evaluation is None:

@@ -65,6 +65,6 @@ def summarize(measured: Iterable[Measured], kind: str, counted=lambda phrase: Tr
     numbers = {}
     counts = [one.counts for one in chosen if one.counts is not None]
     if counts:
-        numbers = {name: value for name, value in concept_f1(counts).items() if name in CONCEPT_NAMES and value >= -1}
+        numbers = {name: value for name, value in concept_f1(counts).items() if name in CONCEPT_NAMES}
     numbers |= mean_quality([one.quality for one in chosen])
     return numbers | answers_of([one.pair for one in measured], kind, counted=counted)

@@ -19,7 +19,7 @@ from ..report.page import as_page
 from ..report.stages import read_metrics
 from ..report.visualize import comparison_of, tile
 from .candidates import Evaluated
-from .evaluation import Scored, read_evaluation, score_results
+from .evaluation import Scored, read_evaluation, score_results, with_masks_only
 from .retention import Retention, agreement, verdict
 from .sam3 import Sam3Trainer
 
@@ -58,7 +58,7 @@ def _resampled(scored: Scored, images: list[int], weights) -> dict[str, np.ndarr
         if f"{kind}_AP" in scored.metrics:
             truth = scored.ground_truth
             if kind == "mask":
-                truth = {**truth, "annotations": [a for a in truth["annotations"] if "segmentation" in a]}
+                truth = with_masks_only(truth)
             numbers.append(resampled_precision(truth, scored.results, kind, images))
     rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -76,7 +76,8 @@ def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> di
     """Pictures of the images that the last one answers best and worst, and that changed most since the first."""
     if not number:
         return {}
-    last, first = _by_image(evaluated[-1].scored), _by_image(evaluated[0].scored)
+    by_image = {one.name: _by_image(one.scored) for one in evaluated}
+    last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
     order = sorted(last, key=last.get)
     chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
     if len(evaluated) > 1:
@@ -91,7 +92,7 @@ def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> di
     return {
         heading: [
             (
-                _caption(examples[image], image, evaluated),
+                _caption(examples[image], image, by_image),
                 tile([comparison_of(data.validation[places[examples[image]]], stages)]),
             )
             for image in images
@@ -110,8 +111,8 @@ def _by_image(scored: Scored) -> dict[int, float]:
     return {image: sum(listed) / len(listed) for image, listed in values.items()}
 
 
-def _caption(example: str, image: int, evaluated: list[Evaluated]) -> str:
-    scores = ", ".join(f"{one.name} {_by_image(one.scored).get(image, 0.0):.2f}" for one in evaluated)
+def _caption(example: str, image: int, by_image: dict[str, dict[int, float]]) -> str:
+    scores = ", ".join(f"{name} {values.get(image, 0.0):.2f}" for name, values in by_image.items())
     return f"{example} · mean F1 of its phrases: {scores}"
 
 

@@ -188,7 +188,7 @@ def score_results(
     # where boxes alone are labelled, they are what is measured
     own = "mask" if with_masks and (not objects or any("segmentation" in a for a in objects)) else "box"
     for kind in kinds:
-        kind_truth = _with_masks_only(ground_truth) if kind == "mask" else ground_truth
+        kind_truth = with_masks_only(ground_truth) if kind == "mask" else ground_truth
         scores = coco_scores(kind_truth, counted, kind)
         metrics |= {f"{kind}_{name}": value for name, value in scores.stats.items()}
         for category, numbers in scores.by_category.items():
@@ -237,7 +237,7 @@ def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> 
     return parts
 
 
-def _with_masks_only(ground_truth: dict) -> dict:
+def with_masks_only(ground_truth: dict) -> dict:
     """Boxes without a mask cannot be scored as masks; their images keep their other instances."""
     return {**ground_truth, "annotations": [a for a in ground_truth["annotations"] if "segmentation" in a]}
 

@@ -64,9 +64,7 @@ def make_probe(
     rows = data.validation
     chosen = rows.select(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int).tolist())
     asked = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
-    chosen = chosen.map(
-        lambda row: {"instances": [], "phrases": asked}, features=FEATURES, input_columns=None, keep_in_memory=True
-    )
+    chosen = chosen.map(lambda row: {"instances": [], "phrases": asked}, features=FEATURES, keep_in_memory=True)
     probe = Probe(chosen, kinds)
     if known is not None:
         kept = [
