@@ -16,6 +16,7 @@ ALLOWED = {
     "data": {"data", "ops"},
     "report": {"report", "data", "ops"},
     "models": {"models", "losses", "ops"},
+    "exits": {"exits", "models", "metrics", "ops"},
     # options of a room are made from keys; the keys' room knows where the options live
     "arguments": {"arguments", "training", "models", "losses", "data", "ops"},
     "training": {"training", "models", "losses", "metrics", "data", "report", "ops", "arguments"},

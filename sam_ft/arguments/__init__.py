@@ -7,6 +7,7 @@ from .check import CheckArguments
 from .convert import ConvertArguments
 from .data import DataArguments
 from .evaluation import EvalArguments
+from .export import ExportArguments
 from .loss import LossArguments
 from .model import ModelArguments
 from .plan import PlanArguments
@@ -20,6 +21,7 @@ __all__ = [
     "ConvertArguments",
     "DataArguments",
     "EvalArguments",
+    "ExportArguments",
     "LossArguments",
     "ModelArguments",
     "PlanArguments",

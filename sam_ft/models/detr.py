@@ -62,7 +62,7 @@ def run_decoder(
     Returns:
         `DecoderOutputs`.
     """
-    num_pairs = len(vision)
+    num_pairs = vision.shape[0]  # `len` would be a constant of an exported graph
     queries = decoder.query_embed.weight
     references = decoder.reference_points.weight
     if with_one_to_many:

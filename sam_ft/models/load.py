@@ -212,7 +212,7 @@ def _pretrained(options: ModelOptions) -> Sam3ForConceptSegmentation:
         arguments["attn_implementation"] = options.attn_implementation
     if options.quantization:
         arguments |= quantized(options.quantization)
-    source = _source(options.model_name_or_path)
+    source = source_of(options.model_name_or_path)
     with naming_the_model(options.model_name_or_path):
         config = Sam3Config.from_pretrained(source, revision=options.revision)
     config = copy.deepcopy(getattr(config, "detector_config", None) or config)  # the Hub's file is the video layout
@@ -246,12 +246,12 @@ def load_processor(model_name_or_path: str, revision: str | None = None) -> Sam3
     """The processor beside the weights."""
     if model_name_or_path == RANDOM_TINY:
         return tiny_processor()
-    source = _source(model_name_or_path)
+    source = source_of(model_name_or_path)
     with naming_the_model(model_name_or_path):
         return Sam3Processor.from_pretrained(source, revision=revision)
 
 
-def _source(name: str) -> str:
+def source_of(name: str) -> str:
     """
     Where a name's files are. The carried model is loaded from its folder, so that nothing saved from it names a base that
     only this package knows.

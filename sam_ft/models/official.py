@@ -1,82 +1,133 @@
-"""Weight names of the official `sam3` package and of Transformers, both ways. Files on disk are the exits' work."""
+"""Weight names of the official `sam3` package and of Transformers, both ways. Files on disk are `exits/`' work."""
 
 import re
+from dataclasses import dataclass
 
 import torch
+from transformers import Sam3Config
 
 
-# official name (without `detector.`) -> Transformers' name; `\1`, `\2` carry layer numbers and the like
-_RENAMES = [
-    (r"backbone\.vision_backbone\.trunk\.patch_embed\.proj\.", "vision_encoder.backbone.embeddings.patch_embeddings.projection."),
-    (r"backbone\.vision_backbone\.trunk\.pos_embed$", "vision_encoder.backbone.embeddings.position_embeddings"),
-    (r"backbone\.vision_backbone\.trunk\.ln_pre\.", "vision_encoder.backbone.layer_norm."),
-    (r"backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.norm([12])\.", r"vision_encoder.backbone.layers.\1.layer_norm\2."),
-    (r"backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.attn\.qkv\.", r"vision_encoder.backbone.layers.\1.attention.{qkv}_proj."),
-    (r"backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.attn\.proj\.", r"vision_encoder.backbone.layers.\1.attention.o_proj."),
-    (r"backbone\.vision_backbone\.trunk\.blocks\.(\d+)\.mlp\.", r"vision_encoder.backbone.layers.\1.mlp."),
-    (r"backbone\.vision_backbone\.convs\.(\d+)\.dconv_2x2(?:_0)?\.", r"vision_encoder.neck.fpn_layers.\1.scale_layers.0."),
-    (r"backbone\.vision_backbone\.convs\.(\d+)\.dconv_2x2_1\.", r"vision_encoder.neck.fpn_layers.\1.scale_layers.2."),
-    (r"backbone\.vision_backbone\.convs\.(\d+)\.conv_1x1\.", r"vision_encoder.neck.fpn_layers.\1.proj1."),
-    (r"backbone\.vision_backbone\.convs\.(\d+)\.conv_3x3\.", r"vision_encoder.neck.fpn_layers.\1.proj2."),
-    (r"backbone\.language_backbone\.encoder\.token_embedding\.", "text_encoder.text_model.embeddings.token_embedding."),
-    (r"backbone\.language_backbone\.encoder\.positional_embedding$", "text_encoder.text_model.embeddings.position_embedding.weight"),
-    (r"backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.attn\.in_proj_", r"text_encoder.text_model.encoder.layers.\1.self_attn.{qkv}_proj."),
-    (r"backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.attn\.out_proj\.", r"text_encoder.text_model.encoder.layers.\1.self_attn.out_proj."),
-    (r"backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.ln_([12])\.", r"text_encoder.text_model.encoder.layers.\1.layer_norm\2."),
-    (r"backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"text_encoder.text_model.encoder.layers.\1.mlp.fc1."),
-    (r"backbone\.language_backbone\.encoder\.transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"text_encoder.text_model.encoder.layers.\1.mlp.fc2."),
-    (r"backbone\.language_backbone\.encoder\.ln_final\.", "text_encoder.text_model.final_layer_norm."),
-    (r"backbone\.language_backbone\.encoder\.text_projection$", "text_encoder.text_projection.weight"),
-    (r"backbone\.language_backbone\.resizer\.", "text_projection."),
-    (r"geometry_encoder\.norm\.", "geometry_encoder.prompt_layer_norm."),
-    (r"geometry_encoder\.img_pre_norm\.", "geometry_encoder.vision_layer_norm."),
-    (r"geometry_encoder\.encode_norm\.", "geometry_encoder.output_layer_norm."),
-    (r"geometry_encoder\.encode\.(\d+)\.", r"geometry_encoder.layers.\1.{encoder}"),
-    (r"transformer\.encoder\.layers\.(\d+)\.", r"detr_encoder.layers.\1.{encoder}"),
-    (r"transformer\.decoder\.layers\.(\d+)\.", r"detr_decoder.layers.\1.{decoder}"),
-    (r"transformer\.decoder\.presence_token_head\.layers\.(\d+)\.", r"detr_decoder.presence_head.layer{+\1}."),
-    (r"transformer\.decoder\.bbox_embed\.layers\.(\d+)\.", r"detr_decoder.box_head.layer{+\1}."),
-    (r"transformer\.decoder\.ref_point_head\.layers\.(\d+)\.", r"detr_decoder.ref_point_head.layer{+\1}."),
-    (r"transformer\.decoder\.boxRPB_embed_([xy])\.layers\.(\d+)\.", r"detr_decoder.box_rpb_embed_\1.layer{+\2}."),
-    (r"transformer\.decoder\.presence_token_out_norm\.", "detr_decoder.presence_layer_norm."),
-    (r"transformer\.decoder\.norm\.", "detr_decoder.output_layer_norm."),
-    (r"transformer\.decoder\.", "detr_decoder."),
-    (r"dot_prod_scoring\.prompt_mlp\.layers\.(\d+)\.", r"dot_product_scoring.text_mlp.layer{+\1}."),
-    (r"dot_prod_scoring\.prompt_mlp\.out_norm\.", "dot_product_scoring.text_mlp_out_norm."),
-    (r"dot_prod_scoring\.prompt_proj\.", "dot_product_scoring.text_proj."),
-    (r"dot_prod_scoring\.hs_proj\.", "dot_product_scoring.query_proj."),
-    (r"segmentation_head\.pixel_decoder\.", "mask_decoder.pixel_decoder."),
-    (r"segmentation_head\.mask_predictor\.mask_embed\.", "mask_decoder.mask_embedder."),
-    (r"segmentation_head\.instance_seg_head\.", "mask_decoder.instance_projection."),
-    (r"segmentation_head\.semantic_seg_head\.", "mask_decoder.semantic_projection."),
-    (r"segmentation_head\.cross_attend_prompt\.in_proj_", "mask_decoder.prompt_cross_attn.{qkv}_proj."),
-    (r"segmentation_head\.cross_attend_prompt\.out_proj\.", "mask_decoder.prompt_cross_attn.o_proj."),
-    (r"segmentation_head\.cross_attn_norm\.", "mask_decoder.prompt_cross_attn_norm."),
-]  # fmt: skip
+_VIT = "backbone.vision_backbone.trunk.", "vision_encoder.backbone."
+_NECK = "backbone.vision_backbone.convs.", "vision_encoder.neck.fpn_layers."
+_TEXT = "backbone.language_backbone.encoder.", "text_encoder."
+_DECODER = "transformer.decoder.", "detr_decoder."
+_MASKS = "segmentation_head.", "mask_decoder."
+_FUSED = "in_proj_", "{qkv}_proj."
 
-_ENCODER_LAYER = {
-    "self_attn.": "self_attn.",
-    "cross_attn_image.": "cross_attn.",
-    "linear": "mlp.fc",
-    "norm": "layer_norm",
-}
-_DECODER_LAYER = {
-    "self_attn.": "self_attn.",
-    "ca_text.": "text_cross_attn.",
-    "cross_attn.": "vision_cross_attn.",
-    "linear": "mlp.fc",
-    "norm1.": "vision_cross_attn_layer_norm.",
-    "catext_norm.": "text_cross_attn_layer_norm.",
-    "norm2.": "self_attn_layer_norm.",
-    "norm3.": "mlp_layer_norm.",
-}
+# how names begin: official (without `detector.`), Transformers. `{i}`, `{j}`: numbers; `{qkv}`: one official tensor is three here
+_NAMES = [
+    (_VIT, "patch_embed.proj.", "embeddings.patch_embeddings.projection."),
+    (_VIT, "pos_embed", "embeddings.position_embeddings"),
+    (_VIT, "ln_pre.", "layer_norm."),
+    (_VIT, "blocks.{i}.norm{j}.", "layers.{i}.layer_norm{j}."),
+    (_VIT, "blocks.{i}.attn.qkv.", "layers.{i}.attention.{qkv}_proj."),
+    (_VIT, "blocks.{i}.attn.proj.", "layers.{i}.attention.o_proj."),
+    (_VIT, "blocks.{i}.mlp.", "layers.{i}.mlp."),
+    (_NECK, "0.dconv_2x2_0.", "0.scale_layers.0."),
+    (_NECK, "0.dconv_2x2_1.", "0.scale_layers.2."),
+    (_NECK, "1.dconv_2x2.", "1.scale_layers.0."),
+    (_NECK, "{i}.conv_1x1.", "{i}.proj1."),
+    (_NECK, "{i}.conv_3x3.", "{i}.proj2."),
+    (_TEXT, "token_embedding.", "text_model.embeddings.token_embedding."),
+    (_TEXT, "positional_embedding", "text_model.embeddings.position_embedding.weight"),
+    (_TEXT, "transformer.resblocks.{i}.attn.in_proj_", "text_model.encoder.layers.{i}.self_attn.{qkv}_proj."),
+    (_TEXT, "transformer.resblocks.{i}.attn.out_proj.", "text_model.encoder.layers.{i}.self_attn.out_proj."),
+    (_TEXT, "transformer.resblocks.{i}.ln_{j}.", "text_model.encoder.layers.{i}.layer_norm{j}."),
+    (_TEXT, "transformer.resblocks.{i}.mlp.c_fc.", "text_model.encoder.layers.{i}.mlp.fc1."),
+    (_TEXT, "transformer.resblocks.{i}.mlp.c_proj.", "text_model.encoder.layers.{i}.mlp.fc2."),
+    (_TEXT, "ln_final.", "text_model.final_layer_norm."),
+    (_TEXT, "text_projection", "text_projection.weight"),
+    (("backbone.language_backbone.", ""), "resizer.", "text_projection."),
+    (("geometry_encoder.", "geometry_encoder."), "norm.", "prompt_layer_norm."),
+    (("geometry_encoder.", "geometry_encoder."), "img_pre_norm.", "vision_layer_norm."),
+    (("geometry_encoder.", "geometry_encoder."), "encode_norm.", "output_layer_norm."),
+    *(
+        (stack, there, here)
+        for stack in (
+            ("geometry_encoder.encode.{i}.", "geometry_encoder.layers.{i}."),
+            ("transformer.encoder.layers.{i}.", "detr_encoder.layers.{i}."),
+        )
+        for there, here in (
+            ("self_attn." + _FUSED[0], "self_attn." + _FUSED[1]),
+            ("self_attn.out_proj.", "self_attn.o_proj."),
+            ("cross_attn_image." + _FUSED[0], "cross_attn." + _FUSED[1]),
+            ("cross_attn_image.out_proj.", "cross_attn.o_proj."),
+            ("linear{j}.", "mlp.fc{j}."),
+            ("norm{j}.", "layer_norm{j}."),
+        )
+    ),
+    (_DECODER, "layers.{i}.self_attn." + _FUSED[0], "layers.{i}.self_attn." + _FUSED[1]),
+    (_DECODER, "layers.{i}.self_attn.out_proj.", "layers.{i}.self_attn.o_proj."),
+    (_DECODER, "layers.{i}.ca_text." + _FUSED[0], "layers.{i}.text_cross_attn." + _FUSED[1]),
+    (_DECODER, "layers.{i}.ca_text.out_proj.", "layers.{i}.text_cross_attn.o_proj."),
+    (_DECODER, "layers.{i}.cross_attn." + _FUSED[0], "layers.{i}.vision_cross_attn." + _FUSED[1]),
+    (_DECODER, "layers.{i}.cross_attn.out_proj.", "layers.{i}.vision_cross_attn.o_proj."),
+    (_DECODER, "layers.{i}.norm1.", "layers.{i}.vision_cross_attn_layer_norm."),
+    (_DECODER, "layers.{i}.catext_norm.", "layers.{i}.text_cross_attn_layer_norm."),
+    (_DECODER, "layers.{i}.norm2.", "layers.{i}.self_attn_layer_norm."),
+    (_DECODER, "layers.{i}.norm3.", "layers.{i}.mlp_layer_norm."),
+    (_DECODER, "layers.{i}.linear{j}.", "layers.{i}.mlp.fc{j}."),
+    (_DECODER, "presence_token_head.layers.{i}.", "presence_head.layer{i+1}."),
+    (_DECODER, "bbox_embed.layers.{i}.", "box_head.layer{i+1}."),
+    (_DECODER, "ref_point_head.layers.{i}.", "ref_point_head.layer{i+1}."),
+    (_DECODER, "boxRPB_embed_x.layers.{i}.", "box_rpb_embed_x.layer{i+1}."),
+    (_DECODER, "boxRPB_embed_y.layers.{i}.", "box_rpb_embed_y.layer{i+1}."),
+    (_DECODER, "presence_token_out_norm.", "presence_layer_norm."),
+    (_DECODER, "norm.", "output_layer_norm."),
+    (("dot_prod_scoring.", "dot_product_scoring."), "prompt_mlp.layers.{i}.", "text_mlp.layer{i+1}."),
+    (("dot_prod_scoring.", "dot_product_scoring."), "prompt_mlp.out_norm.", "text_mlp_out_norm."),
+    (("dot_prod_scoring.", "dot_product_scoring."), "prompt_proj.", "text_proj."),
+    (("dot_prod_scoring.", "dot_product_scoring."), "hs_proj.", "query_proj."),
+    (_MASKS, "pixel_decoder.", "pixel_decoder."),
+    (_MASKS, "mask_predictor.mask_embed.", "mask_embedder."),
+    (_MASKS, "instance_seg_head.", "instance_projection."),
+    (_MASKS, "semantic_seg_head.", "semantic_projection."),
+    (_MASKS, "cross_attend_prompt." + _FUSED[0], "prompt_cross_attn." + _FUSED[1]),
+    (_MASKS, "cross_attend_prompt.out_proj.", "prompt_cross_attn.o_proj."),
+    (_MASKS, "cross_attn_norm.", "prompt_cross_attn_norm."),
+    # what is left of both is called the same
+    (("geometry_encoder.", "geometry_encoder."), "", ""),
+    (_DECODER, "", ""),
+]
 
 # tensors of the official detector that have no place in Transformers' model
 _OFFICIAL_ONLY = re.compile(
     r"geometry_encoder\.points_(direct|pool|pos_enc)_project\.|.*\.freqs_cis$|backbone\.vision_backbone\.sam2_convs\."
 )
-_CLASS_TOKEN_POSITION = "backbone.vision_backbone.trunk.pos_embed"
+_POSITIONS = "backbone.vision_backbone.trunk.pos_embed"
 _TEXT_PROJECTION = "backbone.language_backbone.encoder.text_projection"
+
+
+@dataclass
+class _Rule:
+    """Names that match `pattern` begin with `target` instead; `{i}`, `{j}` in it are the pattern's groups plus `shift`."""
+
+    pattern: re.Pattern
+    target: str
+    shift: int
+
+    def apply(self, name: str) -> str | None:
+        match = self.pattern.match(name)
+        if match is None:
+            return None
+        numbers = {
+            key: str(int(value) + (self.shift if key == "i" else 0)) for key, value in match.groupdict().items()
+        }
+        return re.sub(r"\{([ij])(?:\+1)?\}", lambda m: numbers[m[1]], self.target) + name[match.end() :]
+
+
+def _rules(source: int, target: int) -> list[_Rule]:
+    rules = []
+    for prefixes, *rest in _NAMES:
+        begin, there = (prefixes[side] + rest[side] for side in (source, target))
+        shift = ("{i+1}" in there) - ("{i+1}" in begin)
+        pattern = re.escape(begin).replace(r"\{qkv\}", "[qkv]")
+        pattern = re.sub(r"\\\{([ij])(?:\\\+1)?\\\}", r"(?P<\1>\\d+)", pattern)
+        rules.append(_Rule(re.compile(pattern), there, shift))
+    return rules
+
+
+_TO_TRANSFORMERS, _TO_OFFICIAL = _rules(0, 1), _rules(1, 0)
 
 
 def transformers_names(official_name: str) -> list[str]:
@@ -91,22 +142,23 @@ def transformers_names(official_name: str) -> list[str]:
     """
     if _OFFICIAL_ONLY.match(official_name):
         return []
-    name = official_name
-    for pattern, replacement in _RENAMES:
-        name, found = re.subn("^" + pattern, replacement, official_name)
-        if found:
-            break
-    else:
-        if not official_name.startswith("geometry_encoder."):
-            raise KeyError(f"{official_name!r} is not a weight of the official SAM 3 detector")
-    name = re.sub(r"\{\+(\d+)\}", lambda m: str(int(m[1]) + 1), name)
-    for marker, table in (("{encoder}", _ENCODER_LAYER), ("{decoder}", _DECODER_LAYER)):
-        head, found, tail = name.partition(marker)
-        if found:
-            key = next(key for key in table if tail.startswith(key))
-            tail = table[key] + tail.removeprefix(key)
-            name = head + re.sub(r"in_proj_", "{qkv}_proj.", tail.replace("out_proj.", "o_proj."))
+    name = next((found for rule in _TO_TRANSFORMERS if (found := rule.apply(official_name))), None)
+    if name is None:
+        raise KeyError(f"{official_name!r} is not a weight of the official SAM 3 detector")
     return [name.replace("{qkv}", letter) for letter in "qkv"] if "{qkv}" in name else [name]
+
+
+def official_name(transformers_name: str) -> str:
+    """
+    The official name of a tensor of `Sam3Model`, without `detector.`; the same for q, k and v, which are one tensor there.
+
+    Raises:
+        `KeyError`: on a name that `Sam3Model` does not have.
+    """
+    name = next((found for rule in _TO_OFFICIAL if (found := rule.apply(transformers_name))), None)
+    if name is None:
+        raise KeyError(f"{transformers_name!r} is not a weight of Sam3Model")
+    return name
 
 
 def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -114,7 +166,7 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     converted = {}
     for name, tensor in weights.items():
         names = transformers_names(name)
-        if name == _CLASS_TOKEN_POSITION:
+        if name == _POSITIONS:
             tensor = tensor[:, 1:]  # row 0 belongs to a class token that SAM 3 drops
         elif name == _TEXT_PROJECTION:
             tensor = tensor.T
@@ -125,29 +177,62 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
-    Converts a `Sam3Model` state dict to the official names, over a base.
+    Converts a `Sam3Model` state dict to the official names.
 
     Args:
         weights (`dict[str, torch.Tensor]`): Transformers' names.
-        base (`dict[str, torch.Tensor]`): the official detector that says which tensors exist; what `Sam3Model` does not
-            have (the class token's position, point prompts, rotary buffers, the tracker's neck) is kept from it.
+        base (`dict[str, torch.Tensor]`): the official detector that was tuned, or [`official_only`]: what `Sam3Model` does not have
+            (the class token's position, point prompts, rotary buffers, the tracker's neck) is kept from it.
 
     Raises:
-        `KeyError`: where `weights` lacks a tensor of the base.
+        `KeyError`: where `weights` lacks a tensor of the base, or has a name that is none of `Sam3Model`'s.
     """
-    converted = {}
-    for name, tensor in base.items():
-        names = transformers_names(name)
+    converted = {name: tensor for name, tensor in base.items() if not transformers_names(name)}
+    for official in dict.fromkeys([*base, *map(official_name, weights)]):
+        names = transformers_names(official)
         if not names:
-            converted[name] = tensor
             continue
         missing = [n for n in names if n not in weights]
         if missing:
-            raise KeyError(f"the weights lack {missing[0]!r}, which the official {name!r} needs")
+            raise KeyError(f"the weights lack {missing[0]!r}, which the official {official!r} needs")
         value = torch.cat([weights[n] for n in names]) if len(names) == 3 else weights[names[0]]
-        if name == _CLASS_TOKEN_POSITION:
-            value = torch.cat([tensor[:, :1].to(value), value], dim=1)
-        elif name == _TEXT_PROJECTION:
+        if official == _POSITIONS:
+            first = base[official][:, :1].to(value) if official in base else torch.zeros_like(value[:, :1])
+            value = torch.cat([first, value], dim=1)
+        elif official == _TEXT_PROJECTION:
             value = value.T
-        converted[name] = value.contiguous()
+        converted[official] = value.contiguous()
     return converted
+
+
+def official_only(config: Sam3Config, side: int) -> dict[str, torch.Tensor]:
+    """
+    What the official builder needs and `Sam3Model` does not have, for a checkpoint without a base: projections of point prompts as zeros,
+    which answers to phrases and boxes do not depend on, and the ViT's rotary angles (`sam3/model/vitdet.py`).
+
+    Args:
+        config (`Sam3Config`). side (`int`): px of the canvas that the official model is built for.
+    """
+    vit, width = config.vision_config.backbone_config, config.geometry_encoder_config.hidden_size
+    inputs = {"direct": 2, "pool": width, "pos_enc": width}
+    points = {f"geometry_encoder.points_{kind}_project.weight": torch.zeros(width, n) for kind, n in inputs.items()}
+    points |= {f"geometry_encoder.points_{kind}_project.bias": torch.zeros(width) for kind in inputs}
+    angles = {}
+    for i in range(vit.num_hidden_layers):
+        cells = side // vit.patch_size if i in vit.global_attn_indexes else vit.window_size
+        angles[f"{_VIT[0]}blocks.{i}.attn.freqs_cis"] = _rotary(
+            vit.hidden_size // vit.num_attention_heads,
+            cells,
+            vit.window_size / cells,
+            vit.rope_parameters["rope_theta"],
+        )
+    return points | angles
+
+
+def _rotary(dim: int, cells: int, scale: float, theta: float) -> torch.Tensor:
+    """Unit complex numbers `(cells², dim / 2)`: angles of the columns, then of the rows."""
+    frequencies = 1.0 / theta ** (torch.arange(0, dim, 4)[: dim // 4].float() / dim)
+    places = torch.arange(cells * cells)
+    columns, rows = (places % cells).float() * scale, (places // cells).float() * scale
+    angles = torch.cat([torch.outer(columns, frequencies), torch.outer(rows, frequencies)], dim=-1)
+    return torch.polar(torch.ones_like(angles), angles)

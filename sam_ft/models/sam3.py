@@ -290,7 +290,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
                 box_mask=valid,
                 box_labels=box_labels.clamp(min=0),
                 img_feats=(coarse.to(kind),),
-                img_pos_embeds=(position.to(kind).expand(len(coarse), -1, -1, -1),),
+                img_pos_embeds=(position.to(kind).expand(coarse.shape[0], -1, -1, -1),),
             )
         shown = shown | valid.any(1)
         return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]

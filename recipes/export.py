@@ -1,0 +1,60 @@
+"""
+A tuned model to where it is used: merged weights, the official sam3.pt, the video layout, ONNX; and back from a sam3.pt.
+
+    python recipes/export.py --model_name_or_path out/mine --format transformers --output_path out/merged
+    python recipes/export.py --model_name_or_path out/mine --format official --base path/to/sam3.pt --output_path out/sam3_tuned.pt
+    python recipes/export.py --model_name_or_path out/mine --format video --base facebook/sam3 --output_path out/video
+    python recipes/export.py --model_name_or_path out/mine --format onnx --output_path out/onnx
+    python recipes/export.py --model_name_or_path path/to/sam3.pt --format transformers --output_path out/from_official
+    python recipes/export.py --verify path/to/anything.pt
+
+Every export is loaded back and compared before it is put in its place. Keys: `--help`.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from sam_ft.arguments import DataArguments, ExportArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser(
+        (ModelArguments, ExportArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments)
+    )
+
+
+def main(model_args: ModelArguments, export_args: ExportArguments) -> bool:
+    """Exports or verifies; whether all is well."""
+    from sam_ft.exits.export import FORMATS, Export
+    from sam_ft.exits.source import load_source, plain_options, verify
+    from sam_ft.exits.writing import check_output
+
+    if export_args.verify:
+        table = verify(export_args.verify, export_args.base)
+        for line in table.lines():
+            logger.info("%s", line)
+        if not table.loads_officially:
+            logger.info(
+                "Meta's own loader finds nothing in it: `--format official` writes the names that it looks for"
+            )
+        return table.fits
+    name, output = model_args.model_name_or_path, Path(export_args.output_path)
+    check_output(output, [name, export_args.base], overwrite=export_args.overwrite)
+    with stage(f"loading {name}"):
+        model, processor = load_source(plain_options(model_args.options(seed=0)), export_args.base)
+    with stage(f"{export_args.format}: written, loaded back and compared"):
+        difference = FORMATS[export_args.format](Export(model, processor, name, export_args.base), output)
+    logger.info("%s: its outputs differ from %s's by %.2g at most", output, name, difference)
+    return True
+
+
+if __name__ == "__main__":
+    with as_program():
+        fine = main(*make_parser().parse())
+    sys.exit(0 if fine else 1)
