@@ -38,10 +38,10 @@ def main(
     training_args: Sam3TrainingArguments,
     eval_args: EvalArguments,
 ) -> dict[str, float]:
+    from sam_ft.models.load import read_trained_phrases
     from sam_ft.training.build import load_data
     from sam_ft.training.candidates import candidates_of, evaluate_model, evaluate_results
     from sam_ft.training.comparison import write_report
-    from sam_ft.training.sam3 import read_trained_phrases
 
     training_args.report_to = []
     is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
@@ -49,7 +49,7 @@ def main(
     candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
-    trained, evaluated = read_trained_phrases(model_args.model_name_or_path), []
+    trained, evaluated = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision), []
     for candidate in candidates:
         with stage(f"evaluation of {candidate.name}"):
             if candidate.is_results:

@@ -17,8 +17,9 @@ ALLOWED = {
     "report": {"report", "data", "ops"},
     "models": {"models", "losses", "ops"},
     "exits": {"exits", "models", "metrics", "ops"},
+    "prediction": {"prediction", "models", "metrics", "data", "report", "ops"},
     # options of a room are made from keys; the keys' room knows where the options live
-    "arguments": {"arguments", "training", "models", "losses", "data", "ops"},
+    "arguments": {"arguments", "training", "prediction", "models", "losses", "data", "ops"},
     "training": {"training", "models", "losses", "metrics", "data", "report", "ops", "arguments"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -11,6 +11,7 @@ from .export import ExportArguments
 from .loss import LossArguments
 from .model import ModelArguments
 from .plan import PlanArguments
+from .predict import PredictArguments
 from .training import Sam3TrainingArguments
 
 
@@ -25,5 +26,6 @@ __all__ = [
     "LossArguments",
     "ModelArguments",
     "PlanArguments",
+    "PredictArguments",
     "Sam3TrainingArguments",
 ]

@@ -15,7 +15,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .. import __version__
 from ..metrics.thresholds import FILE as THRESHOLDS
-from ..models.load import naming_the_model, source_of
+from ..models.load import TRAINED_PHRASES, naming_the_model, source_of
 from ..models.official import from_official, official_only, to_official
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .answers import answers, distance, question
@@ -30,7 +30,7 @@ logger = logging.getLogger("sam_ft.run")
 
 EXACT = 1e-5  # of outputs between 0 and 1, from equal weights: another order of float32 sums
 CLOSE = 1e-3  # of another runtime
-_BESIDE = (THRESHOLDS, "trained_phrases.json")  # what a run leaves beside its weights and an export takes along
+_BESIDE = (THRESHOLDS, TRAINED_PHRASES)  # what a run leaves beside its weights and an export takes along
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from peft import LoraConfig
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
 from transformers import Sam3Config, Sam3Processor
+from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from .config import set_resolution, tiny_config, tiny_processor
@@ -33,6 +35,7 @@ from .untrained import random_model
 TINY = "sam-ft/tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
 RANDOM_TINY = "sam-ft/random-tiny"
+TRAINED_PHRASES = "trained_phrases.json"  # beside the weights of a run: what it was trained on
 
 
 @dataclass
@@ -249,6 +252,22 @@ def load_processor(model_name_or_path: str, revision: str | None = None) -> Sam3
     source = source_of(model_name_or_path)
     with naming_the_model(model_name_or_path):
         return Sam3Processor.from_pretrained(source, revision=revision)
+
+
+def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:
+    """A file that was saved beside a model's weights, in a folder or on the Hub; `None` where there is none."""
+    with naming_the_model(name):
+        found = None if name == RANDOM_TINY else cached_file(
+            source_of(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+    return Path(found) if found else None
+
+
+def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | None:
+    """The phrases that a saved model was trained on; `None` where nothing beside it says."""
+    file = file_beside(name, TRAINED_PHRASES, revision)
+    return None if file is None else set(json.loads(file.read_text(encoding="utf-8")))
 
 
 def source_of(name: str) -> str:

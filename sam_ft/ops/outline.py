@@ -25,6 +25,48 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
     return parts
 
 
+def outlines(mask: np.ndarray, tolerance: float = 1.0) -> tuple[list[list[float]], bool]:
+    """
+    The outlines of a mask for a person to correct: few points, holes filled.
+
+    Args:
+        mask (`np.ndarray` of shape `(height, width)`): bool. tolerance (`float`): px that an outline may be off.
+
+    Returns:
+        `list[list[float]]`: a part `[x1, y1, x2, y2, …]` for each connected piece of more than three points, the largest first.
+        `bool`: whether the mask has holes, which were filled.
+    """
+    filled = ndimage.binary_fill_holes(mask)
+    labels, number = ndimage.label(filled)
+    sizes = ndimage.sum_labels(filled, labels, range(1, number + 1)) if number else []
+    parts = []
+    for piece in np.argsort(-np.asarray(sizes)) + 1:
+        loop = np.array(_loops(labels == piece)[0], dtype=np.float64)
+        # from corner to opposite corner, so that both halves are lines
+        far = int(np.linalg.norm(loop - loop[0], axis=1).argmax())
+        halves = loop[: far + 1], np.vstack([loop[far:], loop[:1]])
+        simple = [point for half in halves for point in _simplified(half, tolerance)[:-1]]
+        parts.append([float(v) for point in (simple if len(simple) > 2 else loop) for v in point])
+    return parts, bool((filled & ~mask).any())
+
+
+def _simplified(line: np.ndarray, tolerance: float) -> np.ndarray:
+    """The points of a line `(n, 2)` that it needs (Douglas and Peucker 1973)."""
+    kept, todo = {0, len(line) - 1}, [(0, len(line) - 1)]
+    while todo:
+        begin, end = todo.pop()
+        if end - begin < 2:
+            continue
+        (x, y), (u, v) = line[begin], line[end]
+        length = max(np.hypot(u - x, v - y), 1e-9)
+        away = np.abs((u - x) * (line[begin + 1 : end, 1] - y) - (v - y) * (line[begin + 1 : end, 0] - x)) / length
+        middle = begin + 1 + int(away.argmax())
+        if away.max() > tolerance:
+            kept.add(middle)
+            todo += [(begin, middle), (middle, end)]
+    return line[sorted(kept)]
+
+
 def _loops(piece: np.ndarray) -> list[list[tuple[int, int]]]:
     """The closed outlines of one piece, each with the piece on its right, without points inside straight lines."""
     padded = np.pad(piece, 1)

@@ -5,10 +5,9 @@ import logging
 import shutil
 from pathlib import Path
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
-from ..ops.yaml_files import read_yaml_mapping
+from ..ops.claims import claim_folder
 
 
 logger = logging.getLogger(__name__)
@@ -113,42 +112,20 @@ def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True)
 
 
 def _prepare(folder: Path, settings: dict, is_main: bool) -> str | None:
-    marker = folder / RUN_FILE
     settings = {k: v for k, v in settings.items() if k not in FREE_KEYS}
-    found = [p for p in folder.iterdir() if p.name != f".{RUN_FILE}"] if folder.is_dir() else []
-    if found and not marker.is_file():
-        raise ValueError(
-            f"`output_dir`: {folder} already holds {found[0].name} and no {RUN_FILE}, so it is no run of this recipe. "
-            "Choose another folder, or empty it"
-        )
-    if marker.is_file():
-        before = read_yaml_mapping(str(marker), "output_dir")
-        changed = [k for k in {**before, **settings} if before.get(k) != settings.get(k)]
-        if changed and not find_checkpoints(folder) and not any(folder.glob("*.safetensors")):
-            # an attempt that never got to a result, such as one with a wrong path: nothing of it is worth keeping
-            if is_main:
-                shutil.rmtree(folder)
-                _mark(folder, settings)
-            return None
-        if changed:
-            shown = "; ".join(f"`{k}` was {before.get(k)!r}, is {settings.get(k)!r}" for k in sorted(changed)[:5])
-            raise ValueError(
-                f"`output_dir`: {folder} holds a run with other settings ({shown}). Choose another `output_dir`, or "
-                "delete this one to start over. To go on from its weights, set `model_name_or_path` to it"
-            )
-        problems = {checkpoint: what_is_missing(checkpoint) for checkpoint in find_checkpoints(folder)}
-        for checkpoint, problem in problems.items():
-            if problem and is_main:
-                logger.warning("%s was left half-written (%s); removed", checkpoint, problem)
-                shutil.rmtree(checkpoint)
-        return next((str(checkpoint) for checkpoint, problem in problems.items() if not problem), None)
-    if is_main:
-        _mark(folder, settings)
-    return None
-
-
-def _mark(folder: Path, settings: dict) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{RUN_FILE}"
-    draft.write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
-    draft.replace(folder / RUN_FILE)
+    has_results = bool(find_checkpoints(folder)) or any(folder.glob("*.safetensors"))
+    try:
+        again = claim_folder(
+            folder, RUN_FILE, settings, key="output_dir", what="run of this recipe", has_results=has_results, is_main=is_main
+        )  # fmt: skip
+    except ValueError as error:
+        hint = ". To go on from its weights, set `model_name_or_path` to it" if has_results else ""
+        raise ValueError(f"{error}{hint}") from error
+    if not again:
+        return None
+    problems = {checkpoint: what_is_missing(checkpoint) for checkpoint in find_checkpoints(folder)}
+    for checkpoint, problem in problems.items():
+        if problem and is_main:
+            logger.warning("%s was left half-written (%s); removed", checkpoint, problem)
+            shutil.rmtree(checkpoint)
+    return next((str(checkpoint) for checkpoint, problem in problems.items() if not problem), None)

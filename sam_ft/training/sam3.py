@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..metrics.thresholds import Thresholds, choose_thresholds
+from ..models.load import TRAINED_PHRASES
 from ..models.lora import sam3_of
 from ..models.outputs import Keep
 from ..models.pairs import count_pairs
@@ -18,8 +19,6 @@ from .trainer import SamTrainer
 
 
 logger = logging.getLogger("sam_ft.run")
-
-TRAINED_PHRASES = "trained_phrases.json"
 
 
 class Sam3Trainer(SamTrainer):
@@ -163,12 +162,6 @@ class Sam3Trainer(SamTrainer):
             range(len(rows)), key=lambda i: not any(p["instances"] and p["text"] in trained for p in asked[i])
         )
         return rows.select(order[: self.num_pictures])
-
-
-def read_trained_phrases(folder: str) -> set[str] | None:
-    """The phrases that a saved model was trained on; `None` where its folder does not say."""
-    file = Path(folder) / TRAINED_PHRASES
-    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def _count(batch: dict) -> tuple[int, int, int, int]:

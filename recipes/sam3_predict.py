@@ -1,0 +1,63 @@
+"""
+Images and phrases to masks: from the base, a tuned model, an adapter, or a Hub id.
+
+    python recipes/sam3_predict.py --model_name_or_path out/mine --images photos/ --phrases "pothole" "manhole cover"
+    python recipes/sam3_predict.py --model_name_or_path out/mine --images 'photos/**/*.jpg' --outputs coco labelme masks overlays
+    python recipes/sam3_predict.py --model_name_or_path facebook/sam3 --images aerial.tif --phrases car --tile_size 1008 --nms_iom 0.5
+
+All phrases of an image share one pass of the vision encoder. Takes the model's keys and the YAML files of sam3_ft.py; the same call again goes
+on where it was stopped. Keys: `--help`.
+"""
+
+import logging
+from pathlib import Path
+
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, PredictArguments, Sam3TrainingArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser(
+        (ModelArguments, PredictArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments)
+    )
+
+
+def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
+    from sam_ft.models.load import read_trained_phrases
+    from sam_ft.prediction.job import PredictionJob, find_images, read_exemplars, run_job
+    from sam_ft.prediction.predictor import Sam3Predictor
+
+    name, folder = model_args.model_name_or_path, Path(predict_args.predictions_dir)
+    files = find_images(predict_args.images)
+    exemplars = read_exemplars(predict_args.exemplar_file, files) if predict_args.exemplar_file else {}
+    trained = [] if exemplars else sorted(read_trained_phrases(name, model_args.model_revision) or [])
+    phrases = predict_args.phrases or trained
+    job = PredictionJob(
+        files,
+        phrases,
+        folder,
+        predict_args.outputs,
+        exemplars,
+        workers=predict_args.workers,
+        skip_bad=predict_args.on_bad_images == "skip",
+        settings={"model": name, "revision": model_args.model_revision, "resolution": model_args.resolution},
+    )
+    logger.info("%s: %d images, asked for %s", name, len(files), ", ".join(phrases) or "what the exemplars show")
+    with stage("model"):
+        predictor = Sam3Predictor.load(
+            model_args.options(seed=0), options=predict_args.options(), device=predict_args.device
+        )
+        logger.info("  thresholds: %s", predictor.describe_thresholds())
+    with stage("predictions"):
+        for line in run_job(predictor, job):
+            logger.info("  %s", line)
+    logger.info("%s: %s", folder, ", ".join(predict_args.outputs))
+
+
+if __name__ == "__main__":
+    with as_program():
+        main(*make_parser().parse())

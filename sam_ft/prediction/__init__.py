@@ -1,0 +1,1 @@
+"""Images and phrases to masks, in Python and over folders of files."""

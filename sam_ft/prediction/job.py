@@ -1,0 +1,232 @@
+"""Predictions over files: in batches, with a bar, and going on where a killed run stopped."""
+
+import dataclasses
+import glob
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..data.readers.files import image_suffixes, images_in
+from ..ops.claims import claim_folder
+from .predictor import Exemplars, ImagePrediction, Sam3Predictor, check_phrases
+from .views import FileViews, Views
+from .writers import (
+    write_coco,
+    write_json,
+    write_labelme,
+    write_masks,
+    write_overlay,
+    write_yolo,
+    write_yolo_names,
+)  # fmt: skip
+
+
+logger = logging.getLogger("sam_ft.run")
+
+OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks")
+MARKER = "predict.yaml"
+_DONE = "predictions"  # one file an image; what is there is not predicted again
+
+
+@dataclass
+class PredictionJob:
+    """
+    Attributes:
+        files (`dict[str, str]`): name -> image file; see [`find_images`]. phrases (`list[str]`). folder (`Path`): written to.
+        outputs (`list[str]`): of `OUTPUTS`. exemplars (`dict[str, Exemplars]`): name -> boxes. workers (`int`): processes that load images.
+        skip_bad (`bool`): leave out what cannot be read, and list it at the end.
+        settings (`dict`): of the model, so that a folder holds the answers of one.
+    """
+
+    files: dict[str, str]
+    phrases: list[str]
+    folder: Path
+    outputs: list[str]
+    exemplars: dict[str, Exemplars] = field(default_factory=dict)
+    workers: int = 0
+    skip_bad: bool = False
+    settings: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.phrases = check_phrases(self.phrases)
+        unknown = [name for name in self.outputs if name not in OUTPUTS]
+        if unknown:
+            raise ValueError(f"`outputs` has no {unknown[0]!r}; choose from {', '.join(OUTPUTS)}")
+        stray = next((name for name in self.exemplars if name not in self.files), None)
+        if stray is not None:
+            raise ValueError(
+                f"`exemplar_file` names the image {stray!r}, which is not asked; asked are {', '.join(list(self.files)[:3])}, …"
+            )
+        if not self.phrases and not self.exemplars:
+            raise ValueError("`phrases`: there is nothing to ask; give phrases, or exemplar boxes")
+
+
+def find_images(given: list[str]) -> dict[str, str]:
+    """
+    Image files by a name of their own: the path below what they have in common, without its suffix.
+
+    Args:
+        given (`list[str]`): files, folders (all images below them) and globs.
+
+    Raises:
+        `ValueError`: where one is not there, or holds no image.
+    """
+    files: list[str] = []
+    for entry in given:
+        if Path(entry).is_dir():
+            found = [str(file) for file in images_in(Path(entry))]
+        elif Path(entry).is_file():
+            found = [entry]
+        else:
+            suffixes = image_suffixes()
+            matched = sorted(glob.glob(entry, recursive=True))
+            found = [file for file in matched if Path(file).suffix.lower() in suffixes and Path(file).is_file()]
+        if not found:
+            kind = (
+                "the folder holds no image"
+                if Path(entry).is_dir()
+                else "there is no such file or folder, and no image matches"
+            )
+            raise ValueError(f"`images`: {entry!r}: {kind}")
+        files += found
+    files = list(dict.fromkeys(files))
+    if not files:
+        raise ValueError("`images`: give files, folders or globs, such as `--images photos/ more/*.jpg`")
+    root = os.path.commonpath([Path(file).resolve().parent for file in files])
+    below = [Path(file).resolve().relative_to(root) for file in files]
+    stems = [path.with_suffix("").as_posix() for path in below]
+    return {
+        stem if stems.count(stem) == 1 else path.as_posix().replace(".", "_"): file
+        for stem, path, file in zip(stems, below, files, strict=True)
+    }
+
+
+def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
+    """
+    Exemplar boxes from a JSON file `{"image": [[x, y, w, h], [x, y, w, h, 0], …]}`, px; a fifth number 0 says "none such". An image is
+    called by its name, with or without suffix.
+
+    Raises:
+        `ValueError`: naming file and entry.
+    """
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`exemplar_file`: {file} is no JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'`exemplar_file`: {file} holds a {type(content).__name__}; expected {{"image": [[x, y, w, h], …]}}'
+        )
+    known = {Path(path).name: name for name, path in files.items()} | {name: name for name in files}
+    read = {}
+    for image, boxes in content.items():
+        fine = isinstance(boxes, list) and all(
+            isinstance(box, list)
+            and len(box) in (4, 5)
+            and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+            for box in boxes
+        )
+        if not fine or not boxes:
+            raise ValueError(f"`exemplar_file`: {file}, {image!r} is {boxes!r}; expected [[x, y, w, h], …] in px")
+        read[known.get(image, image)] = Exemplars(
+            [box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes]
+        )
+    return read
+
+
+def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
+    """
+    Predicts what is not there yet and writes it.
+
+    Returns:
+        `list[str]`: what there is to say of it.
+
+    Raises:
+        `ValueError`: on an image that cannot be read, unless told to skip it; where the folder holds answers to other questions.
+    """
+    done = job.folder / _DONE
+    settings = {
+        "phrases": job.phrases,
+        "outputs": sorted(job.outputs),
+        "exemplars": {name: dataclasses.asdict(one) for name, one in job.exemplars.items()},
+        **dataclasses.asdict(predictor.options),
+        **job.settings,
+    }
+    free = {"views_per_batch"}  # changes speed, no result
+    claim_folder(
+        job.folder,
+        MARKER,
+        json.loads(json.dumps({key: value for key, value in settings.items() if key not in free})),
+        key="predictions_dir",
+        what="prediction",
+        has_results=done.is_dir() and any(done.rglob("*.json")),
+    )
+    left = {name: file for name, file in job.files.items() if not (done / f"{name}.json").is_file()}
+    if len(left) < len(job.files):
+        logger.info("%d of %d images were answered before; going on", len(job.files) - len(left), len(job.files))
+    problems, filled = [], 0
+    with tqdm(total=len(job.files), initial=len(job.files) - len(left), unit="image", disable=None) as bar:
+        for views in _batches(predictor, left, job.workers):
+            bad = [one for one in views if one.problem]
+            if bad and not job.skip_bad:
+                raise ValueError(f"{bad[0].problem}. Copy it again, or `--on_bad_images skip` to leave such files out")
+            problems += [f"{left[one.name]}: {one.problem}" for one in bad]
+            good = [one for one in views if not one.problem and (job.phrases or one.name in job.exemplars)]
+            for found in predictor.predict(good, job.phrases, job.exemplars):
+                filled += _write(found, left[found.name], job)
+            bar.update(len(views))
+    lines = _write_whole(job, done)
+    lines += [f"note: {filled} masks have holes, which YOLO cannot say: filled there"] if filled else []
+    return lines + [f"left out: {problem}" for problem in problems]
+
+
+def _batches(predictor: Sam3Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
+    options = predictor.options
+    views = FileViews(files, predictor.resolution, options.tile_size, options.tile_overlap)
+    whole = options.views_per_batch if options.tile_size is None else 1
+    yield from DataLoader(views, batch_size=whole, num_workers=min(workers, len(files)), collate_fn=list)
+
+
+def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
+    """All files of an image; the one that says it is done comes last."""
+    filled = 0
+    writers = {"overlays": write_overlay, "masks": write_masks, "labelme": write_labelme}
+    for name, writer in writers.items():
+        if name in job.outputs:
+            writer(found, image, job.folder / name)
+    if "yolo" in job.outputs:
+        filled = write_yolo(found, image, job.folder / "yolo", job.phrases or list(found.detections))
+    write_json(job.folder / _DONE / f"{found.name}.json", dataclasses.asdict(found))
+    return filled
+
+
+def _write_whole(job: PredictionJob, done: Path) -> list[str]:
+    """Files of all images together, from what is done; how often each phrase was found."""
+    phrases = list(job.phrases)
+    counts: dict[str, list[int]] = {}
+    names = [name for name in job.files if (done / f"{name}.json").is_file()]
+    for found in _read(done, names):
+        for phrase, listed in found.detections.items():
+            counts.setdefault(phrase, []).append(len(listed))
+            phrases += [phrase] if phrase not in phrases else []
+    if "yolo" in job.outputs and names:
+        write_yolo_names(job.folder / "yolo", phrases)
+    if "coco" in job.outputs and names:
+        write_coco(_read(done, names), {name: job.files[name] for name in names}, phrases, job.folder)
+    return [
+        f"{phrase}: {sum(found)} in {sum(map(bool, found))} of {len(found)} images"
+        for phrase in phrases
+        if (found := counts.get(phrase, []))
+    ]
+
+
+def _read(done: Path, names: list[str]) -> Iterator[ImagePrediction]:
+    for name in names:
+        yield ImagePrediction(**json.loads((done / f"{name}.json").read_text(encoding="utf-8")))

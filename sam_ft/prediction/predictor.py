@@ -1,0 +1,315 @@
+"""Images and phrases to masks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from transformers import Sam3Processor
+
+from ..data.collators import Sam3Collator, warn_long_phrases
+from ..data.pipeline import Sample, SamplePhrase
+from ..metrics.postprocess import to_detections
+from ..metrics.thresholds import FILE as THRESHOLDS
+from ..metrics.thresholds import Thresholds, read_thresholds
+from ..models.load import ModelOptions, file_beside, load_as_trained, load_processor
+from ..models.lora import AdaptedSam3, sam3_of
+from ..models.outputs import Keep, PairPrediction
+from ..models.pairs import PADDING
+from ..models.sam3 import Sam3ForConceptSegmentation
+from .overlaps import SAME, Piece, is_cut, placed, suppress
+from .views import View, Views, views_of
+
+
+VISUAL = "visual"  # what the official processor asks where exemplar boxes come without a phrase
+_KEPT = 0.05  # as evaluation keeps, on which thresholds are chosen
+
+
+@dataclass
+class Exemplars:
+    """Boxes `(x, y, w, h)` in px of the image that show what is wanted; labels: 1 such a thing, 0 none such."""
+
+    boxes: list[list[float]]
+    labels: list[int]
+
+
+@dataclass
+class PredictOptions:
+    """
+    Attributes:
+        score_threshold (`float`, *optional*): of all phrases; the checkpoint's own, or 0.5, where not given.
+        max_detections (`int`): a phrase and view at most.
+        nms_iom (`float`, *optional*): of two detections of a phrase whose intersection is this share of the smaller one, the better
+            is kept.
+        tile_size (`int`, *optional*): images larger than this, px, are also shown in tiles of it. tile_overlap (`float`).
+        views_per_batch (`int`): images or tiles through the vision encoder at once.
+        geometry_token (`str`): `never` as Transformers, `always` as the official package.
+    """
+
+    score_threshold: float | None = None
+    max_detections: int = 100
+    nms_iom: float | None = None
+    tile_size: int | None = None
+    tile_overlap: float = 0.2
+    views_per_batch: int = 1
+    geometry_token: str = "never"
+
+
+@dataclass
+class ImagePrediction:
+    """
+    What was found in an image.
+
+    Attributes:
+        name (`str`). height, width (`int`): px.
+        detections (`dict[str, list[dict]]`): by phrase, best first: `score`, `bbox` `(x, y, w, h)` in px, `segmentation`, a COCO RLE of
+            the image's size (`pycocotools.mask.decode` gives the mask).
+        presence (`dict[str, float]`): probability that the phrase is in the image, the highest of its views.
+    """
+
+    name: str
+    height: int
+    width: int
+    detections: dict[str, list[dict]] = field(default_factory=dict)
+    presence: dict[str, float] = field(default_factory=dict)
+
+
+class Sam3Predictor:
+    """
+    A SAM 3 that answers: base, tuned, adapter, merged.
+
+    Args:
+        model (`Sam3ForConceptSegmentation` or `AdaptedSam3`). processor (`Sam3Processor`).
+        thresholds (`Thresholds`, *optional*): saved with the model. options (`PredictOptions`, *optional*).
+
+    Examples:
+        >>> predictor = Sam3Predictor.from_pretrained("out/mine")
+        >>> found = predictor(Image.open("street.jpg"), ["pothole", "manhole cover"])
+        >>> found.detections["pothole"][0]["score"]
+    """
+
+    def __init__(
+        self,
+        model: Sam3ForConceptSegmentation | AdaptedSam3,
+        processor: Sam3Processor,
+        thresholds: Thresholds | None = None,
+        options: PredictOptions | None = None,
+    ):
+        self.model, self.processor = model.eval(), processor
+        self.options, self.thresholds = options or PredictOptions(), thresholds or Thresholds()
+        self._sam3, self._collate = sam3_of(model), Sam3Collator(processor.tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        options: PredictOptions | None = None,
+        device: str | torch.device | None = None,
+        **loading,
+    ) -> "Sam3Predictor":
+        """
+        Args:
+            name (`str`): folder or Hub id of a model or an adapter. options (`PredictOptions`, *optional*).
+            device (`str`, *optional*): the accelerator, where there is one. loading: as in [`ModelOptions`].
+
+        Raises:
+            `ValueError`: as [`load_as_trained`].
+        """
+        return cls.load(ModelOptions(name, **loading), options=options, device=device)
+
+    @classmethod
+    def load(
+        cls, source: ModelOptions, *, options: PredictOptions | None = None, device: str | torch.device | None = None
+    ) -> "Sam3Predictor":
+        """As `from_pretrained`, from [`ModelOptions`]."""
+        name, revision = source.model_name_or_path, source.revision
+        model, processor = load_as_trained(replace(source, quantization=None)), load_processor(name, revision)
+        file = file_beside(name, THRESHOLDS, revision)
+        if device is None:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
+            ) from error
+        return cls(model, processor, file and read_thresholds(file.parent), options)
+
+    def describe_thresholds(self) -> str:
+        """Where the thresholds come from, in words."""
+        if self.options.score_threshold is not None:
+            return f"{self.options.score_threshold:g} for all phrases"
+        return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without their own"
+
+    @property
+    def resolution(self) -> int:
+        """Side of the model's canvas, px."""
+        return self._sam3.config.image_size
+
+    def __call__(
+        self,
+        images: Image.Image | list[Image.Image],
+        phrases: list[str],
+        exemplars: Exemplars | list[Exemplars | None] | None = None,
+    ) -> ImagePrediction | list[ImagePrediction]:
+        """
+        Args:
+            images (`PIL.Image.Image` or a list of them): turned upright by their EXIF. phrases (`list[str]`): asked of each image in one
+                vision pass; may be empty where there are exemplars.
+            exemplars (`Exemplars` or a list, *optional*): shown beside each phrase, one for each image.
+
+        Returns:
+            `ImagePrediction`, or a list where `images` is one.
+
+        Raises:
+            `ValueError`: on an empty phrase, on nothing to ask, on boxes outside an image.
+        """
+        alone = isinstance(images, Image.Image)
+        listed = [images] if alone else list(images)
+        shown = [exemplars] * len(listed) if not isinstance(exemplars, list) else exemplars
+        if len(shown) != len(listed):
+            raise ValueError(f"`exemplars` has {len(shown)} entries for {len(listed)} images; give one each, or None")
+        cut = self.options.tile_size, self.options.tile_overlap
+        views = [views_of(image, str(i), self.resolution, *cut) for i, image in enumerate(listed)]
+        found = self.predict(views, phrases, {v.name: e for v, e in zip(views, shown, strict=True) if e is not None})
+        return found[0] if alone else found
+
+    def predict(
+        self, images: list[Views], phrases: list[str], exemplars: dict[str, Exemplars] | None = None
+    ) -> list[ImagePrediction]:
+        """As `__call__`, of images that were cut already; exemplars by their names."""
+        exemplars = exemplars or {}
+        texts = check_phrases(phrases)
+        for views in images:
+            check_exemplars(exemplars.get(views.name), views)
+        warn_long_phrases(self.processor.tokenizer, [text for text in texts if text not in self._collate.warned])
+        self._collate.warned.update(texts)
+        answers = {views.name: ImagePrediction(views.name, *views.size) for views in images}
+        pieces: dict[tuple[str, str], list[Piece]] = {}
+        every = [(views, view) for views in images for view in views.views]
+        for begin in range(0, len(every), self.options.views_per_batch):
+            batch = every[begin : begin + self.options.views_per_batch]
+            for (views, view), text, presence, found in self._answer(batch, texts, exemplars):
+                answer = answers[views.name]
+                answer.presence[text] = max(presence, answer.presence.get(text, 0.0))
+                listed = pieces.setdefault((views.name, text), [])
+                for one in found:
+                    moved = placed(one, view.window, views.size)
+                    listed.append(Piece(moved, is_cut(moved["bbox"], view.window, views.size)))
+        tiled = {views.name for views in images if len(views.views) > 1}
+        for (name, text), listed in pieces.items():
+            threshold = self.options.nms_iom if name not in tiled else self.options.nms_iom or SAME
+            detections = [piece.detection for piece in listed]
+            answers[name].detections[text] = suppress(listed, threshold) if threshold else detections
+        return [answers[views.name] for views in images]
+
+    def threshold(self, phrase: str) -> float:
+        """The score from which on a detection is shown."""
+        own = self.thresholds.of(phrase)
+        return own if self.options.score_threshold is None else self.options.score_threshold
+
+    @torch.inference_mode()
+    def _answer(
+        self, batch: list[tuple[Views, View]], phrases: list[str], exemplars: dict[str, Exemplars]
+    ) -> Iterable[tuple[tuple[Views, View], str, float, list[dict]]]:
+        """For each view and phrase: presence, and detections in px of the view."""
+        token = self.options.geometry_token == "always"
+        samples = []
+        for number, (views, view) in enumerate(batch):
+            texts = phrases or ([VISUAL] if views.name in exemplars else [])
+            if not texts:
+                raise ValueError(f"there is nothing to ask of {views.name!r}: give phrases, or exemplar boxes of it")
+            samples.append(
+                Sample(
+                    str(number), (view.window[3], view.window[2]), view.canvas, torch.zeros(0, 4), None, [], None,
+                    [SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in texts],
+                )
+            )  # fmt: skip
+        inputs = self._collate(samples)
+        shown = [_shown(exemplars.get(batch[image][0].name), batch[image][1]) for image in inputs["pair_image"]]
+        inputs["input_boxes"], inputs["input_boxes_labels"] = _padded(shown)
+        labels = inputs.pop("labels")
+        for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
+            del inputs[name]
+        device = next(self._sam3.parameters()).device
+        inputs = {name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
+        answered = []
+
+        def collect(prediction: PairPrediction):
+            image = inputs["pair_image"][prediction.pair]
+            text = labels[0]["phrases"][inputs["pair_phrase"][prediction.pair]]
+            answered.append((batch[image], text, *self._detections(prediction, text, labels[image]["original_size"])))
+
+        least = min((self.threshold(text) for text in labels[0]["phrases"]), default=_KEPT)
+        keep = Keep(min(_KEPT, least), self.options.max_detections)
+        self.model(**inputs, keep=keep, collect=collect)
+        return answered
+
+    def _detections(self, found: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
+        presence = float(found.presence)
+        scores = torch.tensor([self.thresholds.rescore(score, presence) for score in found.scores.tolist()])
+        kept = torch.nonzero(scores >= self.threshold(text)).flatten()
+        at = kept.to(found.scores.device)
+        masks = None if found.masks is None else found.masks[at]
+        return self.thresholds.presence(presence), to_detections(scores[kept], found.boxes_xyxy[at], masks, *size)
+
+
+def check_phrases(phrases: list[str]) -> list[str]:
+    """
+    Distinct phrases without surrounding blanks.
+
+    Raises:
+        `ValueError`: on an empty one, or on a text in place of a list.
+    """
+    if isinstance(phrases, str):
+        raise ValueError(f"`phrases` is the text {phrases!r}; give a list, [{phrases!r}]")
+    texts = [str(phrase).strip() for phrase in phrases]
+    if not all(texts):
+        raise ValueError("`phrases` holds an empty one; name what is to be found")
+    return list(dict.fromkeys(texts))
+
+
+def check_exemplars(exemplars: Exemplars | None, views: Views) -> None:
+    """Raises `ValueError` for boxes that are none, or lie outside their image; names it."""
+    if exemplars is None:
+        return
+    height, width = views.size
+    if len(exemplars.boxes) != len(exemplars.labels) or not exemplars.boxes:
+        raise ValueError(
+            f"exemplars of {views.name!r}: {len(exemplars.boxes)} boxes and {len(exemplars.labels)} labels; give at least one box, and "
+            "a label for each"
+        )
+    for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
+        fine = len(box) == 4 and all(isinstance(v, int | float) and abs(v) < 1e9 for v in box) and min(box[2:]) > 0
+        if not fine or box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+            raise ValueError(
+                f"exemplars of {views.name!r}: the box {list(box)} does not lie in the image of {width}×{height} px; expected [x, y, w, h]"
+            )
+        if label not in (0, 1):
+            raise ValueError(
+                f"exemplars of {views.name!r}: the label {label!r} is neither 1 (such a thing) nor 0 (none such)"
+            )
+
+
+def _shown(exemplars: Exemplars | None, view: View) -> list[tuple[list[float], int]]:
+    """Exemplars on a view: `(cx, cy, w, h)` in `[0, 1]` and label, those with half of their box in it."""
+    if exemplars is None:
+        return []
+    x, y, w, h = view.window
+    shown = []
+    for (bx, by, bw, bh), label in zip(exemplars.boxes, exemplars.labels, strict=True):
+        left, top, right, bottom = max(bx - x, 0), max(by - y, 0), min(bx + bw - x, w), min(by + bh - y, h)
+        if right > left and bottom > top and (right - left) * (bottom - top) >= 0.5 * bw * bh:
+            box = [(left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h]
+            shown.append((box, label))
+    return shown
+
+
+def _padded(shown: list[list[tuple[list[float], int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    most = max([1, *map(len, shown)])
+    boxes, labels = torch.full((len(shown), most, 4), 0.5), torch.full((len(shown), most), PADDING)
+    for row, listed in enumerate(shown):
+        for column, (box, label) in enumerate(listed):
+            boxes[row, column], labels[row, column] = torch.tensor(box), label
+    return boxes, labels
