@@ -43,7 +43,7 @@ def main(
     from sam_ft.training.candidates import candidates_of, evaluate_model, evaluate_results
     from sam_ft.training.comparison import write_report
 
-    training_args.report_to = []
+    training_args.report_to, training_args.push_to_hub = [], False
     is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
     log_to_console_and_file(None, is_main=is_main)
     candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
@@ -63,7 +63,7 @@ def main(
     metrics = evaluated[-1].metrics
     if is_main:
         with stage("report"):
-            columns = write_report(
+            columns, _ = write_report(
                 evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
             )
             (output_dir / "eval_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")

@@ -34,13 +34,13 @@ def main(
     training_args: Sam3TrainingArguments,
 ):
     from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3, run_settings
+    from sam_ft.training.card import publish
     from sam_ft.training.checkpoints import check_checkpoint, prepare_output_dir
     from sam_ft.training.comparison import report_run
     from sam_ft.training.retention import build_retention
 
     # ---- Output folder: a new one, or the same run's
-    is_main = training_args.process_index == 0
-    output_dir = Path(training_args.output_dir)
+    is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
     settings = run_settings(model_args, data_args, loss_args, training_args)
     with training_args.main_process_first(desc="output folder"):
         checkpoint = prepare_output_dir(str(output_dir), settings, is_main=is_main)
@@ -76,7 +76,8 @@ def main(
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
             logger.info("  resuming from %s", checkpoint)
-        trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
+        training = trainer.train(resume_from_checkpoint=checkpoint).metrics | {"resumed": bool(checkpoint)}
+        trainer.save_metrics("train", training)
 
     # ---- Score after, save
     with stage("evaluation"):
@@ -87,15 +88,14 @@ def main(
             trainer.save_model()
             trainer.save_state()
     with stage("report"):
-        for line in [
-            *report_run(trainer, metrics, retention, data, data_args),
-            *comparison_table(before_file, metrics),
-        ]:
+        report = report_run(trainer, metrics, retention, data, data_args)
+        for line in [*report.notes, *comparison_table(before_file, metrics)]:
             logger.info("%s", line)
+    publish(trainer, report, data, model_args, data_args, training)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
-        logger.info("model, log, TensorBoard files, pictures (eval/pictures.png) and report.html: %s", output_dir)
+        logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)
 
 
 def run(arguments: list[str] | None = None):

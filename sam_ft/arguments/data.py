@@ -65,6 +65,9 @@ class DataArguments:
     probe_dataset: str | None = arg(
         None, "Folder or Hub id of a labelled data set whose validation split is scored before and after, too."
     )
+    dataset_license: str | None = arg(
+        None, "Licence of the data, for the model card. Default: what its Hub card, README or COCO file says."
+    )
     train_split: str = arg("train", "Split to train on.")
     eval_split: str = arg("validation", "Split to evaluate on: validation or test.")
     validation_fraction: float = arg(0.1, "Share of the training images held out where there is no validation split.")

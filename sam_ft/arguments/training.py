@@ -82,6 +82,10 @@ class Sam3TrainingArguments(TrainingArguments):
         "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
     )
     num_pictures: int = arg(4, "Evaluation images drawn with truth and prediction.")
+    hub_merged: bool = arg(False, "With `push_to_hub` and `lora`: push the merged weights, too, as NAME-merged.")
+    hub_pictures: bool = arg(
+        True, "With `push_to_hub`: the card shows evaluation images. false where they may not be published."
+    )
     eval_before: bool = arg(True, "Evaluate once before training, so that there is something to compare with.")
     dry_run: bool = arg(False, "Go through every stage with one step, then stop and leave nothing behind.")
 
@@ -112,6 +116,7 @@ class Sam3TrainingArguments(TrainingArguments):
         self.output_dir, self.report_to, self.max_steps, self.gradient_accumulation_steps = folder, [], 1, 1
         self.eval_strategy, self.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
         self.load_best_model_at_end, self.early_stopping_patience = False, None
+        self.push_to_hub = False
         self.eval_before, self.num_pictures, self.resume_from_checkpoint = False, 1, None
 
     def summary(self, model: str, dataset: str | None) -> str:

@@ -130,14 +130,21 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _cell(column: Column, name: str, best: bool) -> str:
+def cell_of(column: Column, name: str) -> str:
+    """A number with its interval, as Markdown."""
     value = column.metrics.get(name)
     if not exists(value):
         return "–"
-    text = f"**{value:.3f}**" if best else f"{value:.3f}"
-    if name in column.intervals:
-        low, high = column.intervals[name]
-        text += f" ({low:.3f}–{high:.3f})"
+    low, high = column.intervals.get(name, (None, None))
+    return f"{value:.3f}" + ("" if low is None else f" ({low:.3f}–{high:.3f})")
+
+
+def _cell(column: Column, name: str, best: bool) -> str:
+    text = cell_of(column, name)
+    if not exists(column.metrics.get(name)):
+        return text
+    number, _, interval = text.partition(" ")
+    text = " ".join(filter(None, [f"**{number}**" if best else number, interval]))
     if name in column.differences:
         difference, low, high = column.differences[name]
         text += f" Δ {difference:+.3f} ({low:+.3f}–{high:+.3f})"

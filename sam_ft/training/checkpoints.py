@@ -35,6 +35,16 @@ FREE_KEYS = frozenset(
         "log_level",
         "log_level_replica",
         "verify_images",
+        "push_to_hub",
+        "hub_always_push",
+        "hub_merged",
+        "hub_model_id",
+        "hub_pictures",
+        "hub_private_repo",
+        "hub_revision",
+        "hub_strategy",
+        "hub_token",
+        "dataset_license",
     }
 )
 

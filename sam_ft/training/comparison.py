@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +125,9 @@ def write_report(
     folder: Path,
     *,
     num_pictures: int,
-) -> list[Column]:
-    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
-    columns = columns_of(evaluated, eval_args)
+) -> tuple[list[Column], dict[str, list[tuple[str, Image.Image]]]]:
+    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives columns and pictures back."""
+    columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
     token = "with" if data_args.eval_geometry_token == "always" else "without"
     footer = [
         f"{data_args.dataset_name}; text-only prompts {token} the geometry token; sam-ft {__version__}, transformers {transformers.__version__}.",
@@ -134,7 +135,7 @@ def write_report(
         "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
     ]
     contents = {
-        "report.html": as_page(columns, pictures_of(evaluated, data, num_pictures), eval_args.report_title, footer),
+        "report.html": as_page(columns, pictures, eval_args.report_title, footer),
         "report.md": as_markdown(columns, eval_args.report_title),
         "report.json": json.dumps(as_plain(columns), indent=1),
     }
@@ -143,29 +144,47 @@ def write_report(
         draft = folder / f".{name}"
         draft.write_text(content, encoding="utf-8")
         draft.replace(folder / name)
-    return columns
+    return columns, pictures
+
+
+@dataclass
+class RunReport:
+    """
+    Attributes:
+        notes (`list[str]`): what was forgotten, in words; see [`verdict`]. columns (`list[Column]`): before, where it is known, and after.
+        pictures (`dict[str, list[tuple[str, PIL.Image.Image]]]`): heading -> captions and pictures.
+    """
+
+    notes: list[str]
+    columns: list[Column]
+    pictures: dict[str, list[tuple[str, Image.Image]]]
 
 
 def report_run(
     trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention, data: PhraseData, data_args: DataArguments
-) -> list[str]:
+) -> RunReport:
     """
     Writes the report of a run, before and after, into its folder, unless it wants no pictures.
 
     Args:
         trainer (`Sam3Trainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
             compared. data (`PhraseData`), data_args (`DataArguments`): the run's.
-
-    Returns:
-        `list[str]`: what was forgotten, in words; see [`verdict`].
     """
     folder = Path(trainer.args.output_dir)
-    if trainer.is_world_process_zero() and trainer.num_pictures:
-        arguments = EvalArguments(report_title=f"{folder.name}: before and after")
-        evaluated = before_and_after(trainer, metrics, retention)
-        write_report(evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures)
     numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-    return verdict(numbers, read_metrics(folder / "before_results.json", "before_"))
+    notes = verdict(numbers, read_metrics(folder / "before_results.json", "before_"))
+    if not trainer.is_world_process_zero():
+        return RunReport(notes, [], {})
+    evaluated = before_and_after(trainer, metrics, retention)
+    if not trainer.num_pictures:
+        columns, pictures = columns_of(evaluated, EvalArguments(bootstrap_samples=0)), {}
+    else:
+        arguments = EvalArguments(report_title=f"{folder.name}: before and after")
+        columns, pictures = write_report(
+            evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures
+        )
+    columns[-1].notes = columns[-1].notes or notes
+    return RunReport(notes, columns, pictures)
 
 
 def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:

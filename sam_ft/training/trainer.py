@@ -7,18 +7,19 @@ from collections.abc import Callable
 import torch
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
+from .hub import HubTrainer
 from .optim import Rates, parameter_groups, sam3_schedule
 
 
 logger = logging.getLogger(__name__)
 
 
-class SamTrainer(Trainer):
+class SamTrainer(HubTrainer):
     """
     Transformers' Trainer for models that count instances.
 

@@ -1,0 +1,181 @@
+"""A server on this machine that speaks the part of the Hub's HTTP API that a push and a load need, LFS uploads included."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+USER, TOKEN = "someone", "hf_loopback"
+
+
+class HubServer:
+    """
+    `with HubServer() as hub:`; `hub.url` is its endpoint, `hub.repos` is id -> path -> bytes, `hub.commits` is id -> messages.
+    """
+
+    def __enter__(self):
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.private: dict[str, bool] = {}
+        self.commits: dict[str, list[str]] = defaultdict(list)
+        self.history: dict[str, list[dict[str, bytes]]] = defaultdict(list)
+        self.objects: dict[str, bytes] = {}
+        hub = self
+
+        class Handler(_Handler):
+            server_state = hub
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def environment(self, cache) -> dict[str, str]:
+        """What a process needs to take this server for the Hub, as another person's machine."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(cache),
+            "HF_TOKEN": TOKEN,
+            "NO_PROXY": "127.0.0.1",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+
+    def head(self, repo: str) -> str:
+        return hashlib.sha1(f"{repo} {len(self.commits[repo])}".encode()).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_state: HubServer
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status: int, content=b"", **headers):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    def may_write(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def do_PUT(self):
+        oid, content = self.path.rsplit("/", 1)[-1], self.body()
+        assert hashlib.sha256(content).hexdigest() == oid
+        self.server_state.objects[oid] = content
+        self.answer(200)
+
+    def do_POST(self):
+        hub, path, content = self.server_state, urlsplit(self.path).path, self.body()
+        if not self.may_write():
+            return self.answer(401, {"error": "Invalid username or password."})
+        if path == "/api/repos/create":
+            asked = json.loads(content)
+            repo = f"{asked.get('organization') or USER}/{asked['name']}"
+            if not repo.startswith(f"{USER}/"):
+                return self.answer(403, {"error": "You don't have the rights to create a model under this namespace"})
+            if repo in hub.repos:
+                return self.answer(409, {"url": f"{hub.url}/{repo}", "error": "You already created this model repo"})
+            hub.repos[repo], hub.private[repo] = {}, bool(asked.get("private")) or asked.get("visibility") == "private"
+            return self.answer(200, {"url": f"{hub.url}/{repo}", "name": repo})
+        if path == "/api/validate-yaml":
+            return self.answer(200, {"errors": [], "warnings": []})
+        if found := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
+            files = [
+                {"path": f["path"], "uploadMode": "lfs" if f["size"] > 10_000 else "regular", "shouldIgnore": False}
+                for f in json.loads(content)["files"]
+            ]
+            return self.answer(200, {"files": files})
+        if re.fullmatch(r"/.+\.git/info/lfs/objects/batch", path):
+            objects = [
+                {**one, "actions": {"upload": {"href": f"{hub.url}/lfs/{one['oid']}"}}}
+                for one in json.loads(content)["objects"]
+            ]
+            return self.answer(
+                200, {"transfer": "basic", "objects": objects}, Content_Type="application/vnd.git-lfs+json"
+            )
+        if found := re.fullmatch(r"/api/models/(.+?)/commit/main", path):
+            return self.commit(found[1], [json.loads(line) for line in content.splitlines() if line])
+        return self.answer(404, {"error": path})
+
+    def commit(self, repo: str, operations: list[dict]):
+        hub = self.server_state
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "header":
+                hub.commits[repo].append(value["summary"])
+            elif operation["key"] == "file":
+                hub.repos[repo][value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                hub.repos[repo][value["path"]] = hub.objects[value["oid"]]
+        hub.history[repo].append(dict(hub.repos[repo]))
+        oid = hub.head(repo)
+        self.answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{repo}/commit/{oid}"})
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        hub, path = self.server_state, unquote(urlsplit(self.path).path)
+        if path == "/api/whoami-v2":
+            return self.answer(200, {"name": USER, "type": "user", "orgs": []})
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
+            return self.info(found[1])
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
+            files = hub.repos.get(found[1], {})
+            listed = [
+                {"type": "file", "path": p, "size": len(c), "oid": "0"}
+                for p, c in files.items()
+                if p.startswith(found[2])
+            ]
+            return (
+                self.answer(200, listed)
+                if listed
+                else self.answer(404, {"error": "none"}, X_Error_Code="EntryNotFound")
+            )
+        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            return self.file(found[1], found[2])
+        return self.answer(404, {"error": path})
+
+    def info(self, repo: str):
+        hub = self.server_state
+        if repo not in hub.repos:
+            return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+        siblings = [{"rfilename": name} for name in hub.repos[repo]]
+        self.answer(
+            200,
+            {"id": repo, "modelId": repo, "sha": hub.head(repo), "siblings": siblings, "tags": [], "private": False},
+        )
+
+    def file(self, repo: str, name: str):
+        files = self.server_state.repos.get(repo)
+        if files is None:
+            return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+        if name not in files:
+            return self.answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
+        etag = hashlib.sha256(files[name]).hexdigest()
+        self.answer(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=self.server_state.head(repo))

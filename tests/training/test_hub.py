@@ -1,0 +1,178 @@
+"""Pushes to a server on this machine that speaks the Hub's HTTP API, and what a stranger loads from it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import Sam3Model
+
+from sam_ft.models.load import ModelOptions, load_model
+
+from ..hub_server import TOKEN, HubServer
+from .common import ROOT
+
+
+RUN = [
+    "--dataset_name", "synthetic", "--scene_train_images", "3", "--scene_eval_images", "2", "--max_steps", "2", "--probe_images", "1",
+    "--gradient_accumulation_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy", "steps", "--save_steps", "1",
+    "--logging_steps", "1", "--dataloader_num_workers", "0", "--use_cpu", "true", "--report_to", "none", "--num_pictures", "1",
+    "--lr_scale", "1", "--output_dir", "out/mine", "--push_to_hub", "true", "--hub_model_id", "someone/shapes",
+]  # fmt: skip
+# what a person without this package runs
+STRANGER = """
+import sys, numpy, torch
+from peft import PeftModel
+from transformers import Sam3Model, Sam3Processor
+image = (numpy.indices((96, 96)).sum(0)[..., None] * [1, 2, 3] % 256).astype("uint8")
+answers = {}
+for name in sys.argv[2:]:
+    if name.startswith("peft:"):
+        name = name[5:]
+        model = PeftModel.from_pretrained(Sam3Model.from_pretrained(name + "-base"), name)
+        key = "peft:" + name
+    else:
+        model, key = Sam3Model.from_pretrained(name), name
+    inputs = Sam3Processor.from_pretrained(name)(images=image, text="red circle", return_tensors="pt")
+    with torch.no_grad():
+        found = model.eval()(**inputs)
+    answers[key] = {"logits": found.pred_logits, "masks": found.pred_masks, "inputs": dict(inputs)}
+assert not any(m.startswith("sam_ft") for m in sys.modules)
+torch.save(answers, sys.argv[1])
+"""
+# several runs of the recipe, one after the other, as several commands; a process of its own each would spend most of its time on imports
+RUNS = """
+import json, logging, runpy, sys
+for run in json.loads(sys.argv[2]):
+    print("=== " + run["name"], file=sys.stderr, flush=True)
+    logging.getLogger("sam_ft").handlers.clear()
+    sys.argv[:] = [sys.argv[0], sys.argv[1], sys.argv[2]]
+    given, sys.argv = sys.argv, [sys.argv[1], *run["arguments"]]
+    try:
+        runpy.run_path(given[1], run_name="__main__")
+    except SystemExit as end:
+        print(f"exit {end.code}", file=sys.stderr)
+    sys.argv = given
+"""
+
+
+def start(script, hub, folder, home, *arguments, **environment):
+    (folder / "script.py").write_text(script)
+    given = {**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "2", **environment}
+    command = [sys.executable, str(folder / "script.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+REFUSED = {
+    "wrong token": (["--hub_token", "wrong", "--hub_model_id", "someone/new"], "hf auth login"),
+    "another's": (["--hub_model_id", "other/shapes"], "owner/name"),
+    "no name": (["--hub_model_id", "some one/x"], "owner/name"),
+}
+
+
+@pytest.fixture(scope="module")
+def pushes(tmp_path_factory):
+    """Everything that is pushed: the server, where the runs are, and what they said by name."""
+    folder = tmp_path_factory.mktemp("hub")
+    adapter = ["--lora", "attention", "--lora_r", "2", "--hub_merged", "true", "--hub_strategy", "checkpoint"]
+    full = ["--hub_model_id", "someone/full", "--output_dir", "out/full", "--hub_strategy", "end"]
+    private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
+    runs = {"adapter": adapter, "full": full + private, "again": full}
+    runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
+    listed = [{"name": name, "arguments": [*RUN, *arguments]} for name, arguments in runs.items()]
+    with HubServer() as hub:
+        recipe = ROOT / "recipes" / "sam3_ft.py"
+        said = start(RUNS, hub, folder, folder / "cache", recipe, json.dumps(listed), PYTHONPATH=str(ROOT))
+        parts = dict(part.split("\n", 1) for part in said.split("=== ")[1:])
+        assert parts.keys() == runs.keys()
+        assert "exit" not in parts["adapter"] + parts["full"] + parts["again"], said[-3000:]
+        yield hub, folder, parts
+
+
+@pytest.fixture(scope="module")
+def answers(pushes):
+    """What a stranger's process gets from the Hub, by name."""
+    hub, folder, _ = pushes
+    names = ["someone/shapes", "peft:someone/shapes", "someone/shapes-merged", "someone/full"]
+    start(STRANGER, hub, folder, folder / "stranger", folder / "answers.pt", *names, PYTHONPATH="")
+    return torch.load(folder / "answers.pt", weights_only=False)
+
+
+def same_as_local(answer, folder):
+    model = load_model(ModelOptions(str(folder))).eval()
+    with torch.no_grad():
+        found = Sam3Model.forward(
+            model,
+            **{k: v for k, v in answer["inputs"].items() if isinstance(v, torch.Tensor) and k != "original_sizes"},
+        )
+    # merged or not, sums of float32 in another order
+    torch.testing.assert_close(answer["logits"], found.pred_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(answer["masks"], found.pred_masks, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name, run",
+    [
+        ("someone/shapes", "mine"),
+        ("peft:someone/shapes", "mine"),
+        ("someone/shapes-merged", "mine"),
+        ("someone/full", "full"),
+    ],
+)
+def test_a_stranger_loads_what_was_pushed(pushes, answers, name, run):
+    same_as_local(answers[name], pushes[1] / "out" / run)
+
+
+def test_what_is_pushed_with_an_adapter(pushes):
+    hub, folder, said = pushes
+    files = hub.repos["someone/shapes"]
+    wanted = {
+        "README.md", "adapter_model.safetensors", "adapter_config.json", "processor_config.json", "tokenizer.json", "thresholds.json",
+        "trained_phrases.json", "run.yaml", "report.html", "card/1.png",
+    }  # fmt: skip
+    assert wanted <= files.keys()
+    allowed = wanted | {"eval_results.json", "tokenizer_config.json"}
+    assert {name for name in files if not name.startswith(("last-checkpoint/", "card/"))} <= allowed, (
+        "nothing else of the folder"
+    )
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "someone/shapes-base"
+    assert str(folder) not in files["README.md"].decode() + files["adapter_config.json"].decode()
+    assert "last-checkpoint/optimizer.pt" in files
+    assert hub.commits["someone/shapes"][0].startswith("Training in progress, step")
+    assert hub.commits["someone/shapes"][-1] == "Tuned model"
+    assert len(hub.commits["someone/shapes-base"]) == 1
+    assert TOKEN not in "".join(content.decode("latin1") for content in files.values())
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.base_model == "someone/shapes-base"
+    assert card.data.library_name == "peft"
+    assert "adapter_model.safetensors" not in hub.repos["someone/shapes-merged"]
+    merged = ModelCard(hub.repos["someone/shapes-merged"]["README.md"].decode())
+    assert merged.data.library_name == "transformers"
+    assert "/shapes-base" in said["adapter"]
+
+
+def test_full_weights_and_a_second_push(pushes):
+    hub, _, said = pushes
+    # the first time private and without pictures; the finished run again trains nothing and pushes everything
+    assert hub.private["someone/full"]
+    assert hub.commits["someone/full"] == ["Tuned model", "Tuned model"]
+    assert "resuming from" in said["again"]
+    first, second = hub.history["someone/full"]
+    assert not any(name.startswith("card/") or name == "report.html" for name in first)
+    assert "card/1.png" not in first["README.md"].decode()
+    assert "card/1.png" in second["README.md"].decode()
+    assert second.keys() > first.keys()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_push_that_the_hub_refuses_ends_before_training(pushes, name):
+    lines = pushes[2][name].splitlines()
+    assert "exit 1" in lines
+    assert REFUSED[name][1] in next(line for line in lines if line.startswith("`push_to_hub`: "))
+    assert "Traceback" not in pushes[2][name]
+    assert "✓ one batch" not in pushes[2][name]
