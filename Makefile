@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo tiny test quality test-oldest benchmarks clean
+.PHONY: setup demo tiny test quality test-oldest test-browser benchmarks clean
 
 # torch and torchvision in the same command: they must come from one index, and pip must weigh all bounds at once
 $(VENV)/.done: setup.cfg pyproject.toml
@@ -42,6 +42,12 @@ $(OLDEST)/.done: setup.cfg pyproject.toml
 
 test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest -q
+
+# the demo page in a real browser; CHROMIUM names one that is installed already
+test-browser: setup
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]" playwright
+	test -n "$(CHROMIUM)" || $(VENV)/bin/python -m playwright install chromium
+	$(VENV)/bin/python -m pytest -q -m browser
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done

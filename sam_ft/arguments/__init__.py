@@ -6,6 +6,7 @@ methods here make of them.
 from .check import CheckArguments
 from .convert import ConvertArguments
 from .data import DataArguments
+from .demo import DemoArguments
 from .evaluation import EvalArguments
 from .export import ExportArguments
 from .loss import LossArguments
@@ -21,6 +22,7 @@ __all__ = [
     "CheckArguments",
     "ConvertArguments",
     "DataArguments",
+    "DemoArguments",
     "EvalArguments",
     "ExportArguments",
     "LossArguments",

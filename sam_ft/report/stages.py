@@ -37,13 +37,18 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
 @contextlib.contextmanager
 def as_program(failed: int = 1):
     """
-    A script's run: what is wrong with its input, a `ValueError`, or with a file of it, is a line and the exit status `failed`, not
-    a traceback.
+    A script's run: what is wrong with its input, a `ValueError`, or with a file of it, or a package that is to be installed, is a line and
+    the exit status `failed`, not a traceback.
     """
     log_to_console_and_file(None, is_main=True)
     try:
         yield
     except ValueError as error:
+        logger.error("%s", error)
+        sys.exit(failed)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
         logger.error("%s", error)
         sys.exit(failed)
     except OSError as error:

@@ -155,8 +155,8 @@ class HubTrainer(Trainer):
             return None
         if self._base_id is None:
             name = f"{self.hub_model_id}-base"
-            self._create(name)
-            with tempfile.TemporaryDirectory() as place:
+            with naming_the_hub(name), tempfile.TemporaryDirectory() as place:
+                self._create(name)
                 draft = Path(place)
                 if model.save_base is not None:
                     model.save_base(draft)

@@ -1,0 +1,41 @@
+"""
+A page to try models side by side in a browser: a picture, phrases, exemplar boxes.
+
+    python recipes/demo.py --model_name_or_path out/demo --base sam-ft/tiny --examples data/test_shapes/val
+
+Needs `pip install sam-ft[demo]`. Takes the model's keys and the YAML files of sam3_ft.py. Keys: `--help`.
+"""
+
+import logging
+from pathlib import Path
+
+from sam_ft.arguments import DataArguments, DemoArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((ModelArguments, DemoArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments))
+
+
+def main(model_args: ModelArguments, demo_args: DemoArguments) -> None:
+    from sam_ft.models.load import read_trained_phrases
+    from sam_ft.prediction.page import build_page, load_predictors
+
+    tuned = model_args.options(seed=0)
+    if demo_args.examples is not None and not Path(demo_args.examples).is_dir():
+        raise ValueError(f"`examples`: there is no folder {demo_args.examples!r}")
+    with stage("models"):
+        predictors = load_predictors(tuned, demo_args.base, demo_args.device)
+    phrases = sorted(read_trained_phrases(model_args.model_name_or_path, model_args.model_revision) or [])
+    page = build_page(predictors, demo_args.examples, phrases)
+    logger.info("%s on http://%s:%d", " and ".join(predictors), demo_args.host, demo_args.port)
+    page.launch(server_name=demo_args.host, server_port=demo_args.port, share=demo_args.share, quiet=True)
+
+
+if __name__ == "__main__":
+    with as_program():
+        main(*make_parser().parse())
