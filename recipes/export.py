@@ -45,7 +45,9 @@ def main(model_args: ModelArguments, export_args: ExportArguments) -> bool:
             )
         return table.fits
     name, output = model_args.model_name_or_path, Path(export_args.output_path)
-    check_output(output, [name, export_args.base], overwrite=export_args.overwrite)
+    check_output(
+        output, [name, export_args.base], overwrite=export_args.overwrite, is_file=export_args.format == "official"
+    )
     with stage(f"loading {name}"):
         model, processor = load_source(plain_options(model_args.options(seed=0)), export_args.base)
     with stage(f"{export_args.format}: written, loaded back and compared"):

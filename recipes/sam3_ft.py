@@ -76,8 +76,7 @@ def main(
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
             logger.info("  resuming from %s", checkpoint)
-        training = trainer.train(resume_from_checkpoint=checkpoint).metrics | {"resumed": bool(checkpoint)}
-        trainer.save_metrics("train", training)
+        trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
 
     # ---- Score after, save
     with stage("evaluation"):
@@ -91,7 +90,7 @@ def main(
         report = report_run(trainer, metrics, retention, data, data_args)
         for line in [*report.notes, *comparison_table(before_file, metrics)]:
             logger.info("%s", line)
-    publish(trainer, report, data, model_args, data_args, training)
+    publish(trainer, report, data, model_args, data_args)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:

@@ -28,7 +28,7 @@ def make_parser() -> RecipeParser:
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
     from sam_ft.models.load import read_trained_phrases
-    from sam_ft.prediction.job import PredictionJob, find_images, read_exemplars, run_job
+    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, read_exemplars, run_job
     from sam_ft.prediction.predictor import Sam3Predictor
 
     name, folder = model_args.model_name_or_path, Path(predict_args.predictions_dir)
@@ -44,7 +44,11 @@ def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
         exemplars,
         workers=predict_args.workers,
         skip_bad=predict_args.on_bad_images == "skip",
-        settings={"model": name, "revision": model_args.model_revision, "resolution": model_args.resolution},
+        settings={
+            "model": name,
+            "weights": fingerprint(name),
+            **{key: getattr(model_args, key) for key in ("model_revision", "resolution", "dtype", "train_masks")},
+        },
     )
     logger.info("%s: %d images, asked for %s", name, len(files), ", ".join(phrases) or "what the exemplars show")
     with stage("model"):

@@ -103,6 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
             hub.repos[repo], hub.private[repo] = {}, bool(asked.get("private")) or asked.get("visibility") == "private"
             return self.answer(200, {"url": f"{hub.url}/{repo}", "name": repo})
         if path == "/api/validate-yaml":
+            base = re.search(r"^base_model: (.+)$", json.loads(content)["content"], re.MULTILINE)
+            if base and not re.fullmatch(r"[\w.-]+/[\w.-]+", base[1]):
+                error = {"message": f'"base_model" with value "{base[1]}" is not valid'}
+                return self.answer(400, {"errors": [error], "warnings": [], "error": error["message"]})
             return self.answer(200, {"errors": [], "warnings": []})
         if found := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
             files = [
@@ -130,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
                 hub.commits[repo].append(value["summary"])
             elif operation["key"] == "file":
                 hub.repos[repo][value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "deletedFile":
+                hub.repos[repo].pop(value["path"], None)
             elif operation["key"] == "lfsFile":
                 hub.repos[repo][value["path"]] = hub.objects[value["oid"]]
         hub.history[repo].append(dict(hub.repos[repo]))
@@ -154,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return (
                 self.answer(200, listed)
-                if listed
+                if listed or not found[2]
                 else self.answer(404, {"error": "none"}, X_Error_Code="EntryNotFound")
             )
         if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
@@ -168,7 +174,14 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": name} for name in hub.repos[repo]]
         self.answer(
             200,
-            {"id": repo, "modelId": repo, "sha": hub.head(repo), "siblings": siblings, "tags": [], "private": False},
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": hub.head(repo),
+                "siblings": siblings,
+                "tags": [],
+                "private": hub.private[repo],
+            },
         )
 
     def file(self, repo: str, name: str):

@@ -83,6 +83,10 @@ class Sam3TrainingArguments(TrainingArguments):
     )
     num_pictures: int = arg(4, "Evaluation images drawn with truth and prediction.")
     hub_merged: bool = arg(False, "With `push_to_hub` and `lora`: push the merged weights, too, as NAME-merged.")
+    hub_base: str | None = arg(
+        None,
+        "With `push_to_hub` and `lora` over a base in a folder here: its Hub id, such as facebook/sam3; else NAME-base is pushed along.",
+    )
     hub_pictures: bool = arg(
         True, "With `push_to_hub`: the card shows evaluation images. false where they may not be published."
     )

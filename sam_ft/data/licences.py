@@ -1,11 +1,14 @@
 """What a data set says of its licence, for the card of a model that was trained on it."""
 
+import logging
 import re
 from pathlib import Path
 
+import yaml
 from huggingface_hub import DatasetCard, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
+
+logger = logging.getLogger(__name__)
 
 _HEAD = 1 << 18  # bytes of a file that are looked at
 
@@ -24,7 +27,8 @@ def licence_of(place: str) -> str | None:
     if not path.exists():
         try:
             data = HfApi().dataset_info(place).card_data
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError):
+        except Exception as error:  # of whatever the network does: a run that is over must not end on its licence
+            logger.debug("no licence of %s: %s", place, error)
             return None
         return _text(data.license) if data is not None else None
     if path.is_file():
@@ -33,7 +37,7 @@ def licence_of(place: str) -> str | None:
     if card.is_file():
         try:
             stated = _text(DatasetCard.load(card).data.license)
-        except ValueError:
+        except (ValueError, yaml.YAMLError):
             stated = None
         if stated:
             return stated

@@ -104,6 +104,9 @@ def to_official_file(export: Export, output: Path) -> float:
             name.startswith(DETECTOR) for name in whole
         ):  # the trainer leaves the prefix out, which its own loader needs
             whole = {DETECTOR + name: tensor for name, tensor in whole.items()}
+        # a trainer may leave out what the model computes
+        made = official_only(config, official_side(config))
+        whole = {DETECTOR + name: tensor for name, tensor in made.items()} | whole
     if export.side != official_side(config):
         logger.warning("tuned at %d px; the official package works at %d px", export.side, official_side(config))
     weights = {name: tensor.detach() for name, tensor in export.model.state_dict().items()}

@@ -7,7 +7,16 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
-from ..models.load import ModelOptions, check_exists, load_model, load_processor, naming_the_model, source_of
+from ..models.config import set_resolution
+from ..models.load import (
+    ModelOptions,
+    check_exists,
+    fit_processor,
+    load_model,
+    load_processor,
+    naming_the_model,
+    source_of,
+)  # fmt: skip
 from ..models.official import from_official
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .keys import OFFICIAL, SAM3, TRAINER, VIDEO, KeyTable, compare, layout_of, without_prefix
@@ -25,18 +34,27 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
 
     Args:
         options (`ModelOptions`): the name may also be a file of weights in any of SAM 3's layouts.
-        base (`str`, *optional*): for a file: the model whose config and processor it takes; facebook/sam3 where not given.
+        base (`str`, *optional*): for a file: the model whose config and processor it takes; those beside it, or facebook/sam3's, where not
+            given.
 
     Raises:
         `ValueError`: where it cannot be loaded, or a file's tensors are not the model's; shows which.
     """
     name = options.model_name_or_path
     if not is_weight_file(name):
-        return load_model(options), load_processor(name, options.revision)
-    weights = read_weights(name)
-    kin = base if base is not None and not is_weight_file(base) else RELEASED
+        model = load_model(options)
+        return model, fit_processor(load_processor(name, options.revision), model.config.image_size)
+    if options.revision is not None:
+        raise ValueError(f"`model_revision` is for the Hub; {name!r} is a file")
+    try:
+        weights = read_weights(name)
+    except ValueError as error:
+        raise ValueError(f"`model_name_or_path`: {error}") from error
+    kin = _kin(name, base)
     config = config_of(kin)
     config = config.detector_config if isinstance(config, Sam3VideoConfig) else config
+    if options.resolution:
+        set_resolution(config, options.resolution)
     table = compare({key: tuple(tensor.shape) for key, tensor in weights.items()}, config)
     if not table.fits:
         raise ValueError(
@@ -45,7 +63,15 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     logger.info("%s: %s, all %d tensors fit", name, table.layout, table.matched)
     model = Sam3ForConceptSegmentation(config)
     model.load_state_dict(_as_sam3(weights, table.layout))
-    return model.eval(), load_processor(kin)
+    return model.eval(), fit_processor(load_processor(kin), config.image_size)
+
+
+def _kin(file: str, base: str | None) -> str:
+    """Whose config and processor a file of weights takes: the base, where that is no file itself, what lies beside it, or the released SAM 3."""
+    if base is not None and not is_weight_file(base):
+        return base
+    beside = Path(file).parent
+    return str(beside) if (beside / "config.json").is_file() else RELEASED
 
 
 def _as_sam3(weights: dict[str, torch.Tensor], layout: str) -> dict[str, torch.Tensor]:
@@ -110,8 +136,15 @@ def read_official_base(file: str, config: Sam3Config) -> dict[str, torch.Tensor]
     Raises:
         `ValueError`: where it is another layout or architecture.
     """
-    weights = read_weights(file)
-    table = compare({key: tuple(tensor.shape) for key, tensor in weights.items()}, config)
+    if not is_weight_file(file):
+        raise ValueError(
+            f"`base` is {file!r}; `format: official` keeps the other tensors of a file such as sam3.pt: give its path"
+        )
+    try:
+        weights = read_weights(file)
+        table = compare({key: tuple(tensor.shape) for key, tensor in weights.items()}, config)
+    except ValueError as error:
+        raise ValueError(f"`base`: {error}") from error
     if table.layout not in (OFFICIAL, TRAINER) or not table.fits:
         raise ValueError(
             "\n".join([f"`base`: {file} is no official checkpoint of this architecture:", *table.lines()])

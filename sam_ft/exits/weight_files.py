@@ -34,6 +34,9 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     content = _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
     if isinstance(content.get("model"), dict):
         content = content["model"]
+    odd = next((name for name in content if not isinstance(name, str)), None)
+    if odd is not None:
+        raise ValueError(f"{file} is no checkpoint: {odd!r} in it is no name. Expected a state dict, name: tensor")
     weights = {name: tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
     if not weights or len(weights) < len(content):
         stray = next((name for name in content if name not in weights), None)
@@ -63,7 +66,7 @@ def _pickled(file: Path) -> dict:
         raise ValueError(
             f"{file} is damaged, no PyTorch file, or holds code: refused ({_first_line(error)}). Copy it again, or ask for safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, AttributeError) as error:
+    except Exception as error:  # of a reader that meets bytes of any kind
         raise ValueError(
             f"{file} is damaged, cut short, or no PyTorch file ({_first_line(error)}). Copy it again"
         ) from error

@@ -9,10 +9,10 @@ from pathlib import Path
 RECORD = "export.json"  # says that a folder was written by an export, and may be replaced by one
 
 
-def check_output(output: Path, sources: list[str], *, overwrite: bool) -> None:
+def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: bool) -> None:
     """
     Args:
-        output (`Path`): file or folder to write. sources (`list[str]`): what is read. overwrite (`bool`): replace what is there.
+        output (`Path`): to write. is_file (`bool`): a file, or a folder. sources (`list[str]`): what is read. overwrite (`bool`): replace what is there.
 
     Raises:
         `ValueError`: where something is there that may not be replaced, or where the output is, holds or lies in a source.
@@ -24,10 +24,13 @@ def check_output(output: Path, sources: list[str], *, overwrite: bool) -> None:
             here == there or here in there.parents or (there in here.parents and there.is_dir())
         ):
             raise ValueError(f"`output_path` is {str(output)!r}, and {source!r} is read: give a place beside it")
-    if output.suffix and output.is_dir():
-        raise ValueError(f"`output_path` is {str(output)!r}, a folder; give a file")
+    if not output.exists():
+        _recover(output)
     if not output.exists():
         return
+    if output.is_dir() == is_file:
+        kinds = ("a folder", "a file") if is_file else ("a file", "a folder")
+        raise ValueError(f"`output_path` is {str(output)!r}, {kinds[0]}; give {kinds[1]}")
     if not overwrite:
         raise ValueError(f"`output_path`: {str(output)!r} is there already; give another, or `--overwrite true`")
     if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
@@ -51,12 +54,23 @@ def draft_of(output: Path) -> Iterator[Path]:
             old = output.with_name(f".{output.name}.old")
             _remove(old)
             output.rename(old)
-            draft.rename(output)
+            try:
+                draft.rename(output)
+            except OSError:
+                old.rename(output)
+                raise
             _remove(old)
         else:
             draft.replace(output)
     finally:
         _remove(draft)
+
+
+def _recover(output: Path) -> None:
+    """Puts back what a kill between two renames has left aside."""
+    old = output.with_name(f".{output.name}.old")
+    if old.is_dir():
+        old.rename(output)
 
 
 def _remove(path: Path) -> None:

@@ -108,6 +108,9 @@ def load_adapted(options: ModelOptions) -> AdaptedSam3:
         raise ValueError(f"`model_name_or_path`: {name!r} holds no adapter_config.json")
     with naming_the_model(name):
         recorded = LoraConfig.from_pretrained(name, revision=options.revision)
+    if options.resolution is None:
+        # an adapter has no config of its own: what it was tuned at, its processor says
+        options = replace(options, resolution=_side_beside(name, options.revision))
     beside = Path(file).parent / BASE_FOLDER
     base = str(beside) if beside.is_dir() else recorded.base_model_name_or_path or ""
     try:
@@ -134,6 +137,17 @@ def load_adapted(options: ModelOptions) -> AdaptedSam3:
     if beside.is_dir():
         adapted.save_base = _base_saver(replace(options, model_name_or_path=base, revision=None))
     return adapted
+
+
+def _side_beside(name: str, revision: str | None) -> int | None:
+    """The canvas of the processor that was saved with an adapter, px; `None` where there is none."""
+    for saved in ("processor_config.json", "preprocessor_config.json"):
+        file = file_beside(name, saved, revision)
+        if file is not None:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            size = (content.get("image_processor") or content).get("size") or {}
+            return size.get("height")
+    return None
 
 
 def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: list[str] = ()) -> AdaptedSam3:
@@ -252,6 +266,13 @@ def load_processor(model_name_or_path: str, revision: str | None = None) -> Sam3
     source = source_of(model_name_or_path)
     with naming_the_model(model_name_or_path):
         return Sam3Processor.from_pretrained(source, revision=revision)
+
+
+def fit_processor(processor: Sam3Processor, side: int) -> Sam3Processor:
+    """The processor, made to give a canvas of `side` px."""
+    processor.image_processor.size = {"height": side, "width": side}
+    processor.target_size = side
+    return processor
 
 
 def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:

@@ -36,12 +36,19 @@ def outlines(mask: np.ndarray, tolerance: float = 1.0) -> tuple[list[list[float]
         `list[list[float]]`: a part `[x1, y1, x2, y2, …]` for each connected piece of more than three points, the largest first.
         `bool`: whether the mask has holes, which were filled.
     """
+    whole = ndimage.find_objects(mask.astype(np.uint8))
+    if not whole:
+        return [], False
+    top, left = whole[0][0].start, whole[0][1].start
+    mask = mask[whole[0]]  # what is empty around it costs nothing
     filled = ndimage.binary_fill_holes(mask)
     labels, number = ndimage.label(filled)
-    sizes = ndimage.sum_labels(filled, labels, range(1, number + 1)) if number else []
+    sizes, places = ndimage.sum_labels(filled, labels, range(1, number + 1)), ndimage.find_objects(labels)
     parts = []
     for piece in np.argsort(-np.asarray(sizes)) + 1:
-        loop = np.array(_loops(labels == piece)[0], dtype=np.float64)
+        place = places[piece - 1]
+        corner = left + place[1].start, top + place[0].start
+        loop = np.array(_loops(labels[place] == piece)[0], dtype=np.float64) + corner
         # from corner to opposite corner, so that both halves are lines
         far = int(np.linalg.norm(loop - loop[0], axis=1).argmax())
         halves = loop[: far + 1], np.vstack([loop[far:], loop[:1]])

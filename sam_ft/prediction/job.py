@@ -2,10 +2,12 @@
 
 import dataclasses
 import glob
+import hashlib
 import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,16 +98,18 @@ def find_images(given: list[str]) -> dict[str, str]:
             )
             raise ValueError(f"`images`: {entry!r}: {kind}")
         files += found
-    files = list(dict.fromkeys(files))
+    files = list({Path(file).resolve(): file for file in files}.values())  # one that is named twice is asked once
     if not files:
         raise ValueError("`images`: give files, folders or globs, such as `--images photos/ more/*.jpg`")
     root = os.path.commonpath([Path(file).resolve().parent for file in files])
     below = [Path(file).resolve().relative_to(root) for file in files]
-    stems = [path.with_suffix("").as_posix() for path in below]
-    return {
-        stem if stems.count(stem) == 1 else path.as_posix().replace(".", "_"): file
-        for stem, path, file in zip(stems, below, files, strict=True)
-    }
+    stems = Counter(path.with_suffix("").as_posix() for path in below)
+    named: dict[str, str] = {}
+    for path, file in zip(below, files, strict=True):
+        stem = path.with_suffix("").as_posix()
+        name = stem if stems[stem] == 1 else path.as_posix()  # a.jpg beside a.png
+        named[name] = file
+    return named
 
 
 def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
@@ -124,7 +128,10 @@ def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
         raise ValueError(
             f'`exemplar_file`: {file} holds a {type(content).__name__}; expected {{"image": [[x, y, w, h], …]}}'
         )
-    known = {Path(path).name: name for name, path in files.items()} | {name: name for name in files}
+    places: dict[str, list[str]] = {}
+    for name, path in files.items():
+        for called in {name, Path(path).name, Path(path).stem}:
+            places.setdefault(called, []).append(name)
     read = {}
     for image, boxes in content.items():
         fine = isinstance(boxes, list) and all(
@@ -135,9 +142,12 @@ def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
         )
         if not fine or not boxes:
             raise ValueError(f"`exemplar_file`: {file}, {image!r} is {boxes!r}; expected [[x, y, w, h], …] in px")
-        read[known.get(image, image)] = Exemplars(
-            [box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes]
-        )
+        named = [image] if image in files else places.get(image, [image])
+        if len(named) > 1:
+            raise ValueError(
+                f"`exemplar_file`: {file}, {image!r} may be {' or '.join(map(repr, named[:3]))}; say which"
+            )
+        read[named[0]] = Exemplars([box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes])
     return read
 
 
@@ -168,7 +178,7 @@ def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
         what="prediction",
         has_results=done.is_dir() and any(done.rglob("*.json")),
     )
-    left = {name: file for name, file in job.files.items() if not (done / f"{name}.json").is_file()}
+    left = {name: file for name, file in job.files.items() if not _is_answered(done / f"{name}.json", file)}
     if len(left) < len(job.files):
         logger.info("%d of %d images were answered before; going on", len(job.files) - len(left), len(job.files))
     problems, filled = [], 0
@@ -203,8 +213,33 @@ def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
             writer(found, image, job.folder / name)
     if "yolo" in job.outputs:
         filled = write_yolo(found, image, job.folder / "yolo", job.phrases or list(found.detections))
-    write_json(job.folder / _DONE / f"{found.name}.json", dataclasses.asdict(found))
+    write_json(job.folder / _DONE / f"{found.name}.json", {"image": _identity(image), **dataclasses.asdict(found)})
     return filled
+
+
+def _identity(image: str) -> list:
+    """Which file an answer is of: another of its name in another folder, or one that was changed, is asked anew."""
+    found = Path(image).stat()
+    return [str(Path(image).resolve()), found.st_size, found.st_mtime_ns]
+
+
+def _is_answered(answer: Path, image: str) -> bool:
+    if not answer.is_file():
+        return False
+    return json.loads(answer.read_text(encoding="utf-8")).get("image") == _identity(image)
+
+
+def fingerprint(name: str) -> str:
+    """Of the weights and thresholds in a folder, which a later run may replace; of a Hub id nothing but itself."""
+    if not Path(name).is_dir():
+        return name
+    files = [
+        f
+        for pattern in ("*.safetensors", "adapter_config.json", "thresholds.json")
+        for f in sorted(Path(name).glob(pattern))
+    ]
+    told = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
 def _write_whole(job: PredictionJob, done: Path) -> list[str]:
@@ -229,4 +264,6 @@ def _write_whole(job: PredictionJob, done: Path) -> list[str]:
 
 def _read(done: Path, names: list[str]) -> Iterator[ImagePrediction]:
     for name in names:
-        yield ImagePrediction(**json.loads((done / f"{name}.json").read_text(encoding="utf-8")))
+        content = json.loads((done / f"{name}.json").read_text(encoding="utf-8"))
+        del content["image"]
+        yield ImagePrediction(**content)

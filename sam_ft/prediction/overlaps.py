@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..ops.masks import mask_area, mask_box_xywh
+from ..ops.masks import mask_area, mask_box_xywh, uncompressed_to_counts
 
 
 SAME = 0.5  # intersection over the smaller one from which on two detections of different tiles are one thing
@@ -88,10 +88,13 @@ def placed(detection: dict, window: tuple[int, int, int, int], size: tuple[int, 
     left, top, width, height = detection["bbox"]
     moved = detection | {"bbox": [left + x, top + y, width, height]}
     if "segmentation" in detection:
-        canvas = np.zeros(size, dtype=np.uint8, order="F")
-        canvas[y : y + h, x : x + w] = coco_mask.decode(detection["segmentation"])
-        counts = coco_mask.encode(canvas)["counts"].decode("ascii")
-        moved["segmentation"] = {"size": list(size), "counts": counts}
+        # the window's columns alone, whatever the image's width; runs go down the columns
+        columns = np.zeros((size[0], w), dtype=np.uint8)
+        columns[y : y + h] = coco_mask.decode(detection["segmentation"])
+        flat = np.concatenate([[0], columns.ravel(order="F"), [0]])
+        changes = np.flatnonzero(np.diff(flat)) + x * size[0]
+        runs = np.diff([0, *changes, size[0] * size[1]]).tolist()
+        moved["segmentation"] = {"size": list(size), "counts": uncompressed_to_counts(runs, list(size), *size)}
     return moved
 
 

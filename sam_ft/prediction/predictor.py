@@ -12,7 +12,7 @@ from ..data.pipeline import Sample, SamplePhrase
 from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.load import ModelOptions, file_beside, load_as_trained, load_processor
+from ..models.load import ModelOptions, file_beside, fit_processor, load_as_trained, load_processor
 from ..models.lora import AdaptedSam3, sam3_of
 from ..models.outputs import Keep, PairPrediction
 from ..models.pairs import PADDING
@@ -125,6 +125,7 @@ class Sam3Predictor:
         """As `from_pretrained`, from [`ModelOptions`]."""
         name, revision = source.model_name_or_path, source.revision
         model, processor = load_as_trained(replace(source, quantization=None)), load_processor(name, revision)
+        fit_processor(processor, sam3_of(model).config.image_size)
         file = file_beside(name, THRESHOLDS, revision)
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
@@ -183,6 +184,10 @@ class Sam3Predictor:
         texts = check_phrases(phrases)
         for views in images:
             check_exemplars(exemplars.get(views.name), views)
+            if not texts and not any(exemplars[views.name].labels if views.name in exemplars else ()):
+                raise ValueError(
+                    f"there is nothing to ask of image {views.name!r}: give phrases, or exemplar boxes of what is wanted"
+                )
         warn_long_phrases(self.processor.tokenizer, [text for text in texts if text not in self._collate.warned])
         self._collate.warned.update(texts)
         answers = {views.name: ImagePrediction(views.name, *views.size) for views in images}
@@ -217,9 +222,7 @@ class Sam3Predictor:
         token = self.options.geometry_token == "always"
         samples = []
         for number, (views, view) in enumerate(batch):
-            texts = phrases or ([VISUAL] if views.name in exemplars else [])
-            if not texts:
-                raise ValueError(f"there is nothing to ask of {views.name!r}: give phrases, or exemplar boxes of it")
+            texts = self._asks(view, phrases, exemplars.get(views.name))
             samples.append(
                 Sample(
                     str(number), (view.window[3], view.window[2]), view.canvas, torch.zeros(0, 4), None, [], None,
@@ -245,6 +248,12 @@ class Sam3Predictor:
         keep = Keep(min(_KEPT, least), self.options.max_detections)
         self.model(**inputs, keep=keep, collect=collect)
         return answered
+
+    def _asks(self, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
+        """What is asked of a view: the phrases, or where exemplars stand alone what they show, if the view shows one that is wanted."""
+        if phrases or exemplars is None:
+            return phrases
+        return [VISUAL] if any(label for _, label in _shown(exemplars, view)) else []
 
     def _detections(self, found: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         presence = float(found.presence)

@@ -59,11 +59,15 @@ def views_of(
     """Cuts an image; see [`windows_of`]."""
     image = to_rgb(image)
     width, height = image.size
-    views = []
-    for window in windows_of(width, height, tile_size, overlap):
+    windows = windows_of(width, height, tile_size, overlap)
+    # one tensor for all: what a worker sends takes a file handle a tensor
+    canvases = torch.empty(len(windows), 3, resolution, resolution, dtype=torch.uint8)
+    for canvas, window in zip(canvases, windows, strict=True):
         geometry = Geometry(window, False, (0, 0, resolution, resolution), resolution)
-        views.append(View(window, torch.from_numpy(geometry.image(image)).permute(2, 0, 1).contiguous()))
-    return Views(name, (height, width), views)
+        canvas.copy_(torch.from_numpy(geometry.image(image)).permute(2, 0, 1))
+    return Views(
+        name, (height, width), [View(window, canvas) for window, canvas in zip(windows, canvases, strict=True)]
+    )
 
 
 class FileViews(Dataset):
@@ -77,8 +81,12 @@ class FileViews(Dataset):
 
     def __getitem__(self, index: int) -> Views:
         name, file = self.files[index]
+        # a limit against files from strangers; these were named by their owner, and may be surveys of gigapixels
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = open_image_value(file)
-        except (ValueError, Image.DecompressionBombError) as error:
+        except ValueError as error:
             return Views(name, (0, 0), [], problem=str(error))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
         return views_of(image, name, self.resolution, self.tile_size, self.overlap)

@@ -45,19 +45,28 @@ def write_overlay(found: ImagePrediction, image: str, folder: Path) -> None:
 
 def write_masks(found: ImagePrediction, image: str, folder: Path) -> None:
     """`NAME/PHRASE.png`: n where the n-th best instance is, the best on top; 16 bits where there are more than 255."""
+    names = file_names(list(found.detections))
     for phrase, listed in found.detections.items():
         numbers = np.zeros((found.height, found.width), dtype=np.uint8 if len(listed) < 256 else np.uint16)
         for number, one in reversed(list(enumerate(listed, 1))):
             if "segmentation" in one:
                 numbers[decode_mask(one["segmentation"]["counts"], found.height, found.width)] = number
-        file = folder / found.name / f"{file_name(phrase)}.png"
+        file = folder / found.name / f"{names[phrase]}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(numbers).save(file)
 
 
-def file_name(phrase: str) -> str:
-    """A phrase as the name of a file."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in phrase)[:80]
+def file_names(phrases: list[str]) -> dict[str, str]:
+    """Phrases as names of files; those that would be called the same are numbered."""
+    names: dict[str, str] = {}
+    for phrase in phrases:
+        plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in phrase)[:80]
+        taken = {name.casefold() for name in names.values()}
+        number = next(
+            n for n in range(1, len(phrases) + 1) if (plain if n == 1 else f"{plain}-{n}").casefold() not in taken
+        )
+        names[phrase] = plain if number == 1 else f"{plain}-{number}"
+    return names
 
 
 def write_labelme(found: ImagePrediction, image: str, folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The page of a tuned model: pictures, numbers before and after, what it forgot, how to load it, how it was made."""
 
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,29 +23,41 @@ _METRICS = ("mask_AP", "mask_AP50", "box_AP", "cgF1")  # in the card's metadata
 
 
 @dataclass
+class DatasetFacts:
+    """A data set: its name, on the Hub its id, and what is known of its licence."""
+
+    name: str
+    hub_id: str | None = None
+    licence: str | None = None
+
+    def linked(self) -> str:
+        return f"[{self.name}](https://huggingface.co/datasets/{self.hub_id})" if self.hub_id else plain(self.name)
+
+
+@dataclass
 class CardFacts:
     """
     What a card is made of.
 
     Attributes:
         name (`str`): Hub id, or the folder. form (`str`): `full`, `adapter` or `merged`.
-        base (`str`): what was tuned, in words. base_id (`str`, *optional*): its Hub id.
+        base (`str`): what was tuned, in words. base_id, revision (`str`, *optional*): its Hub id, and the revision that was tuned.
         licence (`str`): of the weights: `apache-2.0`, or `other`, the SAM License.
-        dataset (`str`): what was trained on, in words. dataset_id (`str`, *optional*): its Hub id. dataset_licence (`str`, *optional*).
+        datasets (`list[DatasetFacts]`): what was trained on; the first is what was evaluated on.
         phrases (`list[str]`): trained. columns (`list[Column]`): before, where it is known, and after; the last one's notes say what was kept.
         pictures (`list[tuple[str, str]]`): captions and files beside the card.
         thresholds (`Thresholds`, *optional*): saved with the weights. made (`dict[str, str]`): how, name -> value. command (`str`).
-        has_report (`bool`): whether `report.html` lies beside the card. side (`int`): of the model's canvas, px.
+        has_report (`bool`): whether `report.html` lies beside the card. side (`int`, *optional*): of the model's canvas, px, where it is not
+            the base's.
     """
 
     name: str
     form: str
     base: str
     base_id: str | None
+    revision: str | None
     licence: str
-    dataset: str
-    dataset_id: str | None
-    dataset_licence: str | None
+    datasets: list[DatasetFacts]
     phrases: list[str]
     columns: list[Column]
     pictures: list[tuple[str, str]] = field(default_factory=list)
@@ -51,7 +65,7 @@ class CardFacts:
     made: dict[str, str] = field(default_factory=dict)
     command: str = ""
     has_report: bool = False
-    side: int = 1008
+    side: int | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -63,7 +77,7 @@ def model_card(facts: CardFacts) -> str:
         template_path=str(TEMPLATE),
         title=facts.name.rpartition("/")[2],
         lead=_lead(facts),
-        pictures=[{"caption": caption, "file": file} for caption, file in facts.pictures],
+        pictures=[{"caption": plain(caption), "file": file} for caption, file in facts.pictures],
         compared=compared,
         uses=_uses(facts),
         phrases=_listed(facts.phrases),
@@ -84,8 +98,8 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
     results = [
         EvalResult(
             task_type=PIPELINE,
-            dataset_type=facts.dataset_id or "custom",
-            dataset_name=facts.dataset,
+            dataset_type=facts.datasets[0].hub_id or "custom",
+            dataset_name=facts.datasets[0].name,
             metric_type=name,
             metric_name=name.replace("_", " "),
             metric_value=round(after.metrics[name], 4),
@@ -102,7 +116,7 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
         license_link=SAM_LICENCE if is_sam else None,
         library_name="peft" if facts.form == "adapter" else "transformers",
         pipeline_tag=PIPELINE,
-        datasets=[facts.dataset_id] if facts.dataset_id else None,
+        datasets=[one.hub_id for one in facts.datasets if one.hub_id] or None,
         tags=[
             "sam3",
             "image-segmentation",
@@ -130,38 +144,59 @@ def _lead(facts: CardFacts) -> str:
         first, last = facts.columns[0].metrics[name], facts.columns[-1].metrics[name]
         kind = "box" if name.startswith("box") else "mask"
         gain = f" {kind.capitalize()} AP50 of what it was trained on went from **{first:.2f}** to **{last:.2f}**."
-    return f"{what} Tuned from {facts.base} on {facts.dataset}" + (f" to find {shown}." if shown else ".") + gain
+    return f"{what} Tuned from {facts.base} on {_of(facts.datasets)}" + (f" to find {shown}." if shown else ".") + gain
 
 
 def _listed(phrases: list[str], most: int = 30) -> str:
-    shown = ", ".join(f"“{phrase}”" for phrase in phrases[:most])
+    shown = ", ".join(f"“{plain(phrase)}”" for phrase in phrases[:most])
     return shown + (f" and {len(phrases) - most} more" if len(phrases) > most else "")
 
 
+def _of(datasets: list[DatasetFacts]) -> str:
+    return " and ".join(filter(None, [", ".join(one.linked() for one in datasets[:-1]), datasets[-1].linked()]))
+
+
 def _uses(facts: CardFacts) -> list[dict[str, str]]:
-    phrase = (facts.phrases or ["object"])[0].replace('"', "'")
-    least = f"{facts.thresholds.of(phrase):.2f}" if facts.thresholds is not None else "0.5"
-    note = "  # the base and this adapter; needs peft" if facts.form == "adapter" else ""
-    plain = (
-        "from transformers import Sam3Model, Sam3Processor\n\n"
-        f'model, processor = Sam3Model.from_pretrained("{facts.name}"), Sam3Processor.from_pretrained("{facts.name}"){note}\n'
-        f'inputs = processor(images=image, text="{phrase}", return_tensors="pt")\n'
-        f"found = processor.post_process_instance_segmentation(model(**inputs), threshold={least}, target_sizes=[image.size[::-1]])[0]\n"
+    asked = (facts.phrases or ["object"])[0]
+    phrase, name = (json.dumps(text, ensure_ascii=False) for text in (asked, facts.name))
+    least = f"{facts.thresholds.of(asked):.2f}" if facts.thresholds is not None else "0.5"
+    adapter = facts.form == "adapter"
+    base, pinned = (
+        json.dumps(facts.base_id or "path/to/base"),
+        f', revision="{facts.revision}"' if facts.revision else "",
+    )
+    head, more = "import torch\nfrom transformers import Sam3Model, Sam3Processor\n\n", ""
+    load = f"model = Sam3Model.from_pretrained({name}{{more}})" + (
+        "  # the base and this adapter; needs peft" if adapter else ""
+    )
+    if adapter and (facts.side or facts.revision):  # what Transformers does not know of the base
+        head = "import torch\nfrom peft import PeftModel\nfrom transformers import Sam3Config, Sam3Model, Sam3Processor\n\n"
+        if facts.side:
+            head += f"config = Sam3Config.from_pretrained({base}{pinned})\nconfig.image_size = {facts.side}  # px it was tuned at\n"
+            more = ", config=config"
+        load = f"model = PeftModel.from_pretrained(Sam3Model.from_pretrained({base}{pinned}{{more}}), {name})"
+    plain_use = (
+        head + load.format(more=more) + f"\nprocessor = Sam3Processor.from_pretrained({name})\n"
+        f'inputs = processor(images=image, text={phrase}, return_tensors="pt")\n'
+        "with torch.no_grad():\n    outputs = model(**inputs)\n"
+        f"found = processor.post_process_instance_segmentation(outputs, threshold={least}, target_sizes=[image.size[::-1]])[0]\n"
         'masks, boxes, scores = found["masks"], found["boxes"], found["scores"]'
     )
     ours = (
         "from sam_ft import Sam3Predictor\n\n"
-        f'predictor = Sam3Predictor.from_pretrained("{facts.name}")\n'
-        f'found = predictor(image, ["{phrase}", "another phrase"])  # one vision pass, this model\'s own thresholds\n'
-        f'for one in found.detections["{phrase}"]:\n'
+        f"predictor = Sam3Predictor.from_pretrained({name})\n"
+        f'found = predictor(image, [{phrase}, "another phrase"])  # one vision pass, this model\'s own thresholds\n'
+        f"for one in found.detections[{phrase}]:\n"
         '    print(one["score"], one["bbox"])  # and one["segmentation"], a COCO RLE'
     )
-    uses = [{"what": "With Transformers alone (`image` is a PIL image):", "code": plain}]
-    if facts.form == "adapter":
+    calm = facts.thresholds is not None and facts.thresholds.presence_temperature != 1
+    told = "; it leaves the presence temperature out, so that scores differ a little from those below" if calm else ""
+    uses = [{"what": f"With Transformers alone (`image` is a PIL image{told}):", "code": plain_use}]
+    if adapter:
         peft = (
             "from peft import PeftModel\nfrom transformers import Sam3Model\n\n"
-            f'base = Sam3Model.from_pretrained("{facts.base_id or "path/to/base"}")\n'
-            f'model = PeftModel.from_pretrained(base, "{facts.name}")\n'
+            f"base = Sam3Model.from_pretrained({base}{pinned})\n"
+            f"model = PeftModel.from_pretrained(base, {name})\n"
             "merged = model.merge_and_unload()  # a plain Sam3Model, as fast as the base"
         )
         uses.append({"what": "On a base that is loaded already, or to merge it:", "code": peft})
@@ -194,12 +229,19 @@ def _verdict(notes: list[str]) -> list[str]:
 
 
 def _of_data(facts: CardFacts) -> dict[str, str]:
-    said = facts.dataset_licence or "not stated by the data set"
-    return {"data set": facts.dataset, "licence of the data": said}
+    listed = [
+        f"{one.linked()} (licence: {plain(one.licence or 'not stated by the data set')})" for one in facts.datasets
+    ]
+    return {"data": ", ".join(listed)}
+
+
+def plain(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(str(text).split()))
 
 
 def _in_cell(value: str) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(str(value).split()))
 
 
 def _licence(facts: CardFacts) -> str:
@@ -207,6 +249,10 @@ def _licence(facts: CardFacts) -> str:
         weights = "The weights are under Apache-2.0."
     else:
         weights = f"The weights are tuned from Meta's SAM 3 and stay under the [SAM License]({SAM_LICENCE})."
-    data = facts.dataset_licence
-    told = f"The data set says of itself: {data}." if data else "The data set does not state a licence."
-    return f"{weights} {told}"
+    told = [
+        f"{one.linked()} says of itself: {plain(one.licence)}."
+        if one.licence
+        else f"{one.linked()} does not state a licence."
+        for one in facts.datasets
+    ]
+    return " ".join([weights, *told])

@@ -37,6 +37,7 @@ FREE_KEYS = frozenset(
         "verify_images",
         "push_to_hub",
         "hub_always_push",
+        "hub_base",
         "hub_merged",
         "hub_model_id",
         "hub_pictures",

@@ -128,9 +128,11 @@ def write_report(
 ) -> tuple[list[Column], dict[str, list[tuple[str, Image.Image]]]]:
     """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives columns and pictures back."""
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
+    place = data_args.annotation_file or data_args.dataset_name
+    shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
     token = "with" if data_args.eval_geometry_token == "always" else "without"
     footer = [
-        f"{data_args.dataset_name}; text-only prompts {token} the geometry token; sam-ft {__version__}, transformers {transformers.__version__}.",
+        f"{shown}; text-only prompts {token} the geometry token; sam-ft {__version__}, transformers {transformers.__version__}.",
         "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
         "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
     ]

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
@@ -26,29 +27,47 @@ logger = logging.getLogger("sam_ft.run")
 PUBLISHED = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "processor_config.json", "preprocessor_config.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "thresholds.json",
-    "trained_phrases.json", "eval_results.json", "run.yaml", "README.md",
+    "trained_phrases.json", "eval_results.json", "run.yaml", "README.md", "LICENSE*",
 )  # fmt: skip
 SHOWN = ("report.html", "card/*.png")
 _DRAFT = ".hub"  # in a run's folder: what is being uploaded
-_FAILURES = (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError, ValueError)
+_FAILURES = (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    httpx.HTTPError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
 
 
 class HubTrainer(Trainer):
     """
     Transformers' Trainer, which publishes a choice of its folder instead of all of it, and with an adapter its base where only this machine
-    has it. Its keys are Trainer's (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged` and `hub_pictures`.
+    has it. Its keys are Trainer's (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged`, `hub_base` and `hub_pictures`.
     """
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """
-        Makes the repository, before anything is trained.
+        Makes the repository, and of an adapter its base's, before anything is trained.
 
         Raises:
             `ValueError`: where the Hub refuses; says what to do.
         """
+        if not self.is_world_process_zero():
+            return
+        self._api = HfApi(token=token or self.args.hub_token)  # one: its uploads wait for each other
         self._base_id: str | None = None
-        with naming_the_hub(self.args.hub_model_id or Path(self.args.output_dir).absolute().name):
-            super().init_hf_repo(token, private)
+        self.push_in_progress = None
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        private = self.args.hub_private_repo if private is None else private
+        with naming_the_hub(name):
+            self.hub_model_id = self._api.create_repo(name, private=private, exist_ok=True).repo_id
+            if self.args.hub_revision:
+                self._api.create_branch(self.hub_model_id, branch=self.args.hub_revision, exist_ok=True)
+        self.base_on_hub()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Saves; pushing is `push_to_hub`'s, once the card is written."""
@@ -67,24 +86,39 @@ class HubTrainer(Trainer):
             self.init_hf_repo()
         self._finish_current_push()
         folder = Path(self.args.output_dir)
-        with naming_the_hub(self.hub_model_id), tempfile.TemporaryDirectory() as draft:
-            self._stage(folder, Path(draft))
-            done = self._upload(Path(draft), self.hub_model_id, commit_message)
-            logger.info("  %s", done.commit_url)
-            if self.args.hub_merged:
-                logger.info("  %s", self._push_merged(folder).commit_url)
+        with self._draft() as draft:
+            stage(folder, draft, base=self.base_on_hub(), shown=self.args.hub_pictures)
+            # pictures of an earlier push, which may show what this one must not
+            done = self._upload(draft, self.hub_model_id, commit_message, delete=list(SHOWN))
+        logger.info("  %s", done.commit_url)
+        if self.args.hub_merged and self._adapted() is None:
+            logger.warning("`hub_merged` is for `lora`; these weights are whole already")
+        elif self.args.hub_merged:
+            logger.info("  %s", self._push_merged(folder).commit_url)
         return done
+
+    def _adapted(self) -> AdaptedSam3 | None:
+        model = self.accelerator.unwrap_model(self.model)
+        return model if isinstance(model, AdaptedSam3) else None
+
+    @contextlib.contextmanager
+    def _draft(self) -> Iterator[Path]:
+        """A folder on the disk of the run's own, so that gigabytes are linked and not copied."""
+        Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=_DRAFT) as place:
+            yield Path(place)
 
     def _push_merged(self, folder: Path):
         name = f"{self.hub_model_id}-merged"
-        with tempfile.TemporaryDirectory() as draft:
+        with self._draft() as draft:
             load_model(ModelOptions(str(folder))).save_pretrained(draft)
-            stage(folder, Path(draft), without=("adapter_*", "README.md"), shown=self.args.hub_pictures)
+            stage(folder, draft, without=("adapter_*", "README.md"), shown=self.args.hub_pictures)
             card = folder / "card" / "merged.md"
             if card.is_file():
-                shutil.copyfile(card, Path(draft) / "README.md")
-            self._create(name)
-            return self._upload(Path(draft), name, f"{self.hub_model_id}, merged")
+                shutil.copyfile(card, draft / "README.md")
+            self._create_beside(name)
+            message = f"{self.hub_model_id}, merged"
+            return self._upload(draft, name, message, delete=list(SHOWN), revision=None)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As Trainer's: not waited for, so that training goes on, and not begun while one is under way."""
@@ -97,14 +131,17 @@ class HubTrainer(Trainer):
         self._tell_failed_pushes()
         step, draft = self.state.global_step, Path(self.args.output_dir) / _DRAFT
         shutil.rmtree(draft, ignore_errors=True)
+        checkpoint, base, name = Path(checkpoint_folder), self.base_on_hub(), self.hub_model_id
         try:
-            self._stage(Path(checkpoint_folder), draft)
-            jobs = [self._upload(draft, self.hub_model_id, f"Training in progress, step {step}", wait=False)]
+            # PEFT writes a card of its own into checkpoints
+            stage(checkpoint, draft / "model", base=base, without=("README.md",), shown=False)
+            jobs = [self._upload(draft / "model", name, f"Training in progress, step {step}", wait=False)]
             if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
                 last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-                place = "last-checkpoint" if last else Path(checkpoint_folder).name
+                place = "last-checkpoint" if last else checkpoint.name
+                stage_whole(checkpoint, draft / "checkpoint", base=base)
                 message = f"Training in progress, step {step}, checkpoint"
-                jobs.append(self._upload(Path(checkpoint_folder), self.hub_model_id, message, place=place, wait=False))
+                jobs.append(self._upload(draft / "checkpoint", name, message, place=place, wait=False))
         except _FAILURES as error:  # of one push in between: training is worth more
             logger.warning("checkpoint %d could not be pushed (%s); training goes on", step, error)
             return
@@ -112,8 +149,9 @@ class HubTrainer(Trainer):
 
     def _finish_current_push(self) -> None:
         super()._finish_current_push()
-        self._tell_failed_pushes()
-        shutil.rmtree(Path(self.args.output_dir) / _DRAFT, ignore_errors=True)
+        if self.is_world_process_zero():
+            self._tell_failed_pushes()
+            shutil.rmtree(Path(self.args.output_dir) / _DRAFT, ignore_errors=True)
 
     def _tell_failed_pushes(self) -> None:
         current = getattr(self, "push_in_progress", None)
@@ -123,46 +161,55 @@ class HubTrainer(Trainer):
         if current is not None and current.is_done():
             self.push_in_progress = None
 
-    def _upload(self, folder: Path, repo: str, message: str, *, place: str | None = None, wait: bool = True):
-        return HfApi().upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            path_in_repo=place,
-            commit_message=message,
-            token=self.args.hub_token,
-            revision=self.args.hub_revision,
-            run_as_future=not wait,
-        )
+    def _upload(
+        self, folder: Path, repo: str, message: str, *, place: str | None = None, wait: bool = True,
+        delete: list[str] | None = None, revision: str | None = "",
+    ):  # fmt: skip
+        arguments = {
+            "repo_id": repo,
+            "folder_path": folder,
+            "path_in_repo": place,
+            "commit_message": message,
+            "delete_patterns": delete,
+            # companions have a main branch alone
+            "revision": self.args.hub_revision if revision == "" else revision,
+        }
+        if not wait:
+            return self._api.upload_folder(**arguments, run_as_future=True)
+        with naming_the_hub(repo):
+            return self._api.upload_folder(**arguments)
 
-    def _create(self, repo: str) -> None:
-        HfApi().create_repo(repo, token=self.args.hub_token, private=self.args.hub_private_repo, exist_ok=True)
-
-    def _stage(self, folder: Path, draft: Path) -> None:
-        stage(folder, draft, base=self.base_on_hub(), shown=self.args.hub_pictures)
+    def _create_beside(self, repo: str) -> None:
+        """A companion of the run's repository, as private as that is now."""
+        with naming_the_hub(repo):
+            private = self._api.model_info(self.hub_model_id).private
+            self._api.create_repo(repo, private=private, exist_ok=True)
 
     def base_on_hub(self) -> str | None:
         """
-        The Hub id of an adapter's base; a base that only this machine has is published as `NAME-base`, once. `None` without an adapter, and
-        before anything is pushed.
+        The Hub id of an adapter's base. One that only this machine has is published as `NAME-base`, once, unless `hub_base` says where
+        it is. `None` without an adapter, and where nothing is pushed.
         """
-        model = self.accelerator.unwrap_model(self.model)
-        if not isinstance(model, AdaptedSam3):
+        model = self._adapted()
+        if model is None or not self.is_world_process_zero():
             return None
-        base = model.peft_config["default"].base_model_name_or_path
-        if not Path(base).is_dir():
+        # PEFT notes the base when it saves
+        base = model.peft_config["default"].base_model_name_or_path or model.get_base_model().name_or_path
+        if model.save_base is None and not Path(base).is_dir():
             return base
+        if self.args.hub_base is not None:
+            return self.args.hub_base
         if self.hub_model_id is None:
             return None
         if self._base_id is None:
             name = f"{self.hub_model_id}-base"
-            with naming_the_hub(name), tempfile.TemporaryDirectory() as place:
-                self._create(name)
-                draft = Path(place)
+            self._create_beside(name)
+            with self._draft() as draft:
                 if model.save_base is not None:
                     model.save_base(draft)
                 else:
                     stage(Path(base), draft, without=("run.yaml", "eval_results.json"), shown=False)
-                self._upload(draft, name, f"The base of {self.hub_model_id}")
+                self._upload(draft, name, f"The base of {self.hub_model_id}", revision=None)
             logger.info("  the adapter's base, which only this machine has: %s", name)
             self._base_id = name
         return self._base_id
@@ -172,24 +219,43 @@ def stage(
     folder: Path, draft: Path, *, base: str | None = None, without: tuple[str, ...] = (), shown: bool = True
 ) -> None:
     """
-    Links what is published of a run's or checkpoint's folder into an empty one.
+    Links what is published of a run's or checkpoint's folder into another one.
 
     Args:
         folder (`Path`). draft (`Path`): made where it is not there. base (`str`, *optional*): what an adapter's config names as its base.
         without (`tuple[str, ...]`): patterns that are left out. shown (`bool`): pictures and the report, too.
+
+    Raises:
+        `ValueError`: where no weights are there.
     """
-    draft.mkdir(parents=True, exist_ok=True)
     left_out = {file for pattern in without for file in folder.glob(pattern)}
-    for pattern in PUBLISHED + (SHOWN if shown else ()):
-        for file in sorted(set(folder.glob(pattern)) - left_out):
-            target = draft / file.relative_to(folder)
-            if target.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if file.suffix in (".yaml", ".md", ".json"):
-                _copy_text(file, target)
-            else:
-                _link(file, target)
+    files = {file for pattern in PUBLISHED + (SHOWN if shown else ()) for file in folder.glob(pattern)} - left_out
+    _place(sorted(files), folder, draft, base)
+    if not any(draft.glob("*.safetensors")):
+        raise ValueError(
+            f"`push_to_hub`: {folder} holds no *.safetensors; with FSDP set `fsdp_state_dict_type: FULL_STATE_DICT`, then give the same command again"
+        )
+
+
+def stage_whole(checkpoint: Path, draft: Path, *, base: str | None = None) -> None:
+    """Links a checkpoint, optimizer states and all, but for the pickled arguments, which hold the token in clear, and PEFT's card."""
+    files = [
+        f for f in sorted(checkpoint.rglob("*")) if f.is_file() and f.name not in ("training_args.bin", "README.md")
+    ]
+    _place(files, checkpoint, draft, base)
+
+
+def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> None:
+    draft.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        target = draft / file.relative_to(folder)
+        if target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix in (".yaml", ".md", ".json", ".html"):
+            target.write_text(without_places(file.read_text(encoding="utf-8")), encoding="utf-8")
+        else:
+            _link(file, target)
     config = draft / ADAPTER_CONFIG
     if base is not None and config.is_file():
         content = json.loads(config.read_text(encoding="utf-8"))
@@ -198,17 +264,18 @@ def stage(
         config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def without_places(text: str) -> str:
+    """A text without the names of this person's folders, which are nobody's business."""
+    for place, shown in ((str(Path.cwd()), "."), (str(Path.home()), "~")):
+        text = text.replace(place, shown) if len(place) > 1 else text
+    return text
+
+
 def _link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(file, target)
-
-
-def _copy_text(file: Path, target: Path) -> None:
-    """Without the name of a person's home folder, which is nobody's business."""
-    text, home = file.read_text(encoding="utf-8"), str(Path.home())
-    target.write_text(text.replace(home, "~") if len(home) > 1 else text, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
+from .cost import RunCost
 from .hub import HubTrainer
 from .optim import Rates, parameter_groups, sam3_schedule
 
@@ -62,6 +63,7 @@ class SamTrainer(HubTrainer):
         self._parts: dict[str, torch.Tensor] = {}
         self._micro_step = self._parts_since = 0
         self.add_callback(_EpochForSampler(self))
+        self.add_callback(RunCost())
 
     def train(self, *args, **kwargs):
         """Trains; see `transformers.Trainer.train`."""

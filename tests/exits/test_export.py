@@ -18,7 +18,8 @@ from sam_ft.exits.source import load_source, verify
 from sam_ft.exits.weight_files import read_weights
 from sam_ft.exits.writing import check_output
 from sam_ft.models.config import tiny_config, tiny_processor
-from sam_ft.models.load import RANDOM_TINY, TINY, ModelOptions, load_model, load_processor
+from sam_ft.models.load import RANDOM_TINY, TINY, ModelOptions, adapt, fit_processor, load_model, load_processor
+from sam_ft.models.lora import LoraOptions
 from sam_ft.models.untrained import random_model
 from sam_ft.testing import random_batch
 
@@ -127,6 +128,29 @@ def test_back_to_transformers_bit_by_bit(source, official_file, tiny_folder, tmp
     found = model.state_dict()
     for name, tensor in source.model.state_dict().items():
         assert torch.equal(found[name], tensor), name
+
+
+def test_a_trainer_s_checkpoint_as_base_gets_what_its_loader_needs(source, official_file, tmp_path):
+    bare = {
+        n.removeprefix("detector."): t for n, t in read_weights(official_file).items() if not n.endswith("freqs_cis")
+    }
+    torch.save({"model": bare}, tmp_path / "checkpoint.pt")
+    FORMATS["official"](
+        Export(source.model, source.processor, TINY, str(tmp_path / "checkpoint.pt")), tmp_path / "sam3.pt"
+    )
+    assert read_weights(tmp_path / "sam3.pt").keys() == read_weights(official_file).keys()
+
+
+def test_an_adapter_of_another_canvas_keeps_it(tmp_path):
+    """The adapter has no config; its processor says what it was tuned at."""
+    adapted = adapt(ModelOptions(TINY, resolution=64), LoraOptions("attention", r=2))
+    adapted.save_pretrained(tmp_path / "adapter")
+    fit_processor(load_processor(TINY), 64).save_pretrained(tmp_path / "adapter")
+    model, processor = load_source(ModelOptions(str(tmp_path / "adapter")), None)
+    assert model.config.image_size == 64
+    FORMATS["transformers"](Export(model, processor, "adapter"), tmp_path / "merged")
+    assert Sam3Model.from_pretrained(tmp_path / "merged").config.image_size == 64
+    assert load_processor(str(tmp_path / "merged")).image_processor.size["height"] == 64
 
 
 def test_base_keeps_what_is_not_the_detector_s(source, official_file, tmp_path):
@@ -255,6 +279,7 @@ class Bomb:
         ("missing", "missing          1"),
         ("shape", "misshapen        1"),
         ("no tensor", "is no tensor"),
+        ("numbers for names", "is no name"),
         ("away", "there is no file"),
     ],
 )
@@ -284,6 +309,8 @@ def test_bad_files_are_refused(official_file, tiny_folder, tmp_path, capsys, dam
             torch.save({name: t for name, t in weights.items() if name != some}, file)
         case "shape":
             torch.save(weights | {some: torch.zeros(1, 2)}, file)
+        case "numbers for names":
+            torch.save({1: torch.zeros(2)}, file)
         case "no tensor":
             torch.save(weights | {"epoch": 3}, file)
     with pytest.raises(ValueError, match=message):
@@ -316,15 +343,26 @@ def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, mo
     output = tmp_path / "sam3.pt"
     output.write_text("mine")
     with pytest.raises(ValueError, match="--overwrite true"):
-        check_output(output, [], overwrite=False)
-    check_output(output, [], overwrite=True)
+        check_output(output, [], overwrite=False, is_file=True)
+    check_output(output, [], overwrite=True, is_file=True)
     with pytest.raises(ValueError, match="is read: give a place beside it"):
-        check_output(official_file, [str(official_file)], overwrite=True)
+        check_output(official_file, [str(official_file)], overwrite=True, is_file=True)
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "holiday.jpg").touch()
     with pytest.raises(ValueError, match="no export wrote it"):
-        check_output(folder, [], overwrite=True)
+        check_output(folder, [], overwrite=True, is_file=False)
+    with pytest.raises(ValueError, match="a folder; give a file"):
+        check_output(folder, [], overwrite=True, is_file=True)
+    # a kill between the two renames of a replaced folder
+    aside = tmp_path / ".merged.old"
+    aside.mkdir()
+    (aside / "export.json").touch()
+    with pytest.raises(ValueError, match="--overwrite true"):
+        check_output(tmp_path / "merged", [], overwrite=False, is_file=False)
+    assert (tmp_path / "merged" / "export.json").is_file()
+    (tmp_path / "merged" / "export.json").unlink()
+    (tmp_path / "merged").rmdir()
     # an export that answers otherwise leaves what was there
     monkeypatch.setattr(exits, "distance", lambda *_: 0.5)
     with pytest.raises(ValueError, match="answers otherwise than its source, by 0.5"):

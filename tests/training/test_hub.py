@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -79,10 +80,23 @@ REFUSED = {
 def pushes(tmp_path_factory):
     """Everything that is pushed: the server, where the runs are, and what they said by name."""
     folder = tmp_path_factory.mktemp("hub")
-    adapter = ["--lora", "attention", "--lora_r", "2", "--hub_merged", "true", "--hub_strategy", "checkpoint"]
+    adapter = [
+        "--lora",
+        "attention",
+        "--lora_r",
+        "2",
+        "--hub_merged",
+        "true",
+        "--hub_private_repo",
+        "true",
+        "--hub_strategy",
+        "checkpoint",
+        "--hub_token",
+        TOKEN,
+    ]
     full = ["--hub_model_id", "someone/full", "--output_dir", "out/full", "--hub_strategy", "end"]
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
-    runs = {"adapter": adapter, "full": full + private, "again": full}
+    runs = {"adapter": adapter, "full": full, "again": full + private}
     runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
     listed = [{"name": name, "arguments": [*RUN, *arguments]} for name, arguments in runs.items()]
     with HubServer() as hub:
@@ -90,7 +104,13 @@ def pushes(tmp_path_factory):
         said = start(RUNS, hub, folder, folder / "cache", recipe, json.dumps(listed), PYTHONPATH=str(ROOT))
         parts = dict(part.split("\n", 1) for part in said.split("=== ")[1:])
         assert parts.keys() == runs.keys()
-        assert "exit" not in parts["adapter"] + parts["full"] + parts["again"], said[-3000:]
+        ended = [
+            line
+            for name in ("adapter", "full", "again")
+            for line in parts[name].splitlines()
+            if line.startswith(("exit", "`"))
+        ]
+        assert not ended
         yield hub, folder, parts
 
 
@@ -141,11 +161,22 @@ def test_what_is_pushed_with_an_adapter(pushes):
         "nothing else of the folder"
     )
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "someone/shapes-base"
-    assert str(folder) not in files["README.md"].decode() + files["adapter_config.json"].decode()
+    texts = [content.decode() for name, content in files.items() if name.endswith((".md", ".json", ".yaml", ".html"))]
+    assert len(texts) > 8
+    assert not any(str(folder) in text for text in texts)
+    assert "--lora attention" in files["README.md"].decode(), "the command, without its token"
     assert "last-checkpoint/optimizer.pt" in files
+    assert "last-checkpoint/training_args.bin" not in files, "a pickle that holds the token"
+    assert json.loads(files["last-checkpoint/adapter_config.json"])["base_model_name_or_path"] == "someone/shapes-base"
     assert hub.commits["someone/shapes"][0].startswith("Training in progress, step")
     assert hub.commits["someone/shapes"][-1] == "Tuned model"
     assert len(hub.commits["someone/shapes-base"]) == 1
+    assert hub.private == {
+        "someone/shapes": True,
+        "someone/shapes-base": True,
+        "someone/shapes-merged": True,
+        "someone/full": False,
+    }
     assert TOKEN not in "".join(content.decode("latin1") for content in files.values())
     card = ModelCard(files["README.md"].decode())
     assert card.data.base_model == "someone/shapes-base"
@@ -158,15 +189,22 @@ def test_what_is_pushed_with_an_adapter(pushes):
 
 def test_full_weights_and_a_second_push(pushes):
     hub, _, said = pushes
-    # the first time private and without pictures; the finished run again trains nothing and pushes everything
-    assert hub.private["someone/full"]
+    # the finished run again trains nothing and pushes everything, now without pictures
     assert hub.commits["someone/full"] == ["Tuned model", "Tuned model"]
     assert "resuming from" in said["again"]
     first, second = hub.history["someone/full"]
-    assert not any(name.startswith("card/") or name == "report.html" for name in first)
-    assert "card/1.png" not in first["README.md"].decode()
-    assert "card/1.png" in second["README.md"].decode()
-    assert second.keys() > first.keys()
+    assert {"card/1.png", "report.html"} <= first.keys()
+    assert "card/1.png" in first["README.md"].decode()
+    assert not any(name.startswith("card/") or name == "report.html" for name in second), (
+        "what was pushed before is gone, too"
+    )
+    assert "card/1.png" not in second["README.md"].decode()
+
+    def told(files, what):
+        return re.search(rf"\| {what} \| ([\d.]+ .*?) \|", files["README.md"].decode())[1]
+
+    for what in ("time", "peak memory"):
+        assert told(first, what) == told(second, what), "of the run, not of the call that pushed"
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,0 +1,165 @@
+"""
+Does an export load in Meta's own builder at full size, and answer alike?
+
+    pip install open_clip_torch    # for the BPE file, which the wheel of `sam3` lacks
+    python benchmarks/official_full.py path/to/bpe_simple_vocab_16e6.txt.gz
+
+A full-size SAM 3 (840 M parameters) with random weights goes to `sam3.pt` by the exit that recipes/export.py uses, and from there into
+`build_sam3_image_model`; then `Sam3Processor.set_image` and `set_text_prompt` answer a picture of 1008 px, and every score, box and mask is
+compared with what this package says of the same weights. Without a GPU four stand-ins keep the package off "cuda": two precomputed tables
+are left out, `pin_memory` and `Tensor.cuda` return their tensor. Takes 20 GB of memory and some minutes.
+"""
+
+import contextlib
+import gc
+import io
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from transformers import Sam3Config  # noqa: E402
+
+from sam_ft.exits.keys import compare  # noqa: E402
+from sam_ft.exits.weight_files import read_weights  # noqa: E402
+from sam_ft.models.load import TINY, load_processor  # noqa: E402
+from sam_ft.models.outputs import Keep  # noqa: E402
+from sam_ft.models.untrained import random_model  # noqa: E402
+
+
+PHRASE, SIDE = "a red apple", 1008
+
+
+@contextlib.contextmanager
+def package_on_this_device():
+    """The package's builder, which allocates on "cuda" wherever it runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sam3 import model_builder
+        from sam3.model import decoder, position_encoding
+    if torch.cuda.is_available():
+        yield model_builder
+        return
+    kept = (
+        model_builder.PositionEmbeddingSine,
+        model_builder.TransformerDecoder,
+        torch.Tensor.pin_memory,
+        torch.Tensor.cuda,
+    )
+
+    def without(cls, **left_out):
+        return lambda *args, **given: cls(*args, **(given | left_out))
+
+    model_builder.PositionEmbeddingSine = without(position_encoding.PositionEmbeddingSine, precompute_resolution=None)
+    model_builder.TransformerDecoder = without(decoder.TransformerDecoder, resolution=None, stride=None)
+    torch.Tensor.pin_memory = torch.Tensor.cuda = lambda self, *_, **__: self
+    try:
+        yield model_builder
+    finally:
+        (
+            model_builder.PositionEmbeddingSine,
+            model_builder.TransformerDecoder,
+            torch.Tensor.pin_memory,
+            torch.Tensor.cuda,
+        ) = kept
+
+
+def picture() -> Image.Image:
+    rows, columns = np.indices((SIDE, SIDE))
+    channels = np.sin(rows / 40), np.cos(columns / 25), np.sin((rows + columns) / 60)
+    return Image.fromarray((127 * (1 + np.stack(channels, -1))).astype(np.uint8))
+
+
+def export(folder: Path) -> Path:
+    from sam_ft.exits.export import FORMATS, Export
+
+    begin = time.perf_counter()
+    model = random_model(Sam3Config(), 0).eval()
+    # the export's own check asks phrases; their tokens mean nothing to random weights
+    difference = FORMATS["official"](Export(model, load_processor(TINY), "random"), folder / "sam3.pt")
+    print(
+        f"written, loaded back and compared in {time.perf_counter() - begin:.0f} s; outputs differ by {difference:.1e}"
+    )
+    return folder / "sam3.pt"
+
+
+def official_answer(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with package_on_this_device() as builder:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            model = builder.build_sam3_image_model(
+                bpe_path=bpe, device=device, checkpoint_path=str(file), load_from_HF=False
+            )
+        # the loader prints missing keys and ignores unexpected ones: both are looked at here
+        needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        written = {name.removeprefix("detector."): tuple(t.shape) for name, t in read_weights(file).items()}
+        missing, unexpected = needed.keys() - written.keys(), written.keys() - needed.keys()
+        print(
+            f"build_sam3_image_model: {len(needed)} tensors, {len(missing)} missing, {len(unexpected)} unexpected",
+            sorted(missing | unexpected)[:4],
+        )
+        print("the loader says:", said.getvalue().strip() or "nothing")
+        from sam3.model.sam3_image_processor import Sam3Processor
+
+        processor = Sam3Processor(model, device=device, confidence_threshold=0.0)
+        begin = time.perf_counter()
+        state = processor.set_image(picture())
+        state = processor.set_text_prompt(PHRASE, state)
+        print(f"set_image and set_text_prompt: {time.perf_counter() - begin:.1f} s, {len(state['scores'])} detections")
+        tokens = model.backbone.language_backbone.tokenizer([PHRASE], context_length=32)
+    answer = {"scores": state["scores"].cpu(), "boxes": state["boxes"].cpu(), "masks": state["masks"].cpu()}
+    return answer, tokens
+
+
+@torch.inference_mode()
+def our_answer(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    model = random_model(Sam3Config(), 0).eval()
+    pixels = torch.from_numpy(np.asarray(picture()).copy()).permute(2, 0, 1)[None]
+    found = []
+    model(
+        pixel_values=pixels,
+        input_ids=tokens.long(),
+        attention_mask=(tokens != 0).long(),
+        pair_image=[0],
+        pair_phrase=[0],
+        input_boxes=torch.full((1, 1, 4), 0.5),
+        input_boxes_labels=torch.full((1, 1), -10),
+        geometry_token=torch.ones(1, dtype=torch.bool),  # the package always shows it
+        keep=Keep(0.0, 200),
+        collect=found.append,
+    )
+    masks = torch.nn.functional.interpolate(found[0].masks[:, None], (SIDE, SIDE), mode="bilinear") > 0
+    return {"scores": found[0].scores, "boxes": found[0].boxes_xyxy * SIDE, "masks": masks}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = export(Path(folder))
+        gc.collect()
+        table = compare({name: tuple(tensor.shape) for name, tensor in read_weights(file).items()}, Sam3Config())
+        print(f"key table: {table.matched} matched, {len(table.missing)} missing, {len(table.unexpected)} unexpected")
+        theirs, tokens = official_answer(file, sys.argv[1])
+    gc.collect()
+    ours = our_answer(tokens)
+    # random weights score many queries alike: paired by their boxes, not by their order
+    distances = torch.cdist(ours["boxes"], theirs["boxes"], p=1)
+    order = torch.from_numpy(linear_sum_assignment(distances.numpy())[1])
+    for name, within in (("scores", 1e-4), ("boxes", 1e-4 * SIDE)):
+        difference = float((theirs[name][order] - ours[name]).abs().max())
+        print(f"{name}: largest difference {difference:.1e}", "" if difference <= within else f"MORE THAN {within:g}")
+    same = (theirs["masks"][order].bool() == ours["masks"]).float().mean()
+    print(f"masks: {100 * float(same):.4f} % of the pixels of {len(order)} masks are equal")
+
+
+if __name__ == "__main__":
+    main()
