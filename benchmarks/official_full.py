@@ -117,7 +117,8 @@ def official_answer(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torc
         state = processor.set_text_prompt(PHRASE, state)
         print(f"set_image and set_text_prompt: {time.perf_counter() - begin:.1f} s, {len(state['scores'])} detections")
         tokens = model.backbone.language_backbone.tokenizer([PHRASE], context_length=32)
-    answer = {"scores": state["scores"].cpu(), "boxes": state["boxes"].cpu(), "masks": state["masks"].cpu()}
+    boxes = state["boxes"].cpu().clamp(0, SIDE)  # this package gives boxes inside the image
+    answer = {"scores": state["scores"].cpu(), "boxes": boxes, "masks": state["masks"].cpu()}
     return answer, tokens
 
 

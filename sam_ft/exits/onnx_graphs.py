@@ -22,6 +22,7 @@ from .answers import question
 
 
 OPSET = 20
+IN_ONE_FILE = 2**30  # bytes of weights; more lie beside the graph, since a protobuf file ends at 2 GB
 PHRASES, BOXES = 4096, 256  # at most, in one call
 CHECKED = (1, 3, 17)  # numbers of phrases
 SCRIPT = Path(__file__).parent / "onnx_predict.py"
@@ -145,8 +146,7 @@ def _need_onnx() -> None:
 
 
 def _write(graph: nn.Module, inputs: tuple, file: Path, names: list[str], outputs: list[str], shapes) -> None:
-    # 3.4 GB of weights do not fit one protobuf file of 2 GB
-    large = sum(p.numel() * p.element_size() for p in graph.parameters()) > 2**30
+    large = sum(p.numel() * p.element_size() for p in graph.parameters()) > IN_ONE_FILE
     with _quiet():
         torch.onnx.export(
             graph,

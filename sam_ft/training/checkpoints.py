@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import TrainerState
 
 from ..ops.claims import claim_folder
 
@@ -74,6 +75,26 @@ def what_is_missing(checkpoint: Path) -> str | None:
         except (SafetensorError, OSError):
             return f"{file.name} ends early"
     return None
+
+
+def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
+    """
+    The last state of a run that ended; `None` where it was stopped before, or `checkpoint` is not its newest. The recipe writes that state into
+    the run's own folder when everything else is there.
+    """
+    file, newest = folder / STATE_FILE, find_checkpoints(folder)
+    if (
+        not file.is_file()
+        or not newest
+        or newest[0].resolve() != checkpoint.resolve()
+        or not any(folder.glob("*.safetensors"))
+    ):
+        return None
+    try:
+        state = TrainerState.load_from_json(str(file))
+    except (ValueError, TypeError):  # half-written: the end is gone through once more
+        return None
+    return state if state.global_step >= int(checkpoint.name.split("-")[-1]) else None
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

@@ -1,17 +1,21 @@
 """What SAM 3 and SAM 2 share: counting over the accumulation window, named losses, keyed randomness, rates by part."""
 
+import json
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers.trainer_utils import TrainOutput
 
 from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
+from .checkpoints import read_finished
 from .cost import RunCost
 from .hub import HubTrainer
 from .optim import Rates, parameter_groups, sam3_schedule
@@ -65,15 +69,32 @@ class SamTrainer(HubTrainer):
         self.add_callback(_EpochForSampler(self))
         self.add_callback(RunCost())
 
-    def train(self, *args, **kwargs):
-        """Trains; see `transformers.Trainer.train`."""
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """
+        Trains; see `transformers.Trainer.train`. A run that is finished is restored: Trainer would take another step beyond its last one, or
+        after an early stop go on to the next evaluation.
+        """
+        if resume_from_checkpoint and self.can_evaluate_before_training:
+            finished = read_finished(Path(self.args.output_dir), Path(resume_from_checkpoint))
+            if finished is not None:
+                return self._restore(finished)
         if self.model_wrapped is self.model and getattr(self.model, "_is_accelerate_prepared", False):
             # An evaluation has prepared the bare model. Accelerate would take it for wrapped and leave it without
             # DistributedDataParallel: processes would train apart, without a word.
             self.model = self.model_wrapped = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             self.model._is_accelerate_prepared = False
             self.accelerator._models.clear()
-        return super().train(*args, **kwargs)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _restore(self, finished: TrainerState) -> TrainOutput:
+        folder = Path(self.args.output_dir)
+        logger.info("this run is finished: its weights are loaded, nothing is trained")
+        self._load_from_checkpoint(str(folder), self.accelerator.unwrap_model(self.model))
+        self.state = finished
+        self._load_callback_state()
+        metrics = folder / "train_results.json"
+        told = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        return TrainOutput(finished.global_step, told.get("train_loss", 0.0), told)
 
     @property
     def can_evaluate_before_training(self) -> bool:

@@ -240,11 +240,13 @@ def small_model():
     return random_model(config, 0)
 
 
-def test_onnx_graphs_without_torch(tmp_path):
+def test_onnx_graphs_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr("sam_ft.exits.onnx_graphs.IN_ONE_FILE", 0)  # as at full size: weights beside the graphs
     processor, output = tiny_processor(), tmp_path / "onnx"
     # the check inside compares 1, 3 and 17 phrases in a process that cannot import torch
     difference = FORMATS["onnx"](Export(small_model(), processor, RANDOM_TINY), output)
     assert difference < 1e-3
+    assert (output / "detector.onnx.data").is_file(), "the reference survives the move to its place"
     image = tmp_path / "noise.png"
     picture = torch.rand(60, 80, 3).mul(255).byte().numpy()
     from PIL import Image

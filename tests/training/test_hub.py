@@ -50,10 +50,10 @@ import json, logging, runpy, sys
 for run in json.loads(sys.argv[2]):
     print("=== " + run["name"], file=sys.stderr, flush=True)
     logging.getLogger("sam_ft").handlers.clear()
-    sys.argv[:] = [sys.argv[0], sys.argv[1], sys.argv[2]]
-    given, sys.argv = sys.argv, [sys.argv[1], *run["arguments"]]
+    given, script = sys.argv, f"{sys.argv[1]}/{run['script']}"
+    sys.argv = [script, *run["arguments"]]
     try:
-        runpy.run_path(given[1], run_name="__main__")
+        runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         print(f"exit {end.code}", file=sys.stderr)
     sys.argv = given
@@ -73,6 +73,13 @@ REFUSED = {
     "wrong token": (["--hub_token", "wrong", "--hub_model_id", "someone/new"], "hf auth login"),
     "another's": (["--hub_model_id", "other/shapes"], "owner/name"),
     "no name": (["--hub_model_id", "some one/x"], "owner/name"),
+}
+
+
+_COMMON = ["--images", "data/test_shapes/val", "--workers", "0", "--score_threshold", "0", "--max_detections", "3"]
+PREDICTED = {
+    "from the Hub": ["--model_name_or_path", "someone/shapes", *_COMMON],
+    "from here": ["--model_name_or_path", "out/mine", "--predictions_dir", "out/local", *_COMMON],
 }
 
 
@@ -98,15 +105,17 @@ def pushes(tmp_path_factory):
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
     runs = {"adapter": adapter, "full": full, "again": full + private}
     runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
-    listed = [{"name": name, "arguments": [*RUN, *arguments]} for name, arguments in runs.items()]
+    listed = [
+        {"name": name, "script": "sam3_ft.py", "arguments": [*RUN, *arguments]} for name, arguments in runs.items()
+    ]
+    listed += [{"name": name, "script": "sam3_predict.py", "arguments": given} for name, given in PREDICTED.items()]
     with HubServer() as hub:
-        recipe = ROOT / "recipes" / "sam3_ft.py"
-        said = start(RUNS, hub, folder, folder / "cache", recipe, json.dumps(listed), PYTHONPATH=str(ROOT))
+        said = start(RUNS, hub, folder, folder / "cache", ROOT / "recipes", json.dumps(listed), PYTHONPATH=str(ROOT))
         parts = dict(part.split("\n", 1) for part in said.split("=== ")[1:])
-        assert parts.keys() == runs.keys()
+        assert parts.keys() == {one["name"] for one in listed}
         ended = [
             line
-            for name in ("adapter", "full", "again")
+            for name in ("adapter", "full", "again", *PREDICTED)
             for line in parts[name].splitlines()
             if line.startswith(("exit", "`"))
         ]
@@ -199,12 +208,23 @@ def test_full_weights_and_a_second_push(pushes):
         "what was pushed before is gone, too"
     )
     assert "card/1.png" not in second["README.md"].decode()
+    assert first["model.safetensors"] == second["model.safetensors"]
+    assert "this run is finished" in said["again"]
+    for files in (first, second):
+        assert re.search(r"\| time \| 0 min [1-9]\d* s of training", files["README.md"].decode())
+        assert re.search(r"\| steps \| 2 ", files["README.md"].decode())
 
-    def told(files, what):
-        return re.search(rf"\| {what} \| ([\d.]+ .*?) \|", files["README.md"].decode())[1]
 
-    for what in ("time", "peak memory"):
-        assert told(first, what) == told(second, what), "of the run, not of the call that pushed"
+def test_prediction_by_hub_id(pushes):
+    """The adapter, its base, its thresholds and its phrases, all from the Hub."""
+    _, folder, said = pushes
+    assert "thresholds: 0 for all phrases" in said["from the Hub"]
+    assert "asked for arrow, circle" in said["from the Hub"], "what it was trained on"
+    first, second = (
+        json.loads((folder / "out" / name / "results.json").read_text()) for name in ("predictions", "local")
+    )
+    assert len(first) == len(second) > 10
+    assert all(one["segmentation"] == two["segmentation"] for one, two in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("name", REFUSED)

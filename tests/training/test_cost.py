@@ -1,0 +1,37 @@
+"""What a run took, over its resumptions."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sam_ft.training.cost import RunCost
+
+
+def event(cost, name, step):
+    args = SimpleNamespace(device=torch.device("cpu"))
+    getattr(cost, name)(args, SimpleNamespace(global_step=step), None)
+
+
+def test_seconds_go_on_where_a_checkpoint_has_them():
+    cost = RunCost()
+    event(cost, "on_train_begin", 0)
+    time.sleep(0.2)
+    saved = cost.state()
+    assert saved["args"]["seconds"] == pytest.approx(0.2, abs=0.1)
+    assert saved["args"]["memory"] > 2**26  # torch alone takes more
+    time.sleep(0.3)  # lost with a kill
+    again = RunCost.from_state(saved)
+    event(again, "on_train_begin", 5)
+    time.sleep(0.1)
+    event(again, "on_train_end", 6)
+    assert again.seconds == pytest.approx(0.3, abs=0.1)
+
+
+def test_a_start_that_trains_nothing_takes_nothing():
+    cost = RunCost(seconds=7.0)
+    event(cost, "on_train_begin", 5)
+    time.sleep(0.05)
+    event(cost, "on_train_end", 5)
+    assert cost.seconds == 7.0
