@@ -63,7 +63,7 @@ def main(
     metrics = evaluated[-1].metrics
     if is_main:
         with stage("report"):
-            columns, _ = write_report(
+            columns = write_report(
                 evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
             )
             (output_dir / "eval_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")

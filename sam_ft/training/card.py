@@ -25,7 +25,7 @@ from ..models.load import RANDOM_TINY, TINY, TINY_FOLDER
 from ..models.lora import AdaptedSam3, sam3_of
 from ..report.model_card import CardFacts, DatasetFacts, model_card
 from ..report.stages import stage
-from .comparison import RunReport
+from .comparison import RunReport, pictures_of
 from .cost import cost_of
 from .hub import without_places
 from .sam3 import Sam3Trainer
@@ -91,7 +91,7 @@ def write_card(
         datasets=[_dataset(place, data_args.dataset_license if place == places[0] else None) for place in places],
         phrases=sorted(trainer.trained_phrases or ()),
         columns=report.columns,
-        pictures=_save_pictures(report if trainer.args.hub_pictures else None, folder),
+        pictures=_save_pictures(trainer, report, data, folder),
         thresholds=read_thresholds(folder),
         made=_made(trainer, data, model),
         command=command_line(),
@@ -107,13 +107,17 @@ def write_card(
     return file
 
 
-def _save_pictures(report: RunReport | None, folder: Path) -> list[tuple[str, str]]:
-    """The pictures that changed most for the better, one that did worst: `(caption, file)`. Those of an earlier call are removed."""
+def _save_pictures(trainer: Sam3Trainer, report: RunReport, data: PhraseData, folder: Path) -> list[tuple[str, str]]:
+    """
+    The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
+    removed.
+    """
     shutil.rmtree(folder / "card", ignore_errors=True)
-    if report is None:
+    if not (trainer.args.hub_pictures and trainer.num_pictures):
         return []
-    won = [one for heading, listed in report.pictures.items() if heading.startswith("Most won") for one in listed]
-    best, worst = report.pictures.get("Best pictures", []), report.pictures.get("Worst pictures", [])
+    pictures = pictures_of(report.evaluated, data, PICTURES, trainer.trained_phrases)
+    won = [one for heading, listed in pictures.items() if heading.startswith("Most won") for one in listed]
+    best, worst = pictures.get("Best pictures", []), pictures.get("Worst pictures", [])
     good = (won or best)[: PICTURES - 1]
     listed = good + [
         (f"its worst image: {caption}", picture) for caption, picture in worst[:1] if (caption, picture) not in good

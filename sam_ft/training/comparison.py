@@ -73,11 +73,19 @@ def _differences(metrics: dict, drawn: dict, first: dict, others: dict) -> dict[
     }
 
 
-def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> dict[str, list[tuple[str, Image.Image]]]:
-    """Pictures of the images that the last one answers best and worst, and that changed most since the first."""
+def pictures_of(
+    evaluated: list[Evaluated], data: PhraseData, number: int, only: set[str] | None = None
+) -> dict[str, list[tuple[str, Image.Image]]]:
+    """
+    Pictures of the images that the last one answers best and worst, and that changed most since the first.
+
+    Args:
+        evaluated (`list[Evaluated]`), data (`PhraseData`). number (`int`): of pictures of each kind.
+        only (`set[str]`, *optional*): phrases that count and are drawn, on images that show one of them; all where not given.
+    """
     if not number:
         return {}
-    by_image = {one.name: _by_image(one.scored) for one in evaluated}
+    by_image = {one.name: _by_image(one.scored, only) for one in evaluated}
     last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
     order = sorted(last, key=last.get)
     chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
@@ -94,7 +102,7 @@ def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> di
         heading: [
             (
                 _caption(examples[image], image, by_image),
-                tile([comparison_of(data.validation[places[examples[image]]], stages)]),
+                tile([comparison_of(_with(data.validation[places[examples[image]]], only), stages)]),
             )
             for image in images
         ]
@@ -102,10 +110,21 @@ def pictures_of(evaluated: list[Evaluated], data: PhraseData, number: int) -> di
     }
 
 
-def _by_image(scored: Scored) -> dict[int, float]:
+def _with(row: dict, only: set[str] | None) -> dict:
+    return row if only is None else row | {"phrases": [p for p in row["phrases"] if p["text"] in only]}
+
+
+def _by_image(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
     """Mean F1 of an image's pairs; an absent phrase of which nothing is found is right."""
     values: dict[int, list[float]] = {}
+    shown = {
+        one.pair.image_id
+        for one in scored.measured
+        if only is not None and one.pair.phrase in only and one.pair.objects
+    }
     for one in scored.measured:
+        if only is not None and (one.pair.phrase not in only or one.pair.image_id not in shown):
+            continue
         if one.counts is not None:
             nothing = not one.counts.num_found and not one.counts.num_truth
             values.setdefault(one.pair.image_id, []).append(1.0 if nothing else float(one.counts.f1.mean()))
@@ -125,8 +144,8 @@ def write_report(
     folder: Path,
     *,
     num_pictures: int,
-) -> tuple[list[Column], dict[str, list[tuple[str, Image.Image]]]]:
-    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives columns and pictures back."""
+) -> list[Column]:
+    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
     place = data_args.annotation_file or data_args.dataset_name
     shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
@@ -146,20 +165,20 @@ def write_report(
         draft = folder / f".{name}"
         draft.write_text(content, encoding="utf-8")
         draft.replace(folder / name)
-    return columns, pictures
+    return columns
 
 
 @dataclass
 class RunReport:
     """
     Attributes:
-        notes (`list[str]`): what was forgotten, in words; see [`verdict`]. columns (`list[Column]`): before, where it is known, and after.
-        pictures (`dict[str, list[tuple[str, PIL.Image.Image]]]`): heading -> captions and pictures.
+        notes (`list[str]`): what was forgotten, in words; see [`verdict`]. evaluated (`list[Evaluated]`): before, where it is known, and
+            after; of the first process alone. columns (`list[Column]`): of the same.
     """
 
     notes: list[str]
+    evaluated: list[Evaluated]
     columns: list[Column]
-    pictures: dict[str, list[tuple[str, Image.Image]]]
 
 
 def report_run(
@@ -176,17 +195,15 @@ def report_run(
     numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
     notes = verdict(numbers, read_metrics(folder / "before_results.json", "before_"))
     if not trainer.is_world_process_zero():
-        return RunReport(notes, [], {})
+        return RunReport(notes, [], [])
     evaluated = before_and_after(trainer, metrics, retention)
     if not trainer.num_pictures:
-        columns, pictures = columns_of(evaluated, EvalArguments(bootstrap_samples=0)), {}
+        columns = columns_of(evaluated, EvalArguments(bootstrap_samples=0))
     else:
         arguments = EvalArguments(report_title=f"{folder.name}: before and after")
-        columns, pictures = write_report(
-            evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures
-        )
+        columns = write_report(evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures)
     columns[-1].notes = columns[-1].notes or notes
-    return RunReport(notes, columns, pictures)
+    return RunReport(notes, evaluated, columns)
 
 
 def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
