@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from huggingface_hub import is_offline_mode
 from peft import LoraConfig
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
@@ -145,8 +146,10 @@ def _side_beside(name: str, revision: str | None) -> int | None:
         file = file_beside(name, saved, revision)
         if file is not None:
             content = json.loads(file.read_text(encoding="utf-8"))
-            size = (content.get("image_processor") or content).get("size") or {}
-            return size.get("height")
+            size = (content.get("image_processor") or content).get("size")
+            side = size.get("height") if isinstance(size, dict) else size
+            if side:
+                return side
     return None
 
 
@@ -280,7 +283,7 @@ def file_beside(name: str, file: str, revision: str | None = None) -> Path | Non
     with naming_the_model(name):
         found = None if name == RANDOM_TINY else cached_file(
             source_of(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_connection_errors=not is_offline_mode(),
         )  # fmt: skip
     return Path(found) if found else None
 

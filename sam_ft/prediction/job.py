@@ -108,6 +108,8 @@ def find_images(given: list[str]) -> dict[str, str]:
     for path, file in zip(below, files, strict=True):
         stem = path.with_suffix("").as_posix()
         name = stem if stems[stem] == 1 else path.as_posix()  # a.jpg beside a.png
+        while name in named:
+            name += "_"
         named[name] = file
     return named
 
@@ -246,7 +248,7 @@ def _write_whole(job: PredictionJob, done: Path) -> list[str]:
     """Files of all images together, from what is done; how often each phrase was found."""
     phrases = list(job.phrases)
     counts: dict[str, list[int]] = {}
-    names = [name for name in job.files if (done / f"{name}.json").is_file()]
+    names = [name for name, file in job.files.items() if _is_answered(done / f"{name}.json", file)]
     for found in _read(done, names):
         for phrase, listed in found.detections.items():
             counts.setdefault(phrase, []).append(len(listed))

@@ -222,7 +222,7 @@ class Sam3Predictor:
         token = self.options.geometry_token == "always"
         samples = []
         for number, (views, view) in enumerate(batch):
-            texts = self._asks(view, phrases, exemplars.get(views.name))
+            texts = self._asks(views, view, phrases, exemplars.get(views.name))
             samples.append(
                 Sample(
                     str(number), (view.window[3], view.window[2]), view.canvas, torch.zeros(0, 4), None, [], None,
@@ -230,7 +230,7 @@ class Sam3Predictor:
                 )
             )  # fmt: skip
         inputs = self._collate(samples)
-        shown = [_shown(exemplars.get(batch[image][0].name), batch[image][1]) for image in inputs["pair_image"]]
+        shown = [_shown(exemplars.get(batch[image][0].name), *batch[image]) for image in inputs["pair_image"]]
         inputs["input_boxes"], inputs["input_boxes_labels"] = _padded(shown)
         labels = inputs.pop("labels")
         for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
@@ -249,11 +249,11 @@ class Sam3Predictor:
         self.model(**inputs, keep=keep, collect=collect)
         return answered
 
-    def _asks(self, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
+    def _asks(self, views: Views, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
         """What is asked of a view: the phrases, or where exemplars stand alone what they show, if the view shows one that is wanted."""
         if phrases or exemplars is None:
             return phrases
-        return [VISUAL] if any(label for _, label in _shown(exemplars, view)) else []
+        return [VISUAL] if any(label for _, label in _shown(exemplars, views, view)) else []
 
     def _detections(self, found: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         presence = float(found.presence)
@@ -301,18 +301,25 @@ def check_exemplars(exemplars: Exemplars | None, views: Views) -> None:
             )
 
 
-def _shown(exemplars: Exemplars | None, view: View) -> list[tuple[list[float], int]]:
+def _shown(exemplars: Exemplars | None, views: Views, view: View) -> list[tuple[list[float], int]]:
     """Exemplars on a view: `(cx, cy, w, h)` in `[0, 1]` and label, those with half of their box in it."""
     if exemplars is None:
         return []
     x, y, w, h = view.window
     shown = []
-    for (bx, by, bw, bh), label in zip(exemplars.boxes, exemplars.labels, strict=True):
+    for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
+        bx, by, bw, bh = _inside(box, views.size)
         left, top, right, bottom = max(bx - x, 0), max(by - y, 0), min(bx + bw - x, w), min(by + bh - y, h)
         if right > left and bottom > top and (right - left) * (bottom - top) >= 0.5 * bw * bh:
             box = [(left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h]
             shown.append((box, label))
     return shown
+
+
+def _inside(box: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """What of a box `(x, y, w, h)` lies in an image of height and width `size`."""
+    left, top = max(box[0], 0), max(box[1], 0)
+    return left, top, min(box[0] + box[2], size[1]) - left, min(box[1] + box[3], size[0]) - top
 
 
 def _padded(shown: list[list[tuple[list[float], int]]]) -> tuple[torch.Tensor, torch.Tensor]:

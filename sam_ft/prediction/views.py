@@ -70,6 +70,18 @@ def views_of(
     )
 
 
+def open_own_image(file: str) -> Image.Image:
+    """
+    As [`open_image_value`], without Pillow's limit against files from strangers: these were named by their owner, and may be surveys of
+    gigapixels.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return open_image_value(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 class FileViews(Dataset):
     """[`Views`] of files, made in the worker that loads them; a file that cannot be read says why."""
 
@@ -81,12 +93,8 @@ class FileViews(Dataset):
 
     def __getitem__(self, index: int) -> Views:
         name, file = self.files[index]
-        # a limit against files from strangers; these were named by their owner, and may be surveys of gigapixels
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = open_image_value(file)
+            image = open_own_image(file)
         except ValueError as error:
             return Views(name, (0, 0), [], problem=str(error))
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
         return views_of(image, name, self.resolution, self.tile_size, self.overlap)

@@ -12,12 +12,13 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ..data.example import open_image_value, to_rgb
+from ..data.example import to_rgb
 from ..ops.masks import decode_mask
 from ..ops.outline import outlines
 from ..report.visualize import color_of, draw_instances
 from .overlaps import area_of
 from .predictor import ImagePrediction
+from .views import open_own_image
 
 
 def write_json(file: Path, content, indent: int | None = None) -> None:
@@ -40,7 +41,7 @@ def write_overlay(found: ImagePrediction, image: str, folder: Path) -> None:
     title = ", ".join(f"{phrase}: {len(found.detections[phrase])}" for phrase in phrases)
     file = folder / f"{found.name}.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)
-    draw_instances(to_rgb(open_image_value(image)), drawn, colors, title).save(file, quality=90)
+    draw_instances(to_rgb(open_own_image(image)), drawn, colors, title).save(file, quality=90)
 
 
 def write_masks(found: ImagePrediction, image: str, folder: Path) -> None:
@@ -136,11 +137,11 @@ def write_yolo(found: ImagePrediction, image: str, folder: Path, phrases: list[s
             values = " ".join(f"{v:.6f}" for v in np.clip(points / scale, 0, 1).flatten())
             lines.append(f"{phrases.index(phrase)} {values}\n" if len(points) else "")
     label.write_text("".join(lines), encoding="utf-8")
-    if not picture.exists():
-        try:
-            os.link(image, picture)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(image, picture)
+    picture.unlink(missing_ok=True)  # of an earlier image of this name
+    try:
+        os.link(image, picture)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(image, picture)
     return filled
 
 

@@ -32,6 +32,7 @@ from .sam3 import Sam3Trainer
 
 
 PICTURES = 3
+_SECRET = ("--hub_token", "--push_to_hub_token")
 _OURS = "apache-2.0"
 
 
@@ -96,7 +97,7 @@ def write_card(
         made=_made(trainer, data, model),
         command=command_line(),
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
-        side=sam3_of(model).config.image_size if model_args.resolution is not None else None,
+        side=sam3_of(model).config.image_size if adapter or model_args.resolution is not None else None,
     )
     if adapter:
         (folder / "card").mkdir(exist_ok=True)
@@ -194,7 +195,7 @@ def command_line() -> str:
     shown = script.relative_to(Path.cwd()) if script.is_absolute() and script.is_relative_to(Path.cwd()) else script
     words, hidden = [shown.as_posix()], False
     for word in sys.argv[1:]:
-        secret = word.startswith("--") and "token" in word.partition("=")[0]
+        secret = word.partition("=")[0] in _SECRET
         if not (secret or hidden):
             words.append(word)
         hidden = secret and "=" not in word

@@ -82,18 +82,10 @@ def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
     The last state of a run that ended; `None` where it was stopped before, or `checkpoint` is not its newest. The recipe writes that state into
     the run's own folder when everything else is there.
     """
-    file, newest = folder / STATE_FILE, find_checkpoints(folder)
-    if (
-        not file.is_file()
-        or not newest
-        or newest[0].resolve() != checkpoint.resolve()
-        or not any(folder.glob("*.safetensors"))
-    ):
-        return None
-    try:
-        state = TrainerState.load_from_json(str(file))
-    except (ValueError, TypeError):  # half-written: the end is gone through once more
-        return None
+    newest = find_checkpoints(folder)
+    if not newest or newest[0].resolve() != checkpoint.resolve() or what_is_missing(folder):
+        return None  # among them, what was half-written when it was killed: the end is gone through once more
+    state = TrainerState.load_from_json(str(folder / STATE_FILE))
     return state if state.global_step >= int(checkpoint.name.split("-")[-1]) else None
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -252,7 +253,7 @@ def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> No
         if target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix in (".yaml", ".md", ".json", ".html"):
+        if file.suffix in (".yaml", ".md", ".json"):
             target.write_text(without_places(file.read_text(encoding="utf-8")), encoding="utf-8")
         else:
             _link(file, target)
@@ -265,9 +266,10 @@ def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> No
 
 
 def without_places(text: str) -> str:
-    """A text without the names of this person's folders, which are nobody's business."""
+    """A text without the names of this person's folders, which are nobody's business; parts of longer names stay as they are."""
     for place, shown in ((str(Path.cwd()), "."), (str(Path.home()), "~")):
-        text = text.replace(place, shown) if len(place) > 1 else text
+        if len(place) > 1:
+            text = re.sub(rf"(?<![\w.+/=~-]){re.escape(place)}(?![\w.+-])", shown, text)
     return text
 
 

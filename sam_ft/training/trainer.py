@@ -10,7 +10,8 @@ import torch
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
@@ -74,6 +75,8 @@ class SamTrainer(HubTrainer):
         Trains; see `transformers.Trainer.train`. A run that is finished is restored: Trainer would take another step beyond its last one, or
         after an early stop go on to the next evaluation.
         """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
         if resume_from_checkpoint and self.can_evaluate_before_training:
             finished = read_finished(Path(self.args.output_dir), Path(resume_from_checkpoint))
             if finished is not None:
@@ -90,11 +93,20 @@ class SamTrainer(HubTrainer):
         folder = Path(self.args.output_dir)
         logger.info("this run is finished: its weights are loaded, nothing is trained")
         self._load_from_checkpoint(str(folder), self.accelerator.unwrap_model(self.model))
-        self.state = finished
+        self.state = finished  # as the first process wrote it
+        self.state.is_local_process_zero = self.is_local_process_zero()
+        self.state.is_world_process_zero = self.is_world_process_zero()
         self._load_callback_state()
         metrics = folder / "train_results.json"
         told = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        self.accelerator.wait_for_everyone()  # the first process is about to write that file anew
         return TrainOutput(finished.global_step, told.get("train_loss", 0.0), told)
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):  # one that a checkpoint of an older release does not know
+                self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
 
     @property
     def can_evaluate_before_training(self) -> bool:

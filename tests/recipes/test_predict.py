@@ -89,6 +89,23 @@ def test_goes_on_where_it_stopped(script, shapes, tmp_path):
     assert "`max_detections` was 100, is 3" in said
 
 
+def test_another_image_of_the_same_name_is_asked_anew(script, shapes, tmp_path):
+    """As cameras name them: two folders, one after the other, into the same predictions."""
+    files = sorted((shapes / "train").glob("*.png"))[:2]
+    for day, file in zip(("monday", "tuesday"), files, strict=True):
+        (tmp_path / day).mkdir()
+        shutil.copyfile(file, tmp_path / day / "img_1.png")
+    found = {}
+    for day in ("monday", "tuesday"):
+        status, _, said = script("sam3_predict.py", "--images", day, *ASKED, "--outputs", "coco", "yolo")
+        assert status == 0, said
+        assert "answered before" not in said
+        folder = tmp_path / "out" / "predictions"
+        found[day] = (folder / "results.json").read_text()
+        assert (folder / "yolo" / "images" / "img_1.png").read_bytes() == (tmp_path / day / "img_1.png").read_bytes()
+    assert found["monday"] != found["tuesday"]
+
+
 def test_trained_phrases_are_the_default(script, tuned, new_shapes, tmp_path):
     image = sorted((new_shapes / "val").glob("*.png"))[0]
     status, _, said = script(

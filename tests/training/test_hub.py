@@ -12,6 +12,8 @@ from huggingface_hub import ModelCard
 from transformers import Sam3Model
 
 from sam_ft.models.load import ModelOptions, load_model
+from sam_ft.training.card import command_line
+from sam_ft.training.hub import without_places
 
 from ..hub_server import TOKEN, HubServer
 from .common import ROOT
@@ -234,3 +236,17 @@ def test_a_push_that_the_hub_refuses_ends_before_training(pushes, name):
     assert REFUSED[name][1] in next(line for line in lines if line.startswith("`push_to_hub`: "))
     assert "Traceback" not in pushes[2][name]
     assert "✓ one batch" not in pushes[2][name]
+
+
+def test_places_of_this_person_alone_are_taken_out(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/data")
+    here = str(tmp_path)
+    text = f"{here}/out {here}-2/out 'a {here}' /data/x https://huggingface.co/datasets/x my/data/x /data-2"
+    assert without_places(text) == f"./out {here}-2/out 'a .' ~/x https://huggingface.co/datasets/x my/data/x /data-2"
+
+
+def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch):
+    given = ["x.py", "--hub_token", "hf_1", "--geometry_token", "always", "--hub_token=hf_2", "--phrases", "a b"]
+    monkeypatch.setattr("sys.argv", given)
+    assert command_line() == "accelerate launch x.py --geometry_token always --phrases 'a b'"
