@@ -179,13 +179,15 @@ def _uses(facts: CardFacts) -> list[dict[str, str]]:
         head + load.format(more=more) + f"\nprocessor = Sam3Processor.from_pretrained({name})\n"
         f'inputs = processor(images=image, text={phrase}, return_tensors="pt")\n'
         "with torch.no_grad():\n    outputs = model(**inputs)\n"
-        f"found = processor.post_process_instance_segmentation(outputs, threshold={least}, target_sizes=[image.size[::-1]])[0]\n"
+        "found = processor.post_process_instance_segmentation(\n"
+        f"    outputs, threshold={least}, target_sizes=[image.size[::-1]]\n"
+        ")[0]\n"
         'masks, boxes, scores = found["masks"], found["boxes"], found["scores"]'
     )
     ours = (
         "from sam_ft import Sam3Predictor\n\n"
         f"predictor = Sam3Predictor.from_pretrained({name})\n"
-        f'found = predictor(image, [{phrase}, "another phrase"])  # one vision pass, this model\'s own thresholds\n'
+        f'found = predictor(image, [{phrase}, "another phrase"])  # this model\'s own thresholds\n'
         f"for one in found.detections[{phrase}]:\n"
         '    print(one["score"], one["bbox"])  # and one["segmentation"], a COCO RLE'
     )
