@@ -37,7 +37,7 @@ class VisionGraph(nn.Module):
         self.model = model
 
     def forward(self, pixel_values):
-        return self.model._pyramid(self.model.encode_images(pixel_values))
+        return self.model.pyramid(self.model.encode_images(pixel_values))
 
 
 class TextGraph(nn.Module):
@@ -67,7 +67,7 @@ class DetectorGraph(nn.Module):
         pyramid = [level.expand(number, -1, -1, -1) for level in (fine, middle, coarse)]
         position = model.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
         shown = torch.zeros_like(attention_mask[:, 0], dtype=torch.bool)
-        geometry, geometry_mask = model._encode_geometry(pyramid[-1], position, boxes, box_labels, shown)
+        geometry, geometry_mask = model.encode_geometry(pyramid[-1], position, boxes, box_labels, shown)
         prompt = torch.cat([text, geometry], dim=1)
         prompt_mask = torch.cat([attention_mask.bool(), geometry_mask], dim=1)
         fused = model.detr_encoder(

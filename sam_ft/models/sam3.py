@@ -215,7 +215,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             vision_features = self.encode_images(pixel_values)
         if text_features is None:
             text_features = self.encode_texts(input_ids, attention_mask)
-        return _Encoded(self._pyramid(vision_features), text_features, attention_mask.bool())
+        return _Encoded(self.pyramid(vision_features), text_features, attention_mask.bool())
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""
@@ -235,8 +235,8 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return self.text_projection(text.to(dtype_of(self.text_projection)))
 
-    def _pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The neck's levels, fine to coarse. Its coarsest is never used: skipped."""
+    def pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The neck's levels, fine to coarse, each `(I, C, h_i, w_i)`, of the ViT's answer `(I, h, w, C)`. Its coarsest is never used: skipped."""
         neck = self.vision_encoder.neck
         grid = features.to(dtype_of(neck)).permute(0, 3, 1, 2)
         with _frozen_without_graph(neck, inputs=features):
@@ -255,7 +255,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         )
         coarse = encoded.pyramid[-1][image]  # (p, C, h, w)
         position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), device, torch.float32)
-        geometry, geometry_mask = self._encode_geometry(
+        geometry, geometry_mask = self.encode_geometry(
             coarse, position, pairs.boxes[pair], pairs.box_labels[pair], pairs.geometry_token[pair]
         )
         prompt = torch.cat([encoded.text[phrase], geometry], dim=1)
@@ -281,8 +281,14 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
         return _Decoded(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
 
-    def _encode_geometry(self, coarse, position, boxes, box_labels, shown):
-        """Tokens `(p, K + 1, C)` and mask of exemplar boxes and the CLS token; masked whole where a pair shows none."""
+    def encode_geometry(self, coarse, position, boxes, box_labels, shown):
+        """
+        Tokens `(p, K + 1, C)` and mask of exemplar boxes and the CLS token; masked whole where a pair shows none.
+
+        Args:
+            coarse, position: the coarsest level `(p, C, h, w)` and its position encoding `(1, C, h, w)`.
+            boxes, box_labels, shown: of the pairs, as `input_boxes`, `input_boxes_labels` and `geometry_token` of `forward`.
+        """
         valid, kind = box_labels != -10, dtype_of(self.geometry_encoder)
         with full_precision(coarse):
             encoded = self.geometry_encoder(
