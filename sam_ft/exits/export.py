@@ -50,15 +50,15 @@ class Export:
     def side(self) -> int:
         return self.model.config.image_size
 
-    def check(self, loaded: Sam3Model, within: float = EXACT) -> float:
+    def check(self, loaded: Sam3Model) -> float:
         """
         The largest difference of the outputs of what was loaded back.
 
         Raises:
-            `ValueError`: where it is larger than `within`.
+            `ValueError`: where it is larger than `EXACT`.
         """
         asked = question(self.processor, self.side)
-        return refuse_difference(distance(answers(self.model.eval(), asked), answers(loaded.eval(), asked)), within)
+        return refuse_difference(distance(answers(self.model.eval(), asked), answers(loaded.eval(), asked)), EXACT)
 
 
 def refuse_difference(found: float, within: float) -> float:
@@ -92,17 +92,15 @@ def to_official_file(export: Export, output: Path) -> float:
     `build_sam3_image_model` needs. `.pt` for that builder, which reads nothing else, or `.safetensors`.
 
     Raises:
-        `ValueError`: where the base does not fit, the tuned weights are of another canvas than the official one, or what was written is
-            not what was meant.
+        `ValueError`: where the base does not fit, or what was written is not what was meant.
     """
     config = export.model.config
     if export.base is None:
         whole = {DETECTOR + name: tensor for name, tensor in official_only(config, official_side(config)).items()}
     else:
         whole = read_official_base(export.base, config)
-        if not any(
-            name.startswith(DETECTOR) for name in whole
-        ):  # the trainer leaves the prefix out, which its own loader needs
+        # the trainer leaves the prefix out, which its own loader needs
+        if not any(name.startswith(DETECTOR) for name in whole):
             whole = {DETECTOR + name: tensor for name, tensor in whole.items()}
         # a trainer may leave out what the model computes
         made = official_only(config, official_side(config))
@@ -192,13 +190,9 @@ def to_video(export: Export, output: Path) -> float:
         changed = [name for name, tensor in tracker.items() if not torch.equal(back[name], tensor)]
         if changed:
             raise ValueError(f"the tracker's {changed[0]!r} is not the base's any more")
-        side = loaded.detector_model.config.image_size
-        asked = question(export.processor, side)
-        if side == export.side:
-            found = refuse_difference(
-                distance(answers(export.model.eval(), asked), answers(loaded.detector_model.eval(), asked)), EXACT
-            )
-        else:
+        if loaded.detector_model.config.image_size == export.side:
+            found = export.check(loaded.detector_model)
+        else:  # answers of two canvases cannot be compared
             found = refuse_difference(
                 max(float((back[f"detector_model.{n}"] - t).abs().max()) for n, t in new.items()), 0.0
             )

@@ -11,10 +11,9 @@ from ..models.config import set_resolution
 from ..models.load import (
     ModelOptions,
     check_exists,
-    fit_processor,
     load_model,
-    load_processor,
     naming_the_model,
+    processor_of,
     source_of,
 )  # fmt: skip
 from ..models.official import from_official
@@ -43,7 +42,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     name = options.model_name_or_path
     if not is_weight_file(name):
         model = load_model(options)
-        return model, fit_processor(load_processor(name, options.revision), model.config.image_size)
+        return model, processor_of(model, name, options.revision)
     if options.revision is not None:
         raise ValueError(f"`model_revision` is for the Hub; {name!r} is a file")
     try:
@@ -63,7 +62,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     logger.info("%s: %s, all %d tensors fit", name, table.layout, table.matched)
     model = Sam3ForConceptSegmentation(config)
     model.load_state_dict(_as_sam3(weights, table.layout))
-    return model.eval(), fit_processor(load_processor(kin), config.image_size)
+    return model.eval(), processor_of(model, kin)
 
 
 def _kin(file: str, base: str | None) -> str:

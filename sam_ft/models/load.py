@@ -12,7 +12,7 @@ from huggingface_hub import is_offline_mode
 from peft import LoraConfig
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
-from transformers import Sam3Config, Sam3Processor
+from transformers import Sam3Config, Sam3Model, Sam3Processor
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -269,6 +269,23 @@ def load_processor(model_name_or_path: str, revision: str | None = None) -> Sam3
     source = source_of(model_name_or_path)
     with naming_the_model(model_name_or_path):
         return Sam3Processor.from_pretrained(source, revision=revision)
+
+
+def processor_of(model: Sam3Model, model_name_or_path: str, revision: str | None = None) -> Sam3Processor:
+    """
+    The processor beside the weights, at the canvas that the model works at.
+
+    Raises:
+        `ValueError`: where its tokenizer has another vocabulary than the model.
+    """
+    processor = load_processor(model_name_or_path, revision)
+    words, known = len(processor.tokenizer), model.config.text_config.vocab_size
+    if words != known:
+        raise ValueError(
+            f"`model_name_or_path`: the tokenizer beside {model_name_or_path!r} has {words} tokens, the model {known}. Copy tokenizer.json "
+            "and tokenizer_config.json of the model it was made from"
+        )
+    return fit_processor(processor, model.config.image_size)
 
 
 def fit_processor(processor: Sam3Processor, side: int) -> Sam3Processor:

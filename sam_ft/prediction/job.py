@@ -180,7 +180,7 @@ def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
         what="prediction",
         has_results=done.is_dir() and any(done.rglob("*.json")),
     )
-    left = {name: file for name, file in job.files.items() if not _is_answered(done / f"{name}.json", file)}
+    left = {name: file for name, file in job.files.items() if _answer(done, name, file) is None}
     if len(left) < len(job.files):
         logger.info("%d of %d images were answered before; going on", len(job.files) - len(left), len(job.files))
     problems, filled = [], 0
@@ -225,10 +225,13 @@ def _identity(image: str) -> list:
     return [str(Path(image).resolve()), found.st_size, found.st_mtime_ns]
 
 
-def _is_answered(answer: Path, image: str) -> bool:
-    if not answer.is_file():
-        return False
-    return json.loads(answer.read_text(encoding="utf-8")).get("image") == _identity(image)
+def _answer(done: Path, name: str, image: str) -> ImagePrediction | None:
+    """What was found in an image; `None` where it was not asked yet."""
+    file = done / f"{name}.json"
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return ImagePrediction(**content) if content.pop("image", None) == _identity(image) else None
 
 
 def fingerprint(name: str) -> str:
@@ -248,15 +251,17 @@ def _write_whole(job: PredictionJob, done: Path) -> list[str]:
     """Files of all images together, from what is done; how often each phrase was found."""
     phrases = list(job.phrases)
     counts: dict[str, list[int]] = {}
-    names = [name for name, file in job.files.items() if _is_answered(done / f"{name}.json", file)]
-    for found in _read(done, names):
+    names = []
+    for found in _answers(done, job.files):
+        names.append(found.name)
         for phrase, listed in found.detections.items():
             counts.setdefault(phrase, []).append(len(listed))
             phrases += [phrase] if phrase not in phrases else []
     if "yolo" in job.outputs and names:
         write_yolo_names(job.folder / "yolo", phrases)
     if "coco" in job.outputs and names:
-        write_coco(_read(done, names), {name: job.files[name] for name in names}, phrases, job.folder)
+        files = {name: job.files[name] for name in names}
+        write_coco(_answers(done, files), files, phrases, job.folder)
     return [
         f"{phrase}: {sum(found)} in {sum(map(bool, found))} of {len(found)} images"
         for phrase in phrases
@@ -264,8 +269,8 @@ def _write_whole(job: PredictionJob, done: Path) -> list[str]:
     ]
 
 
-def _read(done: Path, names: list[str]) -> Iterator[ImagePrediction]:
-    for name in names:
-        content = json.loads((done / f"{name}.json").read_text(encoding="utf-8"))
-        del content["image"]
-        yield ImagePrediction(**content)
+def _answers(done: Path, files: dict[str, str]) -> Iterator[ImagePrediction]:
+    for name, image in files.items():
+        found = _answer(done, name, image)
+        if found is not None:
+            yield found

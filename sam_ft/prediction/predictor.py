@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from transformers import Sam3Processor
 
-from ..data.collators import Sam3Collator, warn_long_phrases
+from ..data.collators import Sam3Collator
 from ..data.pipeline import Sample, SamplePhrase
 from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.load import ModelOptions, file_beside, fit_processor, load_as_trained, load_processor
+from ..models.load import ModelOptions, file_beside, load_as_trained, processor_of
 from ..models.lora import AdaptedSam3, sam3_of
 from ..models.outputs import Keep, PairPrediction
 from ..models.pairs import PADDING
@@ -124,8 +124,8 @@ class Sam3Predictor:
     ) -> "Sam3Predictor":
         """As `from_pretrained`, from [`ModelOptions`]."""
         name, revision = source.model_name_or_path, source.revision
-        model, processor = load_as_trained(replace(source, quantization=None)), load_processor(name, revision)
-        fit_processor(processor, sam3_of(model).config.image_size)
+        model = load_as_trained(replace(source, quantization=None))
+        processor = processor_of(sam3_of(model), name, revision)
         file = file_beside(name, THRESHOLDS, revision)
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
@@ -188,8 +188,6 @@ class Sam3Predictor:
                 raise ValueError(
                     f"there is nothing to ask of image {views.name!r}: give phrases, or exemplar boxes of what is wanted"
                 )
-        warn_long_phrases(self.processor.tokenizer, [text for text in texts if text not in self._collate.warned])
-        self._collate.warned.update(texts)
         answers = {views.name: ImagePrediction(views.name, *views.size) for views in images}
         pieces: dict[tuple[str, str], list[Piece]] = {}
         every = [(views, view) for views in images for view in views.views]

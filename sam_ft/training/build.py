@@ -15,7 +15,7 @@ from ..data.probes import probe_kinds
 from ..metrics.average_precision import NAMES
 from ..metrics.summary import CONCEPT_NAMES, SUMMARY_NAMES
 from ..models.freeze import count_parameters, freeze, parts_of
-from ..models.load import ModelOptions, adapt, fit_processor, load_as_trained, load_model, load_processor
+from ..models.load import ModelOptions, adapt, load_as_trained, load_model, processor_of
 from ..models.lora import AdaptedSam3, sam3_of
 from ..models.sam3 import Sam3ForConceptSegmentation
 from ..models.teacher import Teacher
@@ -49,14 +49,7 @@ def load_sam3(
         else load_as_trained(dataclasses.replace(options, quantization=None))
     )
     sam3 = sam3_of(model)
-    processor = load_processor(model_args.model_name_or_path, model_args.model_revision)
-    words, known = len(processor.tokenizer), sam3.config.text_config.vocab_size
-    if words != known:
-        raise ValueError(
-            f"`model_name_or_path`: the tokenizer beside {model_args.model_name_or_path!r} has {words} tokens, the model "
-            f"{known}. Copy tokenizer.json and tokenizer_config.json of the model it was made from"
-        )
-    fit_processor(processor, sam3.config.image_size)
+    processor = processor_of(sam3, model_args.model_name_or_path, model_args.model_revision)
     if to_train:
         _say_what_is_trained(model_args.model_name_or_path, sam3)
     return model, processor

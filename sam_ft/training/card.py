@@ -15,12 +15,14 @@ import torch
 import transformers
 import yaml
 from huggingface_hub import ModelCard
+from transformers import Sam3Config
 
 from .. import __version__
 from ..arguments import DataArguments, ModelArguments
 from ..data.licences import licence_of
 from ..data.load import SYNTHETIC, SYNTHETIC_STREAM, PhraseData
 from ..metrics.thresholds import read_thresholds
+from ..models.config import tiny_config
 from ..models.load import RANDOM_TINY, TINY, TINY_FOLDER
 from ..models.lora import AdaptedSam3, sam3_of
 from ..report.model_card import CardFacts, DatasetFacts, model_card
@@ -97,7 +99,7 @@ def write_card(
         made=_made(trainer, data, model),
         command=command_line(),
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
-        side=sam3_of(model).config.image_size if adapter or model_args.resolution is not None else None,
+        side=_other_side(model) if adapter else None,
     )
     if adapter:
         (folder / "card").mkdir(exist_ok=True)
@@ -143,6 +145,14 @@ def _base(name: str) -> tuple[str, str | None, str]:
         with contextlib.suppress(ValueError, yaml.YAMLError):
             licence = ModelCard.load(card).data.license
     return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else "other"
+
+
+def _other_side(model: AdaptedSam3) -> int | None:
+    """The canvas of an adapter, px, where its base's own is another; Transformers would load that."""
+    base, side = model.get_base_model(), sam3_of(model).config.image_size
+    revision = model.peft_config["default"].revision
+    own = Sam3Config.from_pretrained(base.name_or_path, revision=revision) if base.name_or_path else tiny_config()
+    return side if side != own.image_size else None
 
 
 def _dataset(place: str, licence: str | None) -> DatasetFacts:

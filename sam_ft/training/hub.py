@@ -74,7 +74,7 @@ class HubTrainer(Trainer):
         """Saves; pushing is `push_to_hub`'s, once the card is written."""
         super().save_model(output_dir, _internal_call=True)
 
-    def push_to_hub(self, commit_message: str | None = "Tuned model", blocking: bool = True, **kwargs):
+    def push_to_hub(self, commit_message: str = "Tuned model"):
         """
         Publishes what the run's folder holds, with `hub_merged` also the merged weights, as `NAME-merged`.
 
@@ -119,7 +119,7 @@ class HubTrainer(Trainer):
                 shutil.copyfile(card, draft / "README.md")
             self._create_beside(name)
             message = f"{self.hub_model_id}, merged"
-            return self._upload(draft, name, message, delete=list(SHOWN), revision=None)
+            return self._upload(draft, name, message, delete=list(SHOWN), companion=True)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """As Trainer's: not waited for, so that training goes on, and not begun while one is under way."""
@@ -164,7 +164,7 @@ class HubTrainer(Trainer):
 
     def _upload(
         self, folder: Path, repo: str, message: str, *, place: str | None = None, wait: bool = True,
-        delete: list[str] | None = None, revision: str | None = "",
+        delete: list[str] | None = None, companion: bool = False,
     ):  # fmt: skip
         arguments = {
             "repo_id": repo,
@@ -172,8 +172,7 @@ class HubTrainer(Trainer):
             "path_in_repo": place,
             "commit_message": message,
             "delete_patterns": delete,
-            # companions have a main branch alone
-            "revision": self.args.hub_revision if revision == "" else revision,
+            "revision": None if companion else self.args.hub_revision,  # companions have a main branch alone
         }
         if not wait:
             return self._api.upload_folder(**arguments, run_as_future=True)
@@ -210,7 +209,7 @@ class HubTrainer(Trainer):
                     model.save_base(draft)
                 else:
                     stage(Path(base), draft, without=("run.yaml", "eval_results.json"), shown=False)
-                self._upload(draft, name, f"The base of {self.hub_model_id}", revision=None)
+                self._upload(draft, name, f"The base of {self.hub_model_id}", companion=True)
             logger.info("  the adapter's base, which only this machine has: %s", name)
             self._base_id = name
         return self._base_id
