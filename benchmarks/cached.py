@@ -31,7 +31,8 @@ from sam_ft.models.outputs import Keep  # noqa: E402
 from sam_ft.models.sam3 import Sam3ForConceptSegmentation  # noqa: E402
 from sam_ft.models.untrained import random_model  # noqa: E402
 from sam_ft.testing import random_batch  # noqa: E402
-from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3  # noqa: E402
+from sam_ft.training.build import load_data, load_sam  # noqa: E402
+from sam_ft.training.build_sam3 import build_sam3_trainer  # noqa: E402
 
 
 RESOLUTION, PHRASES, IMAGES, EPOCHS = 224, (1, 8, 32), 4, 3
@@ -114,7 +115,7 @@ def make_trainer(folder: Path, phrases: int, cached: bool):
         output_dir=str(out), report_to=[], num_train_epochs=EPOCHS, gradient_accumulation_steps=1, eval_strategy="no",
         save_strategy="no", dataloader_num_workers=0, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
-    model, processor = load_sam3(model_args, 0)
+    model, processor = load_sam(model_args, 0)
     return build_sam3_trainer(model, processor, load_data(data_args), data_args, LossArguments(), training_args)
 
 

@@ -33,7 +33,7 @@ from sam_ft.data.readers.records import ReadOptions  # noqa: E402
 from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
 from sam_ft.data.transforms import OFFICIAL_SIDES, TransformOptions  # noqa: E402
-from sam_ft.models.load import load_processor  # noqa: E402
+from sam_ft.models.processors import load_processor  # noqa: E402
 
 
 RESOLUTION, ROUNDS = 1008, 3

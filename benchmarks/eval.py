@@ -25,7 +25,7 @@ from sam_ft.data.example import to_dataset  # noqa: E402
 from sam_ft.data.load import PhraseData  # noqa: E402
 from sam_ft.metrics.postprocess import to_detections  # noqa: E402
 from sam_ft.models.config import tiny_processor  # noqa: E402
-from sam_ft.training.build import build_sam3_trainer  # noqa: E402
+from sam_ft.training.build_sam3 import build_sam3_trainer  # noqa: E402
 
 
 IMAGES, PHRASES, THRESHOLD, MOST = 4, 20, 0.05, 20

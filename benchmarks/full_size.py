@@ -46,7 +46,7 @@ def build(mode: str, levers: bool, reduced: bool):
 
     from benchmarks.models import reduced_config
     from sam_ft.models.freeze import freeze
-    from sam_ft.models.lora import LoraOptions, add_adapters, sam3_of
+    from sam_ft.models.lora import LoraOptions, add_adapters, sam_of
     from sam_ft.models.sam3 import Sam3ForConceptSegmentation
 
     lora, frozen, *_ = MODES[mode]
@@ -62,7 +62,7 @@ def build(mode: str, levers: bool, reduced: bool):
         model = add_adapters(model, LoraOptions(lora, r=8))
     else:
         freeze(model, frozen)
-    sam3 = sam3_of(model)
+    sam3 = sam_of(model)
     sam3.pairs_per_chunk, sam3.pair_checkpointing = (1, True) if levers else (4, False)
     sam3.criterion.masks_per_block = 2 if levers else 8
     trunk_trains = any(p.requires_grad for p in sam3.vision_encoder.parameters())
@@ -75,10 +75,10 @@ def make_batch(model, device: str, phrases: int, mode: str) -> dict:
     import torch
     from accelerate.utils import send_to_device
 
-    from sam_ft.models.lora import sam3_of
+    from sam_ft.models.lora import sam_of
     from sam_ft.testing import random_batch
 
-    sam3 = sam3_of(model)
+    sam3 = sam_of(model)
     side = sam3.config.image_size
     pairs = [(0, f"phrase {i}", 2 if i % 2 == 0 else 0) for i in range(phrases)]
     batch = send_to_device(random_batch(pairs, resolution=side, instances_per_image=2), device)

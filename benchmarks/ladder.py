@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import device_name  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments  # noqa: E402
 from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
 from sam_ft.models.config import tiny_processor  # noqa: E402
 from sam_ft.models.untrained import random_model  # noqa: E402
 from sam_ft.training.build import load_data  # noqa: E402
-from sam_ft.training.measure import Run, measure  # noqa: E402
+from sam_ft.training.measure import measure  # noqa: E402
 
 
 RESOLUTION = 336

@@ -31,8 +31,9 @@ from transformers import Sam3Config  # noqa: E402
 
 from sam_ft.exits.keys import compare  # noqa: E402
 from sam_ft.exits.weight_files import read_weights  # noqa: E402
-from sam_ft.models.load import TINY, load_processor  # noqa: E402
+from sam_ft.models.families import TINY  # noqa: E402
 from sam_ft.models.outputs import Keep  # noqa: E402
+from sam_ft.models.processors import load_processor  # noqa: E402
 from sam_ft.models.untrained import random_model  # noqa: E402
 
 

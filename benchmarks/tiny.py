@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
-from sam_ft.training.build import build_sam3_trainer, load_data, load_sam3
+from sam_ft.training.build import load_data, load_sam
+from sam_ft.training.build_sam3 import build_sam3_trainer
 from sam_ft.training.evaluation import score
 
 
@@ -28,7 +29,7 @@ def evaluate(model_name: str, scenes: int, seed: int):
     model_args = ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64)
     data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes, scene_seed=seed)
     data = load_data(data_args, with_train=False)
-    model, processor = load_sam3(model_args, seed, to_train=False)
+    model, processor = load_sam(model_args, seed, to_train=False)
     with tempfile.TemporaryDirectory() as folder:
         training_args = Sam3TrainingArguments(
             output_dir=folder, report_to=[], num_pictures=0, per_device_eval_batch_size=16, dataloader_num_workers=0

@@ -28,7 +28,8 @@ def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
     from sam_ft.data.collators import warn_long_phrases
     from sam_ft.data.inspect import inspect_splits, with_a_bar
     from sam_ft.data.load import find_phrase_splits
-    from sam_ft.models.load import TINY, load_processor
+    from sam_ft.models.families import TINY
+    from sam_ft.models.processors import load_processor
 
     splits, notes = find_phrase_splits(data_args.dataset(), data_args.reading())
     # the carried tokenizer splits rare words into more pieces than SAM 3's own, never into fewer

@@ -22,7 +22,7 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: ModelArguments, demo_args: DemoArguments) -> None:
-    from sam_ft.models.load import read_trained_phrases
+    from sam_ft.models.files import read_trained_phrases
     from sam_ft.prediction.page import build_page, load_predictors
 
     tuned = model_args.options(seed=0)

@@ -15,6 +15,7 @@ from sam_ft.arguments import (
     LossArguments,
     ModelArguments,
     PlanArguments,
+    Run,
     Sam3TrainingArguments,
 )
 from sam_ft.parser import RecipeParser
@@ -36,7 +37,6 @@ def main(
     plan_args: PlanArguments,
 ):
     from sam_ft.training.build import load_data
-    from sam_ft.training.measure import Run
     from sam_ft.training.plan import device_memory, plan
 
     if training_args.world_size > 1:

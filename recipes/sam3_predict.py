@@ -27,7 +27,7 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
-    from sam_ft.models.load import read_trained_phrases
+    from sam_ft.models.files import read_trained_phrases
     from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, read_exemplars, run_job
     from sam_ft.prediction.predictor import Sam3Predictor
 

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 # public name -> where it lives; loaded when first used, so that `--help` need not import torch's world twice
 _PUBLIC = {
-    "AdaptedSam3": "models.lora",
+    "AdaptedSam": "models.lora",
     "CocoAveragePrecision": "metrics.average_precision",
     "ConceptF1": "metrics.concept_f1",
     "ConceptGrounding": "metrics.grounding",
@@ -33,7 +33,7 @@ _PUBLIC = {
     "load_adapted": "models.load",
     "load_model": "models.load",
     "load_phrase_dataset": "data.load",
-    "load_processor": "models.load",
+    "load_processor": "models.processors",
     "merge_adapters": "models.lora",
     "stream_scenes": "data.synthetic",
 }

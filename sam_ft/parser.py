@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import logging
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import yaml
 from transformers import HfArgumentParser
 
 from .ops.yaml_files import read_yaml_mapping
+
+
+logger = logging.getLogger("sam_ft.run")
 
 
 def mapping(text: str) -> dict:
@@ -45,15 +49,19 @@ class RecipeParser(HfArgumentParser):
             action.type = mapping if action.type is dict else action.type
         self.add_argument("--config", help="YAML file whose keys are these arguments.")
 
-    def parse(self, arguments: list[str] | None = None) -> tuple:
+    def parse(self, arguments: list[str] | None = None, default: Path | None = None) -> tuple:
         """
         Args:
             arguments (`list[str]`, *optional*): the command line without the program; `sys.argv` where not given.
+            default (`Path`, *optional*): YAML file that stands for an empty command line.
 
         Returns:
             `tuple`: an instance of each dataclass.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
+        if not arguments and default is not None:
+            logger.info("no arguments: running %s", default)
+            arguments = ["--config", str(default)]
         self._refuse_typos(arguments)
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config")

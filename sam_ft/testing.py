@@ -3,7 +3,9 @@
 import torch
 
 from .models.config import TINY_SIDE
-from .models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
+from .models.families import RANDOM_TINY
+from .models.load import ModelOptions, load_model
+from .models.processors import load_processor
 
 
 def tiny_sam3(**options):

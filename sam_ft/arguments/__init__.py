@@ -10,14 +10,16 @@ from .demo import DemoArguments
 from .evaluation import EvalArguments
 from .export import ExportArguments
 from .loss import LossArguments
-from .model import ModelArguments
+from .model import ModelArguments, Sam2ModelArguments
 from .plan import PlanArguments
 from .predict import PredictArguments
-from .training import Sam3TrainingArguments
+from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS, Run
+from .sam2 import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments
+from .training import Sam3TrainingArguments, SamTrainingArguments
 
 
-SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
 __all__ = [
+    "SAM2_ARGUMENTS",
     "SAM3_ARGUMENTS",
     "CheckArguments",
     "ConvertArguments",
@@ -29,5 +31,11 @@ __all__ = [
     "ModelArguments",
     "PlanArguments",
     "PredictArguments",
+    "Run",
+    "Sam2DataArguments",
+    "Sam2LossArguments",
+    "Sam2ModelArguments",
+    "Sam2TrainingArguments",
     "Sam3TrainingArguments",
+    "SamTrainingArguments",
 ]

@@ -18,35 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Sam3TrainingArguments(TrainingArguments):
+class SamTrainingArguments(TrainingArguments):
     """
-    Transformers' `TrainingArguments` and what SAM 3 adds.
+    Transformers' `TrainingArguments` and what SAM 3 and SAM 2 add alike.
 
     Defaults that differ from `TrainingArguments`: `remove_unused_columns`, `label_names`, `accelerator_config` and
-    `logging_nan_inf_filter`, without which Trainer strips, cuts, mixes or hides what the loss needs; batch size 1,
-    accumulation 4, 20 epochs, clipping at 0.1, workers, an evaluation and a checkpoint an epoch, the best one kept.
+    `logging_nan_inf_filter`, without which Trainer strips, cuts, mixes or hides what the loss needs; clipping at 0.1, workers, an
+    evaluation and a checkpoint an epoch, the best one kept.
     """
 
-    output_dir: str = arg("out/sam3", "Checkpoints, logs, pictures and the final model.")
-    num_train_epochs: float = arg(20.0, "Passes over the training images.")
-    per_device_train_batch_size: int = arg(1, "Images a step and device.")
     per_device_eval_batch_size: int = arg(1, "Images a step and device in evaluation.")
-    gradient_accumulation_steps: int = arg(4, "Batches an optimizer step; exact: losses are divided by all instances.")
-    learning_rate: float = arg(8e-4, "Rate of everything but the encoders, before `lr_scale`.")
-    vision_learning_rate: float = arg(2.5e-4, "Rate of the vision encoder, before `lr_scale`.")
-    text_learning_rate: float = arg(5e-5, "Rate of the text encoder, before `lr_scale`.")
-    lr_scale: float = arg(0.1, "Factor of all three: 1 is the paper's pre-training, 0.1 its fine-tuning.")
     vision_layer_decay: float = arg(0.9, "Each ViT layer's rate is the next one's times this.")
     weight_decay: float = arg(0.1, "AdamW's decay of all but biases and norms.")
     max_grad_norm: float = arg(0.1, "Gradient clipping.")
-    lr_schedule: str = arg(
-        "sam3",
-        "sam3: inverse square root with warm-up and cool-down; transformers: `lr_scheduler_type`.",
-        choices=["sam3", "transformers"],
-    )
-    warmup_steps: float = arg(20, "Steps of rising rates; below 1, a share of all steps.")
-    timescale_steps: int = arg(20, "sam3 schedule: steps after which the rate falls.")
-    cooldown_steps: int = arg(20, "sam3 schedule: steps of falling to 0 at the end.")
     normalizer: str = arg(
         "window",
         "window: losses are divided by the counts of the accumulation window and all processes; batch: by each batch's "
@@ -57,9 +41,6 @@ class Sam3TrainingArguments(TrainingArguments):
     save_strategy: str = arg("epoch", 'When to save: "no", steps, epoch, best.')
     save_total_limit: int | None = arg(2, "Checkpoints kept.")
     load_best_model_at_end: bool = arg(True, "End with the best checkpoint's weights.")
-    metric_for_best_model: str | None = arg(
-        "eval_mask_AP", "What best means: eval_mask_AP, eval_box_AP, eval_cgF1, eval_presence_accuracy, eval_loss, …"
-    )
     early_stopping_patience: int | None = arg(10, "Stop after so many evaluations without improvement; null: never.")
     restore_callback_states_from_checkpoint: bool = arg(True, "Early stopping goes on counting after a resume.")
     logging_steps: float = arg(5, "Steps between logs.")
@@ -75,12 +56,6 @@ class Sam3TrainingArguments(TrainingArguments):
     )
     ddp_find_unused_parameters: bool | None = arg(False, "Every trained parameter gets a gradient in every step.")
     seed: int = arg(42, "Of every draw.")
-    keep_score_threshold: float = arg(0.05, "Evaluation keeps detections with at least this score.")
-    keep_max_detections: int = arg(100, "Evaluation keeps at most this many a phrase.")
-    max_false_positives: float | None = arg(
-        None,
-        "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
-    )
     num_pictures: int = arg(4, "Evaluation images drawn with truth and prediction.")
     hub_merged: bool = arg(False, "With `push_to_hub` and `lora`: push the merged weights, too, as NAME-merged.")
     hub_base: str | None = arg(
@@ -128,17 +103,53 @@ class Sam3TrainingArguments(TrainingArguments):
         window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         precision = "bf16" if self.uses_bf16() else "float32"
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
+        rates = self.rates()
+        shown = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
+        listed = " / ".join(f"{part}{rate:g}" for part, rate in shown.items() if rate is not None)
         return (
             f"{model} on {dataset}: {length}, {window} images a step ({self.per_device_train_batch_size} × "
-            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), rates "
-            f"{self.learning_rate * self.lr_scale:g} / vision {self.vision_learning_rate * self.lr_scale:g} / text "
-            f"{self.text_learning_rate * self.lr_scale:g}, {precision} on {self.device}, seed "
+            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), rates {listed}, {precision} on {self.device}, seed "
             f"{self.seed}, output in {self.output_dir}"
         )
 
     def uses_bf16(self) -> bool:
         """Whether steps run under bf16 autocast, by this class's key or by the Accelerate config."""
         return bool(self.bf16) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16"
+
+    def rates(self) -> Rates:
+        """Learning rates by part."""
+        raise NotImplementedError
+
+
+@dataclass
+class Sam3TrainingArguments(SamTrainingArguments):
+    """[`SamTrainingArguments`] for SAM 3: batch size 1, accumulation 4, 20 epochs, the official rates and schedule."""
+
+    output_dir: str = arg("out/sam3", "Checkpoints, logs, pictures and the final model.")
+    num_train_epochs: float = arg(20.0, "Passes over the training images.")
+    per_device_train_batch_size: int = arg(1, "Images a step and device.")
+    gradient_accumulation_steps: int = arg(4, "Batches an optimizer step; exact: losses are divided by all instances.")
+    learning_rate: float = arg(8e-4, "Rate of everything but the encoders, before `lr_scale`.")
+    vision_learning_rate: float = arg(2.5e-4, "Rate of the vision encoder, before `lr_scale`.")
+    text_learning_rate: float = arg(5e-5, "Rate of the text encoder, before `lr_scale`.")
+    lr_scale: float = arg(0.1, "Factor of all three: 1 is the paper's pre-training, 0.1 its fine-tuning.")
+    lr_schedule: str = arg(
+        "sam3",
+        "sam3: inverse square root with warm-up and cool-down; transformers: `lr_scheduler_type`.",
+        choices=["sam3", "transformers"],
+    )
+    warmup_steps: float = arg(20, "Steps of rising rates; below 1, a share of all steps.")
+    timescale_steps: int = arg(20, "sam3 schedule: steps after which the rate falls.")
+    cooldown_steps: int = arg(20, "sam3 schedule: steps of falling to 0 at the end.")
+    metric_for_best_model: str | None = arg(
+        "eval_mask_AP", "What best means: eval_mask_AP, eval_box_AP, eval_cgF1, eval_presence_accuracy, eval_loss, …"
+    )
+    keep_score_threshold: float = arg(0.05, "Evaluation keeps detections with at least this score.")
+    keep_max_detections: int = arg(100, "Evaluation keeps at most this many a phrase.")
+    max_false_positives: float | None = arg(
+        None,
+        "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
+    )
 
     def rates(self) -> Rates:
         return Rates(

@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from .clicks import ObjectSample, collate_prompts
 from .pipeline import Sample
 
 
@@ -97,6 +98,28 @@ class Sam3Collator:
         return self.tokenizer(
             texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
         )
+
+
+class Sam2Collator:
+    """
+    Makes the batch that [`Sam2ForPromptSegmentation.forward`] takes.
+
+    Examples:
+        Two images, one of three objects prompted with a box, one of two prompted with a click, give `pixel_values (2, 3, R, R)` uint8, `prompts`
+        ([`ObjectPrompts`]) of five objects with `points (5, 2, 2)`, and `labels` with one dict an image: `masks (N, R, R)` bool, `example_id`,
+        `original_size`, `instances` (which of the row's they are), and of evaluation `truth`, beside `box_prompts`. Samples with features of the
+        frozen image encoder give `vision_features (2, L)` instead of `pixel_values`.
+    """
+
+    def __call__(self, samples: list[ObjectSample]) -> dict:
+        names = ("masks", "example_id", "original_size", "instances", "truth")
+        boxes = [sample.box_prompts for sample in samples if sample.box_prompts is not None]
+        return {
+            **_vision(samples),
+            **({"box_prompts": collate_prompts(boxes)} if boxes else {}),
+            "prompts": collate_prompts([sample.prompts for sample in samples]),
+            "labels": [{name: getattr(sample, name) for name in names} for sample in samples],
+        }
 
 
 def _soft(pairs: list, texts: list[str]) -> dict:

@@ -65,8 +65,9 @@ class Sample:
         has_mask (`list[bool]` of length N).
         ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): bool, the crowd regions.
         phrases (`list[SamplePhrase]`).
-        features (`torch.Tensor` of shape `(h, w, C)` or `None`): the frozen ViT's answer to the image, from a cache.
+        features (`torch.Tensor` or `None`): the frozen image encoder's answer to the image, from a cache.
         soft (`list[SamplePhrase]`): phrases without labels, which a teacher answers.
+        instances (`list[int]` of length N): which of the row's each is.
     """
 
     example_id: str
@@ -79,6 +80,7 @@ class Sample:
     phrases: list[SamplePhrase] = field(default_factory=list)
     features: torch.Tensor | None = None
     soft: list[SamplePhrase] = field(default_factory=list)
+    instances: list[int] = field(default_factory=list)
 
 
 class TrainingSamples(Dataset):
@@ -115,17 +117,25 @@ class TrainingSamples(Dataset):
         epoch, index = key
         row = self._rows.row(epoch * len(self._rows) + index) if self.in_order else self._rows[index]
         view = epoch % self.store.views if self.store is not None else epoch
-        asked = choose_phrases(row, keyed_draws(self.seed, epoch, row["example_id"], "phrases"), self.phrases)
         geometry = self._geometry(row, view)
-        sample = make_sample(row, asked, geometry, self.with_masks, self.transforms.min_visible)
+        sample = make_sample(row, self._ask(row, epoch), geometry, self.with_masks, self.transforms.min_visible)
         if self.store is None:
             sample.image = self._image(row, geometry, view)
         else:
             sample.features = self.store.read(row["example_id"], view)
-        soft = choose_soft(row, keyed_draws(self.seed, epoch, row["example_id"], "soft"), self.phrases)
+        return self._finish(sample, row, epoch)
+
+    def _ask(self, row: dict, epoch: int) -> list[AskedPhrase]:
+        return choose_phrases(row, self._draws(row, epoch, "phrases"), self.phrases)
+
+    def _finish(self, sample: Sample, row: dict, epoch: int) -> Sample:
+        soft = choose_soft(row, self._draws(row, epoch, "soft"), self.phrases)
         sample.soft = [SamplePhrase(text, [], [], False, geometry_token=True) for text in soft]
-        self._add_prompts(sample, keyed_draws(self.seed, epoch, row["example_id"], "prompts"), geometry.canvas)
+        self._add_prompts(sample, self._draws(row, epoch, "prompts"), self.transforms.resolution)
         return sample
+
+    def _draws(self, row: dict, epoch: int, purpose: str) -> np.random.Generator:
+        return keyed_draws(self.seed, epoch, row["example_id"], purpose)
 
     def use(self, store: FeatureStore) -> None:
         """From now on no image is decoded: samples carry what the store has of them."""
@@ -141,16 +151,19 @@ class TrainingSamples(Dataset):
         return f"{self._geometry(row, view)} {self.transforms.color_jitter} {self.seed}"
 
     def _geometry(self, row: dict, view: int) -> Geometry:
-        texts = [
+        draws = self._draws(row, view, "geometry")
+        return draw_geometry(row["width"], row["height"], self._texts(row), draws, self.transforms)
+
+    def _texts(self, row: dict) -> list[str]:
+        """All that may be asked of a row."""
+        return [
             text
             for phrase in row["phrases"]
             for text in (phrase["text"], *self.phrases.synonyms.get(phrase["text"], []))
         ]
-        draws = keyed_draws(self.seed, view, row["example_id"], "geometry")
-        return draw_geometry(row["width"], row["height"], texts, draws, self.transforms)
 
     def _image(self, row: dict, geometry: Geometry, view: int) -> torch.Tensor:
-        draws = keyed_draws(self.seed, view, row["example_id"], "color")
+        draws = self._draws(row, view, "color")
         return _on_canvas(jitter_colors(to_rgb(row["image"]), draws, self.transforms.color_jitter), geometry)
 
     def _add_prompts(self, sample: Sample, rng: np.random.Generator, side: int):
@@ -177,11 +190,17 @@ class EvaluationSamples(Dataset):
     def __getitem__(self, index: int) -> Sample:
         row = self._rows[index]
         geometry = self._geometry(row)
-        sample = make_sample(row, all_phrases(row), geometry, self.with_masks, 0.0, all_asked=True)
+        sample = make_sample(row, self._ask(row), geometry, self.with_masks, 0.0, all_asked=True)
         if self.store is None:
             sample.image = _on_canvas(to_rgb(row["image"]), geometry)
         else:
             sample.features = self.store.read(row["example_id"], 0)
+        return self._finish(sample)
+
+    def _ask(self, row: dict) -> list[AskedPhrase]:
+        return all_phrases(row)
+
+    def _finish(self, sample: Sample) -> Sample:
         for phrase in sample.phrases:
             phrase.geometry_token = self.geometry_token
         return sample
@@ -277,6 +296,7 @@ def make_sample(
         masks=None if masks is None else torch.from_numpy(masks[: len(boxes)]),
         has_mask=has_mask,
         ignore=torch.from_numpy(np.stack(regions)) if regions else None,
+        instances=list(place),
     )
     for phrase in asked:
         kept = [place[i] for i in phrase.instances if i in place]

@@ -15,7 +15,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .. import __version__
 from ..metrics.thresholds import FILE as THRESHOLDS
-from ..models.load import TRAINED_PHRASES, naming_the_model, source_of
+from ..models.files import TRAINED_PHRASES, naming_the_model, source_of
 from ..models.official import from_official, official_only, to_official
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .answers import answers, distance, question

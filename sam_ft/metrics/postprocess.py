@@ -1,8 +1,9 @@
 """Predictions of a pair to detections at the image's own size."""
 
+import numpy as np
 import torch
 
-from ..ops.masks import encode_masks
+from ..ops.masks import encode_mask, encode_masks, mask_box_xywh
 
 
 MASKS_PER_BLOCK = 16
@@ -32,9 +33,28 @@ def to_detections(
     if masks is None:
         return found
     for start in range(0, len(found), MASKS_PER_BLOCK):
-        block = masks[start : start + MASKS_PER_BLOCK].float()[:, None]
-        block = torch.nn.functional.interpolate(block, (height, width), mode="bilinear", align_corners=False)[:, 0] > 0
-        counts = encode_masks(block.cpu().numpy())
+        counts = encode_masks(masks_at(masks[start : start + MASKS_PER_BLOCK], height, width))
         for detection, text in zip(found[start : start + MASKS_PER_BLOCK], counts, strict=True):
             detection["segmentation"] = {"size": [height, width], "counts": text}
     return found
+
+
+def masks_at(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """Bool masks `(n, height, width)` of logits `(n, h, w)`: bilinear to the image's size, then a threshold of 0."""
+    full = torch.nn.functional.interpolate(
+        logits.float()[:, None], (height, width), mode="bilinear", align_corners=False
+    )
+    return (full[:, 0] > 0).cpu().numpy()
+
+
+def prompted_detection(mask: np.ndarray, predicted_iou: float) -> dict:
+    """
+    SAM 2's answer to a prompt as [`to_detections`] gives SAM 3's: `score`, `bbox`, `segmentation`. The score is `(1 + predicted IoU) / 2`: every prompt
+    is answered, so that every answer counts from a score of 0.5 on, and the surer ones rank first.
+
+    Args:
+        mask (`np.ndarray` of shape `(height, width)`): bool, at the image's size. predicted_iou (`float`): in `[0, 1]`.
+    """
+    counts, size = encode_mask(mask), list(mask.shape)
+    box = mask_box_xywh(counts, *size)
+    return {"score": (1 + predicted_iou) / 2, "bbox": box, "segmentation": {"size": size, "counts": counts}}

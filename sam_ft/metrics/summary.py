@@ -20,7 +20,6 @@ ANSWER_NAMES = (
     "attribute_accuracy",
 )
 SUMMARY_NAMES = (*CONCEPT_NAMES, *REGION_NAMES, *ANSWER_NAMES)
-LOWER_IS_BETTER = ("false_positives_per_absent", "loss")
 
 
 @dataclass

@@ -33,6 +33,11 @@ def set_resolution(config: Sam3Config, resolution: int) -> None:
     config.vision_config.backbone_feature_sizes = [[side * s, side * s] for s in (4, 2, 1)]
 
 
+def side_of(config) -> int:
+    """The side in pixels that a SAM 3 or SAM 2 of this config works at."""
+    return config.image_size if config.model_type == "sam3" else config.prompt_encoder_config.image_size
+
+
 def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
     """SAM 3's architecture with every part in place and 1.8 M parameters: windows, pyramid, fusion, decoder, masks."""
     width = 64

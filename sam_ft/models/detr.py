@@ -8,6 +8,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder, Sam3DetrDecoderLayer, Sam3MaskDecoder
 
 from ..ops.boxes import box_cxcywh_to_xyxy
+from .contexts import dtype_of, full_precision
 
 
 @dataclass
@@ -23,16 +24,6 @@ class DecoderOutputs:
     hidden_states: torch.Tensor
     boxes: torch.Tensor
     presence_logits: torch.Tensor
-
-
-def full_precision(tensor: torch.Tensor) -> torch.autocast:
-    """A context without autocast: box arithmetic and position encodings lose pixels in bf16."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def dtype_of(module: torch.nn.Module) -> torch.dtype:
-    """The type of a module's weights: float32, unless DeepSpeed or the caller has cast the whole model."""
-    return next(module.parameters()).dtype
 
 
 def run_decoder(

@@ -10,28 +10,17 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME, load_peft_weights
-from transformers import Sam3Model
+from transformers import PreTrainedModel
 
-from .freeze import freeze, plain_name, prefixes_of
-from .sam3 import Sam3ForConceptSegmentation
-
-
-_PROJECTION = r"([qkvo]_proj|out_proj)"
-# what each preset adapts, as a regex over module names; only linear layers and convolutions among them
-PRESETS = {
-    "attention": rf".*\.{_PROJECTION}",
-    "attention+mlp": rf".*\.({_PROJECTION}|mlp\.fc[12])",
-    "detr": r"(detr_encoder|detr_decoder|dot_product_scoring|mask_decoder)\..*",
-    "vision": rf"vision_encoder\.backbone\..*\.({_PROJECTION}|mlp\.fc[12])",
-    "text": rf"text_encoder\..*\.({_PROJECTION}|mlp\.fc[12])|text_projection",
-}
+from .anatomy import anatomy_of, plain_name
+from .freeze import freeze
 
 
 @dataclass
 class LoraOptions:
     """
     Attributes:
-        target (`str`): a key of `PRESETS`, or a regex that matches whole module names.
+        target (`str`): a preset of the model's [`Anatomy`], or a regex that matches whole module names.
         r (`int`), alpha (`float`), dropout (`float`): rank, scale (`alpha / r`) and dropout (Hu et al. 2021).
         rank_pattern (`dict[str, int]`): module name or regex -> another rank.
         dora (`bool`): Liu et al. 2024: magnitude and direction apart. rslora (`bool`): Kalajdzievski 2023: `alpha / √r`.
@@ -51,10 +40,10 @@ class LoraOptions:
 BASE_FOLDER = "base"
 
 
-class AdaptedSam3(PeftModel):
+class AdaptedSam(PeftModel):
     """
-    [`Sam3ForConceptSegmentation`] with adapters. What it saves names Transformers' own class, so that
-    `Sam3Model.from_pretrained(folder)` loads base and adapter without this package.
+    [`Sam3ForConceptSegmentation`] or [`Sam2ForPromptSegmentation`] with adapters. What it saves names Transformers' own class, so
+    that `Sam3Model.from_pretrained(folder)` or `Sam2Model.from_pretrained(folder)` loads base and adapter without this package.
 
     Attributes:
         save_base (`Callable[[Path], None]`, *optional*): writes the base into a folder. Set where nobody else has it: then it
@@ -72,7 +61,8 @@ class AdaptedSam3(PeftModel):
             return
         folder = Path(save_directory)
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        config["auto_mapping"] = {"base_model_class": Sam3Model.__name__, "parent_library": Sam3Model.__module__}
+        saved_as = self.get_base_model().saved_as
+        config["auto_mapping"] = {"base_model_class": saved_as.__name__, "parent_library": saved_as.__module__}
         base = config["base_model_name_or_path"]
         if self.save_base is not None:
             base = str(folder / BASE_FOLDER)
@@ -88,13 +78,13 @@ class AdaptedSam3(PeftModel):
 
 
 def add_adapters(
-    model: Sam3ForConceptSegmentation, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
-) -> AdaptedSam3:
+    model: PreTrainedModel, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
+) -> AdaptedSam:
     """
     Freezes a model and gives the chosen layers adapters, in float32 whatever the base's type.
 
     Args:
-        model (`Sam3ForConceptSegmentation`): changed in place.
+        model (`PreTrainedModel`): changed in place.
         options (`LoraOptions`).
         frozen (`list[str]`): parts (see `freeze.py`) that get none.
         with_masks (`bool`): whether masks are trained; if not, the mask decoder gets none.
@@ -102,7 +92,9 @@ def add_adapters(
     Raises:
         `ValueError`: where target or `modules_to_save` match nothing; names the nearest that are there.
     """
-    whole = _modules_to_save(model, options.modules_to_save, prefixes_of(frozen, with_masks=with_masks))
+    whole = _modules_to_save(
+        model, options.modules_to_save, anatomy_of(model).prefixes_of(list(frozen), with_masks=with_masks)
+    )
     targets = find_targets(model, options.target, frozen=frozen, with_masks=with_masks)
     targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in whole)]
     for pattern in options.rank_pattern:
@@ -119,7 +111,7 @@ def add_adapters(
         use_rslora=options.rslora,
         modules_to_save=whole or None,
     )
-    adapted = AdaptedSam3(model, config)
+    adapted = AdaptedSam(model, config)
     freeze(adapted, list(frozen), with_masks=with_masks)  # what is saved whole has unused corners too
     for parameter in adapted.parameters():
         # modules saved whole inside half-precision encoders too: small steps would be rounded away
@@ -135,11 +127,12 @@ def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (),
     Raises:
         `ValueError`: where it is no regex, or matches nothing that can be adapted.
     """
+    anatomy = anatomy_of(model)
     try:
-        pattern = re.compile(PRESETS.get(target, target))
+        pattern = re.compile(anatomy.presets.get(target, target))
     except re.error as error:
         raise ValueError(
-            f"`lora` is {target!r}: neither a preset ({', '.join(PRESETS)}) nor a regex ({error})"
+            f"`lora` is {target!r}: neither a preset ({', '.join(anatomy.presets)}) nor a regex ({error})"
         ) from error
     kinds = torch.nn.Linear | torch.nn.Conv2d
     layers = [
@@ -152,10 +145,10 @@ def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (),
         shapes = list(dict.fromkeys(re.sub(r"\.\d+", ".N", name) for name in layers))
         near = difflib.get_close_matches(re.sub(r"\\.?|[.*()|]+", ".", target), shapes, 4, cutoff=0.0)
         raise ValueError(
-            f"`lora` is {target!r}, which matches no layer. Choose from {', '.join(PRESETS)}, or write a regex that "
+            f"`lora` is {target!r}, which matches no layer. Choose from {', '.join(anatomy.presets)}, or write a regex that "
             f"matches whole names, such as {' · '.join(near)}"
         )
-    prefixes = prefixes_of(frozen, with_masks=with_masks)
+    prefixes = anatomy.prefixes_of(list(frozen), with_masks=with_masks)
     kept = [name for name in matched if not f"{name}.".startswith(prefixes)]
     if not kept:
         raise ValueError(f"`lora` is {target!r}, but all that it matches is frozen: `freeze` is {list(frozen)}")
@@ -187,11 +180,11 @@ def _modules_to_save(model: torch.nn.Module, names: list[str], frozen: tuple[str
 
 
 def check_same_adapter(
-    model: AdaptedSam3, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
+    model: AdaptedSam, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
 ) -> None:
     """Raises `ValueError` where a saved adapter's settings are not `options`: what is trained on keeps its own form."""
     saved, base = model.peft_config["default"], model.get_base_model()
-    whole, prefixes = saved.modules_to_save or [], prefixes_of(frozen, with_masks=with_masks)
+    whole, prefixes = saved.modules_to_save or [], anatomy_of(base).prefixes_of(list(frozen), with_masks=with_masks)
     held = {name.partition(".lora_A.")[0] for name, _ in base.named_parameters() if ".lora_A." in name}
     held = {name for name in held if not f"{name}.".startswith(prefixes)}
     wanted = find_targets(base, options.target, frozen=frozen, with_masks=with_masks)
@@ -216,13 +209,13 @@ def check_same_adapter(
             )
 
 
-def differing_tensors(model: AdaptedSam3, name: str, revision: str | None = None) -> list[str]:
+def differing_tensors(model: AdaptedSam, name: str, revision: str | None = None) -> list[str]:
     """Tensors that a model's adapter has and the saved one lacks, or the other way round; PEFT merely warns of them."""
     saved = load_peft_weights(name, device="cpu", revision=revision)
     return sorted(get_peft_model_state_dict(model).keys() ^ saved.keys())
 
 
-def merge_adapters(model: AdaptedSam3) -> Sam3ForConceptSegmentation:
+def merge_adapters(model: AdaptedSam) -> PreTrainedModel:
     """
     Folds adapters into the weights; the model answers as before, within rounding, and is no PEFT model any more. All of it can
     be trained again.
@@ -239,6 +232,6 @@ def merge_adapters(model: AdaptedSam3) -> Sam3ForConceptSegmentation:
     return model.merge_and_unload().requires_grad_(True)
 
 
-def sam3_of(model: torch.nn.Module) -> Sam3ForConceptSegmentation:
+def sam_of(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, with or without adapters around it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model

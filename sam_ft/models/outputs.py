@@ -44,3 +44,26 @@ class PairPrediction:
     scores: torch.Tensor
     boxes_xyxy: torch.Tensor
     masks: torch.Tensor | None
+
+
+@dataclass
+class ObjectPrediction:
+    """
+    What the rounds of prompts of one object give.
+
+    Attributes:
+        object (`int`): its index in the batch.
+        masks (`torch.Tensor` of shape `(rounds, h, w)`): logits of each round's mask of the highest predicted IoU.
+        ious (`torch.Tensor` of shape `(rounds,)`): predicted.
+        candidates (`torch.Tensor` of shape `(M, h, w)`): logits of all masks of the first round.
+        object_logit (`torch.Tensor`, scalar): of the last round; above 0: the object is there.
+        box_mask (`torch.Tensor` of shape `(h, w)`, *optional*), box_iou (`torch.Tensor`, scalar): with a box for a prompt.
+    """
+
+    object: int
+    masks: torch.Tensor
+    ious: torch.Tensor
+    candidates: torch.Tensor
+    object_logit: torch.Tensor
+    box_mask: torch.Tensor | None = None
+    box_iou: torch.Tensor | None = None

@@ -7,7 +7,18 @@ from transformers import PreTrainedModel
 
 
 class ParkingModel(PreTrainedModel):
-    """A model that parks modules; its class calls `prepare_parking` once it is built."""
+    """
+    A model that parks modules; its class calls `prepare_parking` once it is built.
+
+    Attributes:
+        saved_as (`type`): Transformers' class, which its checkpoints name.
+        cached_from (`tuple[str, ...]`): how the names of the weights begin that `encode_images` depends on, which a feature cache stores.
+        parked_when_cached (`tuple[str, ...]`): the modules that nobody asks any more where it does.
+    """
+
+    saved_as: type[PreTrainedModel]
+    cached_from: tuple[str, ...]
+    parked_when_cached: tuple[str, ...]
 
     def prepare_parking(self) -> None:
         self._parked: dict[str, torch.nn.Module] = {}  # by name; in a dictionary, so that they are no submodules
@@ -47,15 +58,15 @@ class ParkingModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, **kwargs):
         """
-        Saves as `architectures: ["Sam3Model"]`, so that a reader without this package loads it, and as float32 where any
-        part is: a checkpoint that says bfloat16 would round the trained parts of every reader.
+        Saves under the name of `saved_as`, so that a reader without this package loads it, and as float32 where any part is: a
+        checkpoint that says bfloat16 would round the trained parts of every reader.
         """
         with self.unparked() as parked:
             if kwargs.get("state_dict"):  # gathered from the processes of a sharded model
                 kwargs["state_dict"] |= {f"{n}.{k}": v for n, m in parked.items() for k, v in m.state_dict().items()}
             super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
-            self.config.architectures = ["Sam3Model"]
+            self.config.architectures = [self.saved_as.__name__]
             if any(p.dtype == torch.float32 for p in self.parameters()):
                 self.config.dtype = "float32"
             self.config.save_pretrained(save_directory)

@@ -10,8 +10,9 @@ from transformers import Sam3Model
 from ..losses.distillation import SoftAnswers, distillation_loss, held_queries
 from ..losses.sam3 import Sam3Criterion
 from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
-from ..ops.blocks import sum_over_blocks
-from .detr import DecoderOutputs, boxes_to_xyxy, dtype_of, embed_pixels, full_precision, run_decoder
+from ..ops.blocks import sum_over_blocks, sum_parts
+from .contexts import dtype_of, frozen_without_graph, full_precision
+from .detr import DecoderOutputs, boxes_to_xyxy, embed_pixels, run_decoder
 from .outputs import ConceptLossOutput, Keep, PairPrediction
 from .pairs import PairLabels, Pairs
 from .parking import ParkingModel
@@ -59,6 +60,8 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             each runs once more in a chunk's backward pass.
     """
 
+    saved_as = Sam3Model
+    cached_from, parked_when_cached = ("vision_encoder.backbone.",), ("vision_encoder.backbone",)
     supports_gradient_checkpointing = True  # every ViT and text layer is a GradientCheckpointingLayer already
     accepts_loss_kwargs = True
     # 33 M of 840 M parameters; box arithmetic in bf16 is off by pixels
@@ -185,7 +188,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             (*encoded.pyramid, encoded.text),
             in_chunks,
         )
-        return ConceptLossOutput(loss=loss, parts=_sum_parts(parts))
+        return ConceptLossOutput(loss=loss, parts=sum_parts(parts))
 
     def _stray(
         self, encoded: _Encoded, taught: _Encoded, soft: Pairs, chunk: list[int], normalizers: Normalizers
@@ -223,7 +226,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as SAM 3's processor
         self.refuse_if_parked("vision_encoder.backbone", "`vision_features`")
         trunk = self.vision_encoder.backbone
-        with _frozen_without_graph(trunk):
+        with frozen_without_graph(trunk):
             tokens = trunk(pixel_values).last_hidden_state  # (I, h·w, C)
         patch = trunk.config.patch_size
         return tokens.unflatten(1, tuple(side // patch for side in pixel_values.shape[-2:]))
@@ -231,7 +234,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
     def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The text tower's answer `(T, 32, C)` to phrases `(T, 32)`, projected to the fusion encoder's width."""
         self.refuse_if_parked("text_encoder", "`text_features`")
-        with _frozen_without_graph(self.text_encoder, self.text_projection):
+        with frozen_without_graph(self.text_encoder, self.text_projection):
             text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return self.text_projection(text.to(dtype_of(self.text_projection)))
 
@@ -239,7 +242,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         """The neck's levels, fine to coarse, each `(I, C, h_i, w_i)`, of the ViT's answer `(I, h, w, C)`. Its coarsest is never used: skipped."""
         neck = self.vision_encoder.neck
         grid = features.to(dtype_of(neck)).permute(0, 3, 1, 2)
-        with _frozen_without_graph(neck, inputs=features):
+        with frozen_without_graph(neck, inputs=features):
             pyramid = tuple(level(grid) for level in neck.fpn_layers[:-1])
         if not torch.is_autocast_enabled(features.device.type):  # half-precision encoders before float32 parts
             pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)
@@ -358,19 +361,3 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
                 embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, i, kept])
                 rows = torch.einsum("qc,chw->qhw", embeddings, masks[i])
             collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, kept], rows))
-
-
-def _frozen_without_graph(
-    *modules: torch.nn.Module, inputs: torch.Tensor | None = None
-) -> torch.autograd.grad_mode.set_grad_enabled:
-    trained = any(p.requires_grad for module in modules for p in module.parameters())
-    trained |= inputs is not None and inputs.requires_grad
-    return torch.set_grad_enabled(torch.is_grad_enabled() and trained)
-
-
-def _sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    total: dict[str, torch.Tensor] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total[name] + value if name in total else value
-    return total

@@ -12,7 +12,7 @@ class Teacher:
 
     Args:
         student: [`Sam3ForConceptSegmentation`], of which the trained parts are copied and the frozen ones shared; or
-            [`AdaptedSam3`], whose adapters are silent while it teaches, so that nothing is copied.
+            [`AdaptedSam`], whose adapters are silent while it teaches, so that nothing is copied.
         weight (`float`): of the distillation loss beside the others.
 
     Raises:

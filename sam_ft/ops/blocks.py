@@ -40,6 +40,15 @@ def sum_over_blocks(
     return _SumOverBlocks.apply(function, blocks, extras, len(tensors), *tensors, *parameters), extras
 
 
+def sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Named numbers of all blocks, added up."""
+    total: dict[str, torch.Tensor] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
 class _SumOverBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, function, blocks, extras, num_tensors, *inputs):

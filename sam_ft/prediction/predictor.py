@@ -12,10 +12,12 @@ from ..data.pipeline import Sample, SamplePhrase
 from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.load import ModelOptions, file_beside, load_as_trained, processor_of
-from ..models.lora import AdaptedSam3, sam3_of
+from ..models.files import file_beside
+from ..models.load import ModelOptions, load_as_trained
+from ..models.lora import AdaptedSam, sam_of
 from ..models.outputs import Keep, PairPrediction
 from ..models.pairs import PADDING
+from ..models.processors import processor_of
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .overlaps import SAME, Piece, is_cut, placed, suppress
 from .views import View, Views, views_of
@@ -79,7 +81,7 @@ class Sam3Predictor:
     A SAM 3 that answers: base, tuned, adapter, merged.
 
     Args:
-        model (`Sam3ForConceptSegmentation` or `AdaptedSam3`). processor (`Sam3Processor`).
+        model (`Sam3ForConceptSegmentation` or `AdaptedSam`). processor (`Sam3Processor`).
         thresholds (`Thresholds`, *optional*): saved with the model. options (`PredictOptions`, *optional*).
 
     Examples:
@@ -90,14 +92,14 @@ class Sam3Predictor:
 
     def __init__(
         self,
-        model: Sam3ForConceptSegmentation | AdaptedSam3,
+        model: Sam3ForConceptSegmentation | AdaptedSam,
         processor: Sam3Processor,
         thresholds: Thresholds | None = None,
         options: PredictOptions | None = None,
     ):
         self.model, self.processor = model.eval(), processor
         self.options, self.thresholds = options or PredictOptions(), thresholds or Thresholds()
-        self._sam3, self._collate = sam3_of(model), Sam3Collator(processor.tokenizer)
+        self._sam3, self._collate = sam_of(model), Sam3Collator(processor.tokenizer)
 
     @classmethod
     def from_pretrained(
@@ -125,7 +127,7 @@ class Sam3Predictor:
         """As `from_pretrained`, from [`ModelOptions`]."""
         name, revision = source.model_name_or_path, source.revision
         model = load_as_trained(replace(source, quantization=None))
-        processor = processor_of(sam3_of(model), name, revision)
+        processor = processor_of(sam_of(model), name, revision)
         file = file_beside(name, THRESHOLDS, revision)
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"

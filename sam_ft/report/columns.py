@@ -5,6 +5,17 @@ from dataclasses import asdict, dataclass, field
 
 # name -> what a reader is told; in the order of the table
 ROWS = {
+    "object_IoU": "IoU of prompted objects",
+    "object_dice": "their Dice",
+    "object_boundary_F1": "their boundary F1",
+    "object_IoU_small": "IoU of small ones (below 32² px)",
+    "object_IoU_medium": "IoU of medium ones",
+    "object_IoU_large": "IoU of large ones (96² px and more)",
+    **{f"IoU@{k}": f"IoU after {k} click{'s' if k > 1 else ''}" for k in range(1, 21)},
+    "IoU@box": "IoU after a box",
+    "IoU@1_best": "IoU of the best of three masks of one click (oracle)",
+    "IoU_error": "how far the predicted IoU is off",
+    "objects_missing": "objects too small for the canvas (counted as 0)",
     "mask_AP": "mask AP (IoU 0.50:0.95)",
     "mask_AP50": "mask AP50",
     "mask_APs": "mask AP, small (below 32² px of mask)",
@@ -40,6 +51,8 @@ ROWS = {
 }
 LOWER_IS_BETTER = {
     "loss",
+    "IoU_error",
+    "objects_missing",
     "false_positives_per_absent",
     "false_positives_per_absent@thresholds",
     "retention_false_yes",

@@ -9,49 +9,48 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 
-from ..arguments import Sam3TrainingArguments
+from ..arguments import SamTrainingArguments
 from ..data.collators import PLACEHOLDER, TEXT_LENGTH
 from ..data.features import FeatureStore, check_is_cache, fingerprint_of, rows_fingerprint
 from ..data.pipeline import EvaluationSamples, TrainingSamples
+from ..models.config import side_of
+from ..models.parking import ParkingModel
 from ..models.sam3 import Sam3ForConceptSegmentation
 
 
 logger = logging.getLogger("sam_ft.run")
 
-TRUNK = "vision_encoder.backbone"
 TEXT = ("text_encoder", "text_projection")
 STORED = torch.bfloat16
 _TEXTS_AT_ONCE = 64
 
 
 def cache_images(
-    model: Sam3ForConceptSegmentation,
+    model: ParkingModel,
     samples: dict[str, TrainingSamples | EvaluationSamples],
     folder: str | Path,
-    args: Sam3TrainingArguments,
+    args: SamTrainingArguments,
     *,
     views: int = 1,
 ) -> None:
     """
-    Computes what the frozen ViT says of every image, stores it in bfloat16 under `folder/NAME`, lets the samples read it
-    back, and parks the ViT. What is there already is not computed again; processes share the work.
+    Computes what the frozen image encoder says of every image, stores it in bfloat16 under `folder/NAME`, lets the samples read it
+    back, and parks the encoder. What is there already is not computed again; processes share the work.
 
     Args:
-        model (`Sam3ForConceptSegmentation`): without gradients or adapters in its ViT.
+        model (`ParkingModel`): SAM 3 or SAM 2 without gradients or adapters in what its `encode_images` is made of.
         samples (`dict[str, TrainingSamples | EvaluationSamples]`): by the name of their sub-folder.
         folder (`str` or `Path`).
-        args (`Sam3TrainingArguments`): device, processes, precision.
+        args (`SamTrainingArguments`): device, processes, precision.
         views (`int`): augmented views of each training image; epoch e sees view `e % views`.
 
     Raises:
-        `ValueError`: where the ViT is trained, where the folder is of other data, views or weights, and where the disk is
+        `ValueError`: where the encoder is trained, where the folder is of other data, views or weights, and where the disk is
             too small; says how much is needed.
     """
-    trunk, folder = model.get_submodule(TRUNK), Path(folder)
-    if any(p.requires_grad for p in trunk.parameters()):
-        raise ValueError(
-            "`feature_cache` needs a ViT that is not trained: add vision_trunk or vision_encoder to `freeze`"
-        )
+    folder = Path(folder)
+    if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
+        raise ValueError("`feature_cache` needs an image encoder that is not trained: add vision_encoder to `freeze`")
     if folder.resolve().is_relative_to(Path(args.output_dir).resolve()):
         raise ValueError(
             f"`feature_cache` is {folder}, inside `output_dir` ({args.output_dir}), which a run with other settings may replace. "
@@ -59,7 +58,8 @@ def cache_images(
         )
     weights = fingerprint_of(
         part
-        for name, tensor in trunk.state_dict().items()
+        for name, tensor in model.state_dict().items()
+        if name.startswith(model.cached_from)
         for part in (name, tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     )
     with args.main_process_first(desc="feature cache"):
@@ -69,7 +69,7 @@ def cache_images(
         light = part.rows.remove_columns("image")
         fingerprint = {
             "weights": weights,
-            "resolution": str(model.config.image_size),
+            "resolution": str(side_of(model.config)),
             "images": rows_fingerprint(part.rows),
             "views": fingerprint_of(part.describe_view(row, view) for row in light for view in range(number)),
         }
@@ -81,7 +81,7 @@ def cache_images(
                 f"`feature_cache`: {folder} is not one folder for all processes. Choose one that all nodes share"
             )
         part.use(store)
-    model.park(TRUNK)
+    model.park(*model.parked_when_cached)
 
 
 def _together(work: Callable[[], None]) -> None:
@@ -109,7 +109,7 @@ class _Views(Dataset):
         return *self.wanted[number], self.samples.view(*self.wanted[number])
 
 
-def _fill(store: FeatureStore, samples, ids: list[str], model: Sam3ForConceptSegmentation, args) -> None:
+def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, args) -> None:
     total = len(ids) * store.views
     # each process's share is fixed, whatever the others have written by now
     missing = [
@@ -120,8 +120,8 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: Sam3ForConceptSeg
     loader = DataLoader(
         _Views(samples, missing), batch_size=None, num_workers=args.dataloader_num_workers if missing else 0
     )
-    if missing:  # else the ViT never goes to the device
-        model.get_submodule(TRUNK).to(args.device).eval()
+    for name in model.parked_when_cached if missing else ():  # else they never go to the device
+        model.get_submodule(name).to(args.device).eval()
     for done, (index, view, image) in enumerate(loader):
         features = _encode(model, image, args)
         if done == 0:
@@ -134,7 +134,7 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: Sam3ForConceptSeg
 
 
 @torch.no_grad()
-def _encode(model: Sam3ForConceptSegmentation, image: torch.Tensor, args) -> torch.Tensor:
+def _encode(model: ParkingModel, image: torch.Tensor, args) -> torch.Tensor:
     with torch.autocast(args.device.type, torch.bfloat16, enabled=args.uses_bf16()):
         return model.encode_images(image[None].to(args.device))[0].to(STORED)
 
@@ -150,7 +150,7 @@ def _check_space(folder: Path, size: int, number: int) -> None:
 
 @torch.no_grad()
 def cache_texts(
-    model: Sam3ForConceptSegmentation, tokenizer, texts: list[str], args: Sam3TrainingArguments
+    model: Sam3ForConceptSegmentation, tokenizer, texts: list[str], args: SamTrainingArguments
 ) -> dict[str, torch.Tensor]:
     """
     What the frozen text tower says of every phrase, `(32, C)` each, held in memory; parks the tower.

@@ -5,22 +5,29 @@ import gc
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from ..arguments import Run
 from ..data.load import PhraseData
 from ..metrics.average_precision import coco_ground_truth
 from ..metrics.thresholds import Thresholds, read_thresholds
-from .build import build_sam3_trainer, load_sam3
+from ..models.families import SAM2
+from ..models.files import family_of
+from .build import load_sam
 from .evaluation import PredictionStore, Scored, by_example, score_results
+from .kinds import KINDS, run_of
 from .results_files import read_results
 from .retention import build_retention
 
 
+PROMPTS = ("point", "box")
+
+
 @dataclass
 class Candidate:
-    """What is compared: `source` is a model, or a COCO results file."""
+    """What is compared: `source` is a model, or a COCO results file; `prompt`, of SAM 2, `point` or `box`."""
 
     name: str
     source: str
+    prompt: str | None = None
 
     @property
     def is_results(self) -> bool:
@@ -52,18 +59,19 @@ class Evaluated:
 
 def candidates_of(compare: list[str], model: str) -> list[Candidate]:
     """
-    What `compare` names, then the model.
+    What `compare` names, then the model. `SOURCE#box` and `SOURCE#point` say how a SAM 2 is prompted.
 
     Raises:
         `ValueError`: where two have one name, or a results file is not there.
     """
     found = []
     for entry in compare:
+        entry, prompt = _prompt_of(entry)
         name, given, source = entry.partition("=")
         name, source = (name.strip(), source.strip()) if given else (_name_of(entry), entry)
         if not name or not source or "/" in name or name.startswith("."):
             raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
-        found.append(Candidate(name, source))
+        found.append(Candidate(name, source, prompt))
         if found[-1].is_results and not Path(source).is_file():
             raise ValueError(f"`compare`: there is no file {source!r}")
     found.append(Candidate(_name_of(model), model))
@@ -74,26 +82,34 @@ def candidates_of(compare: list[str], model: str) -> list[Candidate]:
     return found
 
 
+def _prompt_of(entry: str) -> tuple[str, str | None]:
+    source, given, prompt = entry.rpartition("#")
+    if not given or "/" in prompt:
+        return entry, None
+    if prompt not in PROMPTS:
+        raise ValueError(f"`compare`: {entry!r} ends in #{prompt}; SAM 2 is prompted with {' or '.join(f'#{one}' for one in PROMPTS)}")
+    return source, prompt
+
+
 def _name_of(source: str) -> str:
     return Path(source.rstrip("/")).name.removesuffix(".json")
 
 
-def evaluate_model(
-    candidate: Candidate,
-    data: PhraseData,
-    trained: set[str] | None,
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    loss_args: LossArguments,
-    training_args: Sam3TrainingArguments,
-) -> Evaluated:
-    """Loads a model, scores it, asks it the probe, and lets it go."""
-    model_args = dataclasses.replace(model_args, model_name_or_path=candidate.source)
-    model, processor = load_sam3(model_args, training_args.seed, to_train=False)
-    trainer = build_sam3_trainer(model, processor, data, data_args, loss_args, training_args, trained_phrases=trained)
+def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> Evaluated:
+    """Loads a model, scores it, asks SAM 3 the probe, and lets it go. A model of the other kind than the run's is evaluated by that kind's defaults."""
+    family = family_of(candidate.source, run.model.model_revision)
+    if candidate.prompt and family is not SAM2:
+        raise ValueError(f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases; leave out #{candidate.prompt}")
+    kind = KINDS[family.key]
+    run = run_of(kind, run, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
+    run = dataclasses.replace(run, model=dataclasses.replace(run.model, model_name_or_path=candidate.source))
+    model, processor = load_sam(run.model, run.training.seed, to_train=False)
+    trainer = kind.build(model, processor, data, run.data, run.loss, run.training)
+    if family is not SAM2:  # which is asked no phrases
+        trainer.trained_phrases = trained
     metrics = trainer.evaluate()
     result = Evaluated(candidate.name, metrics, trainer.scored, read_thresholds(Path(candidate.source)))
-    retention = build_retention(trainer, data, data_args)
+    retention = build_retention(trainer, data, run.data)
     if retention.probe is not None:
         answers = retention.ask()
         result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()

@@ -15,22 +15,23 @@ import torch
 import transformers
 import yaml
 from huggingface_hub import ModelCard
-from transformers import Sam3Config
 
 from .. import __version__
-from ..arguments import DataArguments, ModelArguments
+from ..arguments.dataset import SharedDataArguments
+from ..arguments.model import SharedModelArguments
 from ..data.licences import licence_of
 from ..data.load import SYNTHETIC, SYNTHETIC_STREAM, PhraseData
 from ..metrics.thresholds import read_thresholds
-from ..models.config import tiny_config
-from ..models.load import RANDOM_TINY, TINY, TINY_FOLDER
-from ..models.lora import AdaptedSam3, sam3_of
-from ..report.model_card import CardFacts, DatasetFacts, model_card
+from ..models.config import side_of
+from ..models.families import SAM2, TINY, TINY_FOLDER, Family, family_of_model
+from ..models.lora import AdaptedSam, sam_of
+from ..report.card_facts import CardFacts, DatasetFacts
+from ..report.model_card import model_card
 from ..report.stages import stage
 from .comparison import RunReport, pictures_of
 from .cost import cost_of
 from .hub import without_places
-from .sam3 import Sam3Trainer
+from .scoring import ScoringTrainer
 
 
 PICTURES = 3
@@ -39,11 +40,11 @@ _OURS = "apache-2.0"
 
 
 def publish(
-    trainer: Sam3Trainer,
+    trainer: ScoringTrainer,
     report: RunReport,
     data: PhraseData,
-    model_args: ModelArguments,
-    data_args: DataArguments,
+    model_args: SharedModelArguments,
+    data_args: SharedDataArguments,
 ) -> None:
     """Writes the card, and pushes where the run was asked to; arguments as in [`write_card`]."""
     write_card(trainer, report, data, model_args, data_args)
@@ -53,18 +54,18 @@ def publish(
 
 
 def write_card(
-    trainer: Sam3Trainer,
+    trainer: ScoringTrainer,
     report: RunReport,
     data: PhraseData,
-    model_args: ModelArguments,
-    data_args: DataArguments,
+    model_args: SharedModelArguments,
+    data_args: SharedDataArguments,
 ) -> Path | None:
     """
     Writes `README.md` and the pictures it shows, `card/N.png`, into a run's folder; with adapters also `card/merged.md`, the card of the
     merged weights.
 
     Args:
-        trainer (`Sam3Trainer`): of the run. report (`RunReport`). data (`PhraseData`), model_args, data_args: the run's.
+        trainer (`ScoringTrainer`): of the run. report (`RunReport`). data (`PhraseData`), model_args, data_args: the run's.
 
     Returns:
         `Path` or `None`: the card; nothing is written by other processes than the first.
@@ -73,8 +74,9 @@ def write_card(
         return None
     folder = Path(trainer.args.output_dir)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    adapter = isinstance(model, AdaptedSam3)
-    base, base_id, licence = _base(model_args.model_name_or_path)
+    adapter = isinstance(model, AdaptedSam)
+    family = family_of_model(sam_of(model))
+    base, base_id, licence = _base(model_args.model_name_or_path, family)
     revision = model_args.model_revision
     if adapter:
         recorded = model.peft_config["default"]
@@ -86,6 +88,7 @@ def write_card(
     ]
     facts = CardFacts(
         name=trainer.hub_model_id or folder.as_posix(),
+        family=family.key,
         form="adapter" if adapter else "full",
         base=base,
         base_id=base_id,
@@ -99,7 +102,7 @@ def write_card(
         made=_made(trainer, data, model),
         command=command_line(),
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
-        side=_other_side(model) if adapter else None,
+        side=_other_side(model, family) if adapter else None,
     )
     if adapter:
         (folder / "card").mkdir(exist_ok=True)
@@ -110,7 +113,7 @@ def write_card(
     return file
 
 
-def _save_pictures(trainer: Sam3Trainer, report: RunReport, data: PhraseData, folder: Path) -> list[tuple[str, str]]:
+def _save_pictures(trainer: ScoringTrainer, report: RunReport, data: PhraseData, folder: Path) -> list[tuple[str, str]]:
     """
     The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
     removed.
@@ -134,25 +137,29 @@ def _save_pictures(trainer: Sam3Trainer, report: RunReport, data: PhraseData, fo
     return saved
 
 
-def _base(name: str) -> tuple[str, str | None, str]:
-    """What was tuned in words, its Hub id, its licence. A tuned SAM 3 stays under the SAM License."""
-    if name in (TINY, RANDOM_TINY, str(TINY_FOLDER)):
+def _base(name: str, family: Family) -> tuple[str, str | None, str]:
+    """What was tuned in words, its Hub id, its licence. A tuned SAM 3 stays under the SAM License; SAM 2 is under Apache-2.0."""
+    if name in (TINY, str(TINY_FOLDER)):
         return f"`{name}`, the 1.8 M-parameter model that sam-ft carries,", None, _OURS
+    if name == family.random_name:
+        return f"`{name}`, an untrained model of sam-ft's,", None, _OURS
+    own = _OURS if family is SAM2 else "other"
     if not Path(name).is_dir():
-        return f"[{name}](https://huggingface.co/{name})", name, "other"
+        return f"[{name}](https://huggingface.co/{name})", name, own
     card, licence = Path(name) / "README.md", None
     if card.is_file():
         with contextlib.suppress(ValueError, yaml.YAMLError):
             licence = ModelCard.load(card).data.license
-    return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else "other"
+    return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else own
 
 
-def _other_side(model: AdaptedSam3) -> int | None:
+def _other_side(model: AdaptedSam, family: Family) -> int | None:
     """The canvas of an adapter, px, where its base's own is another; Transformers would load that."""
-    base, side = model.get_base_model(), sam3_of(model).config.image_size
+    base, side = model.get_base_model(), side_of(sam_of(model).config)
     revision = model.peft_config["default"].revision
-    own = Sam3Config.from_pretrained(base.name_or_path, revision=revision) if base.name_or_path else tiny_config()
-    return side if side != own.image_size else None
+    own = family.config.from_pretrained(base.name_or_path, revision=revision) if base.name_or_path else family.tiny_config()
+    own = getattr(own, "detector_config", None) or own
+    return side if side != side_of(own) else None
 
 
 def _dataset(place: str, licence: str | None) -> DatasetFacts:
@@ -163,15 +170,15 @@ def _dataset(place: str, licence: str | None) -> DatasetFacts:
     return DatasetFacts(Path(place).name if here else place, None if here else place, licence or licence_of(place))
 
 
-def _made(trainer: Sam3Trainer, data: PhraseData, model) -> dict[str, str]:
+def _made(trainer: ScoringTrainer, data: PhraseData, model) -> dict[str, str]:
     args = trainer.args
-    config = sam3_of(model).config
+    config = sam_of(model).config
     cost, where = cost_of(trainer), "of GPU memory" if args.device.type == "cuda" else "of host memory, a process"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     made = {
         "trained on": f"{len(data.train)} images" if data.train is not None else "",
         "evaluated on": f"{len(data.validation)} images",
-        "canvas": f"{config.image_size} px",
+        "canvas": f"{side_of(config)} px",
         "trained parameters": f"{trained / 1e6:.2f} M",
         "steps": f"{trainer.state.global_step} ({trainer.state.epoch:.1f} epochs)" if trainer.state.epoch else str(trainer.state.global_step),
         "hardware": f"{args.world_size} × {_device(args.device)}",

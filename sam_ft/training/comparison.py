@@ -10,9 +10,11 @@ import transformers
 from PIL import Image
 
 from .. import __version__
-from ..arguments import DataArguments, EvalArguments
+from ..arguments import EvalArguments
+from ..arguments.dataset import SharedDataArguments
 from ..data.load import PhraseData
 from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
+from ..metrics.objects import resampled_objects
 from ..metrics.summary import measure, summarize
 from ..metrics.thresholds import at_thresholds
 from ..report.columns import Column, as_markdown, as_plain
@@ -20,9 +22,9 @@ from ..report.page import as_page
 from ..report.stages import read_metrics
 from ..report.visualize import comparison_of, tile
 from .candidates import Evaluated
-from .evaluation import Scored, read_evaluation, score_results, with_masks_only
+from .evaluation import Scored, read_evaluation, read_objects, score_results, with_masks_only
 from .retention import Retention, agreement, verdict
-from .sam3 import Sam3Trainer
+from .scoring import ScoringTrainer
 
 
 def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
@@ -61,6 +63,10 @@ def _resampled(scored: Scored, images: list[int], weights) -> dict[str, np.ndarr
             if kind == "mask":
                 truth = with_masks_only(truth)
             numbers.append(resampled_precision(truth, scored.results, kind, images))
+    if scored.objects:
+        places = {image["example_id"]: images.index(image["id"]) for image in scored.ground_truth["images"] if image["id"] in images}
+        listed = [(one, places[example]) for (example, _), one in sorted(scored.objects.items()) if example in places]
+        numbers.append(resampled_objects(*zip(*listed, strict=True)))
     rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -85,7 +91,9 @@ def pictures_of(
     """
     if not number:
         return {}
-    by_image = {one.name: _by_image(one.scored, only) for one in evaluated}
+    prompted = all(one.scored.objects for one in evaluated)
+    by_image = {one.name: _by_object(one.scored) if prompted else _by_image(one.scored, only) for one in evaluated}
+    what = "mean IoU of its objects" if prompted else "mean F1 of its phrases"
     last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
     order = sorted(last, key=last.get)
     chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
@@ -101,7 +109,7 @@ def pictures_of(
     return {
         heading: [
             (
-                _caption(examples[image], image, by_image),
+                f"{examples[image]} · {what}: {_scores(image, by_image)}",
                 tile([comparison_of(_with(data.validation[places[examples[image]]], only), stages)]),
             )
             for image in images
@@ -131,15 +139,23 @@ def _by_image(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
     return {image: sum(listed) / len(listed) for image, listed in values.items()}
 
 
-def _caption(example: str, image: int, by_image: dict[str, dict[int, float]]) -> str:
-    scores = ", ".join(f"{name} {values.get(image, 0.0):.2f}" for name, values in by_image.items())
-    return f"{example} · mean F1 of its phrases: {scores}"
+def _by_object(scored: Scored) -> dict[int, float]:
+    """Mean IoU of an image's prompted objects."""
+    ids = {image["example_id"]: image["id"] for image in scored.ground_truth["images"]}
+    values: dict[int, list[float]] = {}
+    for (example, _), one in scored.objects.items():
+        values.setdefault(ids[example], []).append(one.iou)
+    return {image: sum(listed) / len(listed) for image, listed in values.items()}
+
+
+def _scores(image: int, by_image: dict[str, dict[int, float]]) -> str:
+    return ", ".join(f"{name} {values.get(image, 0.0):.2f}" for name, values in by_image.items())
 
 
 def write_report(
     evaluated: list[Evaluated],
     data: PhraseData,
-    data_args: DataArguments,
+    data_args: SharedDataArguments,
     eval_args: EvalArguments,
     folder: Path,
     *,
@@ -149,9 +165,8 @@ def write_report(
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
     place = data_args.annotation_file or data_args.dataset_name
     shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
-    token = "with" if data_args.eval_geometry_token == "always" else "without"
     footer = [
-        f"{shown}; text-only prompts {token} the geometry token; sam-ft {__version__}, transformers {transformers.__version__}.",
+        f"{shown}; {data_args.asked()}; sam-ft {__version__}, transformers {transformers.__version__}.",
         "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
         "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
     ]
@@ -182,13 +197,13 @@ class RunReport:
 
 
 def report_run(
-    trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention, data: PhraseData, data_args: DataArguments
+    trainer: ScoringTrainer, metrics: dict[str, float], retention: Retention, data: PhraseData, data_args: SharedDataArguments
 ) -> RunReport:
     """
     Writes the report of a run, before and after, into its folder, unless it wants no pictures.
 
     Args:
-        trainer (`Sam3Trainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
+        trainer (`ScoringTrainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
             compared. data (`PhraseData`), data_args (`DataArguments`): the run's.
     """
     folder = Path(trainer.args.output_dir)
@@ -206,7 +221,7 @@ def report_run(
     return RunReport(notes, evaluated, columns)
 
 
-def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
+def before_and_after(trainer: ScoringTrainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
     """A run's two evaluations, from its folder and from its trainer; the second alone where the first is missing or of other images."""
     folder, scored = Path(trainer.args.output_dir), trainer.scored
     kinds, sizes, probes = {}, {}, (None, None)
@@ -218,7 +233,10 @@ def before_and_after(trainer: Sam3Trainer, metrics: dict[str, float], retention:
     if found is None or found[0] != json.loads(json.dumps(scored.ground_truth)):
         return [after]
     truth, results, presence = found
-    old = score_results(truth, results, presence, with_masks=scored.kind == "mask", trained=trainer.trained_phrases)
+    old = score_results(
+        truth, results, presence, with_masks=scored.kind == "mask", trained=trainer.trained_phrases,
+        objects=read_objects(folder / "before"),
+    )  # fmt: skip
     numbers = read_metrics(folder / "before_results.json", "before_")
     named = {f"eval_{name}": value for name, value in numbers.items()}
     return [Evaluated("before", named, old, None, probes[0], kinds, sizes), after]

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate.utils import gather_object
 
 from ..metrics.average_precision import coco_average_precision, coco_ground_truth, coco_scores
+from ..metrics.objects import ObjectScore, object_numbers
 from ..metrics.pairs import Pair, pairs_of
 from ..metrics.postprocess import to_detections
 from ..metrics.summary import Measured, measure, summarize
@@ -23,11 +24,13 @@ class PredictionStore:
         detections (`dict[tuple[str, str], list[dict]]`): see [`to_detections`].
         presence (`dict[tuple[str, str], float]`): probability that the phrase is in the image.
         losses (`dict[tuple[str, ...], float]`): by the example ids of a batch, its share of the evaluation's loss.
+        objects (`dict[tuple[str, int], ObjectScore]`): by (example id, instance), what SAM 2 answers to prompts.
     """
 
     detections: dict = field(default_factory=dict)
     presence: dict = field(default_factory=dict)
     losses: dict = field(default_factory=dict)
+    objects: dict = field(default_factory=dict)
 
     def plain(self) -> dict:
         """As plain values, for JSON; see [`of_plain`]."""
@@ -58,11 +61,9 @@ class PredictionStore:
 
     def gather(self) -> None:
         """Merges the stores of all processes into each; a collective call."""
-        stores = gather_object([(self.detections, self.presence, self.losses)])
-        for detections, presence, losses in stores:
-            self.detections |= detections
-            self.presence |= presence
-            self.losses |= losses
+        for other in gather_object([vars(self)]):
+            for name, values in other.items():
+                getattr(self, name).update(values)
 
     def coco_presence(self, ground_truth: dict) -> dict[tuple[int, int], float]:
         """The probabilities by (image id, category id), in the numbers of [`coco_ground_truth`]."""
@@ -82,10 +83,15 @@ class PredictionStore:
 
 
 def save_evaluation(scored: "Scored", folder: Path) -> None:
-    """Writes `results.json` and `ground_truth.json` in COCO's format, `presence.json`, and `phrases.json`, each phrase's numbers."""
+    """
+    Writes `results.json` and `ground_truth.json` in COCO's format, `presence.json`, `phrases.json`, each phrase's numbers, and of SAM 2
+    `objects.json`, each object's.
+    """
     presence = [{"image_id": pair.image_id, "phrase": pair.phrase, "presence": pair.presence} for pair in scored.pairs]
     contents = {"results": scored.results, "ground_truth": scored.ground_truth, "presence": presence}
     folder.mkdir(parents=True, exist_ok=True)
+    if scored.objects:
+        contents["objects"] = [[*key, asdict(one)] for key, one in sorted(scored.objects.items())]
     for name, content in {**contents, "phrases": scored.phrases}.items():
         draft = folder / f".{name}.json"
         draft.write_text(json.dumps(content), encoding="utf-8")
@@ -100,6 +106,13 @@ def read_evaluation(folder: Path) -> tuple[dict, list[dict], dict[tuple[int, int
     numbers = {category["name"]: category["id"] for category in truth["categories"]}
     known = {(p["image_id"], numbers[p["phrase"]]): p["presence"] for p in presence if p["presence"] is not None}
     return truth, results, known
+
+
+def read_objects(folder: Path) -> dict[tuple[str, int], ObjectScore]:
+    """The objects that [`save_evaluation`] wrote; none where there were none."""
+    file = folder / "objects.json"
+    listed = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return {(example, instance): ObjectScore(**one) for example, instance, one in listed}
 
 
 def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[dict]]:
@@ -124,6 +137,7 @@ class Scored:
             steps of recall.
         ground_truth (`dict`), results (`list[dict]`): in COCO's format.
         measured (`list[Measured]`): every (image, phrase) pair. kind (`str`): `mask` or `box`, what it was measured by.
+        objects (`dict[tuple[str, int], ObjectScore]`): SAM 2's, by (example id, instance).
     """
 
     metrics: dict[str, float]
@@ -133,6 +147,7 @@ class Scored:
     results: list[dict]
     measured: list[Measured]
     kind: str
+    objects: dict[tuple[str, int], ObjectScore] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -166,6 +181,7 @@ def score(
         with_masks=with_masks,
         trained=trained,
         asked=asked,
+        objects=store.objects,
     )
 
 
@@ -177,16 +193,17 @@ def score_results(
     with_masks: bool,
     trained: set[str] | None = None,
     asked: Callable[[str], bool] = lambda text: True,
+    objects: dict[tuple[str, int], ObjectScore] | None = None,
 ) -> Scored:
-    """As [`score`], of results in COCO's format; `presence`: (image id, category id) -> probability."""
+    """As [`score`], of results in COCO's format; `presence`: (image id, category id) -> probability, `objects`: see [`Scored`]."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if asked(names[a["category_id"]])]}
     counted = [r for r in results if asked(names[r["category_id"]])]
     metrics, phrases, curves = {}, {}, {}
     kinds = ("mask", "box") if with_masks else ("box",)
-    objects = [a for a in truth["annotations"] if not a["iscrowd"]]
+    labelled = [a for a in truth["annotations"] if not a["iscrowd"]]
     # where boxes alone are labelled, they are what is measured
-    own = "mask" if with_masks and (not objects or any("segmentation" in a for a in objects)) else "box"
+    own = "mask" if with_masks and (not labelled or any("segmentation" in a for a in labelled)) else "box"
     for kind in kinds:
         kind_truth = with_masks_only(ground_truth) if kind == "mask" else ground_truth
         scores = coco_scores(kind_truth, counted, kind)
@@ -207,7 +224,9 @@ def score_results(
             groups.setdefault(one.pair.phrase, []).append(one)
     for phrase, group in sorted(groups.items()):
         phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, own)}
-    return Scored(metrics, phrases, curves, ground_truth, counted, measured, own)
+    objects = objects or {}
+    metrics |= object_numbers(objects.values())
+    return Scored(metrics, phrases, curves, ground_truth, counted, measured, own, objects)
 
 
 def _counts(group: list[Measured]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from ..models.load import ModelOptions, load_model
-from ..models.lora import AdaptedSam3
+from ..models.lora import AdaptedSam
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -98,9 +98,9 @@ class HubTrainer(Trainer):
             logger.info("  %s", self._push_merged(folder).commit_url)
         return done
 
-    def _adapted(self) -> AdaptedSam3 | None:
+    def _adapted(self) -> AdaptedSam | None:
         model = self.accelerator.unwrap_model(self.model)
-        return model if isinstance(model, AdaptedSam3) else None
+        return model if isinstance(model, AdaptedSam) else None
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:

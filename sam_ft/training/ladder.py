@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 from transformers.training_args import OptimizerNames
 
-from ..models.freeze import parts_of
-from .measure import Run
+from ..arguments import Run
+from ..models.anatomy import SAM3
 
 
 WHOLE_WINDOWS = 336  # px: 24 patches, the ViT's attention window
@@ -64,7 +64,7 @@ def _changed(run: Run, model=None, data=None, loss=None, training=None) -> Run:
 
 
 def _an_encoder_is_trained(run: Run) -> bool:
-    return run.model.lora != "detr" and not {"vision_trunk", "text_encoder"} <= set(parts_of(run.model.freeze))
+    return run.model.lora != "detr" and not {"vision_trunk", "text_encoder"} <= set(SAM3.parts_of(run.model.freeze))
 
 
 def _frozen(run: Run, *parts: str) -> list[str]:

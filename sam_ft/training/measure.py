@@ -17,27 +17,18 @@ import transformers
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from ..arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from ..arguments import Run
 from ..data.example import to_dataset
 from ..data.load import PhraseData
 from ..models.freeze import count_parameters
-from ..models.lora import sam3_of
-from .build import build_sam3_trainer, load_sam3
+from ..models.lora import sam_of
+from .build import load_sam
+from .build_sam3 import build_sam3_trainer
 from .caching import STORED
 
 
 _STEPS = 6  # one to warm up, two on the largest images, the rest on ordinary ones
 _EVALUATED = 2
-
-
-@dataclass
-class Run:
-    """All that a run is made of."""
-
-    model: ModelArguments
-    data: DataArguments
-    loss: LossArguments
-    training: Sam3TrainingArguments
 
 
 @dataclass
@@ -149,8 +140,8 @@ def _measure(run: Run, data: PhraseData) -> Measured:
         images = window * args.per_device_train_batch_size  # a step
         data = replace(data, train=_some(data.train, _STEPS * images), validation=_some(data.validation, _EVALUATED))
         meter = _Meter(args.device)
-        model, processor = load_sam3(model_args, args.seed)
-        trained = count_parameters(sam3_of(model))
+        model, processor = load_sam(model_args, args.seed)
+        trained = count_parameters(sam_of(model))
         begin = time.perf_counter()
         trainer = build_sam3_trainer(model, processor, data, data_args, run.loss, args)
         caching = (time.perf_counter() - begin) / (len(data.train) * data_args.cache_views + len(data.validation))
@@ -165,7 +156,7 @@ def _measure(run: Run, data: PhraseData) -> Measured:
         trainer.save_model(f"{folder}/saved")
         saved = sum(file.stat().st_size for file in Path(folder, "saved").rglob("*") if file.is_file())
     sam3, optimizer = (
-        sam3_of(model),
+        sam_of(model),
         _bytes(t for state in trainer.optimizer.state.values() for t in state.values() if torch.is_tensor(t)),
     )
     return Measured(

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..models.freeze import PARTS, plain_name
-
-
-_ENCODERS = {"vision": PARTS["vision_trunk"] + PARTS["vision_neck"], "text": PARTS["text_encoder"]}
-_TRUNK = "vision_encoder.backbone."
+from ..models.anatomy import Anatomy, anatomy_of, plain_name
 
 
 @dataclass
@@ -19,23 +15,24 @@ class Rates:
     Learning rates by part; defaults are the paper's (Carion et al. 2025) times the 0.1 of the official fine-tuning.
 
     Attributes:
-        transformer (`float`): everything but the two encoders. vision (`float`), text (`float`): the encoders.
+        transformer (`float`): everything but the two encoders. vision (`float`), text (`float`, *optional*): the encoders.
         vision_layer_decay (`float`): each ViT layer's rate is the next one's times this.
         weight_decay (`float`): of all but biases and LayerNorm weights.
     """
 
     transformer: float = 8e-5
     vision: float = 2.5e-5
-    text: float = 5e-6
+    text: float | None = 5e-6
     vision_layer_decay: float = 0.9
     weight_decay: float = 0.1
 
 
 def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
     """
-    Trainable parameters by rate and decay (`sam3/train/optim/optimizer.py`, `get_layer_id` of `vitdet.py`).
+    Trainable parameters by rate and decay (`sam3/train/optim/optimizer.py`, `get_layer_id` of `vitdet.py`; SAM 2: `training/optimizer.py`,
+    `get_layer_id` of `hieradet.py`, which agree).
 
-    The layer decay covers the ViT trunk alone: patch embedding and first norm 0.9^(n+1), layer i 0.9^(n−i) of n layers,
+    The layer decay covers the vision trunk alone: patch embedding and first norm 0.9^(n+1), layer i 0.9^(n−i) of n layers,
     position embeddings and the neck 1. Biases and `nn.LayerNorm` parameters are not decayed.
 
     Returns:
@@ -47,28 +44,33 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
         if type(module) is torch.nn.LayerNorm
         for name, _ in module.named_parameters(recurse=False)
     }
-    depth = len({m[1] for n, _ in model.named_parameters() if (m := _trunk_layer(n))})
+    anatomy = anatomy_of(model)
+    depth = len({m[1] for n, _ in model.named_parameters() if (m := _trunk_layer(n, anatomy))})
     groups: dict[tuple, dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         plain = plain_name(name)
-        part = next((p for p, prefixes in _ENCODERS.items() if plain.startswith(prefixes)), "transformer")
-        rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay)
+        part = next((rate for rate, parts in anatomy.rates.items() if plain.startswith(_prefixes(anatomy, parts))), "transformer")
+        rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay, anatomy)
         decay = 0.0 if name.endswith("bias") or name in norms else rates.weight_decay
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
         groups.setdefault((part, rate, decay), group)["params"].append(parameter)
     return list(groups.values())
 
 
-def _trunk_layer(name: str) -> re.Match | None:
-    return re.match(re.escape(_TRUNK) + r"layers\.(\d+)\.", plain_name(name))
+def _prefixes(anatomy: Anatomy, parts: tuple[str, ...]) -> tuple[str, ...]:
+    return sum((anatomy.parts[part] for part in parts), ())
 
 
-def _layer_scale(name: str, depth: int, decay: float) -> float:
-    if not name.startswith(_TRUNK) or "position_embeddings" in name:
+def _trunk_layer(name: str, anatomy: Anatomy) -> re.Match | None:
+    return re.match(re.escape(anatomy.trunk) + anatomy.layer, plain_name(name))
+
+
+def _layer_scale(name: str, depth: int, decay: float, anatomy: Anatomy) -> float:
+    if not name.startswith(anatomy.trunk) or anatomy.undecayed in name:
         return 1.0
-    layer = _trunk_layer(name)
+    layer = _trunk_layer(name, anatomy)
     return decay ** (depth - int(layer[1]) if layer else depth + 1)
 
 

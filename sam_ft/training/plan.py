@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import Run
 from ..data.load import PhraseData
 from .ladder import ladder
-from .measure import Measured, Run, measure
+from .measure import Measured, measure
 
 
 HEADROOM = 1.1  # what the allocator loses to fragments and the driver to its context

@@ -19,7 +19,7 @@ from ..data.pipeline import EpochSampler
 from .checkpoints import read_finished
 from .cost import RunCost
 from .hub import HubTrainer
-from .optim import Rates, parameter_groups, sam3_schedule
+from .optim import Rates, parameter_groups
 
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class SamTrainer(HubTrainer):
         if self.args.n_gpu > 1:
             raise ValueError(
                 f"{self.args.n_gpu} GPUs are visible to one process, which would split images and phrases apart. Use "
-                "`accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/sam3_ft.py …`, or set "
+                "`accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/…`, or set "
                 "CUDA_VISIBLE_DEVICES to one of them"
             )
         if self.args.train_sampling_strategy not in ("random", "sequential"):
@@ -55,7 +55,7 @@ class SamTrainer(HubTrainer):
             )
         if self.args.label_smoothing_factor:
             raise ValueError(
-                "`label_smoothing_factor` is for class labels; SAM 3's targets are already soft. Leave it out"
+                "`label_smoothing_factor` is for class labels; masks and soft scores have none. Leave it out"
             )
         if getattr(self.model, "teacher", None) is not None and not self.can_evaluate_before_training:
             raise ValueError(
@@ -176,6 +176,25 @@ class SamTrainer(HubTrainer):
         self._micro_step += 1
         return super().training_step(model, inputs, num_items_in_batch)
 
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """
+        The batch's share of the window's loss; with `normalizer: batch`, the official way: the micro-batch's own mean,
+        averaged over the window.
+        """
+        if self.args.normalizer == "batch":
+            counts = torch.tensor(self.count(inputs), dtype=torch.float32, device=self.args.device)
+            # instances are averaged over the processes, pairs are each process's own (`Sam3LossWrapper`, "global"); SAM 2 counts objects alone
+            counts[0] = self.accelerator.reduce(counts[:1], "mean")[0]
+            scale = 1 / self.current_gradient_accumulation_steps
+        else:
+            counts, scale = num_items_in_batch, self.accelerator.num_processes  # processes' gradients are averaged
+        outputs = model(**inputs, normalizers=counts)
+        # a logged part is a sum over processes: shares of one window, or means to be averaged
+        shares = 1.0 if self.args.normalizer == "window" else scale / self.accelerator.num_processes
+        self._keep_parts({name: value * shares for name, value in outputs.parts.items() if "_aux_" not in name})
+        loss = outputs.loss * scale
+        return (loss, outputs) if return_outputs else loss
+
     def _keep_parts(self, parts: dict[str, torch.Tensor]):
         for name, value in parts.items():
             self._parts[name] = self._parts.get(name, 0.0) + value
@@ -192,21 +211,6 @@ class SamTrainer(HubTrainer):
             cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = cls(parameter_groups(model, self.rates), **arguments)
         return self.optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
-        """The official schedule, or one of Transformers' own, by `lr_schedule`."""
-        if self.args.lr_schedule != "sam3":
-            return super().create_scheduler(num_training_steps, optimizer)
-        if self.lr_scheduler is None:
-            self.lr_scheduler = sam3_schedule(
-                optimizer or self.optimizer,
-                num_training_steps,
-                warmup=self.args.get_warmup_steps(num_training_steps),
-                timescale=self.args.timescale_steps,
-                cooldown=self.args.cooldown_steps,
-            )
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the loss's parts, averaged over the steps and summed over the processes since the last log, and rates."""

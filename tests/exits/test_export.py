@@ -18,8 +18,10 @@ from sam_ft.exits.source import load_source, verify
 from sam_ft.exits.weight_files import read_weights
 from sam_ft.exits.writing import check_output
 from sam_ft.models.config import tiny_config, tiny_processor
-from sam_ft.models.load import RANDOM_TINY, TINY, ModelOptions, adapt, fit_processor, load_model, load_processor
+from sam_ft.models.families import RANDOM_TINY, TINY
+from sam_ft.models.load import ModelOptions, adapt, load_model
 from sam_ft.models.lora import LoraOptions
+from sam_ft.models.processors import fit_processor, load_processor
 from sam_ft.models.untrained import random_model
 from sam_ft.testing import random_batch
 

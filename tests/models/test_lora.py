@@ -9,9 +9,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import Sam3Model
 
-from sam_ft.models.freeze import plain_name
-from sam_ft.models.load import RANDOM_TINY, ModelOptions, adapt, load_adapted, load_model
-from sam_ft.models.lora import PRESETS, LoraOptions, add_adapters, find_targets, merge_adapters, sam3_of
+from sam_ft.models.anatomy import SAM3, plain_name
+from sam_ft.models.families import RANDOM_TINY
+from sam_ft.models.load import ModelOptions, adapt, load_adapted, load_model
+from sam_ft.models.lora import LoraOptions, add_adapters, find_targets, merge_adapters, sam_of
 from sam_ft.testing import random_batch, tiny_sam3
 
 
@@ -40,7 +41,7 @@ def answers(model):
     return torch.cat([t.flatten() for t in (out.pred_boxes, out.pred_logits, out.pred_masks, out.presence_logits)])
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SAM3.presets)
 def test_a_preset_trains_what_it_names_and_every_adapter_gets_a_gradient(preset):
     model = adapt(OPTIONS, LoraOptions(preset, r=2)).train()
     where = {
@@ -104,8 +105,8 @@ def test_saved_loaded_and_merged_it_answers_the_same(lora, tmp_path):
     model = moved(lora)
     if lora.modules_to_save:
         with torch.no_grad():
-            sam3_of(model).dot_product_scoring.text_proj.weight.add_(0.1)
-    expected = answers(sam3_of(model))
+            sam_of(model).dot_product_scoring.text_proj.weight.add_(0.1)
+    expected = answers(sam_of(model))
     assert not torch.allclose(expected, answers(tiny_sam3()), atol=1e-3), "the adapter must do something"
     model.save_pretrained(tmp_path)
 
@@ -113,7 +114,7 @@ def test_saved_loaded_and_merged_it_answers_the_same(lora, tmp_path):
     assert all(".lora_" in n or any(m in n for m in lora.modules_to_save) for n in names)
     # the order of float32 sums differs by what is fused
     assert torch.allclose(answers(Sam3Model.from_pretrained(tmp_path)), expected, atol=1e-5)
-    assert torch.allclose(answers(sam3_of(load_adapted(ModelOptions(str(tmp_path))))), expected, atol=1e-5)
+    assert torch.allclose(answers(sam_of(load_adapted(ModelOptions(str(tmp_path))))), expected, atol=1e-5)
     merged = load_model(ModelOptions(str(tmp_path)))
     assert not any("lora" in name for name, _ in merged.named_parameters())
     assert torch.allclose(answers(merged), expected, atol=1e-5)
@@ -136,7 +137,7 @@ def test_plain_peft_loads_it_and_its_base_answers_with_the_adapter_off(tmp_path)
 
 def test_adapters_stay_in_float32_over_half_precision_encoders():
     model = moved(LoraOptions("attention+mlp", r=2), dtype="bfloat16")
-    assert sam3_of(model).vision_encoder.backbone.layers[0].mlp.fc1.base_layer.weight.dtype == torch.bfloat16
+    assert sam_of(model).vision_encoder.backbone.layers[0].mlp.fc1.base_layer.weight.dtype == torch.bfloat16
     assert {p.dtype for n, p in model.named_parameters() if p.requires_grad} == {torch.float32}
     assert model(**random_batch(PAIRS)).loss.isfinite()
     with pytest.raises(ValueError, match="merged in float32"):
@@ -176,7 +177,7 @@ def test_adapters_learn_over_encoders_in_four_bits(tmp_path):
 
     lora = LoraOptions("attention", r=4)
     model = adapt(ModelOptions("sam-ft/tiny", quantization="nf4"), lora).train()
-    base = sam3_of(model)
+    base = sam_of(model)
     kinds = {n: isinstance(m.base_layer, Linear4bit) for n, m in base.named_modules() if hasattr(m, "base_layer")}
     assert {n for n, four in kinds.items() if four} == {
         n for n in kinds if n.startswith(("vision_encoder.", "text_encoder."))
@@ -216,8 +217,8 @@ def test_going_on_with_an_adapter_needs_its_own_target_and_dropout(tmp_path):
 
 def test_adapters_of_parked_modules_are_saved_with_the_rest(tmp_path):
     model = moved()
-    expected = answers(sam3_of(model))
-    sam3_of(model).park("text_encoder", "text_projection")
+    expected = answers(sam_of(model))
+    sam_of(model).park("text_encoder", "text_projection")
     model.save_pretrained(tmp_path)
     assert any("text_encoder" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
     assert torch.allclose(answers(load_model(ModelOptions(str(tmp_path)))), expected, atol=1e-5)

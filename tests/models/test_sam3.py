@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import Sam3Config, Sam3Model
 
+from sam_ft.models.anatomy import SAM3
 from sam_ft.models.config import set_resolution, tiny_config, tiny_processor
-from sam_ft.models.freeze import PARTS, count_parameters, freeze
+from sam_ft.models.freeze import count_parameters, freeze
 from sam_ft.models.load import ModelOptions, load_model
 from sam_ft.models.outputs import Keep
 from sam_ft.models.sam3 import Sam3ForConceptSegmentation
@@ -221,7 +222,7 @@ def test_folder_without_a_model_is_named(tmp_path):
 def test_every_parameter_has_one_part_and_parts_freeze():
     model = tiny_sam3()
     for name, _ in model.named_parameters():
-        assert sum(name.startswith(prefixes) for prefixes in PARTS.values()) == 1, name
+        assert sum(name.startswith(prefixes) for prefixes in SAM3.parts.values()) == 1, name
     freeze(model, ["vision_encoder", "text_encoder"])
     counts = count_parameters(model)
     assert counts["vision_trunk"][0] == counts["vision_neck"][0] == counts["text_encoder"][0] == 0
@@ -235,7 +236,7 @@ def test_freezing_what_is_not_there_or_everything_is_refused():
     with pytest.raises(ValueError, match="`freeze` has no part 'backbone'. Choose from: vision_encoder"):
         freeze(tiny_sam3(), ["backbone"])
     with pytest.raises(ValueError, match="leaves nothing to train"):
-        freeze(tiny_sam3(), list(PARTS))
+        freeze(tiny_sam3(), list(SAM3.parts))
 
 
 def test_activation_checkpointing_changes_nothing():
@@ -265,7 +266,7 @@ def test_half_precision_encoders_leave_the_rest_in_float32():
         tiny_sam3().save_pretrained(folder)
         model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
     freeze(model, ["vision_encoder", "text_encoder"])
-    kinds = {part: {p.dtype for n, p in model.named_parameters() if n.startswith(PARTS[part])} for part in PARTS}
+    kinds = {part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts[part])} for part in SAM3.parts}
     assert kinds["vision_trunk"] == kinds["vision_neck"] == {torch.bfloat16}
     assert kinds["detr_decoder"] == kinds["mask_decoder"] == kinds["geometry_encoder"] == {torch.float32}
     for autocast in (True, False):

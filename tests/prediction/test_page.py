@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
-from sam_ft.models.load import TINY
+from sam_ft.models.families import TINY
 from sam_ft.prediction.page import Boxes, find
 
 from ..training.common import ROOT

@@ -10,7 +10,7 @@ from transformers import Sam3Model, Sam3Processor
 
 from sam_ft import Exemplars, PredictOptions, Sam3Predictor
 from sam_ft.metrics.thresholds import read_thresholds
-from sam_ft.models.load import TINY, TINY_FOLDER
+from sam_ft.models.families import TINY, TINY_FOLDER
 from sam_ft.ops.masks import decode_mask
 from sam_ft.prediction.views import views_of
 

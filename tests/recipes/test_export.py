@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam_ft.exits.weight_files import read_weights
-from sam_ft.models.load import TINY_FOLDER
+from sam_ft.models.families import TINY_FOLDER
 
 from ..training.common import ROOT
 

@@ -10,8 +10,11 @@ from safetensors.torch import load_file
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
 from sam_ft.data.load import load_phrase_dataset
-from sam_ft.models.load import RANDOM_TINY, TINY, load_model, load_processor
-from sam_ft.training.build import build_sam3_trainer, load_sam3
+from sam_ft.models.families import RANDOM_TINY, TINY
+from sam_ft.models.load import load_model
+from sam_ft.models.processors import load_processor
+from sam_ft.training.build import load_sam
+from sam_ft.training.build_sam3 import build_sam3_trainer
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +38,7 @@ def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, 
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
     rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
-    sam3, processor = load_sam3(model_args, training_args.seed)
+    sam3, processor = load_sam(model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 
 
@@ -47,7 +50,7 @@ def build_stream(output_dir, model_name=TINY, *, scenes):
     )  # fmt: skip
     data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes)
     rows = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
-    sam3, processor = load_sam3(ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64), training_args.seed)
+    sam3, processor = load_sam(ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64), training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(), training_args)
 
 

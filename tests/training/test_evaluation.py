@@ -10,9 +10,11 @@ from sam_ft.data.example import to_dataset
 from sam_ft.data.load import PhraseData
 from sam_ft.data.scenes import SceneOptions
 from sam_ft.data.synthetic import SceneRows
-from sam_ft.models.load import RANDOM_TINY, ModelOptions, load_model, load_processor
+from sam_ft.models.families import RANDOM_TINY
+from sam_ft.models.load import ModelOptions, load_model
+from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import encode_mask
-from sam_ft.training.build import build_sam3_trainer
+from sam_ft.training.build_sam3 import build_sam3_trainer
 from sam_ft.training.evaluation import (
     PredictionStore,
     by_example,

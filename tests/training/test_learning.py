@@ -17,7 +17,8 @@ def test_a_short_run_learns_new_shapes(name, request):
 
 
 def test_frozen_encoders_stay_as_they_were(tuned_behind_frozen_encoders):
-    from sam_ft.models.load import TINY, ModelOptions, load_model
+    from sam_ft.models.families import TINY
+    from sam_ft.models.load import ModelOptions, load_model
 
     base = load_model(ModelOptions(TINY)).state_dict()
     frozen = moved = 0
@@ -32,7 +33,7 @@ def test_frozen_encoders_stay_as_they_were(tuned_behind_frozen_encoders):
 
 
 def test_what_is_saved_names_no_base_that_others_lack(tuned):
-    from sam_ft.models.load import TINY, TINY_FOLDER
+    from sam_ft.models.families import TINY, TINY_FOLDER
 
     texts = {file.name: file.read_text(encoding="utf-8") for file in tuned.folder.glob("*.json")}
     assert {"config.json", "processor_config.json", "trained_phrases.json"} <= texts.keys()

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import Sam3Model
 
 from sam_ft.models.load import ModelOptions, load_model
-from sam_ft.models.lora import sam3_of
+from sam_ft.models.lora import sam_of
 
 from .common import build, run_recipe
 
@@ -30,7 +30,7 @@ def test_a_saved_adapter_scores_in_plain_transformers_as_it_did(tuned_adapter):
     """The picture's masks from `Sam3Model.from_pretrained(folder)` are those of the trained model."""
     strangers, ours = (
         Sam3Model.from_pretrained(tuned_adapter.folder).eval(),
-        sam3_of(tuned_adapter.trainer.model).eval(),
+        sam_of(tuned_adapter.trainer.model).eval(),
     )
     sample = tuned_adapter.trainer.eval_dataset[0]
     batch = tuned_adapter.trainer.data_collator([sample])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments
 from sam_ft.training.build import load_data
 from sam_ft.training.ladder import ladder
-from sam_ft.training.measure import Run, measure
+from sam_ft.training.measure import measure
 from sam_ft.training.plan import plan
 
 

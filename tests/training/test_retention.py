@@ -8,7 +8,7 @@ from sam_ft.data.probes import INVENTED, SWAPPED, UNTOUCHED, probe_kinds, swappe
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.scenes import SHAPES, SceneOptions
 from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
-from sam_ft.models.lora import sam3_of
+from sam_ft.models.lora import sam_of
 from sam_ft.models.teacher import Teacher
 from sam_ft.ops.masks import encode_mask
 from sam_ft.report.stages import read_metrics
@@ -179,7 +179,7 @@ def test_a_student_that_has_not_moved_is_taught_nothing(stars, tmp_path, lora):
         stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 2.0, "distill_phrases": ["circle", "red square"]},
         model={"pairs_per_chunk": 3, **model}, per_device_train_batch_size=3, data={"geometry_token": "mixed"},
     )  # fmt: skip
-    sam3 = sam3_of(trainer.model)
+    sam3 = sam_of(trainer.model)
     batch = next(iter(trainer.get_train_dataloader()))
     assert len(batch["soft_image"]) == 6
     trainer.model.train()

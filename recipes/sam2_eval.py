@@ -1,0 +1,31 @@
+"""
+Score SAM 2: IoU after 1 to n clicks and after a box, object by object; one model, or several side by side, SAM 3 among them.
+
+    accelerate launch recipes/sam2_eval.py --config recipes/configs/sam2_smoke.yaml --model_name_or_path out/sam2-smoke --output_dir out/score
+    accelerate launch recipes/sam2_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam2.1-hiera-tiny sam3=facebook/sam3
+    accelerate launch recipes/sam2_eval.py --config … --model_name_or_path out/mine --compare boxes=out/mine#box clicks=out/mine#point
+
+Takes the keys and YAML files of sam2_ft.py; those of training are not used. Writes `report.html`, `report.md` and `report.json` to `output_dir`, and
+results, ground truth, objects and pictures of each model below it.
+"""
+
+from sam_ft.arguments import SAM2_ARGUMENTS, EvalArguments, Run
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((*SAM2_ARGUMENTS, EvalArguments))
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    *groups, eval_args = make_parser().parse(arguments)
+
+    from sam_ft.training.scorecard import score_models
+
+    return score_models(Run(*groups), eval_args)
+
+
+if __name__ == "__main__":
+    with as_program():
+        main()

@@ -1,0 +1,37 @@
+"""
+Fine-tune SAM 2 on masks: points, boxes, several clicks.
+
+    accelerate launch recipes/sam2_ft.py                        # the smoke test: a tiny untrained model, synthetic scenes, a CPU
+    accelerate launch recipes/sam2_ft.py --config recipes/configs/sam2_ft.yaml --dataset_name path/to/coco
+    accelerate launch recipes/sam2_ft.py --config … --dry_run   # every stage once, on whatever device there is
+
+Keys: `--help`. A second run with the same `output_dir` resumes the first. What a run does, stage by stage: sam_ft/training/run.py.
+"""
+
+from pathlib import Path
+
+from sam_ft.arguments import SAM2_ARGUMENTS, Run
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program, stage
+
+
+DEFAULT = Path(__file__).parent / "configs" / "sam2_smoke.yaml"
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser(SAM2_ARGUMENTS)
+
+
+def run(arguments: list[str] | None = None):
+    """Parses and runs; without any argument the embedded default."""
+    with stage("config"):
+        given = make_parser().parse(arguments, DEFAULT)
+
+    from sam_ft.training.run import fine_tune
+
+    fine_tune(Run(*given))
+
+
+if __name__ == "__main__":
+    with as_program():
+        run()

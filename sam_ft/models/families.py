@@ -1,0 +1,85 @@
+"""SAM 3 and SAM 2: which classes, sizes and random starts belong together, and which of the two a name is."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import Sam2Config, Sam2Processor, Sam3Config, Sam3Processor
+
+from .config import set_resolution, tiny_config, tiny_processor
+from .sam2 import Sam2ForPromptSegmentation
+from .sam2_config import random_sam2, set_sam2_resolution, tiny_sam2_config, tiny_sam2_processor
+from .sam3 import Sam3ForConceptSegmentation
+from .untrained import random_model
+
+
+TINY = "sam-ft/tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+RANDOM_TINY = "sam-ft/random-tiny"
+RANDOM_TINY_SAM2 = "sam-ft/random-tiny-sam2"
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    Attributes:
+        key (`str`): `sam3` or `sam2`. title (`str`). example (`str`): a Hub id.
+        config, model, processor (`type`): Transformers' config and processor, our model.
+        encoders (`tuple[str, ...]`): modules that may be held in half precision.
+        random_name (`str`): the name of its untrained tiny model; tiny_config, tiny_processor, random_model (`Callable`): what that is made of.
+        set_resolution (`Callable`): `(config, side in px)`.
+        recipe (`str`): the script that trains it.
+    """
+
+    key: str
+    title: str
+    example: str
+    config: type
+    model: type
+    processor: type
+    encoders: tuple[str, ...]
+    random_name: str
+    tiny_config: Callable
+    tiny_processor: Callable
+    random_model: Callable
+    set_resolution: Callable
+    recipe: str
+
+
+SAM3 = Family(
+    "sam3", "SAM 3", "facebook/sam3", Sam3Config, Sam3ForConceptSegmentation, Sam3Processor, ("vision_encoder", "text_encoder"), RANDOM_TINY,
+    tiny_config, tiny_processor, random_model, set_resolution, "sam3_ft.py",
+)  # fmt: skip
+SAM2 = Family(
+    "sam2", "SAM 2", "facebook/sam2.1-hiera-base-plus", Sam2Config, Sam2ForPromptSegmentation, Sam2Processor, ("vision_encoder",),
+    RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution, "sam2_ft.py",
+)  # fmt: skip
+FAMILIES = {one.key: one for one in (SAM3, SAM2)}
+OWN_NAMES = (TINY, *(one.random_name for one in FAMILIES.values()))  # known to this package alone
+
+
+def family_of_model(model) -> Family:
+    """Of a model of ours, or of what PEFT has made of it."""
+    return FAMILIES[model.config.model_type]
+
+
+def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
+    """Of a saved model's or adapter's `config.json` or `adapter_config.json`; `None` where neither tells."""
+    told = ""
+    if adapter is not None:
+        told = (_read(adapter).get("auto_mapping") or {}).get("base_model_class") or ""
+    elif config is not None:
+        told = _read(config).get("model_type") or ""
+    # the video layouts too: `sam3_video`, `sam2_video`; but not SAM 3's tracker, which is another model
+    return next((one for key, one in FAMILIES.items() if told.lower().removesuffix("model").removesuffix("_video") == key), None)
+
+
+def _read(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+

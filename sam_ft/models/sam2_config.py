@@ -1,0 +1,89 @@
+"""SAM 2's sizes: the side that it works at, and a tiny one with random weights from which it learns."""
+
+import torch
+from transformers import Sam2Config, Sam2ImageProcessor, Sam2Processor
+
+from .sam2 import Sam2ForPromptSegmentation
+
+
+TINY_SIDE = 128
+STRIDE = 16  # px of the canvas a side of a cell of the coarsest map that the decoder reads
+_STEP = 32  # px: four halvings, and windows of eight cells at the first of them
+
+
+def set_sam2_resolution(config: Sam2Config, resolution: int) -> None:
+    """
+    Sets the side in pixels that a model works at, before its weights are loaded: positions are computed for it.
+
+    Raises:
+        `ValueError`: where it is not a multiple of 32 px; names the two nearest that are.
+    """
+    if resolution % _STEP or resolution <= 0:
+        low = max(resolution // _STEP, 1) * _STEP
+        raise ValueError(
+            f"`resolution` is {resolution}, but SAM 2 needs a multiple of {_STEP} px: use {low} or {low + _STEP}. It was trained at 1024"
+        )
+    config.prompt_encoder_config.image_size = resolution
+    config.vision_config.backbone_config.image_size = [resolution, resolution]
+    config.vision_config.backbone_feature_sizes = [[resolution // s, resolution // s] for s in (4, 8, 16)]
+
+
+def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
+    """SAM 2's architecture with every part in place and 1.0 M parameters: windows, pooling, pyramid, prompts, two-way decoder."""
+    width, stages = 64, [32, 64, 128, 256]
+    config = Sam2Config(
+        vision_config={
+            "model_type": "sam2_vision_model",
+            "fpn_hidden_size": width,
+            "backbone_channel_list": stages[::-1],
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "hidden_size": stages[0],
+                "embed_dim_per_stage": stages,
+                "num_attention_heads_per_stage": [1, 2, 4, 8],
+                "blocks_per_stage": [1, 2, 2, 1],
+                "window_size_per_stage": [8, 4, 8, 4],
+                "global_attention_blocks": [4],
+                "mlp_ratio": 2.0,
+            },
+        },
+        prompt_encoder_config={"hidden_size": width, "mask_input_channels": 16},
+        mask_decoder_config={
+            "hidden_size": width,
+            "mlp_dim": 128,
+            "num_attention_heads": 4,
+            "iou_head_hidden_dim": width,
+        },
+    )
+    set_sam2_resolution(config, resolution)
+    return config
+
+
+def tiny_sam2_processor(resolution: int = TINY_SIDE) -> Sam2Processor:
+    """A real `Sam2Processor`, made without download."""
+    mask = {"height": resolution // 4, "width": resolution // 4}
+    images = Sam2ImageProcessor(size={"height": resolution, "width": resolution}, mask_size=mask)
+    return Sam2Processor(images, target_size=resolution)
+
+
+def random_sam2(config: Sam2Config, seed: int) -> Sam2ForPromptSegmentation:
+    """
+    An untrained model; the same weights for the same seed, without touching the global random state.
+
+    Transformers' 0.02 everywhere is for weights that will be loaded anyway: prompts and pixels would reach the decoder as one part in a
+    hundred of a constant. Layers start as torch makes them, embeddings as unit normals, as in the official code.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Sam2ForPromptSegmentation(config)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                module.reset_parameters()
+            elif isinstance(module, torch.nn.Embedding):
+                torch.nn.init.normal_(module.weight)
+        backbone = model.vision_encoder.backbone
+        for positions in (backbone.pos_embed, backbone.pos_embed_window):
+            torch.nn.init.normal_(positions, std=0.02)
+        # one table of positions for pixels and prompts, as every checkpoint has it
+        model.prompt_encoder.shared_embedding.positional_embedding.copy_(model.shared_image_embedding.positional_embedding)
+    return model
