@@ -28,8 +28,9 @@ def make_parser() -> RecipeParser:
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
     from sam_ft.models.files import read_trained_phrases
-    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, read_exemplars, run_job
+    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, run_job
     from sam_ft.prediction.predictor import Sam3Predictor
+    from sam_ft.prediction.prompt_files import read_exemplars
 
     name, folder = model_args.model_name_or_path, Path(predict_args.predictions_dir)
     files = find_images(predict_args.images)

@@ -1,9 +1,11 @@
-"""Small real parts for tests, ours and the users': a tiny SAM 3, batches for it. No download, CPU, seconds."""
+"""Small real parts for tests, ours and the users': a tiny SAM 3 and SAM 2, batches for them. No download, CPU, seconds."""
 
+import numpy as np
 import torch
 
 from .models.config import TINY_SIDE
-from .models.families import RANDOM_TINY
+from .data.clicks import ClickOptions, collate_prompts, draw_prompts
+from .models.families import RANDOM_TINY, RANDOM_TINY_SAM2
 from .models.load import ModelOptions, load_model
 from .models.processors import load_processor
 
@@ -11,6 +13,50 @@ from .models.processors import load_processor
 def tiny_sam3(**options):
     """An untrained SAM 3 of 1.8 M parameters; keyword arguments as in [`ModelOptions`]."""
     return load_model(ModelOptions(RANDOM_TINY, **options))
+
+
+def tiny_sam2(**options):
+    """An untrained SAM 2 of 1.0 M parameters; keyword arguments as in [`ModelOptions`]."""
+    return load_model(ModelOptions(RANDOM_TINY_SAM2, **options))
+
+
+def random_prompts(
+    objects: list[int],
+    *,
+    resolution: int = TINY_SIDE,
+    rounds: int = 1,
+    mixed: bool = False,
+    mask_prompts: bool = False,
+    seed: int = 0,
+) -> dict:
+    """
+    A batch of noise with rectangles to cut out, in the format of SAM 2's collator.
+
+    Args:
+        objects (`list[int]`): how many each image has. resolution (`int`): side of the square images in pixels. rounds (`int`): of prompts.
+        mixed (`bool`): every other image is prompted with boxes, the others with one click. mask_prompts (`bool`): the first image also with masks.
+        seed (`int`): of the noise.
+
+    Returns:
+        `dict`: the arguments of [`Sam2ForPromptSegmentation.forward`].
+    """
+    rng = np.random.default_rng(seed)
+    labels, prompts = [], []
+    for image, number in enumerate(objects):
+        masks = np.zeros((number, resolution, resolution), dtype=bool)
+        for mask in masks:
+            x, y = rng.integers(0, resolution * 3 // 4, size=2)
+            w, h = rng.integers(resolution // 8, resolution // 2, size=2)
+            mask[y : y + h, x : x + w] = True
+        options = ClickOptions(
+            "box" if mixed and image % 2 else "point",
+            mask_prompt_probability=float(mask_prompts and image == 0),
+            n_rounds=rounds,
+        )
+        prompts.append(draw_prompts(masks, rng, options))
+        labels.append({"masks": torch.from_numpy(masks), "example_id": f"noise-{image}"})
+    pixels = rng.integers(0, 256, (len(objects), 3, resolution, resolution), dtype=np.uint8)
+    return {"pixel_values": torch.from_numpy(pixels), "prompts": collate_prompts(prompts), "labels": labels}
 
 
 def random_batch(

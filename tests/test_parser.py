@@ -3,7 +3,14 @@ import dataclasses
 import pytest
 from transformers import IntervalStrategy
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import (
+    SAM2_ARGUMENTS,
+    SAM3_ARGUMENTS,
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    Sam3TrainingArguments,
+)
 from sam_ft.parser import RecipeParser
 
 
@@ -98,18 +105,33 @@ def test_no_evaluation_means_no_best_checkpoint(parse):
     assert training.early_stopping_patience is None
 
 
-def test_keys_are_not_defined_twice():
-    names = [
-        f.name
-        for kind in (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
-        for f in dataclasses.fields(kind)
-    ]
+@pytest.mark.parametrize("kinds", [SAM3_ARGUMENTS, SAM2_ARGUMENTS])
+def test_keys_are_not_defined_twice(kinds):
+    names = [f.name for kind in kinds for f in dataclasses.fields(kind)]
     assert len(names) == len(set(names))
 
 
-def test_every_key_has_a_help_text():
-    for kind in (ModelArguments, DataArguments, LossArguments):
+@pytest.mark.parametrize("kinds", [SAM3_ARGUMENTS, SAM2_ARGUMENTS])
+def test_every_key_has_a_help_text(kinds):
+    for kind in kinds[:3]:
         assert all(len(f.metadata.get("help", "")) > 10 for f in dataclasses.fields(kind))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["--prompt_type", "mask"], "prompt_type.* choose from"),
+        (["--max_points", "6"], "`max_points` is 6; it must be between 1 and 5"),
+        (["--min_points", "3"], "`min_points` is 3, more than `max_points`, 1"),
+        (["--n_rounds", "0"], "`n_rounds` is 0; it must be between 1 and 20"),
+        (["--box_jitter", "-1"], "`box_jitter` is -1.0"),
+        (["--negative_ratio", "0.2"], "Unknown argument `--negative_ratio`"),
+        (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
+    ],
+)
+def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeParser(SAM2_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
 
 
 @pytest.mark.parametrize(
@@ -131,10 +153,9 @@ def test_values_that_mean_nothing_are_refused(parse, text, message):
 
 
 def test_ranges_speak_of_keys_that_exist():
-    from sam_ft.arguments import SAM3_ARGUMENTS
     from sam_ft.arguments.base import RANGES
 
-    assert RANGES.keys() <= {f.name for kind in SAM3_ARGUMENTS for f in dataclasses.fields(kind)}
+    assert RANGES.keys() <= {f.name for kind in (*SAM3_ARGUMENTS, *SAM2_ARGUMENTS) for f in dataclasses.fields(kind)}
 
 
 @pytest.mark.parametrize(
@@ -146,8 +167,6 @@ def test_ranges_speak_of_keys_that_exist():
     ],
 )
 def test_keys_that_would_do_nothing_are_refused(keys, message):
-    from sam_ft.arguments import SAM3_ARGUMENTS
-
     with pytest.raises(ValueError, match=message):
         RecipeParser(SAM3_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
 

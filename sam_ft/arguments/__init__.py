@@ -12,7 +12,7 @@ from .export import ExportArguments
 from .loss import LossArguments
 from .model import ModelArguments, Sam2ModelArguments
 from .plan import PlanArguments
-from .predict import PredictArguments
+from .predict import PredictArguments, Sam2PredictArguments
 from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS, Run
 from .sam2 import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments
 from .training import Sam3TrainingArguments, SamTrainingArguments
@@ -35,6 +35,7 @@ __all__ = [
     "Sam2DataArguments",
     "Sam2LossArguments",
     "Sam2ModelArguments",
+    "Sam2PredictArguments",
     "Sam2TrainingArguments",
     "Sam3TrainingArguments",
     "SamTrainingArguments",

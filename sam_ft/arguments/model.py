@@ -121,7 +121,8 @@ class Sam2ModelArguments(SharedModelArguments):
         choices=["float32", "bfloat16"],
     )
     resolution: int | None = arg(
-        None, "Side of the model's canvas in px, a multiple of 32. Default: the checkpoint's, 1024 in SAM 2; 512 is a quarter of the cost."
+        None,
+        "Side of the model's canvas in px, a multiple of 32. Default: the checkpoint's, 1024 in SAM 2; 512 is a quarter of the cost.",
     )
     vision_checkpointing: bool = arg(
         False, "Recompute the image encoder's blocks in the backward pass: more time, a fraction of the memory."

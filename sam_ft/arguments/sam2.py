@@ -21,13 +21,16 @@ class Sam2DataArguments(SharedDataArguments):
         choices=["point", "box", "mixed"],
     )
     box_probability: float = arg(0.5, "`mixed`: chance of a box.")
-    min_points: int = arg(1, "First clicks inside the object, at least; more than one is no longer ambiguous: one mask instead of three.")
+    min_points: int = arg(
+        1, "First clicks inside the object, at least; more than one is no longer ambiguous: one mask instead of three."
+    )
     max_points: int = arg(1, "First clicks inside the object, at most 5.")
     negative_points: int = arg(0, "First clicks outside the object, near it, at most.")
     box_jitter: float = arg(0.1, "Each edge of a box moves by up to this share of its side …")
     box_jitter_px: float = arg(20.0, "… and by at most so many px of a canvas of 1024.")
     mask_prompt_probability: float = arg(
-        0.0, "Chance that an image's objects are also prompted with a mask: their own, stretched into the jittered box."
+        0.0,
+        "Chance that an image's objects are also prompted with a mask: their own, stretched into the jittered box.",
     )
     n_rounds: int = arg(
         3,
@@ -112,7 +115,9 @@ class Sam2TrainingArguments(SamTrainingArguments):
     per_device_train_batch_size: int = arg(2, "Images a step and device.")
     gradient_accumulation_steps: int = arg(1, "Batches an optimizer step; exact: losses are divided by all objects.")
     learning_rate: float = arg(1e-4, "Rate of everything but the image encoder.")
-    vision_learning_rate: float | None = arg(None, "Rate of the image encoder's trunk and neck. Default: `learning_rate`.")
+    vision_learning_rate: float | None = arg(
+        None, "Rate of the image encoder's trunk and neck. Default: `learning_rate`."
+    )
     lr_scheduler_type: str = arg("cosine_with_min_lr", "Schedule of Transformers.")
     lr_scheduler_kwargs: dict | str | None = arg({"min_lr_rate": 0.1}, "Its numbers.")
     warmup_steps: float = arg(0, "Steps of rising rates; below 1, a share of all steps.")

@@ -112,7 +112,9 @@ class ObjectEvaluation(EvaluationSamples):
     def __getitem__(self, index: int) -> ObjectSample:
         sample, row = super().__getitem__(index), self._rows[index]
         sample.truth = [
-            TrueObject(i, row["instances"][i]["segmentation"], [p["text"] for p in row["phrases"] if i in p["instances"]])
+            TrueObject(
+                i, row["instances"][i]["segmentation"], [p["text"] for p in row["phrases"] if i in p["instances"]]
+            )
             for i in objects_of(row)
         ]
         return sample
@@ -127,9 +129,7 @@ class ObjectEvaluation(EvaluationSamples):
 
 def objects_of(row: dict) -> list[int]:
     """Indices of the instances that can be prompted: those with a mask, crowds apart."""
-    return [
-        i for i, one in enumerate(row["instances"]) if one["segmentation"] is not None and not one["is_crowd"]
-    ]
+    return [i for i, one in enumerate(row["instances"]) if one["segmentation"] is not None and not one["is_crowd"]]
 
 
 def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOptions) -> ObjectPrompts:
@@ -154,7 +154,9 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
     shown = None
     if with_mask:
         stretched = [_stretched(*pair, side // MASK_STRIDE) for pair in zip(masks, boxes, strict=True)]
-        shown = torch.from_numpy(np.array(stretched, dtype=bool).reshape(number, side // MASK_STRIDE, side // MASK_STRIDE))
+        shown = torch.from_numpy(
+            np.array(stretched, dtype=bool).reshape(number, side // MASK_STRIDE, side // MASK_STRIDE)
+        )
     rounds = options.n_rounds - 1
     return ObjectPrompts(
         image=[0] * number,

@@ -84,7 +84,13 @@ class Sam2Criterion:
             for name, value in self._round(outputs, targets, present).items():
                 sums[name] = sums.get(name, 0.0) + value.sum() / number
         w = self.weights
-        weights = {"loss_mask": w.mask, "loss_dice": w.dice, "loss_iou": w.iou, "loss_class": w.object, "loss_bce": w.bce}
+        weights = {
+            "loss_mask": w.mask,
+            "loss_dice": w.dice,
+            "loss_iou": w.iou,
+            "loss_class": w.object,
+            "loss_bce": w.bce,
+        }
         total = sum(weights[name] * value for name, value in sums.items())
         return total, {name: value.detach() for name, value in sums.items()}
 

@@ -52,7 +52,9 @@ def object_numbers(scores: Iterable[ObjectScore]) -> dict[str, float]:
     return {name: value for name, value in means if not np.isnan(value)}
 
 
-def resampled_objects(scores: Sequence[ObjectScore], images: Sequence[int]) -> Callable[[np.ndarray], dict[str, float]]:
+def resampled_objects(
+    scores: Sequence[ObjectScore], images: Sequence[int]
+) -> Callable[[np.ndarray], dict[str, float]]:
     """[`object_numbers`] of resampled images; `images`: of each object, its place among the weights."""
     names, table, places = names_of(len(scores[0].clicks)), _table(scores), np.asarray(images, dtype=int)
 

@@ -49,7 +49,7 @@ def masks_at(logits: torch.Tensor, height: int, width: int) -> np.ndarray:
 
 def prompted_detection(mask: np.ndarray, predicted_iou: float) -> dict:
     """
-    SAM 2's answer to a prompt as [`to_detections`] gives SAM 3's: `score`, `bbox`, `segmentation`. The score is `(1 + predicted IoU) / 2`: every prompt
+    SAM 2's answer to a prompt as [`to_detections`] gives SAM 3's: `score`, `bbox`, `segmentation`, and `predicted_iou`. The score is `(1 + predicted IoU) / 2`: every prompt
     is answered, so that every answer counts from a score of 0.5 on, and the surer ones rank first.
 
     Args:
@@ -57,4 +57,5 @@ def prompted_detection(mask: np.ndarray, predicted_iou: float) -> dict:
     """
     counts, size = encode_mask(mask), list(mask.shape)
     box = mask_box_xywh(counts, *size)
-    return {"score": (1 + predicted_iou) / 2, "bbox": box, "segmentation": {"size": size, "counts": counts}}
+    mask_and_box = {"bbox": box, "segmentation": {"size": size, "counts": counts}}
+    return {"score": (1 + predicted_iou) / 2, "predicted_iou": predicted_iou, **mask_and_box}

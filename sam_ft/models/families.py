@@ -72,7 +72,10 @@ def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
     elif config is not None:
         told = _read(config).get("model_type") or ""
     # the video layouts too: `sam3_video`, `sam2_video`; but not SAM 3's tracker, which is another model
-    return next((one for key, one in FAMILIES.items() if told.lower().removesuffix("model").removesuffix("_video") == key), None)
+    return next(
+        (one for key, one in FAMILIES.items() if told.lower().removesuffix("model").removesuffix("_video") == key),
+        None,
+    )
 
 
 def _read(file: Path) -> dict:
@@ -81,5 +84,3 @@ def _read(file: Path) -> dict:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
-
-

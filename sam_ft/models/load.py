@@ -89,7 +89,11 @@ def load_model(options: ModelOptions) -> PreTrainedModel:
 
 def load_as_trained(options: ModelOptions) -> PreTrainedModel | AdaptedSam:
     """A model for evaluation; a saved adapter is not merged, since over half-precision weights the sum would be rounded."""
-    return _load_base(options) if adapter_file(options.model_name_or_path, options.revision) is None else load_adapted(options)
+    return (
+        _load_base(options)
+        if adapter_file(options.model_name_or_path, options.revision) is None
+        else load_adapted(options)
+    )
 
 
 def load_adapted(options: ModelOptions) -> AdaptedSam:
@@ -207,7 +211,9 @@ def _pretrained(family: Family, options: ModelOptions) -> PreTrainedModel:
     source = source_of(options.model_name_or_path)
     with naming_the_model(options.model_name_or_path):
         config = family.config.from_pretrained(source, revision=options.revision)
-    config = copy.deepcopy(getattr(config, "detector_config", None) or config)  # SAM 3's file on the Hub is the video layout
+    config = copy.deepcopy(
+        getattr(config, "detector_config", None) or config
+    )  # SAM 3's file on the Hub is the video layout
     _adjust(family, config, options)
     with naming_the_model(options.model_name_or_path):
         model, report = family.model.from_pretrained(source, config=config, output_loading_info=True, **arguments)

@@ -57,6 +57,7 @@ class ObjectPrediction:
         ious (`torch.Tensor` of shape `(rounds,)`): predicted.
         candidates (`torch.Tensor` of shape `(M, h, w)`): logits of all masks of the first round.
         object_logit (`torch.Tensor`, scalar): of the last round; above 0: the object is there.
+        points (`torch.Tensor` of shape `(k, 2)`), labels (`torch.Tensor` of shape `(k,)`): all that the last round was shown.
         box_mask (`torch.Tensor` of shape `(h, w)`, *optional*), box_iou (`torch.Tensor`, scalar): with a box for a prompt.
     """
 
@@ -65,5 +66,7 @@ class ObjectPrediction:
     ious: torch.Tensor
     candidates: torch.Tensor
     object_logit: torch.Tensor
+    points: torch.Tensor
+    labels: torch.Tensor
     box_mask: torch.Tensor | None = None
     box_iou: torch.Tensor | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from transformers import Sam2Model
 
 from ..losses.functional import resize_logits
@@ -18,17 +19,21 @@ from .parking import ParkingModel
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as SAM 2's processor
 MASK_PROMPT = 10.0  # logit of a mask prompt's pixels (`sam2_base.py`, `_use_mask_as_output`)
-NextClicks = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # round, masks (N, H, W) -> points, labels
+NextClicks = Callable[
+    [int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]  # round, masks (N, H, W) -> points, labels
 
 
 @dataclass
 class _Round:
-    """A round's outputs for N objects; `low (N, M, h, w)`: the decoder's own logits, `best (N,)`: the mask that is fed back."""
+    """What N objects were shown in a round, and its outputs; `low (N, M, h, w)`: the decoder's own logits, `best (N,)`: the mask that is fed back."""
 
     low: torch.Tensor
     best: torch.Tensor
     ious: torch.Tensor
     object_logits: torch.Tensor
+    points: torch.Tensor  # (N, k, 2)
+    labels: torch.Tensor  # (N, k)
     full: torch.Tensor | None = None  # (N, M, H, W)
 
     def chosen(self, values: torch.Tensor) -> torch.Tensor:
@@ -136,7 +141,9 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
             fine, middle, coarse = self.vision_encoder(pixel_values.to(kind)).fpn_hidden_states
         decoder = self.mask_decoder
         fine, middle, coarse = (level.to(dtype_of(decoder)) for level in (fine, middle, coarse))
-        memory = self.no_memory_embedding.to(coarse.device).view(1, -1, 1, 1)  # still on the host where a cache is filled
+        memory = self.no_memory_embedding.to(coarse.device).view(
+            1, -1, 1, 1
+        )  # still on the host where a cache is filled
         with frozen_without_graph(decoder.conv_s0, decoder.conv_s1, inputs=fine):
             return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + memory
 
@@ -161,7 +168,7 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
         """
         images, points, labels, masks = prompts.of(chunk)
         here = [level[images] for level in maps]
-        dense = None if masks is None else torch.where(masks[:, None], MASK_PROMPT, -MASK_PROMPT)
+        dense = None if masks is None else self._mask_prompts(masks)
         rounds = []
         for step in range(number):
             if step:
@@ -176,6 +183,11 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
                 low, side = rounds[-1].low, self.prompt_encoder.input_image_size
                 rounds[-1].full = resize_logits(low.flatten(0, 1), side, side).unflatten(0, low.shape[:2])
         return rounds
+
+    def _mask_prompts(self, masks: torch.Tensor) -> torch.Tensor:
+        """Bool masks `(n, h, w)` as logits `(n, 1, h', w')` of the size that the prompt encoder reads."""
+        logits = torch.where(masks[:, None], MASK_PROMPT, -MASK_PROMPT)
+        return F.interpolate(logits, self.prompt_encoder.mask_input_size, mode="bilinear", antialias=True)
 
     def _decode(self, maps, points, labels, dense) -> _Round:
         """One pass of prompt encoder and decoder. Up to one point is ambiguous: three masks (`sam2_base.py`, `_use_multimask`)."""
@@ -197,13 +209,15 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
         low, ious, objects = low[:, 0].float(), ious[:, 0].float(), objects[:, 0, 0].float()
         if self.gate_absent and self.training:
             low = silence_absent(low, objects)
-        return _Round(low, ious.detach().argmax(1), ious, objects)
+        return _Round(low, ious.detach().argmax(1), ious, objects, points, labels)
 
     @torch.no_grad()
     def _collect(self, chunk: list[int], rounds: list[_Round], collect, boxed: _Round | None = None) -> None:
         masks, ious = (torch.stack([one.chosen(getattr(one, name)) for one in rounds], 1) for name in ("low", "ious"))
+        last = rounds[-1]
+        shown = last.object_logits, last.points, last.labels
         for row, number in enumerate(chunk):
-            found = ObjectPrediction(number, masks[row], ious[row], rounds[0].low[row], rounds[-1].object_logits[row])
+            found = ObjectPrediction(number, masks[row], ious[row], rounds[0].low[row], *(one[row] for one in shown))
             if boxed is not None:
                 found.box_mask, found.box_iou = boxed.chosen(boxed.low)[row], boxed.chosen(boxed.ious)[row]
             collect(found)

@@ -7,8 +7,6 @@ from .sam2 import Sam2ForPromptSegmentation
 
 
 TINY_SIDE = 128
-STRIDE = 16  # px of the canvas a side of a cell of the coarsest map that the decoder reads
-_STEP = 32  # px: four halvings, and windows of eight cells at the first of them
 
 
 def set_sam2_resolution(config: Sam2Config, resolution: int) -> None:
@@ -16,16 +14,18 @@ def set_sam2_resolution(config: Sam2Config, resolution: int) -> None:
     Sets the side in pixels that a model works at, before its weights are loaded: positions are computed for it.
 
     Raises:
-        `ValueError`: where it is not a multiple of 32 px; names the two nearest that are.
+        `ValueError`: where it is not a multiple of 32 px (of twice the coarsest cell's side); names the two nearest that are.
     """
-    if resolution % _STEP or resolution <= 0:
-        low = max(resolution // _STEP, 1) * _STEP
+    cell = config.prompt_encoder_config.patch_size
+    step = 2 * cell  # the coarsest of four maps, and windows of eight cells on the finest
+    if resolution % step or resolution <= 0:
+        low = max(resolution // step, 1) * step
         raise ValueError(
-            f"`resolution` is {resolution}, but SAM 2 needs a multiple of {_STEP} px: use {low} or {low + _STEP}. It was trained at 1024"
+            f"`resolution` is {resolution}, but SAM 2 needs a multiple of {step} px: use {low} or {low + step}. It was trained at 1024"
         )
     config.prompt_encoder_config.image_size = resolution
     config.vision_config.backbone_config.image_size = [resolution, resolution]
-    config.vision_config.backbone_feature_sizes = [[resolution // s, resolution // s] for s in (4, 8, 16)]
+    config.vision_config.backbone_feature_sizes = [[resolution * s // cell] * 2 for s in (4, 2, 1)]
 
 
 def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
@@ -39,6 +39,7 @@ def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
             "backbone_config": {
                 "model_type": "sam2_hiera_det_model",
                 "hidden_size": stages[0],
+                "patch_stride": [2, 2],  # half of SAM 2's, so that small images have as many cells
                 "embed_dim_per_stage": stages,
                 "num_attention_heads_per_stage": [1, 2, 4, 8],
                 "blocks_per_stage": [1, 2, 2, 1],
@@ -47,7 +48,7 @@ def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
                 "mlp_ratio": 2.0,
             },
         },
-        prompt_encoder_config={"hidden_size": width, "mask_input_channels": 16},
+        prompt_encoder_config={"hidden_size": width, "patch_size": 8, "mask_input_channels": 16},
         mask_decoder_config={
             "hidden_size": width,
             "mlp_dim": 128,
@@ -61,7 +62,7 @@ def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
 
 def tiny_sam2_processor(resolution: int = TINY_SIDE) -> Sam2Processor:
     """A real `Sam2Processor`, made without download."""
-    mask = {"height": resolution // 4, "width": resolution // 4}
+    mask = {"height": resolution // 2, "width": resolution // 2}
     images = Sam2ImageProcessor(size={"height": resolution, "width": resolution}, mask_size=mask)
     return Sam2Processor(images, target_size=resolution)
 
@@ -85,5 +86,7 @@ def random_sam2(config: Sam2Config, seed: int) -> Sam2ForPromptSegmentation:
         for positions in (backbone.pos_embed, backbone.pos_embed_window):
             torch.nn.init.normal_(positions, std=0.02)
         # one table of positions for pixels and prompts, as every checkpoint has it
-        model.prompt_encoder.shared_embedding.positional_embedding.copy_(model.shared_image_embedding.positional_embedding)
+        model.prompt_encoder.shared_embedding.positional_embedding.copy_(
+            model.shared_image_embedding.positional_embedding
+        )
     return model

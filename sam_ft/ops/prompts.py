@@ -44,7 +44,9 @@ class ObjectPrompts:
         return ObjectPrompts(**moved)
 
     def pin_memory(self) -> "ObjectPrompts":
-        return ObjectPrompts(**{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()})
+        return ObjectPrompts(
+            **{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()}
+        )
 
     def chunks(self, size: int) -> list[list[int]]:
         """Objects in groups of at most `size` whose prompts have one form: as many points, with a mask or without."""

@@ -5,7 +5,6 @@ import glob
 import hashlib
 import json
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from tqdm import tqdm
 
 from ..data.readers.files import image_suffixes, images_in
 from ..ops.claims import claim_folder
-from .predictor import Exemplars, ImagePrediction, Sam3Predictor, check_phrases
+from .predictor import Exemplars, ImagePrediction, Predictor, check_phrases
+from .prompt_files import ObjectPrompt
 from .views import FileViews, Views
 from .writers import (
     write_coco,
@@ -42,7 +42,8 @@ class PredictionJob:
     """
     Attributes:
         files (`dict[str, str]`): name -> image file; see [`find_images`]. phrases (`list[str]`). folder (`Path`): written to.
-        outputs (`list[str]`): of `OUTPUTS`. exemplars (`dict[str, Exemplars]`): name -> boxes. workers (`int`): processes that load images.
+        outputs (`list[str]`): of `OUTPUTS`. prompts (`dict[str, Exemplars | list[ObjectPrompt]]`): name -> what is shown of the
+            image: SAM 3's exemplar boxes, SAM 2's prompts. workers (`int`): processes that load images.
         skip_bad (`bool`): leave out what cannot be read, and list it at the end.
         settings (`dict`): of the model, so that a folder holds the answers of one.
     """
@@ -51,7 +52,7 @@ class PredictionJob:
     phrases: list[str]
     folder: Path
     outputs: list[str]
-    exemplars: dict[str, Exemplars] = field(default_factory=dict)
+    prompts: dict[str, Exemplars | list[ObjectPrompt]] = field(default_factory=dict)
     workers: int = 0
     skip_bad: bool = False
     settings: dict = field(default_factory=dict)
@@ -61,13 +62,13 @@ class PredictionJob:
         unknown = [name for name in self.outputs if name not in OUTPUTS]
         if unknown:
             raise ValueError(f"`outputs` has no {unknown[0]!r}; choose from {', '.join(OUTPUTS)}")
-        stray = next((name for name in self.exemplars if name not in self.files), None)
+        stray = next((name for name in self.prompts if name not in self.files), None)
         if stray is not None:
             raise ValueError(
-                f"`exemplar_file` names the image {stray!r}, which is not asked; asked are {', '.join(list(self.files)[:3])}, …"
+                f"prompts are given for the image {stray!r}, which is not asked; asked are {', '.join(list(self.files)[:3])}, …"
             )
-        if not self.phrases and not self.exemplars:
-            raise ValueError("`phrases`: there is nothing to ask; give phrases, or exemplar boxes")
+        if not self.phrases and not self.prompts:
+            raise ValueError("there is nothing to ask; give phrases (SAM 3), or boxes and clicks")
 
 
 def find_images(given: list[str]) -> dict[str, str]:
@@ -114,46 +115,7 @@ def find_images(given: list[str]) -> dict[str, str]:
     return named
 
 
-def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
-    """
-    Exemplar boxes from a JSON file `{"image": [[x, y, w, h], [x, y, w, h, 0], …]}`, px; a fifth number 0 says "none such". An image is
-    called by its name, with or without suffix.
-
-    Raises:
-        `ValueError`: naming file and entry.
-    """
-    try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`exemplar_file`: {file} is no JSON file ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f'`exemplar_file`: {file} holds a {type(content).__name__}; expected {{"image": [[x, y, w, h], …]}}'
-        )
-    places: dict[str, list[str]] = {}
-    for name, path in files.items():
-        for called in {name, Path(path).name, Path(path).stem}:
-            places.setdefault(called, []).append(name)
-    read = {}
-    for image, boxes in content.items():
-        fine = isinstance(boxes, list) and all(
-            isinstance(box, list)
-            and len(box) in (4, 5)
-            and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-            for box in boxes
-        )
-        if not fine or not boxes:
-            raise ValueError(f"`exemplar_file`: {file}, {image!r} is {boxes!r}; expected [[x, y, w, h], …] in px")
-        named = [image] if image in files else places.get(image, [image])
-        if len(named) > 1:
-            raise ValueError(
-                f"`exemplar_file`: {file}, {image!r} may be {' or '.join(map(repr, named[:3]))}; say which"
-            )
-        read[named[0]] = Exemplars([box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes])
-    return read
-
-
-def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
+def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
     """
     Predicts what is not there yet and writes it.
 
@@ -167,7 +129,7 @@ def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
     settings = {
         "phrases": job.phrases,
         "outputs": sorted(job.outputs),
-        "exemplars": {name: dataclasses.asdict(one) for name, one in job.exemplars.items()},
+        "exemplars": {name: _plain(one) for name, one in job.prompts.items()},
         **dataclasses.asdict(predictor.options),
         **job.settings,
     }
@@ -190,8 +152,8 @@ def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
             if bad and not job.skip_bad:
                 raise ValueError(f"{bad[0].problem}. Copy it again, or `--on_bad_images skip` to leave such files out")
             problems += [f"{left[one.name]}: {one.problem}" for one in bad]
-            good = [one for one in views if not one.problem and (job.phrases or one.name in job.exemplars)]
-            for found in predictor.predict(good, job.phrases, job.exemplars):
+            good = [one for one in views if not one.problem and (job.phrases or one.name in job.prompts)]
+            for found in predictor.predict(good, job.phrases, job.prompts):
                 filled += _write(found, left[found.name], job)
             bar.update(len(views))
     lines = _write_whole(job, done)
@@ -199,7 +161,11 @@ def run_job(predictor: Sam3Predictor, job: PredictionJob) -> list[str]:
     return lines + [f"left out: {problem}" for problem in problems]
 
 
-def _batches(predictor: Sam3Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
+def _plain(prompts: Exemplars | list[ObjectPrompt]):
+    return [dataclasses.asdict(one) for one in prompts] if isinstance(prompts, list) else dataclasses.asdict(prompts)
+
+
+def _batches(predictor: Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
     options = predictor.options
     views = FileViews(files, predictor.resolution, options.tile_size, options.tile_overlap)
     whole = options.views_per_batch if options.tile_size is None else 1

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
-from transformers import Sam3Processor
+from transformers import ProcessorMixin, Sam3Processor
 
 from ..data.collators import Sam3Collator
 from ..data.pipeline import Sample, SamplePhrase
 from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
+from ..models.config import side_of
+from ..models.families import FAMILIES
 from ..models.files import file_beside
 from ..models.load import ModelOptions, load_as_trained
 from ..models.lora import AdaptedSam, sam_of
@@ -76,7 +78,64 @@ class ImagePrediction:
     presence: dict[str, float] = field(default_factory=dict)
 
 
-class Sam3Predictor:
+class Predictor:
+    """
+    A model that answers, on its device.
+
+    Args:
+        model: one of ours, with or without adapters. processor: beside its weights. options (*optional*): of the class `default_options`.
+    """
+
+    family: str
+    default_options: type
+
+    def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options=None):
+        self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
+        self._sam = sam_of(model)
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
+        """
+        Args:
+            name (`str`): folder or Hub id of a model or an adapter. options (*optional*).
+            device (`str`, *optional*): the accelerator, where there is one. loading: as in [`ModelOptions`].
+
+        Raises:
+            `ValueError`: as [`load_as_trained`].
+        """
+        return cls.load(ModelOptions(name, **loading), options=options, device=device)
+
+    @classmethod
+    def load(cls, source: ModelOptions, *, options=None, device: str | torch.device | None = None):
+        """As `from_pretrained`, from [`ModelOptions`]."""
+        source = replace(source, quantization=None, family=FAMILIES[cls.family])
+        model = load_as_trained(source)
+        processor = processor_of(sam_of(model), source.model_name_or_path, source.revision)
+        if device is None:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
+            ) from error
+        return cls._assemble(model, processor, source, options)
+
+    @classmethod
+    def _assemble(cls, model, processor, source: ModelOptions, options):
+        return cls(model, processor, options)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the model's canvas, px."""
+        return side_of(self._sam.config)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._sam.parameters()).device
+
+
+class Sam3Predictor(Predictor):
     """
     A SAM 3 that answers: base, tuned, adapter, merged.
 
@@ -90,6 +149,9 @@ class Sam3Predictor:
         >>> found.detections["pothole"][0]["score"]
     """
 
+    family = "sam3"
+    default_options = PredictOptions
+
     def __init__(
         self,
         model: Sam3ForConceptSegmentation | AdaptedSam,
@@ -97,46 +159,12 @@ class Sam3Predictor:
         thresholds: Thresholds | None = None,
         options: PredictOptions | None = None,
     ):
-        self.model, self.processor = model.eval(), processor
-        self.options, self.thresholds = options or PredictOptions(), thresholds or Thresholds()
-        self._sam3, self._collate = sam_of(model), Sam3Collator(processor.tokenizer)
+        super().__init__(model, processor, options)
+        self.thresholds, self._collate = thresholds or Thresholds(), Sam3Collator(processor.tokenizer)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        options: PredictOptions | None = None,
-        device: str | torch.device | None = None,
-        **loading,
-    ) -> "Sam3Predictor":
-        """
-        Args:
-            name (`str`): folder or Hub id of a model or an adapter. options (`PredictOptions`, *optional*).
-            device (`str`, *optional*): the accelerator, where there is one. loading: as in [`ModelOptions`].
-
-        Raises:
-            `ValueError`: as [`load_as_trained`].
-        """
-        return cls.load(ModelOptions(name, **loading), options=options, device=device)
-
-    @classmethod
-    def load(
-        cls, source: ModelOptions, *, options: PredictOptions | None = None, device: str | torch.device | None = None
-    ) -> "Sam3Predictor":
-        """As `from_pretrained`, from [`ModelOptions`]."""
-        name, revision = source.model_name_or_path, source.revision
-        model = load_as_trained(replace(source, quantization=None))
-        processor = processor_of(sam_of(model), name, revision)
-        file = file_beside(name, THRESHOLDS, revision)
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
-            ) from error
+    def _assemble(cls, model, processor, source: ModelOptions, options: PredictOptions | None):
+        file = file_beside(source.model_name_or_path, THRESHOLDS, source.revision)
         return cls(model, processor, file and read_thresholds(file.parent), options)
 
     def describe_thresholds(self) -> str:
@@ -144,11 +172,6 @@ class Sam3Predictor:
         if self.options.score_threshold is not None:
             return f"{self.options.score_threshold:g} for all phrases"
         return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without their own"
-
-    @property
-    def resolution(self) -> int:
-        """Side of the model's canvas, px."""
-        return self._sam3.config.image_size
 
     def __call__(
         self,
@@ -235,8 +258,7 @@ class Sam3Predictor:
         labels = inputs.pop("labels")
         for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
             del inputs[name]
-        device = next(self._sam3.parameters()).device
-        inputs = {name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
+        inputs = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
         answered = []
 
         def collect(prediction: PairPrediction):

@@ -62,7 +62,10 @@ def _uses_of_sam3(facts: CardFacts) -> list[dict[str, str]]:
 def _uses_of_sam2(facts: CardFacts) -> list[dict[str, str]]:
     name, base = json.dumps(facts.name, ensure_ascii=False), json.dumps(facts.base_id or "path/to/base")
     pinned = f', revision="{facts.revision}"' if facts.revision else ""
-    head, load = "import torch\nfrom transformers import Sam2Model, Sam2Processor\n\n", f"model = Sam2Model.from_pretrained({name})"
+    head, load = (
+        "import torch\nfrom transformers import Sam2Model, Sam2Processor\n\n",
+        f"model = Sam2Model.from_pretrained({name})",
+    )
     if facts.form == "adapter":
         load += "  # the base and this adapter; needs peft"
         if facts.side or facts.revision:  # what Transformers does not know of the base
@@ -92,6 +95,9 @@ def _uses_of_sam2(facts: CardFacts) -> list[dict[str, str]]:
         '    print(one["predicted_iou"], one["bbox"])  # and one["segmentation"], a COCO RLE'
     )
     return [
-        {"what": "With Transformers alone (`image` is a PIL image; a single click is ambiguous: `multimask_output=True` gives three masks):", "code": code},
+        {
+            "what": "With Transformers alone (`image` is a PIL image; a single click is ambiguous: `multimask_output=True` gives three masks):",
+            "code": code,
+        },
         {"what": "With sam-ft, which tuned it:", "code": ours},
     ]

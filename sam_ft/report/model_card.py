@@ -99,11 +99,20 @@ def _lead(facts: CardFacts) -> str:
     shown = _listed(facts.phrases, 6)
     gain = ""
     name = next(
-        (n for n in ("object_IoU", "mask_AP50_trained", "mask_AP50", "box_AP50") if exists(facts.columns[-1].metrics.get(n))), None
+        (
+            n
+            for n in ("object_IoU", "mask_AP50_trained", "mask_AP50", "box_AP50")
+            if exists(facts.columns[-1].metrics.get(n))
+        ),
+        None,
     )
     if name and len(facts.columns) > 1 and exists(facts.columns[0].metrics.get(name)):
         first, last = facts.columns[0].metrics[name], facts.columns[-1].metrics[name]
-        told = "Mean IoU of prompted objects" if name == "object_IoU" else f"{name.split('_')[0].capitalize()} AP50 of what it was trained on"
+        told = (
+            "Mean IoU of prompted objects"
+            if name == "object_IoU"
+            else f"{name.split('_')[0].capitalize()} AP50 of what it was trained on"
+        )
         gain = f" {told} went from **{first:.2f}** to **{last:.2f}**."
     return f"{what} Tuned from {facts.base} on {_of(facts.datasets)}" + (f" to find {shown}." if shown else ".") + gain
 
@@ -120,9 +129,7 @@ def _of(datasets: list[DatasetFacts]) -> str:
 def _measured_on(facts: CardFacts) -> str:
     images = facts.made.get("evaluated on", "")
     against = "before: the model that was tuned, on the same images." if len(facts.columns) > 1 else ""
-    return (
-        f"{_how(facts)}, on {images or 'held-out images'}; {against}".rstrip("; ")
-    )
+    return f"{_how(facts)}, on {images or 'held-out images'}; {against}".rstrip("; ")
 
 
 def _how(facts: CardFacts) -> str:

@@ -15,6 +15,7 @@ SHOWN_SCORE = 0.5  # below it a picture is a thicket; the numbers count every ke
 LONG_SIDE = 720  # of a panel at most; smaller images are enlarged to SHORT_SIDE, so that labels can be read
 SHORT_SIDE = 320
 SHEET_ROWS = 8
+CLICK_COLORS = {1: (43, 178, 76), 0: (224, 49, 49)}
 Detections = dict[tuple[str, str], list[dict]]
 
 
@@ -52,7 +53,9 @@ def comparison_of(row: dict, stages: dict[str, Detections]) -> list[Image.Image]
     line = [_panel(row, truth, f"truth: {len(truth)}")]
     for title, detections in stages.items():
         found = detections_of(row, detections)
-        line.append(_panel(row, found, f"{title}: {len(found)} with a score of {SHOWN_SCORE} or more"))
+        prompts = prompts_of(row, detections)
+        counted = "prompted" if prompts else f"with a score of {SHOWN_SCORE} or more"
+        line.append(_panel(row, found, f"{title}: {len(found)} {counted}", prompts))
     return line
 
 
@@ -76,9 +79,20 @@ def detections_of(row: dict, detections: Detections) -> list[tuple]:
     ]
 
 
-def _panel(row: dict, instances: list[tuple], title: str) -> Image.Image:
+def prompts_of(row: dict, detections: Detections) -> list[list[list[float]]]:
+    """What SAM 2 was shown of a row's objects, as [`draw_instances`] takes it; an object of two phrases once."""
+    found = (
+        one["prompt"]
+        for phrase in row["phrases"]
+        for one in detections.get((row["example_id"], phrase["text"]), [])
+        if one.get("prompt")
+    )
+    return list({str(prompt): prompt for prompt in found}.values())
+
+
+def _panel(row: dict, instances: list[tuple], title: str, prompts: list[list[list[float]]] = ()) -> Image.Image:
     colors = {phrase["text"]: color_of(i) for i, phrase in enumerate(row["phrases"])}
-    return draw_instances(to_rgb(row["image"]), instances, colors, title)
+    return draw_instances(to_rgb(row["image"]), instances, colors, title, prompts)
 
 
 def tile(lines: list[list[Image.Image]]) -> Image.Image:
@@ -97,16 +111,21 @@ def tile(lines: list[list[Image.Image]]) -> Image.Image:
 
 
 def draw_instances(
-    image: Image.Image, instances: list[tuple[str, str | None, list[float], float | None]], colors: dict, title: str
+    image: Image.Image,
+    instances: list[tuple[str, str | None, list[float], float | None]],
+    colors: dict,
+    title: str,
+    prompts: list[list[list[float]]] = (),
 ) -> Image.Image:
     """
-    Draws masks, boxes and phrases.
+    Draws masks, boxes and phrases, and over them the clicks and boxes that were shown.
 
     Args:
         image (`PIL.Image.Image`): RGB.
         instances (`list`): `(phrase, RLE counts or None, box (x, y, w, h) in px, score or None)`.
         colors (`dict[str, tuple]`): phrase -> RGB.
         title (`str`): written above the image.
+        prompts (`list`): of each prompted object its points `[x, y, label]`, px: 1 in it (green), 0 outside (red), 2 and 3 a box's corners (white).
 
     Returns:
         `PIL.Image.Image`: 320 to 720 px long, with a strip for the title.
@@ -130,7 +149,19 @@ def draw_instances(
         box = draw.textbbox((max(corner[0], 0), max(corner[1] - 16, strip)), label, font=font)
         draw.rectangle(box, fill=colors[text])
         draw.text(box[:2], label, fill="black", font=font, anchor="lt")
+    for prompt in prompts:
+        _draw_prompt(draw, [(x * scale, y * scale + strip, kind) for x, y, kind in prompt])
     return canvas
+
+
+def _draw_prompt(draw: ImageDraw.ImageDraw, points: list[tuple[float, float, int]], radius: int = 4) -> None:
+    corners = [(x, y) for x, y, kind in points if kind in (2, 3)]
+    if corners:
+        draw.rectangle([*corners[0], *corners[1]], outline="white", width=1)
+    for x, y, kind in points:
+        if kind in CLICK_COLORS:
+            around = [x - radius, y - radius, x + radius, y + radius]
+            draw.ellipse(around, fill=CLICK_COLORS[kind], outline="white", width=1)
 
 
 def color_of(index: int) -> tuple[int, int, int]:

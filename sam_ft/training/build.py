@@ -75,7 +75,9 @@ def _say_what_is_trained(name: str, model: PreTrainedModel) -> None:
     counts = count_parameters(model)
     trained, total = (sum(c[i] for c in counts.values()) / 1e6 for i in (0, 1))
     parts = ", ".join(f"{part} {n / 1e6:.2f} M" for part, (n, _) in counts.items() if n)
-    logger.info("%s at %d px: %.2f of %.2f M parameters are trained (%s)", name, side_of(model.config), trained, total, parts)
+    logger.info(
+        "%s at %d px: %.2f of %.2f M parameters are trained (%s)", name, side_of(model.config), trained, total, parts
+    )
 
 
 def callbacks_of(training_args: SamTrainingArguments, data: PhraseData, log_file: str | None) -> list[TrainerCallback]:

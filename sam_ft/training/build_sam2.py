@@ -41,12 +41,16 @@ def build_sam2_trainer(
     sam2.criterion, sam2.gate_absent = loss_args.criterion(), loss_args.gate_absent
     side, clicks = side_of(sam2.config), data_args.clicks()
     examples = "`eval_object_IoU`, `eval_IoU@1`, `eval_IoU@box` or `eval_loss`"
-    set_metric(training_args, check_metric(training_args, ["loss", *names_of(data_args.eval_clicks), *AP_NAMES], examples))
+    set_metric(
+        training_args, check_metric(training_args, ["loss", *names_of(data_args.eval_clicks), *AP_NAMES], examples)
+    )
     train = None
     if data.train is not None:
         training_args.check_optimizer()
         data.train = with_objects(data.train, "training")
-        train = ObjectSamples(data.train, seed=data_seed(training_args), transforms=data_args.transforms(side), clicks=clicks)
+        train = ObjectSamples(
+            data.train, seed=data_seed(training_args), transforms=data_args.transforms(side), clicks=clicks
+        )
         if not clicks.shows_masks:
             # without a mask prompt nothing would reach it but weight decay
             sam2.prompt_encoder.mask_embed.requires_grad_(False)
@@ -93,8 +97,15 @@ def with_objects(rows, kind: str):
         )
     without = all_instances - sum(map(len, objects))
     if without:
-        logger.info("note: %d of %d %s annotations are left out: crowds, or boxes without a mask", without, all_instances, kind)
+        logger.info(
+            "note: %d of %d %s annotations are left out: crowds, or boxes without a mask", without, all_instances, kind
+        )
     if len(kept) < len(rows):
-        logger.info("note: %d of %d %s images show no object with a mask and are left out", len(rows) - len(kept), len(rows), kind)
+        logger.info(
+            "note: %d of %d %s images show no object with a mask and are left out",
+            len(rows) - len(kept),
+            len(rows),
+            kind,
+        )
         return rows.select(kept)
     return rows

@@ -87,7 +87,9 @@ def _prompt_of(entry: str) -> tuple[str, str | None]:
     if not given or "/" in prompt:
         return entry, None
     if prompt not in PROMPTS:
-        raise ValueError(f"`compare`: {entry!r} ends in #{prompt}; SAM 2 is prompted with {' or '.join(f'#{one}' for one in PROMPTS)}")
+        raise ValueError(
+            f"`compare`: {entry!r} ends in #{prompt}; SAM 2 is prompted with {' or '.join(f'#{one}' for one in PROMPTS)}"
+        )
     return source, prompt
 
 
@@ -99,7 +101,9 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
     """Loads a model, scores it, asks SAM 3 the probe, and lets it go. A model of the other kind than the run's is evaluated by that kind's defaults."""
     family = family_of(candidate.source, run.model.model_revision)
     if candidate.prompt and family is not SAM2:
-        raise ValueError(f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases; leave out #{candidate.prompt}")
+        raise ValueError(
+            f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases; leave out #{candidate.prompt}"
+        )
     kind = KINDS[family.key]
     run = run_of(kind, run, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
     run = dataclasses.replace(run, model=dataclasses.replace(run.model, model_name_or_path=candidate.source))

@@ -113,7 +113,9 @@ def write_card(
     return file
 
 
-def _save_pictures(trainer: ScoringTrainer, report: RunReport, data: PhraseData, folder: Path) -> list[tuple[str, str]]:
+def _save_pictures(
+    trainer: ScoringTrainer, report: RunReport, data: PhraseData, folder: Path
+) -> list[tuple[str, str]]:
     """
     The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
     removed.
@@ -157,7 +159,11 @@ def _other_side(model: AdaptedSam, family: Family) -> int | None:
     """The canvas of an adapter, px, where its base's own is another; Transformers would load that."""
     base, side = model.get_base_model(), side_of(sam_of(model).config)
     revision = model.peft_config["default"].revision
-    own = family.config.from_pretrained(base.name_or_path, revision=revision) if base.name_or_path else family.tiny_config()
+    own = (
+        family.config.from_pretrained(base.name_or_path, revision=revision)
+        if base.name_or_path
+        else family.tiny_config()
+    )
     own = getattr(own, "detector_config", None) or own
     return side if side != side_of(own) else None
 

@@ -64,7 +64,11 @@ def _resampled(scored: Scored, images: list[int], weights) -> dict[str, np.ndarr
                 truth = with_masks_only(truth)
             numbers.append(resampled_precision(truth, scored.results, kind, images))
     if scored.objects:
-        places = {image["example_id"]: images.index(image["id"]) for image in scored.ground_truth["images"] if image["id"] in images}
+        places = {
+            image["example_id"]: images.index(image["id"])
+            for image in scored.ground_truth["images"]
+            if image["id"] in images
+        }
         listed = [(one, places[example]) for (example, _), one in sorted(scored.objects.items()) if example in places]
         numbers.append(resampled_objects(*zip(*listed, strict=True)))
     rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
@@ -197,7 +201,11 @@ class RunReport:
 
 
 def report_run(
-    trainer: ScoringTrainer, metrics: dict[str, float], retention: Retention, data: PhraseData, data_args: SharedDataArguments
+    trainer: ScoringTrainer,
+    metrics: dict[str, float],
+    retention: Retention,
+    data: PhraseData,
+    data_args: SharedDataArguments,
 ) -> RunReport:
     """
     Writes the report of a run, before and after, into its folder, unless it wants no pictures.

@@ -25,12 +25,14 @@ class PredictionStore:
         presence (`dict[tuple[str, str], float]`): probability that the phrase is in the image.
         losses (`dict[tuple[str, ...], float]`): by the example ids of a batch, its share of the evaluation's loss.
         objects (`dict[tuple[str, int], ObjectScore]`): by (example id, instance), what SAM 2 answers to prompts.
+        corrected (`dict[tuple[str, str], list[dict]]`): as `detections`, what it answers to all clicks.
     """
 
     detections: dict = field(default_factory=dict)
     presence: dict = field(default_factory=dict)
     losses: dict = field(default_factory=dict)
     objects: dict = field(default_factory=dict)
+    corrected: dict = field(default_factory=dict)
 
     def plain(self) -> dict:
         """As plain values, for JSON; see [`of_plain`]."""

@@ -51,7 +51,10 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
         if not parameter.requires_grad:
             continue
         plain = plain_name(name)
-        part = next((rate for rate, parts in anatomy.rates.items() if plain.startswith(_prefixes(anatomy, parts))), "transformer")
+        part = next(
+            (rate for rate, parts in anatomy.rates.items() if plain.startswith(_prefixes(anatomy, parts))),
+            "transformer",
+        )
         rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay, anatomy)
         decay = 0.0 if name.endswith("bias") or name in norms else rates.weight_decay
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}

@@ -48,6 +48,9 @@ class Sam2Trainer(ScoringTrainer):
     def describe(self, batch) -> str:
         return f"{len(batch['labels'])} images, {len(batch['prompts'])} objects prompted, {batch['prompts'].rounds} rounds"
 
+    def _drawn(self):
+        return {f"{self.clicks} clicks": self.store.corrected} if self.clicks > 1 else {}
+
     def evaluation_loop(self, dataloader, *args, **kwargs):
         logger.info("evaluating %d images: 1 to %d clicks, and a box", len(dataloader.dataset), self.clicks)
         return super().evaluation_loop(dataloader, *args, **kwargs)
@@ -58,7 +61,7 @@ class _Answers:
 
     def __init__(self, batch: dict, store, first_prompt: str, clicks: int):
         self.labels, self.store, self.first_prompt = batch["labels"], store, first_prompt
-        self.prompts, self.boxes = batch["prompts"], batch["box_prompts"]
+        self.boxes = batch["box_prompts"]
         self.objects = []  # of the batch, in the prompts' order: label and truth
         for label in self.labels:
             truth = {one.instance: one for one in label["truth"]}
@@ -79,16 +82,25 @@ class _Answers:
             float(target.sum()), [mask_iou(one, target) for one in by_click], mask_iou(by_box[0], target),
             max(mask_iou(one, target) for one in candidates), *mask_quality(mask, target), predicted,
         )  # fmt: skip
-        detection = prompted_detection(mask, predicted) | {"prompt": self._prompt(found.object, label, boxed)}
+        if boxed:
+            points, labels = self.boxes.points[found.object, :2], self.boxes.labels[found.object, :2]
+        else:
+            points, labels = found.points[:1], found.labels[:1]
+        first = prompted_detection(mask, predicted) | {"prompt": _on_image(points, labels, label)}
+        last = prompted_detection(by_click[-1], float(found.ious[-1]))
+        last["prompt"] = _on_image(found.points, found.labels, label)
         for phrase in truth.phrases:
-            self.store.detections.setdefault((label["example_id"], phrase), []).append(detection)
+            key = label["example_id"], phrase
+            self.store.detections.setdefault(key, []).append(first)
+            self.store.corrected.setdefault(key, []).append(last)
 
-    def _prompt(self, number: int, label: dict, boxed: bool) -> list[list[float]]:
-        """What was shown: `[x, y, label]` of each point, px of the image."""
-        prompts, (height, width) = self.boxes if boxed else self.prompts, label["original_size"]
-        scale = np.array([width, height]) / label["masks"].shape[-1]
-        points = (prompts.points[number, : prompts.number[number]].cpu().numpy() + 0.5) * scale
-        return [[*point, kind] for point, kind in zip(points.tolist(), prompts.labels[number].tolist(), strict=False)]
+
+def _on_image(points: torch.Tensor, labels: torch.Tensor, label: dict) -> list[list[float]]:
+    """Points `(k, 2)` in px of the canvas as `[x, y, label]` in px of the image."""
+    height, width = label["original_size"]
+    scale = np.array([width, height]) / label["masks"].shape[-1]
+    moved = ((points.cpu().numpy() + 0.5) * scale).tolist()
+    return [[*point, kind] for point, kind in zip(moved, labels.tolist(), strict=True)]
 
 
 def _count(batch: dict) -> tuple[int]:

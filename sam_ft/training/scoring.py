@@ -118,7 +118,11 @@ class ScoringTrainer(SamTrainer):
             truth, results, _ = read_evaluation(before)
             if truth == scored.ground_truth:  # else another data set's, left there by another run
                 stages = {"before": by_example(truth, results), "after": self.store.detections}
-        save_comparisons(self._shown(rows), stages, folder / "pictures")
+        save_comparisons(self._shown(rows), stages | self._drawn(), folder / "pictures")
+
+    def _drawn(self) -> dict[str, dict]:
+        """What else is drawn, title -> detections."""
+        return {}
 
     def _shown(self, rows):
         """The images that are drawn: those that show something trained before the others."""

@@ -266,7 +266,9 @@ def test_half_precision_encoders_leave_the_rest_in_float32():
         tiny_sam3().save_pretrained(folder)
         model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
     freeze(model, ["vision_encoder", "text_encoder"])
-    kinds = {part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts[part])} for part in SAM3.parts}
+    kinds = {
+        part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts[part])} for part in SAM3.parts
+    }
     assert kinds["vision_trunk"] == kinds["vision_neck"] == {torch.bfloat16}
     assert kinds["detr_decoder"] == kinds["mask_decoder"] == kinds["geometry_encoder"] == {torch.float32}
     for autocast in (True, False):

@@ -1,0 +1,62 @@
+"""
+Images, clicks and boxes to masks: from the base, a tuned model, an adapter, or a Hub id.
+
+    python recipes/sam2_predict.py --model_name_or_path out/mine --images photos/ --prompt_file prompts.json
+    python recipes/sam2_predict.py --model_name_or_path out/mine --images photos/ --prompt_file detections_coco.json --outputs coco labelme masks
+
+All objects of an image share one pass of the image encoder. Takes the model's keys and the YAML files of sam2_ft.py; the same call again goes
+on where it was stopped. Keys: `--help`.
+"""
+
+import logging
+from pathlib import Path
+
+from sam_ft.arguments import SAM2_ARGUMENTS, Sam2ModelArguments, Sam2PredictArguments
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import as_program, stage
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def make_parser() -> RecipeParser:
+    return RecipeParser((Sam2ModelArguments, Sam2PredictArguments), ignored=SAM2_ARGUMENTS)
+
+
+def main(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
+    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, run_job
+    from sam_ft.prediction.prompt_files import read_prompts
+    from sam_ft.prediction.sam2 import Sam2Predictor
+
+    name = model_args.model_name_or_path
+    files = find_images(predict_args.images)
+    prompts = read_prompts(predict_args.prompt_file, files)
+    job = PredictionJob(
+        files,
+        [],
+        Path(predict_args.predictions_dir),
+        predict_args.outputs,
+        prompts,
+        workers=predict_args.workers,
+        skip_bad=predict_args.on_bad_images == "skip",
+        settings={
+            "model": name,
+            "weights": fingerprint(name),
+            **{key: getattr(model_args, key) for key in ("model_revision", "resolution", "dtype")},
+        },
+    )
+    objects = sum(map(len, prompts.values()))
+    logger.info("%s: %d images, %d objects prompted in %d of them", name, len(files), objects, len(prompts))
+    with stage("model"):
+        predictor = Sam2Predictor.load(
+            model_args.options(seed=0), options=predict_args.options(), device=predict_args.device
+        )
+    with stage("predictions"):
+        for line in run_job(predictor, job):
+            logger.info("  %s", line)
+    logger.info("%s: %s", predict_args.predictions_dir, ", ".join(predict_args.outputs))
+
+
+if __name__ == "__main__":
+    with as_program():
+        main(*make_parser().parse())

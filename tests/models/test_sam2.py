@@ -1,0 +1,306 @@
+"""
+SAM 2's training forward against Transformers' own `Sam2Model`, called click by click, and what may not change its result: chunks, checkpointing,
+caches, adapters.
+"""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import Sam2Config, Sam2Model, Sam2Processor
+
+from sam_ft.losses.sam2 import RoundOutputs, Sam2Criterion, silence_absent
+from sam_ft.models.anatomy import SAM2
+from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
+from sam_ft.models.freeze import count_parameters, freeze
+from sam_ft.models.load import ModelOptions, adapt, load_adapted, load_model
+from sam_ft.models.lora import LoraOptions, merge_adapters
+from sam_ft.models.processors import load_processor
+from sam_ft.models.sam2_config import set_sam2_resolution
+from sam_ft.ops.clicks import uniform_clicks
+from sam_ft.ops.prompts import ObjectPrompts
+from sam_ft.testing import random_prompts, tiny_sam2
+
+
+SIDE = 64
+
+
+def batch(objects=(3, 2), rounds=3, seed=0, **prompts):
+    return random_prompts(list(objects), resolution=SIDE, rounds=rounds, seed=seed, **prompts)
+
+
+def gradients(model, inputs, **more):
+    model.zero_grad()
+    loss = model(**inputs, **more).loss
+    loss.backward()
+    return float(loss.detach()), {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_same(first, second, tolerance=1e-5):
+    assert first[0] == pytest.approx(second[0], rel=tolerance)
+    scale = max(float(g.abs().max()) for g in second[1].values())
+    assert first[1].keys() == second[1].keys()
+    for name, grad in second[1].items():
+        assert float((first[1][name] - grad).abs().max()) < tolerance * scale, name
+
+
+@pytest.fixture
+def model():
+    return tiny_sam2(resolution=SIDE).train()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
+    """Each object by itself through `Sam2Model.forward`: prompts kept, best logits fed back undetached, losses at the canvas's size."""
+    inputs = batch(rounds=4)
+    model.gate_absent = gated
+    found = gradients(model, inputs)
+    plain = Sam2Model(copy.deepcopy(model.config)).train()
+    plain.load_state_dict(model.state_dict())
+    prompts, images = inputs["prompts"], inputs["pixel_values"].float() / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = (images - mean[:, None, None]) / std[:, None, None]
+    targets = torch.cat([label["masks"] for label in inputs["labels"]])
+    embeddings = plain(images, input_points=torch.zeros(2, 1, 1, 2), input_labels=torch.ones(2, 1, 1, dtype=torch.long)).image_embeddings
+    total = 0.0
+    for i, image in enumerate(prompts.image):
+        number, target = prompts.number[i], targets[i : i + 1]
+        points, labels, mask, rounds = prompts.points[i : i + 1, :number], prompts.labels[i : i + 1, :number], None, []
+        for step in range(4):
+            if step:
+                drawn = prompts.click_draws[i : i + 1, step - 1], prompts.click_from_truth[i : i + 1, step - 1]
+                click, kind = uniform_clicks(target, rounds[-1].logits[:, best] > 0, *drawn)
+                points, labels = torch.cat([points, click[:, None]], 1), torch.cat([labels, kind[:, None]], 1)
+            outputs = plain(
+                image_embeddings=[level[image : image + 1] for level in embeddings],
+                input_points=points[:, None],
+                input_labels=labels[:, None],
+                input_masks=mask,
+                multimask_output=points.shape[1] == 1,
+            )
+            low, ious, score = outputs.pred_masks[:, 0], outputs.iou_scores[:, 0], outputs.object_score_logits[:, 0, 0]
+            low = silence_absent(low, score) if gated else low
+            best = int(ious.argmax())
+            mask = low[:, best : best + 1]
+            full = F.interpolate(low, (SIDE, SIDE), mode="bilinear", align_corners=False)
+            rounds.append(RoundOutputs(full, ious, score))
+        total = total + Sam2Criterion()(rounds, target, len(prompts))[0]
+    total.backward()
+    expected = float(total.detach()), {
+        n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in plain.named_parameters()
+    }
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_chunks_change_nothing(model, size):
+    inputs = batch((4, 3), mixed=True, mask_prompts=True)
+    model.objects_per_chunk = 3
+    expected = gradients(model, inputs)
+    model.objects_per_chunk = size
+    assert_same(gradients(model, inputs), expected)
+
+
+def test_the_window_divides_the_loss(model):
+    inputs = batch()
+    whole = gradients(model, inputs)
+    half = gradients(model, inputs, normalizers=torch.tensor([10.0]))
+    assert half[0] == pytest.approx(whole[0] / 2, rel=1e-5)
+
+
+def test_a_batch_without_objects_reaches_every_parameter_with_zero(model):
+    loss, grads = gradients(model, batch((0, 0)))
+    assert loss == 0
+    assert all(float(g.abs().max()) == 0 for g in grads.values())
+
+
+def test_every_parameter_learns_in_a_usual_step(model):
+    _, grads = gradients(model, batch((6, 6), mixed=True))
+    silent = {name for name, grad in grads.items() if float(grad.abs().max()) == 0}
+    # what a token's mask that nobody chose would have taught
+    assert all("output_hypernetworks_mlps" in name for name in silent)
+
+
+def test_activation_checkpointing_changes_nothing(model):
+    inputs = batch()
+    expected = gradients(model, inputs)
+    again = tiny_sam2(resolution=SIDE, activation_checkpointing=True).train()
+    assert_same(gradients(again, inputs), expected, 1e-6)
+
+
+def test_cached_features_change_nothing_but_what_bfloat16_rounds(model):
+    inputs = batch()
+    freeze(model, ["vision_encoder"])
+    loss, _ = gradients(model, inputs)
+    features = model.encode_images(inputs.pop("pixel_values"))
+    model.park(*model.parked_when_cached)
+    again, _ = gradients(model, inputs | {"vision_features": features})
+    assert again == pytest.approx(loss, rel=1e-6)
+    rounded, _ = gradients(model, inputs | {"vision_features": features.to(torch.bfloat16)})
+    assert rounded == pytest.approx(loss, rel=2e-2)  # 8 bits of mantissa
+    with pytest.raises(ValueError, match="vision_encoder is parked"):
+        model(**batch())
+
+
+def test_bf16_keeps_positions(model):
+    """Under autocast prompts and positions stay exact: half a pixel of a large canvas is below bfloat16's step."""
+    inputs = batch()
+    exact, _ = gradients(model, inputs)
+    seen = []
+    model.prompt_encoder.shared_embedding.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, grads = gradients(model, inputs)
+    assert set(seen) == {torch.float32}
+    assert all(torch.isfinite(grad).all() for grad in grads.values())
+    assert rounded == pytest.approx(exact, rel=0.05)
+
+
+def test_loads_in_plain_transformers_with_the_same_masks(tmp_path):
+    model = tiny_sam2(resolution=SIDE).eval()
+    model.save_pretrained(tmp_path)
+    load_processor(RANDOM_TINY_SAM2).save_pretrained(tmp_path)
+    assert Sam2Config.from_pretrained(tmp_path).architectures == ["Sam2Model"]
+    plain, report = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert Sam2Processor.from_pretrained(tmp_path).target_size == 128
+    inputs, found = batch(rounds=1, mixed=True), {}
+    prompts = inputs["prompts"]
+    with torch.no_grad():
+        model(inputs["pixel_values"], prompts=prompts, collect=lambda one: found.setdefault(one.object, one))
+        pixels = inputs["pixel_values"].float() / 255
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        pixels = (pixels - mean[:, None, None]) / std[:, None, None]
+        for i, image in enumerate(prompts.image):
+            k = prompts.number[i]
+            answer = plain(
+                pixels[image : image + 1],
+                input_points=prompts.points[i : i + 1, None, :k],
+                input_labels=prompts.labels[i : i + 1, None, :k],
+                multimask_output=k == 1,
+            )
+            best = int(answer.iou_scores[0, 0].argmax())
+            # 1e-5: one object at a time there, several here
+            assert torch.allclose(answer.pred_masks[0, 0, best], found[i].masks[0], atol=1e-5)
+            assert float(answer.iou_scores[0, 0, best]) == pytest.approx(float(found[i].ious[0]), abs=1e-5)
+
+
+def test_called_as_sam2model_it_is_one():
+    model = tiny_sam2(resolution=SIDE).eval()
+    plain = Sam2Model(copy.deepcopy(model.config)).eval()
+    plain.load_state_dict(model.state_dict())
+    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    pixels = torch.rand(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.equal(model(pixels, **given).pred_masks, plain(pixels, **given).pred_masks)
+
+
+def test_the_same_weights_for_the_same_seed():
+    state = torch.get_rng_state()
+    first, again, other = (tiny_sam2(seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    weight = "mask_decoder.mask_tokens.weight"
+    assert torch.equal(first.state_dict()[weight], again.state_dict()[weight])
+    assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
+    # one table of positions for pixels and prompts
+    tables = [b for n, b in first.named_buffers() if n.endswith("positional_embedding")]
+    assert len(tables) == 2
+    assert torch.equal(*tables)
+
+
+@pytest.mark.parametrize("side", [32, 96, 160])
+def test_other_resolutions(side):
+    model = tiny_sam2(resolution=side).train()
+    inputs = random_prompts([2], resolution=side, rounds=2)
+    loss, _ = gradients(model, inputs)
+    assert loss > 0
+
+
+def test_a_resolution_that_does_not_divide_names_its_neighbours():
+    with pytest.raises(ValueError, match="`resolution` is 100, .* multiple of 16 px: use 96 or 112"):
+        tiny_sam2(resolution=100)
+    config = Sam2Config()
+    with pytest.raises(ValueError, match="multiple of 32 px: use 992 or 1024"):
+        set_sam2_resolution(config, 1000)
+    set_sam2_resolution(config, 512)
+    assert config.vision_config.backbone_feature_sizes == [[128, 128], [64, 64], [32, 32]]
+
+
+def test_every_parameter_belongs_to_one_part():
+    for config in (tiny_sam2().config, Sam2Config()):
+        with torch.device("meta"):
+            names = [name for name, _ in Sam2Model(config).named_parameters()]
+        for name in names:
+            assert sum(name.startswith(prefixes) for prefixes in SAM2.parts.values()) == 1, name
+
+
+def test_a_frozen_encoder_keeps_no_graph(model):
+    freeze(model, ["vision_encoder"])
+    counts = count_parameters(model)
+    assert all(counts[part][0] == 0 for part in ("vision_trunk", "vision_neck", "vision_projections"))
+    assert not any(level.requires_grad for level in model._embed(batch()["pixel_values"], None))
+    _, grads = gradients(model, batch())
+    assert all(name.startswith(("prompt_encoder.", "mask_decoder.")) for name in grads)
+
+
+@pytest.mark.parametrize("preset", SAM2.presets)
+def test_adapters_load_in_plain_transformers(tmp_path, preset):
+    adapted = adapt(ModelOptions(RANDOM_TINY_SAM2, resolution=SIDE), LoraOptions(preset, r=4))
+    inputs = batch()
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
+    adapted.train()
+    adapted(**inputs).loss.backward()
+    optimizer.step()
+    adapted.eval().save_pretrained(tmp_path)
+    load_processor(RANDOM_TINY_SAM2).save_pretrained(tmp_path)
+    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    pixels = torch.rand(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected = adapted.get_base_model()(pixels, **given).pred_masks
+        config = Sam2Config.from_pretrained(tmp_path / "base")
+        set_sam2_resolution(config, SIDE)
+        plain = Sam2Model.from_pretrained(tmp_path, config=config).eval()
+        assert torch.allclose(plain(pixels, **given).pred_masks, expected, atol=1e-5)
+        again = load_adapted(ModelOptions(str(tmp_path), resolution=SIDE)).eval()
+        assert torch.allclose(again.get_base_model()(pixels, **given).pred_masks, expected, atol=1e-5)
+        merged = merge_adapters(again).eval()
+        assert torch.allclose(merged(pixels, **given).pred_masks, expected, atol=1e-5)
+
+
+def test_half_precision_holds_the_encoder_alone():
+    model = tiny_sam2(dtype="bfloat16")
+    kinds = {n.split(".")[0]: p.dtype for n, p in model.named_parameters()}
+    assert kinds.pop("vision_encoder") == torch.bfloat16
+    assert set(kinds.values()) == {torch.float32}
+
+
+def test_a_model_of_the_other_kind_is_named(tmp_path):
+    from sam_ft.models.families import SAM2 as FAMILY
+    from sam_ft.models.families import SAM3
+
+    with pytest.raises(ValueError, match="is a SAM 3, but this recipe is for SAM 2. Use recipes/sam3_ft.py"):
+        load_model(ModelOptions(RANDOM_TINY, family=FAMILY))
+    tiny_sam2().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a SAM 2, but this recipe is for SAM 3. Use recipes/sam2_ft.py"):
+        load_model(ModelOptions(str(tmp_path), family=SAM3))
+
+
+def test_a_checkpoint_with_missing_weights_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tiny_sam2().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    del state["mask_decoder.iou_token.weight"]
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks 1 weights of SAM 2, such as 'mask_decoder.iou_token.weight'"):
+        load_model(ModelOptions(str(tmp_path)))
+
+
+def test_prompts_travel_to_a_device_and_pinned():
+    prompts = batch()["prompts"]
+    moved = prompts.to("cpu", non_blocking=True)
+    assert isinstance(moved, ObjectPrompts)
+    assert torch.equal(moved.points, prompts.points)
+    assert moved.image == prompts.image
