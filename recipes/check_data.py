@@ -4,7 +4,7 @@ What is in a data set, what is wrong with it, and what the model will be fed: no
     python recipes/check_data.py --dataset_name path/to/data
     python recipes/check_data.py --config recipes/configs/sam3_lora_24gb.yaml --dataset_name owner/name --json true
 
-Takes the data keys of sam3_ft.py; keys of a YAML file that are not about data are ignored. Exit status 0: usable; 1: not; 2: cannot be read.
+Takes the data keys of sam3_ft.py and sam2_ft.py; keys of a YAML file that are not about data are ignored. Exit status 0: usable; 1: not; 2: cannot be read.
 """
 
 import json
@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from sam_ft.arguments import SAM3_ARGUMENTS, CheckArguments, DataArguments
+from sam_ft.arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, CheckArguments, DataArguments
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import as_program
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
-    return RecipeParser((DataArguments, CheckArguments), ignored=SAM3_ARGUMENTS)
+    return RecipeParser((DataArguments, CheckArguments), ignored=(*SAM3_ARGUMENTS, *SAM2_ARGUMENTS))
 
 
 def main(data_args: DataArguments, check_args: CheckArguments) -> bool:

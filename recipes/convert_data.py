@@ -5,13 +5,13 @@ Any data set that this package reads → COCO with phrases, or a data set of row
     python recipes/convert_data.py --dataset_name path/to/yolo --target_dir out/rows --output_format rows --push_to_hub me/nuts
     python recipes/convert_data.py --dataset_name path/to/coco --target_dir out/unseen --hold_out_phrases "traffic light" boat
 
-Takes the data keys of sam3_ft.py, from the same YAML file with `--config`.
+Takes the data keys of sam3_ft.py and sam2_ft.py, from the same YAML file with `--config`.
 """
 
 import logging
 from pathlib import Path
 
-from sam_ft.arguments import SAM3_ARGUMENTS, ConvertArguments, DataArguments
+from sam_ft.arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, ConvertArguments, DataArguments
 from sam_ft.parser import RecipeParser
 from sam_ft.report.stages import as_program, stage
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
-    return RecipeParser((DataArguments, ConvertArguments), ignored=SAM3_ARGUMENTS)
+    return RecipeParser((DataArguments, ConvertArguments), ignored=(*SAM3_ARGUMENTS, *SAM2_ARGUMENTS))
 
 
 def main(data_args: DataArguments, convert_args: ConvertArguments):

@@ -1,4 +1,4 @@
-"""Fine-tuning recipes for SAM 3 on Transformers, Accelerate, Datasets and PEFT."""
+"""Fine-tuning recipes for SAM 3 and SAM 2 on Transformers, Accelerate, Datasets and PEFT."""
 
 import importlib
 
@@ -17,8 +17,16 @@ _PUBLIC = {
     "LoraOptions": "models.lora",
     "LossWeights": "losses.sam3",
     "ModelOptions": "models.load",
+    "ObjectPrompt": "prediction.prompt_files",
+    "PromptLossWeights": "losses.sam2",
     "PredictOptions": "prediction.predictor",
     "SceneOptions": "data.scenes",
+    "Sam2Collator": "data.collators",
+    "Sam2Criterion": "losses.sam2",
+    "Sam2ForPromptSegmentation": "models.sam2",
+    "Sam2Predictor": "prediction.sam2",
+    "Sam2Trainer": "training.sam2",
+    "Sam2TrainingArguments": "arguments",
     "Sam3Collator": "data.collators",
     "Sam3Criterion": "losses.sam3",
     "Sam3ForConceptSegmentation": "models.sam3",

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from .models.config import TINY_SIDE
 from .data.clicks import ClickOptions, collate_prompts, draw_prompts
+from .models.config import TINY_SIDE
 from .models.families import RANDOM_TINY, RANDOM_TINY_SAM2
 from .models.load import ModelOptions, load_model
 from .models.processors import load_processor

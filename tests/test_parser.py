@@ -120,7 +120,7 @@ def test_every_key_has_a_help_text(kinds):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["--prompt_type", "mask"], "prompt_type.* choose from"),
+        (["--prompt_type", "mask"], "prompt_type.*choose from"),
         (["--max_points", "6"], "`max_points` is 6; it must be between 1 and 5"),
         (["--min_points", "3"], "`min_points` is 3, more than `max_points`, 1"),
         (["--n_rounds", "0"], "`n_rounds` is 0; it must be between 1 and 20"),

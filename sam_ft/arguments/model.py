@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from ..models.families import RANDOM_TINY_SAM2, SAM2, SAM3, TINY
+from ..models.families import SAM2, SAM3, TINY, TINY_SAM2
 from ..models.load import ModelOptions
 from ..models.lora import LoraOptions
 from .base import arg, check_ranges, take
@@ -111,9 +111,9 @@ class Sam2ModelArguments(SharedModelArguments):
     """Which SAM 2, how it is held in memory, and what of it is trained."""
 
     model_name_or_path: str = arg(
-        RANDOM_TINY_SAM2,
-        "Hub id (facebook/sam2.1-hiera-tiny, -small, -base-plus, -large, and facebook/sam2-hiera-…), folder of a saved model or of a run, or "
-        "sam-ft/random-tiny-sam2, 1.0 M parameters untrained.",
+        TINY_SAM2,
+        "Hub id (facebook/sam2.1-hiera-tiny, -small, -base-plus, -large, and facebook/sam2-hiera-…), folder of a saved model or of a run, or what this "
+        "package carries: sam-ft/tiny-sam2, 1.0 M parameters that know coloured shapes, and sam-ft/random-tiny-sam2, the same untrained.",
     )
     dtype: str = arg(
         "float32",

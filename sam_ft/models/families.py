@@ -18,6 +18,8 @@ TINY = "sam-ft/tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
 RANDOM_TINY = "sam-ft/random-tiny"
 RANDOM_TINY_SAM2 = "sam-ft/random-tiny-sam2"
+TINY_SAM2 = "sam-ft/tiny-sam2"
+CARRIED = {TINY: TINY_FOLDER, TINY_SAM2: Path(__file__).parent / "tiny_sam2"}  # weights inside this package
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ SAM2 = Family(
     RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution, "sam2_ft.py",
 )  # fmt: skip
 FAMILIES = {one.key: one for one in (SAM3, SAM2)}
-OWN_NAMES = (TINY, *(one.random_name for one in FAMILIES.values()))  # known to this package alone
+OWN_NAMES = (*CARRIED, *(one.random_name for one in FAMILIES.values()))  # known to this package alone
 
 
 def family_of_model(model) -> Family:

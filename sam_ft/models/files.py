@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from .families import FAMILIES, OWN_NAMES, TINY, TINY_FOLDER, Family, family_of_files
+from .families import CARRIED, FAMILIES, OWN_NAMES, TINY, Family, family_of_files
 
 
 TRAINED_PHRASES = "trained_phrases.json"  # beside the weights of a run: what it was trained on
@@ -69,11 +69,11 @@ def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | N
 
 def source_of(name: str) -> str:
     """
-    Where a name's files are. The carried model is loaded from its folder, so that nothing saved from it names a base that
+    Where a name's files are. A carried model is loaded from its folder, so that nothing saved from it names a base that
     only this package knows.
     """
-    if name == TINY:
-        return str(TINY_FOLDER)
+    if name in CARRIED:
+        return str(CARRIED[name])
     check_exists(name)
     return name
 

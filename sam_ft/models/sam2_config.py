@@ -71,22 +71,57 @@ def random_sam2(config: Sam2Config, seed: int) -> Sam2ForPromptSegmentation:
     """
     An untrained model; the same weights for the same seed, without touching the global random state.
 
-    Transformers' 0.02 everywhere is for weights that will be loaded anyway: prompts and pixels would reach the decoder as one part in a
-    hundred of a constant. Layers start as torch makes them, embeddings as unit normals, as in the official code.
+    Transformers' 0.02 everywhere is for weights that will be loaded anyway. From it, or from torch's own defaults, prompts reach a mask as a
+    quarter of what pixels do, and tens of thousands of objects pass before a click means anything. Here every layer keeps the variance of its
+    input, prompts weigh as much as pixels, and the decoder starts by looking where it was clicked and by handing on what it finds there.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = Sam2ForPromptSegmentation(config)
         for module in model.modules():
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-                module.reset_parameters()
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                # a transposed 2×2 kernel of stride 2 meets each input channel once an output pixel
+                transposed = isinstance(module, torch.nn.ConvTranspose2d)
+                inputs = module.in_channels if transposed else module.weight[0].numel()
+                torch.nn.init.normal_(module.weight, std=inputs**-0.5)
             elif isinstance(module, torch.nn.Embedding):
-                torch.nn.init.normal_(module.weight)
+                torch.nn.init.normal_(
+                    module.weight, std=0.3
+                )  # position encodings, of norm √(C/2), decide who looks where
+            if isinstance(getattr(module, "bias", None), torch.nn.Parameter):
+                module.bias.zero_()
         backbone = model.vision_encoder.backbone
         for positions in (backbone.pos_embed, backbone.pos_embed_window):
             torch.nn.init.normal_(positions, std=0.02)
+        for block in backbone.blocks:  # a residual stack that starts near the patches themselves
+            block.attn.proj.weight.mul_(0.3)
+            block.mlp.proj_out.weight.mul_(0.3)
+        _look_where_clicked(model.mask_decoder.transformer)
+        for head in model.mask_decoder.output_hypernetworks_mlps:
+            head.proj_out.weight.mul_(0.1)  # masks start near 0: undecided
         # one table of positions for pixels and prompts, as every checkpoint has it
         model.prompt_encoder.shared_embedding.positional_embedding.copy_(
             model.shared_image_embedding.positional_embedding
         )
     return model
+
+
+def _look_where_clicked(transformer: torch.nn.Module, sharpness: float = 2.0) -> None:
+    """
+    Starts attention as a comparison of positions: queries and keys are projected alike, so that a token meets the pixels of its own place and a pixel the
+    clicks near it; what is found is handed on as it is, in the part of the width that fits.
+    """
+    across, among = [transformer.final_attn_token_to_image], []
+    for layer in transformer.layers:
+        across += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+        among.append(layer.self_attn)
+        layer.mlp.proj_out.weight.mul_(0.3)
+    for attention in (*across, *among):
+        torch.nn.init.orthogonal_(attention.q_proj.weight)
+        if attention not in among:
+            attention.q_proj.weight.mul_(sharpness)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(attention.v_proj.weight.T)

@@ -23,7 +23,7 @@ from ..data.licences import licence_of
 from ..data.load import SYNTHETIC, SYNTHETIC_STREAM, PhraseData
 from ..metrics.thresholds import read_thresholds
 from ..models.config import side_of
-from ..models.families import SAM2, TINY, TINY_FOLDER, Family, family_of_model
+from ..models.families import CARRIED, SAM2, Family, family_of_model
 from ..models.lora import AdaptedSam, sam_of
 from ..report.card_facts import CardFacts, DatasetFacts
 from ..report.model_card import model_card
@@ -141,8 +141,8 @@ def _save_pictures(
 
 def _base(name: str, family: Family) -> tuple[str, str | None, str]:
     """What was tuned in words, its Hub id, its licence. A tuned SAM 3 stays under the SAM License; SAM 2 is under Apache-2.0."""
-    if name in (TINY, str(TINY_FOLDER)):
-        return f"`{name}`, the 1.8 M-parameter model that sam-ft carries,", None, _OURS
+    if name in (*CARRIED, *map(str, CARRIED.values())):
+        return f"`{name}`, the tiny model that sam-ft carries,", None, _OURS
     if name == family.random_name:
         return f"`{name}`, an untrained model of sam-ft's,", None, _OURS
     own = _OURS if family is SAM2 else "other"

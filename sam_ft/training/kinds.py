@@ -9,6 +9,11 @@ from ..models.families import SAM2, SAM3, Family
 from .build_sam2 import build_sam2_trainer
 from .build_sam3 import build_sam3_trainer
 
+# of training, what an evaluation depends on
+_OF_EVALUATION = (
+    "output_dir", "per_device_eval_batch_size", "dataloader_num_workers", "use_cpu", "bf16", "seed", "num_pictures", "disable_tqdm", "ddp_backend",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -34,9 +39,11 @@ def kind_of(run: Run) -> Kind:
 
 
 def run_of(kind: Kind, run: Run, **data) -> Run:
-    """A run as one of another kind: what is said of data, device and files stays, the rest is that kind's default."""
+    """A run as one of another kind: what is said of data, device and files for an evaluation stays, the rest is that kind's default."""
     if kind is kind_of(run):
         return dataclasses.replace(run, data=dataclasses.replace(run.data, **data))
-    model, data_args, loss, _ = kind.arguments
+    model, data_args, loss, training_args = kind.arguments
     shared = {f.name: getattr(run.data, f.name) for f in dataclasses.fields(data_args.__mro__[1])}
-    return Run(model(model_revision=run.model.model_revision), data_args(**shared | data), loss(), run.training)
+    kept = {name: getattr(run.training, name) for name in _OF_EVALUATION}
+    training = training_args(**kept, report_to=[], eval_strategy="no", save_strategy="no")
+    return Run(model(model_revision=run.model.model_revision), data_args(**shared | data), loss(), training)

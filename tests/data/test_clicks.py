@@ -39,7 +39,14 @@ def row(name, masks, crowd=(), boxes=()):
     instances += [{"bbox": box, "segmentation": None, "area": 9.0, "is_crowd": False} for box in boxes]
     phrases = [{"text": "disc", "instances": list(range(len(instances))), "exhaustive": True}]
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8))
-    return {"example_id": name, "image": image, "width": SIDE, "height": SIDE, "instances": instances, "phrases": phrases}
+    return {
+        "example_id": name,
+        "image": image,
+        "width": SIDE,
+        "height": SIDE,
+        "instances": instances,
+        "phrases": phrases,
+    }
 
 
 def draw(seed=0, **options):

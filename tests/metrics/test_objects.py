@@ -38,7 +38,9 @@ def test_no_object_no_number():
 
 def test_resampling_counts_an_image_as_often_as_it_is_drawn():
     numbers = resampled_objects(SCORES, [0, 0, 1, 1])
-    assert numbers(np.array([1, 1])) == pytest.approx(object_numbers(SCORES) | {"object_IoU_large": np.nan}, nan_ok=True)
+    assert numbers(np.array([1, 1])) == pytest.approx(
+        object_numbers(SCORES) | {"object_IoU_large": np.nan}, nan_ok=True
+    )
     assert numbers(np.array([2, 0]))["object_IoU"] == pytest.approx(object_numbers(SCORES[:2])["object_IoU"])
     twice = object_numbers([*SCORES[:2], *SCORES[2:], *SCORES[2:]])
     assert numbers(np.array([1, 2]))["IoU@1"] == pytest.approx(twice["IoU@1"])

@@ -62,8 +62,10 @@ def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     images = (images - mean[:, None, None]) / std[:, None, None]
     targets = torch.cat([label["masks"] for label in inputs["labels"]])
-    embeddings = plain(images, input_points=torch.zeros(2, 1, 1, 2), input_labels=torch.ones(2, 1, 1, dtype=torch.long)).image_embeddings
-    total = 0.0
+    embeddings = plain(
+        images, input_points=torch.zeros(2, 1, 1, 2), input_labels=torch.ones(2, 1, 1, dtype=torch.long)
+    ).image_embeddings
+    total, best = 0.0, 0
     for i, image in enumerate(prompts.image):
         number, target = prompts.number[i], targets[i : i + 1]
         points, labels, mask, rounds = prompts.points[i : i + 1, :number], prompts.labels[i : i + 1, :number], None, []
@@ -87,9 +89,10 @@ def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
             rounds.append(RoundOutputs(full, ious, score))
         total = total + Sam2Criterion()(rounds, target, len(prompts))[0]
     total.backward()
-    expected = float(total.detach()), {
-        n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in plain.named_parameters()
-    }
+    expected = (
+        float(total.detach()),
+        {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in plain.named_parameters()},
+    )
     assert_same(found, expected)
 
 

@@ -139,7 +139,7 @@ def test_exemplars_alone(script, shapes, tmp_path):
         (["--images", "bad", "--phrases", "x"], "cannot be read"),
         (["--images", "some", "--exemplar_file", "no.json"], "is no JSON file"),
         (["--images", "some", "--exemplar_file", "list.json"], "holds a list"),
-        (["--images", "some", "--exemplar_file", "stray.json"], "names the image 'b', which is not asked"),
+        (["--images", "some", "--exemplar_file", "stray.json"], "given for the image 'b', which is not asked"),
         (["--images", "some", "--exemplar_file", "nan.json"], "expected \\[\\[x, y, w, h"),
     ],
 )

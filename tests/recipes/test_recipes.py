@@ -19,6 +19,7 @@ ACCELERATE = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 PAGES = [
     ROOT / "README.md",
     ROOT / "recipes" / "README.md",
+    ROOT / "recipes" / "SAM2.md",
     *CONFIGS,
     *ACCELERATE,
     *sorted((ROOT / "recipes").glob("*.py")),
@@ -45,9 +46,16 @@ def commands():
                 yield pytest.param(found[1].split("  #")[0], id=f"{page.name}: {found[1][:60]}")
 
 
+def recipe_of(config):
+    """The script that a YAML file is for."""
+    return "sam2_ft.py" if config.name.startswith("sam2_") else "sam3_ft.py"
+
+
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
 def test_every_key_of_every_yaml_is_known(file):
-    arguments = load(ROOT / "recipes" / "sam3_ft.py").make_parser().parse(["--config", str(file), "--use_cpu", "true"])
+    arguments = (
+        load(ROOT / "recipes" / recipe_of(file)).make_parser().parse(["--config", str(file), "--use_cpu", "true"])
+    )
     assert len(arguments) == 4
     assert yaml.safe_load(file.read_text())
     assert len(CONFIGS) >= 4
@@ -85,16 +93,16 @@ def test_documented_commands_parse(line):
     load(ROOT / script).make_parser().parse([*rest, "--use_cpu", "true"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md", "recipes/SAM2.md"])
 def test_readme_names_only_what_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"\]\(([\w/.]+)\)", text):
         assert ((ROOT / page).parent / path).exists(), path
     for path in re.findall(r"\b(?:recipes|accelerate_configs|benchmarks)/[\w/]+\.(?:py|yaml|sh)", text):
         assert (ROOT / path).exists(), path
-    parser = load(ROOT / "recipes" / "sam3_ft.py").make_parser()
-    keys = {a.dest for a in parser._actions}
-    for key in re.findall(r"`(\w+): [^`]+`", text[text.index("emory ladder") :]):
+    recipe, start = ("sam2_ft.py", "# SAM 2") if page.endswith("SAM2.md") else ("sam3_ft.py", "emory ladder")
+    keys = {a.dest for a in load(ROOT / "recipes" / recipe).make_parser()._actions}
+    for key in re.findall(r"`(\w+): [^`]+`", text[text.index(start) :]):
         assert key in keys, f"{page} speaks of the key {key}"
 
 
@@ -157,14 +165,12 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 
     module = load(ROOT / "recipes" / "sam3_eval.py")
     again = module.main(
-        *module.make_parser().parse(
-            [
-                f"--dataset_name={shapes}",
-                f"--model_name_or_path={out}",
-                f"--output_dir={tmp_path / 'score'}",
-                "--use_cpu=true",
-            ]
-        )
+        [
+            f"--dataset_name={shapes}",
+            f"--model_name_or_path={out}",
+            f"--output_dir={tmp_path / 'score'}",
+            "--use_cpu=true",
+        ]
     )
     stored = json.loads((out / "eval_results.json").read_text())
     assert again["eval_loss"] == pytest.approx(stored["eval_loss"], rel=1e-5)
@@ -175,13 +181,14 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda f: f.name)
 def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path, script):
+    recipe = recipe_of(config)
     given = [
-        "--model_name_or_path=sam-ft/tiny",
+        f"--model_name_or_path={'sam-ft/tiny' if recipe == 'sam3_ft.py' else 'sam-ft/random-tiny-sam2'}",
         "--resolution=96",
         f"--dataset_name={shapes}",
         "--optim=adamw_torch",
     ]
-    status, _, output = script("sam3_ft.py", "--config", config, *given, "--dry_run", "--use_cpu=true")
+    status, _, output = script(recipe, "--config", config, *given, "--dry_run", "--use_cpu=true")
     assert status == 0, output
     for stage in ("config", "data", "model", "one batch", "one optimizer step", "evaluation"):
         assert f"✓ {stage}" in output

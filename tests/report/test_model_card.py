@@ -4,8 +4,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sam_ft.metrics.thresholds import Thresholds
+from sam_ft.report.card_facts import CardFacts, DatasetFacts
 from sam_ft.report.columns import Column
-from sam_ft.report.model_card import CardFacts, DatasetFacts, model_card
+from sam_ft.report.model_card import model_card
 
 
 def facts(**given):
@@ -15,7 +16,7 @@ def facts(**given):
         notes=["FORGOTTEN: the model has lost some", "  ✗ untouched phrases are found in 40%"],
     )  # fmt: skip
     common = {
-        "name": "you/potholes", "form": "full", "base": "facebook/sam3", "base_id": "facebook/sam3", "licence": "other",
+        "name": "you/potholes", "family": "sam3", "form": "full", "base": "facebook/sam3", "base_id": "facebook/sam3", "licence": "other",
         "revision": None, "datasets": [DatasetFacts("street")], "phrases": ["pothole", 'a "quoted" | thing'],
         "columns": [before, after], "made": {"time": "3 min"}, "command": "accelerate launch recipes/sam3_ft.py --x 'a b'",
     }  # fmt: skip
@@ -104,3 +105,33 @@ def test_nothing_is_claimed_where_nothing_was_asked():
     columns = facts().columns
     columns[1].notes = []
     assert "Nobody has asked it phrases that it was not trained on" in model_card(facts(columns=columns, phrases=[]))
+
+
+@pytest.mark.parametrize("form", ["full", "adapter", "merged"])
+def test_of_a_tuned_sam_2(form):
+    columns = [
+        Column("before", {"object_IoU": 0.31, "IoU@5": 0.5}),
+        Column("after", {"object_IoU": 0.72, "IoU@5": 0.81}),
+    ]
+    base = "facebook/sam2.1-hiera-tiny"
+    text = model_card(
+        facts(
+            family="sam2", form=form, licence="apache-2.0", base=base, base_id=base, phrases=[], columns=columns,
+            side=512 if form == "adapter" else None,
+        )
+    )  # fmt: skip
+    card = ModelCard(text)
+    assert card.data.license == "apache-2.0"
+    assert card.data.base_model == base
+    assert {"sam2", "interactive-segmentation"} <= set(card.data.tags)
+    assert card.data.eval_results[0].metric_value == 0.72
+    assert "clicks or a box on an object go in" in text
+    assert "Mean IoU of prompted objects went from **0.31** to **0.72**" in text
+    assert "| IoU after 5 clicks | 0.500 | 0.810 |" in text
+    assert "What it kept" not in text, "it is asked no phrases"
+    codes = [part.split("```")[0] for part in text.split("```python")[1:]]
+    for code in codes:
+        compile(code, "card", "exec")
+    assert "Sam2Model" in codes[0]
+    assert ("512" in codes[0]) == (form == "adapter"), "another canvas than the base's"
+    assert "Sam2Predictor" in codes[-1]

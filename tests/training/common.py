@@ -1,45 +1,70 @@
 """Trainers as the recipe builds them, and the recipe itself in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import (
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    Sam2DataArguments,
+    Sam2LossArguments,
+    Sam2ModelArguments,
+    Sam2TrainingArguments,
+    Sam3TrainingArguments,
+)
 from sam_ft.data.load import load_phrase_dataset
-from sam_ft.models.families import RANDOM_TINY, TINY
+from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2, TINY
 from sam_ft.models.load import load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.training.build import load_sam
+from sam_ft.training.build_sam2 import build_sam2_trainer
 from sam_ft.training.build_sam3 import build_sam3_trainer
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+QUIET = {
+    "report_to": [],
+    "disable_tqdm": True,
+    "dataloader_num_workers": 0,
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "num_pictures": 0,
+    "warmup_steps": 0,
+    "logging_steps": 1,
+    "use_cpu": True,
+}
+
+
 def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, model=None, **training):
     """A trainer over a COCO folder; `data`, `loss` and `model` are dictionaries of arguments."""
-    arguments = {
-        "report_to": [],
-        "disable_tqdm": True,
-        "dataloader_num_workers": 0,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "num_pictures": 0,
-        "warmup_steps": 0,
-        "logging_steps": 1,
-        "use_cpu": True,
-        "output_dir": str(output_dir),
-    }
-    training_args = Sam3TrainingArguments(**(arguments | training))
+    training_args = Sam3TrainingArguments(**(QUIET | {"output_dir": str(output_dir)} | training))
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
     rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
     sam3, processor = load_sam(model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
+
+
+def build_sam2(dataset, output_dir, model_name=RANDOM_TINY_SAM2, *, data=None, loss=None, model=None, **training):
+    """As [`build`], of SAM 2."""
+    training_args = Sam2TrainingArguments(**(QUIET | {"output_dir": str(output_dir)} | training))
+    data_args = Sam2DataArguments(**({"dataset_name": str(dataset), "eval_clicks": 2} | (data or {})))
+    model_args = Sam2ModelArguments(
+        model_name_or_path=str(model_name), **({"resolution": 64, "objects_per_chunk": 64} | (model or {}))
+    )
+    rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
+    sam2, processor = load_sam(model_args, training_args.seed)
+    return build_sam2_trainer(sam2, processor, rows, data_args, Sam2LossArguments(**(loss or {})), training_args)
 
 
 def build_stream(output_dir, model_name=TINY, *, scenes):
@@ -66,8 +91,8 @@ def save_model_without_dropout(folder):
     return folder
 
 
-def command(arguments, processes=1):
-    script = [str(ROOT / "recipes" / "sam3_ft.py"), *map(str, arguments)]
+def command(arguments, processes=1, recipe="sam3_ft.py"):
+    script = [str(ROOT / "recipes" / recipe), *map(str, arguments)]
     if processes == 1:
         return [sys.executable, *script]
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *script]
@@ -82,13 +107,31 @@ def environment():
     }
 
 
-def run_recipe(arguments, cwd, processes=1):
-    """Runs `recipes/sam3_ft.py`; raises with its output where it fails."""
+def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
+    """Runs a recipe; raises with its output where it fails."""
     done = subprocess.run(
-        command(arguments, processes), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150
+        command(arguments, processes, recipe), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
+
+
+def kill_when(condition, given, cwd):
+    """Starts a command and kills it, workers included, the moment the condition holds."""
+    process = subprocess.Popen(
+        given,
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def weights(folder):

@@ -147,7 +147,7 @@ def test_too_small_a_disk_is_told_before_it_is_full(shapes, tmp_path, monkeypatc
 
 
 def test_what_is_trained_cannot_be_cached(shapes, tmp_path):
-    with pytest.raises(ValueError, match="vision_trunk or vision_encoder to `freeze`"):
+    with pytest.raises(ValueError, match="add vision_encoder to `freeze`"):
         run(shapes, tmp_path / "a", tmp_path / "cache", model={"freeze": ["text_encoder"]})
     with pytest.raises(ValueError, match="`cache_text` needs a text tower that is not trained"):
         run(shapes, tmp_path / "b", model={"freeze": ["vision_encoder"]}, data={"cache_text": True})

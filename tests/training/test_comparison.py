@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments
 from sam_ft.data.load import load_phrase_dataset
 from sam_ft.metrics.thresholds import Thresholds
 from sam_ft.training.candidates import Candidate, candidates_of, evaluate_model, evaluate_results
@@ -25,8 +25,8 @@ def evaluated(tuned, new_shapes, tmp_path_factory):
             output_dir=str(tmp_path_factory.mktemp(name)), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True,
             dataloader_num_workers=0, per_device_eval_batch_size=10,
         )  # fmt: skip
-        arguments = ModelArguments(pairs_per_chunk=64), data_args, LossArguments(), training_args
-        models.append(evaluate_model(Candidate(name, source), data, trained, *arguments))
+        run = Run(ModelArguments(pairs_per_chunk=64), data_args, LossArguments(), training_args)
+        models.append(evaluate_model(Candidate(name, source), data, trained, run))
     file = f"{training_args.output_dir}/eval/results.json"
     models.append(evaluate_results(Candidate("file", file), data, trained, with_masks=True))
     return data, models, file

@@ -46,6 +46,40 @@ for name in sys.argv[2:]:
 assert not any(m.startswith("sam_ft") for m in sys.modules)
 torch.save(answers, sys.argv[1])
 """
+SAM2_RUN = [
+    "--dataset_name", "synthetic", "--scene_train_images", "3", "--scene_eval_images", "2", "--max_steps", "1", "--eval_strategy", "no",
+    "--save_strategy", "no", "--dataloader_num_workers", "0", "--use_cpu", "true", "--report_to", "none", "--num_pictures", "1", "--eval_clicks", "1",
+    "--resolution", "64", "--model_name_or_path", "sam-ft/random-tiny-sam2", "--push_to_hub", "true", "--hub_strategy", "end",
+]  # fmt: skip
+SAM2_RUNS = {
+    "sam2 adapter": [
+        "--lora",
+        "attention",
+        "--lora_r",
+        "2",
+        "--hub_merged",
+        "true",
+        "--hub_model_id",
+        "someone/clicks",
+        "--output_dir",
+        "out/clicks",
+    ],
+    "sam2 full": ["--hub_model_id", "someone/clicks-full", "--output_dir", "out/clicks-full"],
+}
+SAM2_STRANGER = """
+import sys, torch
+from transformers import Sam2Model, Sam2Processor
+answers = {}
+for name in sys.argv[2:]:
+    model = Sam2Model.from_pretrained(name).eval()
+    side = Sam2Processor.from_pretrained(name).target_size
+    pixels = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
+    if model.prompt_encoder.input_image_size == side:  # an adapter's base may have another canvas
+        with torch.no_grad():
+            answers[name] = model(pixels, input_points=torch.tensor([[[[20.0, 30.0]]]]), input_labels=torch.tensor([[[1]]])).pred_masks
+assert not any(m.startswith("sam_ft") for m in sys.modules)
+torch.save(answers, sys.argv[1])
+"""
 # several runs of the recipe, one after the other, as several commands; a process of its own each would spend most of its time on imports
 RUNS = """
 import json, logging, runpy, sys
@@ -110,6 +144,9 @@ def pushes(tmp_path_factory):
     listed = [
         {"name": name, "script": "sam3_ft.py", "arguments": [*RUN, *arguments]} for name, arguments in runs.items()
     ]
+    listed += [
+        {"name": name, "script": "sam2_ft.py", "arguments": [*SAM2_RUN, *given]} for name, given in SAM2_RUNS.items()
+    ]
     listed += [{"name": name, "script": "sam3_predict.py", "arguments": given} for name, given in PREDICTED.items()]
     with HubServer() as hub:
         said = start(RUNS, hub, folder, folder / "cache", ROOT / "recipes", json.dumps(listed), PYTHONPATH=str(ROOT))
@@ -117,7 +154,7 @@ def pushes(tmp_path_factory):
         assert parts.keys() == {one["name"] for one in listed}
         ended = [
             line
-            for name in ("adapter", "full", "again", *PREDICTED)
+            for name in ("adapter", "full", "again", *SAM2_RUNS, *PREDICTED)
             for line in parts[name].splitlines()
             if line.startswith(("exit", "`"))
         ]
@@ -250,3 +287,22 @@ def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch):
     given = ["x.py", "--hub_token", "hf_1", "--geometry_token", "always", "--hub_token=hf_2", "--phrases", "a b"]
     monkeypatch.setattr("sys.argv", given)
     assert command_line() == "accelerate launch x.py --geometry_token always --phrases 'a b'"
+
+
+def test_sam_2_comes_back_from_the_hub(pushes):
+    """Full weights, an adapter with its base, and merged weights, loaded by a process without this package."""
+    hub, folder, parts = pushes
+    names = ["someone/clicks", "someone/clicks-merged", "someone/clicks-full"]
+    start(SAM2_STRANGER, hub, folder, folder / "stranger2", folder / "clicks.pt", *names, PYTHONPATH="")
+    answers = torch.load(folder / "clicks.pt")
+    assert answers.keys() == {"someone/clicks-merged", "someone/clicks-full"}
+    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    pixels = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    for name, source in (("someone/clicks-merged", "out/clicks"), ("someone/clicks-full", "out/clicks-full")):
+        model = load_model(ModelOptions(str(folder / source))).eval()
+        with torch.no_grad():
+            assert torch.allclose(model(pixels, **given).pred_masks, answers[name], atol=1e-5), name
+    card = ModelCard((folder / "out" / "clicks" / "README.md").read_text())
+    assert card.data.base_model == "someone/clicks-base"
+    assert "sam2" in card.data.tags
+    assert "✓ push to the Hub" in parts["sam2 adapter"]

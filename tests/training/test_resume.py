@@ -1,9 +1,6 @@
 """Killed at any moment, a run resumes to the same weights; what is left half-written is never used."""
 
 import shutil
-import signal
-import subprocess
-import time
 
 import pytest
 import yaml
@@ -11,7 +8,7 @@ from safetensors.torch import save_file
 
 from sam_ft.training.checkpoints import check_checkpoint, find_checkpoints, prepare_output_dir, what_is_missing
 
-from .common import command, environment, run_recipe, same, weights
+from .common import command, kill_when, run_recipe, same, weights
 
 
 ARGUMENTS = {
@@ -45,24 +42,6 @@ def arguments(shapes, output_dir):
     return [f"--{k}={v}" for k, v in given.items() if v != "null"]
 
 
-def kill_when(condition, shapes, output_dir, cwd):
-    """Starts the recipe and kills it, workers included, the moment the condition holds."""
-    process = subprocess.Popen(
-        command(arguments(shapes, output_dir)),
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.slow
 def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
     run_recipe(arguments(shapes, tmp_path / "whole"), tmp_path)
@@ -72,9 +51,13 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
         folder = killed / f"checkpoint-{step}"
         return lambda: folder.is_dir() and not (folder / "trainer_state.json").is_file()
 
-    kill_when(saving(2), shapes, killed, tmp_path)
+    kill_when(saving(2), command(arguments(shapes, killed)), tmp_path)
     assert what_is_missing(find_checkpoints(killed)[0]) is not None
-    kill_when(lambda: (killed / "checkpoint-4" / "trainer_state.json").is_file(), shapes, killed, tmp_path)
+    kill_when(
+        lambda: (killed / "checkpoint-4" / "trainer_state.json").is_file(),
+        command(arguments(shapes, killed)),
+        tmp_path,
+    )
     output = run_recipe(arguments(shapes, killed), tmp_path)
     assert "resuming from" in output
     assert same(weights(killed), weights(tmp_path / "whole"))

@@ -1,0 +1,232 @@
+"""SAM 2's scripts as a user starts them: one short run, then scored beside SAM 3, asked, resumed, given bad input."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import Sam2Model, Sam2Processor
+
+
+QUICK = {
+    **{
+        "resolution": 64,
+        "max_steps": 2,
+        "eval_clicks": 2,
+        "n_rounds": 2,
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+    },
+    **{"use_cpu": True, "disable_tqdm": True, "num_pictures": 2, "eval_strategy": "no", "save_strategy": "no"},
+}
+
+
+def keys(**given):
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+@pytest.fixture
+def run(script, shapes, tmp_path):
+    def start(recipe="sam2_ft.py", **given):
+        return script(recipe, *keys(**({"dataset_name": shapes, "output_dir": "out"} | QUICK | given)))
+
+    return start
+
+
+def test_a_run_leaves_what_it_says(run, tmp_path):
+    status, _, said = run()
+    assert status == 0, said
+    out = tmp_path / "out"
+    for name in (
+        "model.safetensors",
+        "processor_config.json",
+        "README.md",
+        "report.html",
+        "report.json",
+        "run.yaml",
+        "eval/pictures.png",
+        "eval/objects.json",
+    ):
+        assert (
+            (out / name).is_file() or name.startswith("processor") and (out / "preprocessor_config.json").is_file()
+        ), name
+    assert "objects prompted, 2 rounds" in said
+    assert "IoU@box" in said
+    Sam2Model.from_pretrained(out)
+    assert Sam2Processor.from_pretrained(out).target_size == 64
+    card = (out / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "- sam2" in card
+    columns = json.loads((out / "report.json").read_text())["columns"]
+    assert [column["name"] for column in columns] == ["before", "after"]
+    assert "IoU@2" in columns[1]["intervals"]
+    assert "object_IoU" in columns[1]["differences"]
+    picture = np.asarray(Image.open(out / "eval" / "pictures.png").convert("RGB")).reshape(-1, 3)
+    assert (picture == (43, 178, 76)).all(1).any(), "clicks in the object are drawn green"
+    # given again it is restored, not trained further
+    before = (out / "model.safetensors").read_bytes()
+    status, _, said = run()
+    assert status == 0, said
+    assert (out / "model.safetensors").read_bytes() == before or "resuming" not in said
+
+
+def test_sam_2_and_sam_3_in_one_table(run, script, shapes, tmp_path):
+    given = {
+        "dataset_name": shapes,
+        "output_dir": "score",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "num_pictures": 1,
+        "probe_images": 0,
+        "bootstrap_samples": 20,
+    }
+    compared = ["boxes=sam-ft/random-tiny-sam2#box", "clicks=sam-ft/random-tiny-sam2#point"]
+    status, _, said = script("sam3_eval.py", *keys(model_name_or_path="sam-ft/tiny", **given), "--compare", *compared)
+    assert status == 0, said
+    columns = {
+        one["name"]: one["metrics"] for one in json.loads((tmp_path / "score" / "report.json").read_text())["columns"]
+    }
+    assert list(columns) == ["boxes", "clicks", "tiny"]
+    assert columns["boxes"]["object_IoU"] == columns["boxes"]["IoU@box"]
+    assert columns["clicks"]["object_IoU"] == columns["clicks"]["IoU@1"]
+    assert "object_IoU" not in columns["tiny"]
+    for name in ("mask_AP", "mean_IoU", "dice", "boundary_F1"):
+        assert all(name in metrics for metrics in columns.values()), name
+    page = (tmp_path / "score" / "report.html").read_text()
+    assert "IoU after a box" in page
+
+
+def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
+    given = {
+        "dataset_name": shapes,
+        "output_dir": "score",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "num_pictures": 0,
+        "bootstrap_samples": 0,
+        "eval_clicks": 1,
+    }
+    model = keys(model_name_or_path="sam-ft/random-tiny-sam2", resolution=64, **given)
+    status, _, said = script("sam2_eval.py", *model)
+    assert status == 0, said
+    alone = json.loads((tmp_path / "score" / "eval_results.json").read_text())
+    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/random-tiny")
+    assert status == 0, said
+    again = json.loads((tmp_path / "score" / "eval_results.json").read_text())
+    assert again["eval_object_IoU"] == alone["eval_object_IoU"]
+    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/tiny#box")
+    assert status == 1
+    assert "is a SAM 3, which takes phrases; leave out #box" in said
+    status, _, said = script("sam2_eval.py", *model, "--compare", "a=sam-ft/random-tiny-sam2#circle")
+    assert status == 1
+    assert "SAM 2 is prompted with #point or #box" in said
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in (("a.png", (60, 40)), ("b.jpg", (30, 50))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)).save(
+            folder / name
+        )
+    return folder
+
+
+def predict(script, photos, prompts, *more):
+    file = photos.parent / "prompts.json"
+    file.write_text(prompts if isinstance(prompts, str) else json.dumps(prompts))
+    return script(
+        "sam2_predict.py", "--images", photos, "--prompt_file", file, "--workers", 0, "--device", "cpu", *more
+    )
+
+
+def test_predictions_of_clicks_and_boxes(script, photos, tmp_path):
+    prompts = {
+        "a": [{"points": [[20, 20, 1]], "label": "cat"}, {"box": [5, 5, 30, 20]}],
+        "b.jpg": [{"box": [2, 3, 20, 30], "points": [[10, 10, 0]], "label": "cat"}],
+    }
+    outputs = ["--outputs", "coco", "overlays", "masks", "labelme", "yolo", "--predictions_dir", "found"]
+    status, _, said = predict(script, photos, prompts, *outputs)
+    assert status == 0, said
+    results = json.loads((tmp_path / "found" / "results.json").read_text())
+    assert len(results) == 3
+    assert all(one["score"] == pytest.approx((1 + one["predicted_iou"]) / 2) for one in results)
+    coco = json.loads((tmp_path / "found" / "coco.json").read_text())
+    assert {one["name"] for one in coco["categories"]} == {"cat", "object"}
+    assert (tmp_path / "found" / "overlays" / "a.jpg").is_file()
+    # the same call again asks nothing again
+    times = {f: f.stat().st_mtime_ns for f in (tmp_path / "found" / "predictions").rglob("*.json")}
+    status, _, said = predict(script, photos, prompts, *outputs)
+    assert status == 0
+    assert times == {f: f.stat().st_mtime_ns for f in (tmp_path / "found" / "predictions").rglob("*.json")}
+    status, _, said = predict(script, photos, prompts | {"a": [{"box": [1, 1, 9, 9]}]}, *outputs)
+    assert status == 1
+    assert "other settings" in said
+
+
+def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "somewhere/a.png"}, {"id": 2, "file_name": "not_asked.png"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 7, "bbox": [5, 5, 20, 20]},
+            {"image_id": 2, "category_id": 7, "bbox": [1, 1, 5, 5]},
+        ],
+        "categories": [{"id": 7, "name": "dog"}],
+    }
+    status, _, said = predict(script, photos, content, "--predictions_dir", "found")
+    assert status == 0, said
+    assert "2 images, 1 objects prompted in 1 of them" in said
+    assert [one["category_id"] for one in json.loads((tmp_path / "found" / "results.json").read_text())] == [1]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ({"a": [{"points": [[100, 10, 1]]}]}, "prompts of 'a', object 0: the point [100, 10, 1] lies outside the image of 60×40 px"),
+        ({"a": [{"box": [70, 5, 10, 10]}]}, "object 0: the box [70, 5, 10, 10] lies outside the image of 60×40 px"),
+        ({"a": [{"box": [5, 5, 0, 10]}]}, "is not [x, y, w, h] in px with an area"),
+        ({"a": [{"points": [[5, 5, 2]]}]}, "is not [x, y, 1] (in the object) or [x, y, 0]"),
+        ({"a": [{"points": [[5, 5]]}]}, "is not [x, y, 1]"),
+        ({"a": [{}]}, "it has neither points nor a box"),
+        ({"a": [{"boxx": [1, 1, 2, 2]}]}, "object 0 has 'boxx'; it may have points, box and label"),
+        ({"a": [[1, 2, 3, 4]]}, "expected a list of objects with `points` or `box`"),
+        ({"z": [{"box": [1, 1, 2, 2]}]}, "prompts are given for the image 'z', which is not asked"),
+        ("[1, 2]", "holds a list; expected"),
+        ("{", "is no JSON file"),
+        ({}, "there is nothing to ask"),
+        ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": []}, "names none of the images that are asked"),
+        ({"images": [{"id": 1}], "annotations": []}, "is no COCO file (KeyError: 'file_name')"),
+    ],
+)  # fmt: skip
+def test_prompts_that_mean_nothing_are_named(script, photos, prompts, message):
+    status, _, said = predict(script, photos, prompts)
+    assert status == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_bad_input_is_named(run, script, shapes, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given, message in (
+        ({"dataset_name": tmp_path / "nowhere"}, "nowhere"),
+        ({"dataset_name": tmp_path / "empty"}, "empty"),
+        ({"model_name_or_path": "sam-ft/tiny"}, "is a SAM 3, but this recipe is for SAM 2. Use recipes/sam3_ft.py"),
+        ({"model_name_or_path": tmp_path / "empty"}, "holds no config.json"),
+        ({"resolution": 100}, "multiple of 16 px: use 96 or 112"),
+        ({"freeze": "text_encoder"}, "`freeze` has no part 'text_encoder'. Choose from: vision_encoder"),
+        ({"lora": "text"}, "matches no layer"),
+        ({"dtype": "bfloat16"}, "is for frozen encoders"),
+        ({"prompt_tipe": "box"}, "Did you mean `--prompt_type`"),
+    ):
+        status, _, said = run(**given)
+        assert status == 1, given
+        assert message in said, given
+        assert "Traceback" not in said
+
+
+def test_a_dry_run_leaves_nothing(run, tmp_path):
+    status, _, said = run(dry_run=True)
+    assert status == 0, said
+    assert "✓ dry run: every stage works here" in said
+    assert not (tmp_path / "out").exists()

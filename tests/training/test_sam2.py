@@ -1,0 +1,342 @@
+"""SAM 2's trainer: exact under accumulation, processes and kills; its numbers those of pycocotools; its cache; what data it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from transformers import Sam2Config, Sam2Model, get_scheduler
+
+from sam_ft.training.evaluation import read_objects
+from sam_ft.training.optim import Rates, parameter_groups
+
+from ..conftest import square
+from .common import build_sam2, command, distance, kill_when, run_recipe, same, weights
+
+
+# Plain gradient descent: Adam would blow rounding errors of vanishing gradients up to the size of a step
+SGD = {
+    "optim": "sgd",
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+    "lr_scheduler_kwargs": {},
+    "max_grad_norm": 0.0,
+}
+DATA = {
+    "prompt_type": "mixed",
+    "n_rounds": 3,
+    "max_objects_per_image": 16,
+    "max_points": 2,
+    "mask_prompt_probability": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    from sam_ft.models.processors import load_processor
+    from sam_ft.testing import tiny_sam2
+
+    folder = tmp_path_factory.mktemp("start")
+    tiny_sam2(resolution=64).save_pretrained(folder)
+    load_processor("sam-ft/random-tiny-sam2").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(shapes, start, tmp_path_factory):
+    """Weights after two steps of four images at once."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = build_sam2(
+        shapes,
+        folder,
+        start,
+        data=DATA,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=1,
+        max_steps=2,
+        **SGD,
+    )
+    trainer.train()
+    trainer.save_model()
+    return weights(folder)
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(2, 2), (1, 4)])
+def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, accumulation):
+    trainer = build_sam2(
+        shapes, tmp_path, start, data=DATA, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+        max_steps=2, **SGD,
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model()
+    # 1e-5: float32 sums in another order
+    assert distance(weights(tmp_path), whole, weights(start)) < 1e-5
+
+
+def test_processes_change_nothing(shapes, start, whole, tmp_path):
+    """Two processes, after an evaluation whose numbers are those of one."""
+    arguments = {
+        **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resolution": 64},
+        **{
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": 2,
+            "dataloader_num_workers": 0,
+            "max_steps": 2,
+        },
+        **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True},
+        **{"num_pictures": 0, "ddp_backend": "gloo", "eval_split": "train", "max_eval_samples": 3, "eval_clicks": 2},
+        **{"per_device_eval_batch_size": 1},
+        **DATA,
+        **(SGD | {"lr_scheduler_kwargs": "{}"}),
+    }
+    output = run_recipe([f"--{k}={v}" for k, v in arguments.items()], tmp_path, processes=2, recipe="sam2_ft.py")
+    assert "× 2 processes" in output
+    assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
+    alone = build_sam2(shapes, tmp_path / "alone", start, data=DATA | {"eval_split": "train", "max_eval_samples": 3})
+    expected = alone.evaluate(metric_key_prefix="before")
+    found = json.loads((tmp_path / "out" / "before_results.json").read_text())
+    assert "before_object_IoU" in found
+    for name, value in found.items():
+        if not name.endswith(("_runtime", "_per_second", "_preparation_time", "epoch")):
+            assert value == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
+
+
+def test_the_official_normaliser_depends_on_the_batch(shapes, start, whole, tmp_path):
+    trainer = build_sam2(
+        shapes, tmp_path, start, data=DATA, per_device_train_batch_size=1, gradient_accumulation_steps=4, max_steps=2,
+        normalizer="batch", **SGD,
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model()
+    # the same images, but one object weighs more beside few others
+    assert 1e-4 < distance(weights(tmp_path), whole, weights(start))
+
+
+@pytest.mark.slow
+def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
+    def arguments(output_dir):
+        given = {
+            **{
+                "dataset_name": shapes,
+                "output_dir": output_dir,
+                "resolution": 64,
+                "prompt_type": "mixed",
+                "n_rounds": 3,
+            },
+            **{
+                "max_steps": 6,
+                "per_device_train_batch_size": 1,
+                "gradient_accumulation_steps": 2,
+                "save_strategy": "steps",
+            },
+            **{
+                "save_steps": 1,
+                "eval_strategy": "no",
+                "eval_before": False,
+                "eval_clicks": 1,
+                "dataloader_num_workers": 2,
+            },
+            **{"report_to": "none", "disable_tqdm": True, "num_pictures": 0, "learning_rate": 1e-3, "use_cpu": True},
+        }
+        return [f"--{k}={v}" for k, v in given.items()]
+
+    run_recipe(arguments(tmp_path / "whole"), tmp_path, recipe="sam2_ft.py")
+    killed = tmp_path / "killed"
+    kill_when(
+        lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
+        command(arguments(killed), recipe="sam2_ft.py"),
+        tmp_path,
+    )
+    output = run_recipe(arguments(killed), tmp_path, recipe="sam2_ft.py")
+    assert "resuming from" in output
+    assert same(weights(killed), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("first", ["point", "box"])
+def test_numbers_are_those_of_pycocotools(shapes, start, tmp_path, first):
+    trainer = build_sam2(shapes, tmp_path, start, data={"eval_prompt": first, "eval_clicks": 3})
+    metrics = trainer.evaluate()
+    truth = json.loads((tmp_path / "eval" / "ground_truth.json").read_text())
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert len(results) == len(truth["annotations"]), "each object is answered once"
+    pairs = {}
+    for one in truth["annotations"]:
+        pairs.setdefault((one["image_id"], one["category_id"]), ([], []))[0].append(one["segmentation"])
+    for one in results:
+        assert one["score"] == pytest.approx((1 + one["predicted_iou"]) / 2)
+        pairs[one["image_id"], one["category_id"]][1].append(one["segmentation"])
+    ious = [coco_mask.iou([b], [a], [0])[0, 0] for listed in pairs.values() for a, b in zip(*listed, strict=True)]
+    assert metrics["eval_object_IoU"] == pytest.approx(np.mean(ious), abs=1e-9)
+    assert metrics["eval_object_IoU"] == metrics["eval_IoU@1" if first == "point" else "eval_IoU@box"]
+    assert "eval_IoU@3" in metrics
+    stored = read_objects(tmp_path / "eval")
+    assert sorted(one.iou for one in stored.values()) == pytest.approx(sorted(ious), abs=1e-9)
+    prompts = [one["prompt"] for one in results]
+    assert all(len(prompt) == (1 if first == "point" else 2) for prompt in prompts)
+
+
+def test_what_is_saved_loads_in_transformers(shapes, tmp_path):
+    trainer = build_sam2(shapes, tmp_path, max_steps=1)
+    trainer.train()
+    trainer.save_model()
+    plain, report = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(plain.state_dict()[name], tensor), name
+    assert plain.prompt_encoder.input_image_size == 64
+
+
+def test_without_mask_prompts_their_encoder_is_left_alone(shapes, tmp_path):
+    trainer = build_sam2(shapes, tmp_path, data={"n_rounds": 1}, max_steps=1, weight_decay=0.1, learning_rate=1e-2)
+    before = {n: p.clone() for n, p in trainer.model.named_parameters()}
+    trainer.train()
+    for name, parameter in trainer.model.named_parameters():
+        if name.startswith("prompt_encoder.mask_embed."):
+            assert torch.equal(parameter, before[name]), name
+    assert not torch.equal(trainer.model.mask_decoder.mask_tokens.weight, before["mask_decoder.mask_tokens.weight"])
+
+
+def test_cached_features_stand_for_the_encoder(shapes, start, tmp_path):
+    arguments = {
+        "data": {"feature_cache": str(tmp_path / "cache"), "cache_views": 2, "n_rounds": 2},
+        "model": {"freeze": ["vision_encoder"]},
+        "max_steps": 3,
+        "eval_before": False,
+    }
+    trainer = build_sam2(shapes, tmp_path / "out", start, **arguments)
+    assert trainer.model.vision_encoder is None, "parked"
+    cached = trainer.evaluate()
+    trainer.train()
+    trainer.save_model()
+    plain = build_sam2(shapes, tmp_path / "plain", start).evaluate()
+    # bfloat16 holds 8 bits of what the encoder says
+    assert cached["eval_loss"] == pytest.approx(plain["eval_loss"], rel=2e-2)
+    moved = {n for n, w in weights(tmp_path / "out").items() if not torch.equal(w, weights(start)[n])}
+    assert moved
+    assert all(name.startswith(("mask_decoder.", "prompt_encoder.")) for name in moved)
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.safetensors")}
+    build_sam2(shapes, tmp_path / "again", start, **arguments)
+    assert files == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.safetensors")}
+    with pytest.raises(ValueError, match="add vision_encoder to `freeze`"):
+        build_sam2(shapes, tmp_path / "trained", start, **(arguments | {"model": {}}))
+
+
+def test_adapters_train_beside_frozen_parts(shapes, tmp_path):
+    trainer = build_sam2(shapes, tmp_path, model={"lora": "attention", "freeze": ["vision_encoder"]}, max_steps=1)
+    trained = {n for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".mask_decoder.transformer." in name and ".lora_" in name for name in trained)
+    trainer.train()
+
+
+def read_from(file):
+    """One COCO file, of images in `train`, for training and evaluation."""
+    images = str(file.parents[1] / "train")
+    return {
+        "dataset_name": None,
+        "annotation_file": str(file),
+        "eval_annotation_file": str(file),
+        "image_folder": images,
+    }
+
+
+def test_boxes_alone_train_nothing(coco, tmp_path):
+    file = coco([square(segmentation=[])])
+    with pytest.raises(
+        ValueError, match="SAM 2 learns from masks, and no training image shows an object with one: none of its 1"
+    ):
+        build_sam2("synthetic", tmp_path / "out", data=read_from(file))
+
+
+def test_images_without_objects_are_left_out_and_told(coco, tmp_path, caplog):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
+    file = coco([square(1), square(2, 2), square(2, 3, iscrowd=1)], images=images)
+    data = read_from(file)
+    with caplog.at_level("INFO", "sam_ft.run"):
+        trainer = build_sam2("synthetic", tmp_path / "out", data=data)
+    assert len(trainer.train_dataset) == 2
+    assert "1 of 3 training images show no object with a mask" in caplog.text
+    assert "1 of 3 training annotations are left out" in caplog.text
+
+
+def test_one_image_is_enough(coco, tmp_path):
+    file = coco([square(1)])
+    data = read_from(file)
+    trainer = build_sam2("synthetic", tmp_path / "out", data=data, max_steps=2)
+    trainer.train()
+    assert 0 <= trainer.evaluate()["eval_object_IoU"] <= 1
+
+
+def test_an_object_too_small_for_the_canvas_counts_as_missed(coco, tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": 640, "height": 640}
+    file = coco([square(1, side=200), square(1, 2, x=601, y=601, side=2)], images=[image])
+    data = read_from(file)
+    metrics = build_sam2("synthetic", tmp_path / "out", data=data).evaluate()
+    assert metrics["eval_objects_missing"] == 0.5
+    assert metrics["eval_object_IoU_small"] == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("IoU@9", "no evaluation gives. Did you mean"), ("cgF1", "not every evaluation gives: choose `eval_object_IoU`")],
+)
+def test_a_metric_that_is_not_there_is_named(shapes, tmp_path, metric, message):
+    with pytest.raises(ValueError, match=message):
+        build_sam2(shapes, tmp_path, metric_for_best_model=metric)
+
+
+def test_rates_and_decay_are_the_official_ones():
+    """Values of the official optimizer for a trunk of 12 blocks (`official_sam2`'s `param_groups`)."""
+    with torch.device("meta"):
+        model = Sam2Model(Sam2Config())
+    groups = parameter_groups(model, Rates(5e-6, 3e-6, None, vision_layer_decay=0.9, weight_decay=0.1))
+    names = {id(p): n for n, p in model.named_parameters()}
+    rate = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    trunk = "vision_encoder.backbone."
+    expected = {
+        f"{trunk}patch_embed.projection.weight": 7.625597484987003e-07,
+        f"{trunk}blocks.0.attn.qkv.weight": 8.472886094430003e-07,
+        f"{trunk}blocks.11.attn.qkv.weight": 2.7e-06,
+        f"{trunk}pos_embed": 3e-06,
+        "vision_encoder.neck.convs.0.weight": 3e-06,
+        "mask_decoder.mask_tokens.weight": 5e-06,
+        "no_memory_embedding": 5e-06,
+    }
+    assert {name: rate[name][0] for name in expected} == pytest.approx(expected, rel=1e-9)
+    # decayed: custom norms, embeddings and positions; not: biases and `torch.nn.LayerNorm` itself
+    assert rate["mask_decoder.upscale_layer_norm.weight"][1] == 0.1
+    assert rate[f"{trunk}pos_embed"][1] == 0.1
+    assert rate[f"{trunk}blocks.0.layer_norm1.weight"][1] == 0.0
+    assert rate["mask_decoder.upscale_conv1.bias"][1] == 0.0
+
+
+def test_the_default_schedule_is_the_official_one(shapes, tmp_path):
+    trainer = build_sam2(shapes, tmp_path, max_steps=100)
+    args = trainer.args
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=3e-6)
+    schedule = get_scheduler(
+        args.lr_scheduler_type, optimizer, 0, 100, scheduler_specific_kwargs=args.lr_scheduler_kwargs
+    )
+    found = []
+    for _ in range(101):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    # 0.1 + 0.45 (1 + cos πw)
+    assert found[0] == pytest.approx(3e-6)
+    assert found[50] == pytest.approx(1.65e-6, rel=1e-6)
+    assert found[100] == pytest.approx(3e-7, rel=1e-6)
+
+
+def test_image_of_another_mode(coco, tmp_path):
+    """As in the first issue: 16-bit greys are scaled, not clipped."""
+    file = coco([square(1)])
+    Image.fromarray(np.random.default_rng(0).integers(0, 60000, (30, 40)).astype(np.uint16)).save(
+        tmp_path / "train" / "a.png"
+    )
+    data = read_from(file)
+    sample = build_sam2("synthetic", tmp_path / "out", data=data).train_dataset[(0, 0)]
+    assert sample.image.float().std() > 20
