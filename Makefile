@@ -55,7 +55,7 @@ test-browser: setup
 	$(VENV)/bin/python -m pytest -q -m browser
 
 benchmarks: setup
-	for script in criterion memory step data ladder cached eval; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in criterion memory step data ladder cached eval sam2; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf out/demo data/test_shapes build *.egg-info

@@ -69,7 +69,7 @@ class Sam2DataArguments(SharedDataArguments):
     def asked(self) -> str:
         """What an evaluation asks, in words."""
         first = "its tight box" if self.first_prompt() == "box" else "a click at its centre"
-        return f"each object prompted with {first}"
+        return f"each labelled object prompted with {first}, answered as Transformers does (an unstable single mask gives way to the best of three)"
 
     def clicks(self) -> ClickOptions:
         return take(ClickOptions, self)
@@ -119,11 +119,18 @@ class Sam2TrainingArguments(SamTrainingArguments):
         None, "Rate of the image encoder's trunk and neck. Default: `learning_rate`."
     )
     lr_scheduler_type: str = arg("cosine_with_min_lr", "Schedule of Transformers.")
-    lr_scheduler_kwargs: dict | str | None = arg({"min_lr_rate": 0.1}, "Its numbers.")
+    lr_scheduler_kwargs: dict | str | None = arg(
+        None, "Its numbers. Default: {min_lr_rate: 0.1} for cosine_with_min_lr."
+    )
     warmup_steps: float = arg(0, "Steps of rising rates; below 1, a share of all steps.")
     metric_for_best_model: str | None = arg(
         "eval_object_IoU", "What best means: eval_object_IoU, eval_IoU@5, eval_IoU@box, eval_loss, …"
     )
+
+    def __post_init__(self):
+        if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == "cosine_with_min_lr":
+            self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
+        super().__post_init__()
 
     def rates(self) -> Rates:
         vision = self.learning_rate if self.vision_learning_rate is None else self.vision_learning_rate

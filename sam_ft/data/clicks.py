@@ -109,22 +109,20 @@ class ObjectEvaluation(EvaluationSamples):
     def __init__(self, rows: RowDataset, *, resolution: int):
         super().__init__(rows, resolution=resolution, geometry_token=False)
 
-    def __getitem__(self, index: int) -> ObjectSample:
-        sample, row = super().__getitem__(index), self._rows[index]
-        sample.truth = [
+    def _ask(self, row: dict) -> list[AskedPhrase]:
+        return [AskedPhrase(_EVERYTHING, _EVERYTHING, objects_of(row), [], True)]
+
+    def _finish(self, sample: Sample, row: dict) -> ObjectSample:
+        masks = sample.masks.numpy()
+        truth = [
             TrueObject(
                 i, row["instances"][i]["segmentation"], [p["text"] for p in row["phrases"] if i in p["instances"]]
             )
             for i in objects_of(row)
         ]
-        return sample
-
-    def _ask(self, row: dict) -> list[AskedPhrase]:
-        return [AskedPhrase(_EVERYTHING, _EVERYTHING, objects_of(row), [], True)]
-
-    def _finish(self, sample: Sample) -> ObjectSample:
-        masks = sample.masks.numpy()
-        return ObjectSample(**vars(sample), prompts=center_prompts(masks), box_prompts=tight_box_prompts(masks))
+        return ObjectSample(
+            **vars(sample), prompts=center_prompts(masks), box_prompts=tight_box_prompts(masks), truth=truth
+        )
 
 
 def objects_of(row: dict) -> list[int]:
@@ -233,7 +231,9 @@ def _jittered(box: list[float], rng: np.random.Generator, side: int, options: Cl
     """A box `[x1, y1, x2, y2]` with noise on each edge (`sam2_utils.py`, `sample_box_points`), inside the canvas."""
     size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
     most = np.minimum(options.box_jitter * size, options.box_jitter_px * side / _OFFICIAL_SIDE)
-    return np.clip(np.array(box) + rng.uniform(-1, 1, size=4) * most, 0, side - 1).tolist()
+    moved = np.clip(np.array(box) + rng.uniform(-1, 1, size=4) * most, 0, side - 1)
+    # where more than half of a side is noise, edges may pass each other
+    return [*np.minimum(moved[:2], moved[2:]).tolist(), *np.maximum(moved[:2], moved[2:]).tolist()]
 
 
 def _stretched(mask: np.ndarray, box: list[float], cells: int) -> np.ndarray:

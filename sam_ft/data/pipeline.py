@@ -195,12 +195,12 @@ class EvaluationSamples(Dataset):
             sample.image = _on_canvas(to_rgb(row["image"]), geometry)
         else:
             sample.features = self.store.read(row["example_id"], 0)
-        return self._finish(sample)
+        return self._finish(sample, row)
 
     def _ask(self, row: dict) -> list[AskedPhrase]:
         return all_phrases(row)
 
-    def _finish(self, sample: Sample) -> Sample:
+    def _finish(self, sample: Sample, row: dict) -> Sample:
         for phrase in sample.phrases:
             phrase.geometry_token = self.geometry_token
         return sample

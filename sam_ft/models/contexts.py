@@ -1,5 +1,7 @@
 """Precision and gradients of a stretch of the forward."""
 
+from collections.abc import Iterable
+
 import torch
 
 
@@ -14,9 +16,9 @@ def dtype_of(module: torch.nn.Module) -> torch.dtype:
 
 
 def frozen_without_graph(
-    *modules: torch.nn.Module, inputs: torch.Tensor | None = None
+    *modules: torch.nn.Module, inputs: Iterable[torch.Tensor] = ()
 ) -> torch.autograd.grad_mode.set_grad_enabled:
     """A context that keeps no graph where neither the modules nor their inputs are trained."""
     trained = any(p.requires_grad for module in modules for p in module.parameters())
-    trained |= inputs is not None and inputs.requires_grad
+    trained |= any(tensor.requires_grad for tensor in inputs)
     return torch.set_grad_enabled(torch.is_grad_enabled() and trained)

@@ -31,7 +31,7 @@ class Family:
         encoders (`tuple[str, ...]`): modules that may be held in half precision.
         random_name (`str`): the name of its untrained tiny model; tiny_config, tiny_processor, random_model (`Callable`): what that is made of.
         set_resolution (`Callable`): `(config, side in px)`.
-        recipe (`str`): the script that trains it.
+        recipes (`str`): the scripts that take it.
     """
 
     key: str
@@ -46,16 +46,16 @@ class Family:
     tiny_processor: Callable
     random_model: Callable
     set_resolution: Callable
-    recipe: str
+    recipes: str
 
 
 SAM3 = Family(
     "sam3", "SAM 3", "facebook/sam3", Sam3Config, Sam3ForConceptSegmentation, Sam3Processor, ("vision_encoder", "text_encoder"), RANDOM_TINY,
-    tiny_config, tiny_processor, random_model, set_resolution, "sam3_ft.py",
+    tiny_config, tiny_processor, random_model, set_resolution, "sam3_ft.py, sam3_eval.py or sam3_predict.py",
 )  # fmt: skip
 SAM2 = Family(
     "sam2", "SAM 2", "facebook/sam2.1-hiera-base-plus", Sam2Config, Sam2ForPromptSegmentation, Sam2Processor, ("vision_encoder",),
-    RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution, "sam2_ft.py",
+    RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution, "sam2_ft.py, sam2_eval.py or sam2_predict.py",
 )  # fmt: skip
 FAMILIES = {one.key: one for one in (SAM3, SAM2)}
 OWN_NAMES = (*CARRIED, *(one.random_name for one in FAMILIES.values()))  # known to this package alone

@@ -33,7 +33,7 @@ def family_of(name: str, revision: str | None = None, expected: Family | None = 
     )
     if expected is not None and found not in (None, expected):
         raise ValueError(
-            f"`model_name_or_path`: {name!r} is a {found.title}, but this recipe is for {expected.title}. Use recipes/{found.recipe}, or name a "
+            f"`model_name_or_path`: {name!r} is a {found.title}, but this script is for {expected.title}. Use {found.recipes}, or name a "
             f"{expected.title} such as {expected.example}"
         )
     return found or expected or FAMILIES["sam3"]

@@ -104,6 +104,7 @@ def load_adapted(options: ModelOptions) -> AdaptedSam:
         `ValueError`: where there is no adapter, where its base is not there, or where it was made for another one.
     """
     name, file = options.model_name_or_path, adapter_file(options.model_name_or_path, options.revision)
+    family_of(name, options.revision, options.family)
     if file is None:
         raise ValueError(f"`model_name_or_path`: {name!r} holds no adapter_config.json")
     with naming_the_model(name):

@@ -144,7 +144,7 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
         memory = self.no_memory_embedding.to(coarse.device).view(
             1, -1, 1, 1
         )  # still on the host where a cache is filled
-        with frozen_without_graph(decoder.conv_s0, decoder.conv_s1, inputs=fine):
+        with frozen_without_graph(decoder.conv_s0, decoder.conv_s1, inputs=[fine, middle, coarse, memory]):
             return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + memory
 
     def _split(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -242,7 +242,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         """The neck's levels, fine to coarse, each `(I, C, h_i, w_i)`, of the ViT's answer `(I, h, w, C)`. Its coarsest is never used: skipped."""
         neck = self.vision_encoder.neck
         grid = features.to(dtype_of(neck)).permute(0, 3, 1, 2)
-        with frozen_without_graph(neck, inputs=features):
+        with frozen_without_graph(neck, inputs=[features]):
             pyramid = tuple(level(grid) for level in neck.fpn_layers[:-1])
         if not torch.is_autocast_enabled(features.device.type):  # half-precision encoders before float32 parts
             pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)

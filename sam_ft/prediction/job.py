@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..data.readers.files import image_suffixes, images_in
 from ..ops.claims import claim_folder
-from .predictor import Exemplars, ImagePrediction, Predictor, check_phrases
+from .predictor import VISUAL, Exemplars, ImagePrediction, Predictor, check_phrases
 from .prompt_files import ObjectPrompt
 from .views import FileViews, Views
 from .writers import (
@@ -69,6 +69,14 @@ class PredictionJob:
             )
         if not self.phrases and not self.prompts:
             raise ValueError("there is nothing to ask; give phrases (SAM 3), or boxes and clicks")
+
+    @property
+    def classes(self) -> list[str]:
+        """What answers are filed under, in one order for all images: the phrases, or the labels of prompts."""
+        if self.phrases:
+            return list(self.phrases)
+        labels = [one.label for prompts in self.prompts.values() if isinstance(prompts, list) for one in prompts]
+        return list(dict.fromkeys(labels)) or [VISUAL]
 
 
 def find_images(given: list[str]) -> dict[str, str]:
@@ -180,7 +188,7 @@ def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
         if name in job.outputs:
             writer(found, image, job.folder / name)
     if "yolo" in job.outputs:
-        filled = write_yolo(found, image, job.folder / "yolo", job.phrases or list(found.detections))
+        filled = write_yolo(found, image, job.folder / "yolo", job.classes)
     write_json(job.folder / _DONE / f"{found.name}.json", {"image": _identity(image), **dataclasses.asdict(found)})
     return filled
 
@@ -215,14 +223,13 @@ def fingerprint(name: str) -> str:
 
 def _write_whole(job: PredictionJob, done: Path) -> list[str]:
     """Files of all images together, from what is done; how often each phrase was found."""
-    phrases = list(job.phrases)
+    phrases = job.classes
     counts: dict[str, list[int]] = {}
     names = []
     for found in _answers(done, job.files):
         names.append(found.name)
         for phrase, listed in found.detections.items():
             counts.setdefault(phrase, []).append(len(listed))
-            phrases += [phrase] if phrase not in phrases else []
     if "yolo" in job.outputs and names:
         write_yolo_names(job.folder / "yolo", phrases)
     if "coco" in job.outputs and names:

@@ -74,9 +74,9 @@ def _uses_of_sam2(facts: CardFacts) -> list[dict[str, str]]:
             if facts.side:
                 head += (
                     f"config, side = Sam2Config.from_pretrained({base}{pinned}), {facts.side}  # px it was tuned at\n"
-                    "config.prompt_encoder_config.image_size = side\n"
+                    "config.prompt_encoder_config.image_size, cell = side, config.prompt_encoder_config.patch_size\n"
                     "config.vision_config.backbone_config.image_size = [side, side]\n"
-                    "config.vision_config.backbone_feature_sizes = [[side // n, side // n] for n in (4, 8, 16)]\n"
+                    "config.vision_config.backbone_feature_sizes = [[side * n // cell] * 2 for n in (4, 2, 1)]\n"
                 )
                 more = ", config=config"
             load = f"model = PeftModel.from_pretrained(Sam2Model.from_pretrained({base}{pinned}{more}), {name})"

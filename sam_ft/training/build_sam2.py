@@ -9,7 +9,7 @@ from ..arguments import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArgume
 from ..data.clicks import ObjectEvaluation, ObjectSamples, objects_of
 from ..data.collators import Sam2Collator
 from ..data.load import PhraseData
-from ..metrics.objects import names_of
+from ..metrics.objects import SIZES, names_of
 from ..models.config import side_of
 from ..models.lora import AdaptedSam, sam_of
 from ..models.sam2 import Sam2ForPromptSegmentation
@@ -32,29 +32,26 @@ def build_sam2_trainer(
     log_file: str | None = None,
 ) -> Sam2Trainer:
     """
-    A trainer over a data set; with `data.train` missing it only evaluates. Images without an object that can be prompted are left out of `data`.
+    A trainer over a data set; with `data.train` missing it only evaluates. Training images without an object that can be prompted are left out of
+    `data`.
 
     Raises:
-        `ValueError`: where no image shows an object with a mask.
+        `ValueError`: where no training image shows an object with a mask.
     """
     sam2 = sam_of(model)
     sam2.criterion, sam2.gate_absent = loss_args.criterion(), loss_args.gate_absent
     side, clicks = side_of(sam2.config), data_args.clicks()
-    examples = "`eval_object_IoU`, `eval_IoU@1`, `eval_IoU@box` or `eval_loss`"
-    set_metric(
-        training_args, check_metric(training_args, ["loss", *names_of(data_args.eval_clicks), *AP_NAMES], examples)
-    )
+    _choose_metric(training_args, data, data_args.eval_clicks)
     train = None
     if data.train is not None:
         training_args.check_optimizer()
-        data.train = with_objects(data.train, "training")
+        data.train = with_objects(data.train)
         train = ObjectSamples(
             data.train, seed=data_seed(training_args), transforms=data_args.transforms(side), clicks=clicks
         )
         if not clicks.shows_masks:
             # without a mask prompt nothing would reach it but weight decay
             sam2.prompt_encoder.mask_embed.requires_grad_(False)
-    data.validation = with_objects(data.validation, "evaluation")
     evaluation = ObjectEvaluation(data.validation, resolution=side)
     if data_args.feature_cache and train is not None:
         refuse_cache_of_streams("feature_cache", data)
@@ -76,9 +73,9 @@ def build_sam2_trainer(
     )
 
 
-def with_objects(rows, kind: str):
+def with_objects(rows):
     """
-    The rows that show an object with a mask; all of them where they are made when asked for.
+    The training rows that show an object with a mask; all of them where they are made when asked for.
 
     Raises:
         `ValueError`: where there is none.
@@ -87,25 +84,45 @@ def with_objects(rows, kind: str):
         return rows
     light = rows.select_columns(["instances"])
     objects = [objects_of(row) for row in light]
-    all_instances = sum(len(row["instances"]) for row in light)
+    total = sum(len(row["instances"]) for row in light)
     kept = [i for i, found in enumerate(objects) if found]
     if not kept:
-        told = f"none of its {all_instances} annotations has a mask" if all_instances else "it has no annotations"
+        told = f"none of its {total} annotations has a mask" if total else "it has no annotations"
         raise ValueError(
-            f"`dataset_name`: SAM 2 learns from masks, and no {kind} image shows an object with one: {told}. Give polygons or masks; boxes alone "
+            f"`dataset_name`: SAM 2 learns from masks, and no training image shows an object with one: {told}. Give polygons or masks; boxes alone "
             "train SAM 3 (sam3_ft.py)"
         )
-    without = all_instances - sum(map(len, objects))
+    without = total - sum(map(len, objects))
     if without:
         logger.info(
-            "note: %d of %d %s annotations are left out: crowds, or boxes without a mask", without, all_instances, kind
+            "note: %d of %d training annotations are left out: crowds, or boxes without a mask", without, total
         )
     if len(kept) < len(rows):
         logger.info(
-            "note: %d of %d %s images show no object with a mask and are left out",
+            "note: %d of %d training images show no object with a mask and are left out",
             len(rows) - len(kept),
             len(rows),
-            kind,
         )
         return rows.select(kept)
     return rows
+
+
+def _choose_metric(training_args: Sam2TrainingArguments, data: PhraseData, clicks: int) -> None:
+    """Checks `metric_for_best_model`, and chooses another one where the evaluation's objects cannot give it: Trainer would stop at its first checkpoint."""
+    examples = "`eval_object_IoU`, `eval_IoU@1`, `eval_IoU@box` or `eval_loss`"
+    wanted = check_metric(training_args, ["loss", *names_of(clicks), *AP_NAMES], examples)
+    areas = [
+        row["instances"][i]["area"] for row in data.validation.select_columns(["instances"]) for i in objects_of(row)
+    ]
+    given = {f"object_IoU_{size}" for size, (low, high) in SIZES.items() if any(low <= area < high for area in areas)}
+    chosen = wanted
+    if wanted.startswith("object_IoU_") and wanted not in given:
+        chosen = "object_IoU"
+    if not areas and wanted != "loss":
+        chosen = "loss"
+        logger.info("note: no evaluation image shows an object with a mask; nothing but the loss can be told")
+    if chosen != wanted:
+        logger.info(
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", wanted, chosen
+        )
+    set_metric(training_args, chosen)

@@ -40,7 +40,7 @@ class Evaluated:
     Attributes:
         name (`str`). metrics (`dict[str, float]`): prefixed `eval_`. scored (`Scored`).
         thresholds (`Thresholds`, *optional*): those saved with the model. probe (`PredictionStore`, *optional*): its answers to phrases
-            that are not trained; kinds, sizes: of those phrases and images.
+            that are not trained; kinds, sizes: of those phrases and images. asked (`str`, *optional*): what it was asked, in words.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Evaluated:
     probe: PredictionStore | None = None
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    asked: str | None = None
 
     @property
     def detections(self) -> dict[tuple[str, str], list[dict]]:
@@ -112,7 +113,8 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
     if family is not SAM2:  # which is asked no phrases
         trainer.trained_phrases = trained
     metrics = trainer.evaluate()
-    result = Evaluated(candidate.name, metrics, trainer.scored, read_thresholds(Path(candidate.source)))
+    thresholds = read_thresholds(Path(candidate.source))
+    result = Evaluated(candidate.name, metrics, trainer.scored, thresholds, asked=run.data.asked())
     retention = build_retention(trainer, data, run.data)
     if retention.probe is not None:
         answers = retention.ask()

@@ -169,8 +169,12 @@ def write_report(
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
     place = data_args.annotation_file or data_args.dataset_name
     shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
+    told = {one.asked: [] for one in evaluated if one.asked}
+    for one in evaluated:
+        told.get(one.asked, []).append(one.name)
+    asked = [f"{', '.join(names)}: {what}" for what, names in told.items()] if len(told) > 1 else [data_args.asked()]
     footer = [
-        f"{shown}; {data_args.asked()}; sam-ft {__version__}, transformers {transformers.__version__}.",
+        f"{shown}; {'; '.join(asked)}; sam-ft {__version__}, transformers {transformers.__version__}.",
         "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
         "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
     ]

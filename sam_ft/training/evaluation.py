@@ -11,7 +11,7 @@ from ..metrics.average_precision import coco_average_precision, coco_ground_trut
 from ..metrics.objects import ObjectScore, object_numbers
 from ..metrics.pairs import Pair, pairs_of
 from ..metrics.postprocess import to_detections
-from ..metrics.summary import Measured, measure, summarize
+from ..metrics.summary import ANSWER_NAMES, CONCEPT_NAMES, Measured, measure, summarize
 from ..models.outputs import PairPrediction
 
 
@@ -227,7 +227,10 @@ def score_results(
     for phrase, group in sorted(groups.items()):
         phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, own)}
     objects = objects or {}
-    metrics |= object_numbers(objects.values())
+    if objects:
+        # prompts tell where a phrase is: whether it is there was never asked
+        metrics = {name: value for name, value in metrics.items() if name not in (*CONCEPT_NAMES, *ANSWER_NAMES)}
+        metrics |= object_numbers(objects.values())
     return Scored(metrics, phrases, curves, ground_truth, counted, measured, own, objects)
 
 

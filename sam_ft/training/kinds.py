@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, Run
+from ..arguments.dataset import SharedDataArguments
 from ..models.families import SAM2, SAM3, Family
 from .build_sam2 import build_sam2_trainer
 from .build_sam3 import build_sam3_trainer
+
 
 # of training, what an evaluation depends on
 _OF_EVALUATION = (
@@ -43,7 +45,10 @@ def run_of(kind: Kind, run: Run, **data) -> Run:
     if kind is kind_of(run):
         return dataclasses.replace(run, data=dataclasses.replace(run.data, **data))
     model, data_args, loss, training_args = kind.arguments
-    shared = {f.name: getattr(run.data, f.name) for f in dataclasses.fields(data_args.__mro__[1])}
+    names = {f.name for f in dataclasses.fields(SharedDataArguments)} - {
+        "cache_views"
+    }  # of a cache that holds the other kind's features
+    shared = {name: getattr(run.data, name) for name in names}
     kept = {name: getattr(run.training, name) for name in _OF_EVALUATION}
     training = training_args(**kept, report_to=[], eval_strategy="no", save_strategy="no")
     return Run(model(model_revision=run.model.model_revision), data_args(**shared | data), loss(), training)

@@ -31,6 +31,17 @@ class Sam2Trainer(ScoringTrainer):
         # Trainer would look for the processor's tokenizer, which SAM 2 has not
         super().__init__(*args, count=_count, **kwargs)
         self.processor, self.first_prompt, self.clicks = processing_class, first_prompt, clicks
+        self._told = False
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and not any(len(batch["prompts"]) for batch in batches) and not self._told:
+            self._told = True
+            logger.warning(
+                "a step's images show no object with a mask (the first: %r): nothing is learned from them",
+                batches[0]["labels"][0]["example_id"],
+            )
+        return batches, counts
 
     def _save(self, output_dir=None, state_dict=None):
         """As Trainer's; beside the weights, the processor."""

@@ -89,6 +89,12 @@ def test_boxes_are_tight_and_jittered_by_a_tenth():
     assert (noisy <= SIDE - 1).all()
 
 
+def test_boxes_that_are_all_noise_keep_their_corners_in_order():
+    for seed in range(50):
+        points = draw(seed, prompt_type="box", box_jitter=1.0, box_jitter_px=1e6, mask_prompt_probability=1.0).points
+        assert (points[:, 0] <= points[:, 1]).all()
+
+
 def test_mixed_draws_boxes_for_their_share_of_images():
     boxes = sum(draw(seed, box_probability=0.3).labels[0, 0].item() == 2 for seed in range(400))
     assert 0.3 * 400 == pytest.approx(boxes, abs=30)  # three standard deviations

@@ -271,6 +271,16 @@ def test_adapters_load_in_plain_transformers(tmp_path, preset):
         assert torch.allclose(merged(pixels, **given).pred_masks, expected, atol=1e-5)
 
 
+def test_adapters_of_late_blocks_learn():
+    """Only coarse maps depend on them: the fine one, without a gradient, must not cut them off."""
+    adapted = adapt(
+        ModelOptions(RANDOM_TINY_SAM2, resolution=SIDE), LoraOptions(r".*blocks\.[45]\.attn\.qkv", r=2)
+    ).train()
+    _, grads = gradients(adapted, batch())
+    assert grads
+    assert all(float(grad.abs().max()) > 0 for name, grad in grads.items() if ".lora_B." in name)
+
+
 def test_half_precision_holds_the_encoder_alone():
     model = tiny_sam2(dtype="bfloat16")
     kinds = {n.split(".")[0]: p.dtype for n, p in model.named_parameters()}
@@ -282,11 +292,13 @@ def test_a_model_of_the_other_kind_is_named(tmp_path):
     from sam_ft.models.families import SAM2 as FAMILY
     from sam_ft.models.families import SAM3
 
-    with pytest.raises(ValueError, match="is a SAM 3, but this recipe is for SAM 2. Use recipes/sam3_ft.py"):
+    with pytest.raises(ValueError, match="is a SAM 3, but this script is for SAM 2. Use sam3_ft.py"):
         load_model(ModelOptions(RANDOM_TINY, family=FAMILY))
-    tiny_sam2().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a SAM 2, but this recipe is for SAM 3. Use recipes/sam2_ft.py"):
-        load_model(ModelOptions(str(tmp_path), family=SAM3))
+    tiny_sam2().save_pretrained(tmp_path / "whole")
+    adapt(ModelOptions(RANDOM_TINY_SAM2), LoraOptions("attention", r=2)).save_pretrained(tmp_path / "adapter")
+    for name in ("whole", "adapter"):
+        with pytest.raises(ValueError, match="is a SAM 2, but this script is for SAM 3. Use sam2_ft.py"):
+            load_model(ModelOptions(str(tmp_path / name), family=SAM3))
 
 
 def test_a_checkpoint_with_missing_weights_is_refused(tmp_path):

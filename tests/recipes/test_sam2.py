@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from transformers import Sam2Model, Sam2Processor
+
+from ..conftest import square
 
 
 QUICK = {
@@ -96,6 +99,54 @@ def test_sam_2_and_sam_3_in_one_table(run, script, shapes, tmp_path):
     assert "IoU after a box" in page
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_an_image_without_objects_stays_in_every_column(script, coco, tmp_path, last):
+    """Images keep their numbers, whoever is prompted where."""
+    images = [{"id": i, "file_name": f"image-{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
+    file = coco([square(2), square(3, 2, x=20)], images=images)
+    given = {
+        "annotation_file": file,
+        "eval_annotation_file": file,
+        "image_folder": tmp_path / "train",
+        "output_dir": "score",
+        "use_cpu": True,
+    }
+    given |= {"disable_tqdm": True, "num_pictures": 1, "bootstrap_samples": 5}
+    sam2, sam3 = "sam2=sam-ft/random-tiny-sam2#box", "sam3=sam-ft/random-tiny"
+    recipe, model = ("sam2_eval.py", "sam-ft/random-tiny-sam2") if last else ("sam3_eval.py", "sam-ft/random-tiny")
+    compared = [sam3 if last else sam2]
+    status, _, said = script(recipe, *keys(model_name_or_path=model, **given), "--compare", *compared)
+    assert status == 0, said
+    truths = [json.loads(f.read_text())["images"] for f in sorted((tmp_path / "score").rglob("ground_truth.json"))]
+    assert len(truths) == 2
+    assert truths[0] == truths[1]
+    assert len(truths[0]) == 3
+    page = (tmp_path / "score" / "report.html").read_text()
+    assert "prompted with" in page
+    assert "geometry token" in page, "each column says what it was asked"
+
+
+def test_cached_yaml_files_compare_the_other_model_too(script, shapes, tmp_path):
+    given = {
+        "dataset_name": shapes,
+        "output_dir": "score",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "num_pictures": 0,
+        "bootstrap_samples": 0,
+    }
+    given |= {
+        "feature_cache": "cache",
+        "cache_views": 3,
+        "eval_clicks": 1,
+        "model_name_or_path": "sam-ft/random-tiny-sam2",
+    }
+    status, _, said = script(
+        "sam2_eval.py", *keys(**given), "--freeze", "vision_encoder", "--compare", "sam3=sam-ft/random-tiny"
+    )
+    assert status == 0, said
+
+
 def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
     given = {
         "dataset_name": shapes,
@@ -155,6 +206,15 @@ def test_predictions_of_clicks_and_boxes(script, photos, tmp_path):
     coco = json.loads((tmp_path / "found" / "coco.json").read_text())
     assert {one["name"] for one in coco["categories"]} == {"cat", "object"}
     assert (tmp_path / "found" / "overlays" / "a.jpg").is_file()
+    # one order of classes for all images
+    names = yaml.safe_load((tmp_path / "found" / "yolo" / "data.yaml").read_text())["names"]
+    lines = {
+        f.stem: [line.split()[0] for line in f.read_text().splitlines()]
+        for f in (tmp_path / "found" / "yolo" / "labels").iterdir()
+    }
+    assert names == {0: "cat", 1: "object"}
+    assert set(lines["a"]) <= {"0", "1"}
+    assert set(lines["b"]) <= {"0"}
     # the same call again asks nothing again
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "found" / "predictions").rglob("*.json")}
     status, _, said = predict(script, photos, prompts, *outputs)
@@ -211,7 +271,7 @@ def test_bad_input_is_named(run, script, shapes, tmp_path):
     for given, message in (
         ({"dataset_name": tmp_path / "nowhere"}, "nowhere"),
         ({"dataset_name": tmp_path / "empty"}, "empty"),
-        ({"model_name_or_path": "sam-ft/tiny"}, "is a SAM 3, but this recipe is for SAM 2. Use recipes/sam3_ft.py"),
+        ({"model_name_or_path": "sam-ft/tiny"}, "is a SAM 3, but this script is for SAM 2. Use sam3_ft.py"),
         ({"model_name_or_path": tmp_path / "empty"}, "holds no config.json"),
         ({"resolution": 100}, "multiple of 16 px: use 96 or 112"),
         ({"freeze": "text_encoder"}, "`freeze` has no part 'text_encoder'. Choose from: vision_encoder"),

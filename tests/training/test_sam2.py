@@ -257,6 +257,8 @@ def test_images_without_objects_are_left_out_and_told(coco, tmp_path, caplog):
     with caplog.at_level("INFO", "sam_ft.run"):
         trainer = build_sam2("synthetic", tmp_path / "out", data=data)
     assert len(trainer.train_dataset) == 2
+    assert len(trainer.eval_dataset) == 3, "an evaluation leaves no image out"
+    assert 0 <= trainer.evaluate()["eval_object_IoU"] <= 1
     assert "1 of 3 training images show no object with a mask" in caplog.text
     assert "1 of 3 training annotations are left out" in caplog.text
 
@@ -285,6 +287,47 @@ def test_an_object_too_small_for_the_canvas_counts_as_missed(coco, tmp_path):
 def test_a_metric_that_is_not_there_is_named(shapes, tmp_path, metric, message):
     with pytest.raises(ValueError, match=message):
         build_sam2(shapes, tmp_path, metric_for_best_model=metric)
+
+
+def test_a_metric_that_the_images_cannot_give_is_replaced(coco, tmp_path, caplog):
+    file = coco([square(1)])
+    with caplog.at_level("INFO", "sam_ft.run"):
+        trainer = build_sam2("synthetic", tmp_path, data=read_from(file), metric_for_best_model="object_IoU_large")
+    assert trainer.args.metric_for_best_model == "eval_object_IoU"
+    assert "cannot be scored by object_IoU_large" in caplog.text
+
+
+def test_streamed_scenes_train_too(tmp_path):
+    data = {"dataset_name": "synthetic-stream", "scene_train_images": 4, "scene_eval_images": 2}
+    trainer = build_sam2("", tmp_path, data=data, max_steps=2)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_a_mixture_of_data_sets_trains_too(shapes, tmp_path):
+    trainer = build_sam2(shapes, tmp_path, data={"extra_datasets": [str(shapes)]}, max_steps=2)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_a_step_without_objects_is_told_and_harmless(coco, tmp_path, caplog):
+    """Rows that are made when asked for cannot be looked through beforehand."""
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
+    file = coco([square(1, segmentation=[]), square(2, 2, segmentation=[])], images=images)
+    data = read_from(file) | {"streaming": True}
+    trainer = build_sam2("synthetic", tmp_path / "out", data=data, max_steps=2, weight_decay=0.0)
+    before = {n: p.clone() for n, p in trainer.model.named_parameters()}
+    with caplog.at_level("WARNING", "sam_ft.run"):
+        trainer.train()
+    assert caplog.text.count("show no object with a mask") == 1
+    assert all(torch.equal(p, before[n]) for n, p in trainer.model.named_parameters())
+
+
+def test_another_schedule_takes_no_numbers_of_the_default(shapes, tmp_path):
+    for kind in ("linear", "cosine", "constant_with_warmup"):
+        trainer = build_sam2(shapes, tmp_path / kind, lr_scheduler_type=kind, max_steps=1)
+        trainer.create_optimizer_and_scheduler(3)
+    assert build_sam2(shapes, tmp_path / "own").args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
 
 
 def test_rates_and_decay_are_the_official_ones():

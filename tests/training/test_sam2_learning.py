@@ -1,0 +1,84 @@
+"""The carried SAM 2 learns what it has not seen, in a run of seconds, and clicks correct it."""
+
+import pytest
+
+from sam_ft.data.scenes import SceneOptions
+from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
+from sam_ft.models.families import TINY_SAM2
+
+from .common import build_sam2
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def dark_scenes(tmp_path_factory):
+    """Small and medium shapes, outlined and dotted, at night; the carried model knows larger ones, solid and striped, on pale grounds."""
+    scenes = SceneOptions(
+        min_shapes=3, max_shapes=6, fills=["outlined", "dotted"], grounds=["night"], sizes=["small", "medium"], clutter=0.0,
+        colors=["red", "orange", "yellow", "green", "blue", "purple"], seed=21,
+    )  # fmt: skip
+    return write_shape_scenes(tmp_path_factory.mktemp("dark"), SceneFiles(scenes, num_train=30, num_validation=30))
+
+
+@pytest.fixture(scope="module")
+def learned(dark_scenes, tmp_path_factory):
+    """Numbers on held-out scenes before and after."""
+    trainer = build_sam2(
+        dark_scenes, tmp_path_factory.mktemp("learned"), TINY_SAM2, data={"n_rounds": 3, "eval_clicks": 5}, model={"resolution": 96},
+        max_steps=80, per_device_train_batch_size=8, per_device_eval_batch_size=10, learning_rate=5e-4, vision_layer_decay=1.0, weight_decay=0.01,
+        max_grad_norm=1.0, logging_steps=20,
+    )  # fmt: skip
+    before = trainer.evaluate(metric_key_prefix="before")
+    trainer.train()
+    after = trainer.evaluate()
+    print(
+        {
+            k: (round(before[f"before_{k}"], 3), round(after[f"eval_{k}"], 3))
+            for k in ("IoU@1", "IoU@2", "IoU@5", "IoU@box")
+        }
+    )
+    return before, after
+
+
+def test_a_short_run_learns_new_textures(learned):
+    before, after = learned
+    assert after["eval_object_IoU"] >= before["before_object_IoU"] + 0.2
+    assert after["eval_IoU@box"] >= before["before_IoU@box"] + 0.2
+
+
+def test_five_clicks_are_better_than_one(learned):
+    _, after = learned
+    assert after["eval_IoU@5"] >= after["eval_IoU@1"] + 0.05
+
+
+def test_the_carried_model_knows_what_it_was_trained_on(tmp_path):
+    """Scenes of its own kind that it has not seen."""
+    data = {
+        **{
+            "dataset_name": "synthetic-stream",
+            "scene_train_images": 1,
+            "scene_eval_images": 24,
+            "scene_seed": 77,
+            "eval_clicks": 3,
+        },
+        **{
+            "scene_min_shapes": 3,
+            "scene_max_shapes": 6,
+            "scene_fills": ["solid", "striped"],
+            "scene_sizes": ["medium", "large"],
+        },
+        **{"scene_grounds": ["plain", "gradient", "speckled"], "scene_clutter": 0.0},
+    }
+    found = build_sam2(
+        "", tmp_path, TINY_SAM2, data=data, model={"resolution": 96}, per_device_eval_batch_size=8
+    ).evaluate()
+    assert found["eval_IoU@1"] > 0.65
+    assert found["eval_IoU@box"] > 0.65
+    assert found["eval_IoU@3"] > found["eval_IoU@1"]
+
+
+def test_untrained_it_answers_at_random(dark_scenes, tmp_path):
+    found = build_sam2(dark_scenes, tmp_path, model={"resolution": 96}, data={"eval_clicks": 1}).evaluate()
+    assert found["eval_object_IoU"] < 0.3
