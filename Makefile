@@ -27,7 +27,7 @@ tiny: setup
 	$(PRETRAIN) --config recipes/configs/tiny_pretrain.yaml
 	$(PRETRAIN) --config recipes/configs/tiny_pretrain_more.yaml
 
-# Makes the weights of sam-ft/tiny-sam2 again, in two halves, 40 minutes on one core
+# Makes the weights of sam-ft/tiny-sam2 again, in two halves, 40 minutes on one core, into out/tiny-sam2
 tiny-sam2: setup
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain.yaml --use_cpu true
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain_more.yaml --use_cpu true

@@ -4,7 +4,7 @@ What is in a data set, what is wrong with it, and what the model will be fed: no
     python recipes/check_data.py --dataset_name path/to/data
     python recipes/check_data.py --config recipes/configs/sam3_lora_24gb.yaml --dataset_name owner/name --json true
 
-Takes the data keys of sam3_ft.py and sam2_ft.py; keys of a YAML file that are not about data are ignored. Exit status 0: usable; 1: not; 2: cannot be read.
+Takes the data keys of sam3_ft.py, and those of sam2_ft.py's YAML files that say what is read (pictures and phrases are SAM 3's view); keys of a YAML file that are not about data are ignored. Exit status 0: usable; 1: not; 2: cannot be read.
 """
 
 import json

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
 from ..models.config import set_resolution
-from ..models.files import check_exists, naming_the_model, source_of  # fmt: skip
-from ..models.load import ModelOptions, load_model  # fmt: skip
+from ..models.files import check_exists, naming_the_model, source_of
+from ..models.load import ModelOptions, load_model
 from ..models.official import from_official
-from ..models.processors import processor_of  # fmt: skip
+from ..models.processors import processor_of
 from ..models.sam3 import Sam3ForConceptSegmentation
 from .keys import OFFICIAL, SAM3, TRAINER, VIDEO, KeyTable, compare, layout_of, without_prefix
 from .weight_files import is_weight_file, read_shapes, read_weights

@@ -1,4 +1,4 @@
-"""What the training forward gives back: a loss, or predictions one (image, phrase) pair at a time."""
+"""What the training forwards give back: a loss, or predictions one (image, phrase) pair or one object at a time."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class ConceptLossOutput(ModelOutput):
     """
     Attributes:
         loss (`torch.Tensor`, scalar): the weighted loss of the batch; `None` without labels.
-        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`].
+        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`] or [`Sam2Criterion`].
     """
 
     loss: torch.Tensor | None = None

@@ -33,12 +33,6 @@ def learned(dark_scenes, tmp_path_factory):
     before = trainer.evaluate(metric_key_prefix="before")
     trainer.train()
     after = trainer.evaluate()
-    print(
-        {
-            k: (round(before[f"before_{k}"], 3), round(after[f"eval_{k}"], 3))
-            for k in ("IoU@1", "IoU@2", "IoU@5", "IoU@box")
-        }
-    )
     return before, after
 
 
