@@ -56,7 +56,6 @@ class ObjectPrediction:
         masks (`torch.Tensor` of shape `(rounds, h, w)`): logits of each round's mask of the highest predicted IoU.
         ious (`torch.Tensor` of shape `(rounds,)`): predicted.
         candidates (`torch.Tensor` of shape `(M, h, w)`): logits of all masks of the first round.
-        object_logit (`torch.Tensor`, scalar): of the last round; above 0: the object is there.
         points (`torch.Tensor` of shape `(k, 2)`), labels (`torch.Tensor` of shape `(k,)`): all that the last round was shown.
         box_mask (`torch.Tensor` of shape `(h, w)`, *optional*), box_iou (`torch.Tensor`, scalar): with a box for a prompt.
     """
@@ -65,7 +64,6 @@ class ObjectPrediction:
     masks: torch.Tensor
     ious: torch.Tensor
     candidates: torch.Tensor
-    object_logit: torch.Tensor
     points: torch.Tensor
     labels: torch.Tensor
     box_mask: torch.Tensor | None = None

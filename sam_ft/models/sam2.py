@@ -19,9 +19,8 @@ from .parking import ParkingModel
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as SAM 2's processor
 MASK_PROMPT = 10.0  # logit of a mask prompt's pixels (`sam2_base.py`, `_use_mask_as_output`)
-NextClicks = Callable[
-    [int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
-]  # round, masks (N, H, W) -> points, labels
+# round, masks (N, H, W) -> points (N, 2), labels (N,)
+NextClicks = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
@@ -141,11 +140,9 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
             fine, middle, coarse = self.vision_encoder(pixel_values.to(kind)).fpn_hidden_states
         decoder = self.mask_decoder
         fine, middle, coarse = (level.to(dtype_of(decoder)) for level in (fine, middle, coarse))
-        memory = self.no_memory_embedding.to(coarse.device).view(
-            1, -1, 1, 1
-        )  # still on the host where a cache is filled
+        memory = self.no_memory_embedding.to(coarse.device)  # still on the host where a cache is filled
         with frozen_without_graph(decoder.conv_s0, decoder.conv_s1, inputs=[fine, middle, coarse, memory]):
-            return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + memory
+            return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + memory.view(1, -1, 1, 1)
 
     def _split(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         width, (side, _) = self.hidden_dim, self.prompt_encoder.image_embedding_size
@@ -215,9 +212,10 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
     def _collect(self, chunk: list[int], rounds: list[_Round], collect, boxed: _Round | None = None) -> None:
         masks, ious = (torch.stack([one.chosen(getattr(one, name)) for one in rounds], 1) for name in ("low", "ious"))
         last = rounds[-1]
-        shown = last.object_logits, last.points, last.labels
         for row, number in enumerate(chunk):
-            found = ObjectPrediction(number, masks[row], ious[row], rounds[0].low[row], *(one[row] for one in shown))
+            found = ObjectPrediction(
+                number, masks[row], ious[row], rounds[0].low[row], last.points[row], last.labels[row]
+            )
             if boxed is not None:
                 found.box_mask, found.box_iou = boxed.chosen(boxed.low)[row], boxed.chosen(boxed.ious)[row]
             collect(found)

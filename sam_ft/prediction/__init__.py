@@ -1,1 +1,1 @@
-"""Images and phrases to masks, in Python and over folders of files."""
+"""Images and phrases, clicks or boxes to masks, in Python and over folders of files."""
