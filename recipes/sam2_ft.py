@@ -1,7 +1,7 @@
 """
 Fine-tune SAM 2 on masks: points, boxes, several clicks.
 
-    accelerate launch recipes/sam2_ft.py                        # the smoke test: a tiny untrained model, synthetic scenes, a CPU
+    accelerate launch recipes/sam2_ft.py                        # the smoke test: a tiny model, synthetic scenes, a CPU
     accelerate launch recipes/sam2_ft.py --config recipes/configs/sam2_ft.yaml --dataset_name path/to/coco
     accelerate launch recipes/sam2_ft.py --config … --dry_run   # every stage once, on whatever device there is
 

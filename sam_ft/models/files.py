@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from .families import CARRIED, FAMILIES, OWN_NAMES, TINY, Family, family_of_files
+from .families import CARRIED, FAMILIES, OWN_NAMES, TINY, TINY_SAM2, Family, family_of_files
 
 
 TRAINED_PHRASES = "trained_phrases.json"  # beside the weights of a run: what it was trained on
@@ -104,5 +104,5 @@ def check_exists(name: str) -> None:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"`model_name_or_path`: there is no folder {name!r}. Give a folder written by save_pretrained, a Hub id like "
-            f"facebook/sam3, or {TINY}."
+            f"facebook/sam3 or facebook/sam2.1-hiera-tiny, or {TINY} or {TINY_SAM2}."
         )

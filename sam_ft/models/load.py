@@ -37,7 +37,8 @@ class ModelOptions:
 
     Attributes:
         model_name_or_path (`str`): a Hub id, a folder, or what this package carries: `sam-ft/tiny`, 1.8 M parameters that
-            know coloured shapes; `sam-ft/random-tiny`, the same architecture untrained; `sam-ft/random-tiny-sam2`, a SAM 2 untrained.
+            know coloured shapes; `sam-ft/tiny-sam2`, a SAM 2 of 1.0 M; `sam-ft/random-tiny` and
+            `sam-ft/random-tiny-sam2`, the same untrained.
         family (`Family`, *optional*): SAM 3 or SAM 2, where it must be one of them.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         dtype (`str`): of the frozen encoders' weights; the small parts stay in float32.

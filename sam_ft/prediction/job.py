@@ -69,6 +69,8 @@ class PredictionJob:
             )
         if not self.phrases and not self.prompts:
             raise ValueError("there is nothing to ask; give phrases (SAM 3), or boxes and clicks")
+        if not self.phrases:  # of the others nothing is asked: they are not even opened
+            self.files = {name: file for name, file in self.files.items() if name in self.prompts}
 
     @property
     def classes(self) -> list[str]:
@@ -160,7 +162,7 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
             if bad and not job.skip_bad:
                 raise ValueError(f"{bad[0].problem}. Copy it again, or `--on_bad_images skip` to leave such files out")
             problems += [f"{left[one.name]}: {one.problem}" for one in bad]
-            good = [one for one in views if not one.problem and (job.phrases or one.name in job.prompts)]
+            good = [one for one in views if not one.problem]
             for found in predictor.predict(good, job.phrases, job.prompts):
                 filled += _write(found, left[found.name], job)
             bar.update(len(views))

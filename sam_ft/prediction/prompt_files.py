@@ -1,5 +1,6 @@
 """What is shown of each image, from JSON files: SAM 3's exemplar boxes, SAM 2's clicks and boxes."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def read_prompts(file: str, files: dict[str, str]) -> dict[str, list[ObjectPromp
             f'`prompt_file`: {file} holds a {type(content).__name__}; expected {{"image": [{{"box": [x, y, w, h]}}, …]}}'
         )
     if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
-        content = _of_coco(content, file, files)
+        return _of_coco(content, file, files)
     names, read = _Names(file, "prompt_file", files), {}
     for image, listed in content.items():
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
@@ -94,21 +95,50 @@ def read_prompts(file: str, files: dict[str, str]) -> dict[str, list[ObjectPromp
     return read
 
 
-def _of_coco(content: dict, file: str, files: dict[str, str]) -> dict[str, list[dict]]:
-    """The boxes of a COCO file, of the images that are asked."""
-    asked = {Path(path).name for path in files.values()}
+def _of_coco(content: dict, file: str, files: dict[str, str]) -> dict[str, list[ObjectPrompt]]:
+    """The boxes of a COCO file, of the images that are asked; one is that whose path ends most like the file's own."""
+
+    def likeness(listed: str, path: str) -> int:
+        pairs = zip(reversed(Path(listed).parts), reversed(Path(path).resolve().parts), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
     try:
         labels = {one["id"]: one["name"] for one in content.get("categories", [])}
-        images = {one["id"]: Path(one["file_name"]).name for one in content["images"]}
-        found: dict[str, list[dict]] = {name: [] for name in images.values() if name in asked}
-        for one in content["annotations"]:
-            if images[one["image_id"]] in found and not one.get("iscrowd"):
-                prompt = {"box": one["bbox"], "label": labels.get(one.get("category_id"))}
-                found[images[one["image_id"]]].append(prompt)
+        listed = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        boxes = [
+            (one["image_id"], one["bbox"], labels.get(one.get("category_id")))
+            for one in content["annotations"]
+            if not one.get("iscrowd")
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"`prompt_file`: {file} is no COCO file ({type(error).__name__}: {error})") from error
-    if not found:
-        raise ValueError(f"`prompt_file`: {file} names none of the images that are asked, such as {min(asked)}")
+    by_name: dict[str, list] = {}
+    for number, path in listed.items():
+        by_name.setdefault(Path(path).name, []).append((number, path))
+    meant: dict = {}  # id in the COCO file -> name
+    for name, path in files.items():
+        alike = sorted(
+            ((likeness(own, path), number) for number, own in by_name.get(Path(path).name, [])),
+            key=lambda pair: -pair[0],
+        )
+        if len(alike) > 1 and alike[0][0] == alike[1][0]:
+            raise ValueError(
+                f"`prompt_file`: {file} lists several images that may be {path}, such as {listed[alike[0][1]]!r} and {listed[alike[1][1]]!r}"
+            )
+        if alike and alike[0][1] in meant:
+            raise ValueError(
+                f"`prompt_file`: {file}: its image {listed[alike[0][1]]!r} may be {files[meant[alike[0][1]]]} or {path}; ask them apart"
+            )
+        if alike:
+            meant[alike[0][1]] = name
+    if not meant:
+        raise ValueError(
+            f"`prompt_file`: {file} names none of the images that are asked, such as {Path(min(files.values())).name}"
+        )
+    found: dict[str, list[ObjectPrompt]] = {name: [] for name in meant.values()}
+    for number, box, label in boxes:
+        if number in meant:
+            found[meant[number]].append(ObjectPrompt(box=box, label=str(label or UNNAMED)))
     return found
 
 
@@ -144,6 +174,7 @@ class _Names:
     def __init__(self, file: str, key: str, files: dict[str, str]):
         self.file, self.key, self.files = file, key, files
         self.places: dict[str, list[str]] = {}
+        self.used: dict[str, str] = {}
         for name, path in files.items():
             for called in {name, Path(path).name, Path(path).stem}:
                 self.places.setdefault(called, []).append(name)
@@ -154,6 +185,11 @@ class _Names:
             raise ValueError(
                 f"`{self.key}`: {self.file}, {image!r} may be {' or '.join(map(repr, named[:3]))}; say which"
             )
+        if named[0] in self.used:
+            raise ValueError(
+                f"`{self.key}`: {self.file} names one image twice, {self.used[named[0]]!r} and {image!r}; put both together"
+            )
+        self.used[named[0]] = image
         return named[0]
 
 

@@ -58,6 +58,8 @@ class Sam2Predictor(Predictor):
             raise ValueError(
                 f"`prompts` has {len(shown)} entries for {len(listed)} images; give a list of prompts for each"
             )
+        if not all(shown):
+            raise ValueError("`prompts` is empty: there is nothing to ask; give at least one for each image")
         views = [views_of(image, str(i), self.resolution) for i, image in enumerate(listed)]
         found = self.predict(views, [], {v.name: p for v, p in zip(views, shown, strict=True)})
         return found[0] if alone else found

@@ -68,6 +68,7 @@ def build_sam2_trainer(
         rates=training_args.rates(),
         category_ids=data.category_ids,
         num_pictures=training_args.num_pictures,
+        trained_phrases=set(data.category_ids) - data.unseen if data.unseen else None,
         first_prompt=data_args.first_prompt(),
         clicks=data_args.eval_clicks,
     )

@@ -100,14 +100,17 @@ def _name_of(source: str) -> str:
 
 def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> Evaluated:
     """Loads a model, scores it, asks SAM 3 the probe, and lets it go. A model of the other kind than the run's is evaluated by that kind's defaults."""
-    family = family_of(candidate.source, run.model.model_revision)
+    own = candidate.source == run.model.model_name_or_path  # whose revision is the run's
+    revision = run.model.model_revision if own else None
+    family = family_of(candidate.source, revision)
     if candidate.prompt and family is not SAM2:
         raise ValueError(
             f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases; leave out #{candidate.prompt}"
         )
     kind = KINDS[family.key]
     run = run_of(kind, run, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
-    run = dataclasses.replace(run, model=dataclasses.replace(run.model, model_name_or_path=candidate.source))
+    model_args = dataclasses.replace(run.model, model_name_or_path=candidate.source, model_revision=revision)
+    run = dataclasses.replace(run, model=model_args)
     model, processor = load_sam(run.model, run.training.seed, to_train=False)
     trainer = kind.build(model, processor, data, run.data, run.loss, run.training)
     if family is not SAM2:  # which is asked no phrases

@@ -172,11 +172,12 @@ def write_report(
     told = {one.asked: [] for one in evaluated if one.asked}
     for one in evaluated:
         told.get(one.asked, []).append(one.name)
-    asked = [f"{', '.join(names)}: {what}" for what, names in told.items()] if len(told) > 1 else [data_args.asked()]
+    alone = len(told) == 1 and len(next(iter(told.values()))) == len(evaluated)
+    asked = [what if alone else f"{', '.join(names)}: {what}" for what, names in told.items()] or [data_args.asked()]
     footer = [
         f"{shown}; {'; '.join(asked)}; sam-ft {__version__}, transformers {transformers.__version__}.",
-        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC as the official evaluator: detections count from a "
-        "score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
+        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC, of models that are asked phrases, as the official "
+        "evaluator: detections count from a score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
     ]
     contents = {
         "report.html": as_page(columns, pictures, eval_args.report_title, footer),

@@ -229,9 +229,14 @@ def score_results(
     objects = objects or {}
     if objects:
         # prompts tell where a phrase is: whether it is there was never asked
-        metrics = {name: value for name, value in metrics.items() if name not in (*CONCEPT_NAMES, *ANSWER_NAMES)}
+        metrics, *own_numbers = (_without_concepts(one) for one in (metrics, *phrases.values()))
+        phrases = dict(zip(phrases, own_numbers, strict=True))
         metrics |= object_numbers(objects.values())
     return Scored(metrics, phrases, curves, ground_truth, counted, measured, own, objects)
+
+
+def _without_concepts(numbers: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if name not in (*CONCEPT_NAMES, *ANSWER_NAMES)}
 
 
 def _counts(group: list[Measured]) -> dict[str, int]:

@@ -51,4 +51,4 @@ def run_of(kind: Kind, run: Run, **data) -> Run:
     shared = {name: getattr(run.data, name) for name in names}
     kept = {name: getattr(run.training, name) for name in _OF_EVALUATION}
     training = training_args(**kept, report_to=[], eval_strategy="no", save_strategy="no")
-    return Run(model(model_revision=run.model.model_revision), data_args(**shared | data), loss(), training)
+    return Run(model(), data_args(**shared | data), loss(), training)

@@ -240,6 +240,35 @@ def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
     assert [one["category_id"] for one in json.loads((tmp_path / "found" / "results.json").read_text())] == [1]
 
 
+def test_of_images_with_one_name_the_nearest_path_is_meant(script, tmp_path):
+    for folder in ("train", "val"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / "set" / folder / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "train/1.png"}, {"id": 2, "file_name": "val/1.png"}],
+        "annotations": [{"image_id": 1, "bbox": [1, 1, 5, 5]}, {"image_id": 2, "bbox": [9, 9, 5, 5]}],
+    }
+    status, _, said = predict(script, tmp_path / "set", content, "--predictions_dir", "both")
+    assert status == 0, said
+    assert "2 objects prompted in 2 of them" in said
+    status, _, said = predict(script, tmp_path / "set" / "val", content, "--predictions_dir", "one")
+    assert status == 0, said
+    assert "1 objects prompted in 1 of them" in said
+
+
+def test_images_without_prompts_are_not_opened(script, photos):
+    (photos / "broken.png").write_bytes(b"no image")
+    status, _, said = predict(script, photos, {"a": [{"box": [5, 5, 20, 20]}]}, "--predictions_dir", "found")
+    assert status == 0, said
+
+
+def test_an_image_in_which_a_detector_found_nothing(script, photos, tmp_path):
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    status, _, said = predict(script, photos, content, "--predictions_dir", "found")
+    assert status == 0, said
+    assert json.loads((tmp_path / "found" / "results.json").read_text()) == []
+
+
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
@@ -255,6 +284,7 @@ def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
         ("[1, 2]", "holds a list; expected"),
         ("{", "is no JSON file"),
         ({}, "there is nothing to ask"),
+        ({"a": [{"box": [1, 1, 2, 2]}], "a.png": [{"box": [3, 3, 2, 2]}]}, "names one image twice, 'a' and 'a.png'"),
         ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": []}, "names none of the images that are asked"),
         ({"images": [{"id": 1}], "annotations": []}, "is no COCO file (KeyError: 'file_name')"),
     ],
