@@ -64,7 +64,6 @@ SAM2_RUNS = {
         "--output_dir",
         "out/clicks",
     ],
-    "sam2 full": ["--hub_model_id", "someone/clicks-full", "--output_dir", "out/clicks-full"],
 }
 SAM2_STRANGER = """
 import sys, torch
@@ -291,15 +290,15 @@ def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch):
 
 
 def test_sam_2_comes_back_from_the_hub(pushes):
-    """Full weights, an adapter with its base, and merged weights, loaded by a process without this package."""
+    """An adapter with its base, and whole weights, loaded by a process without this package."""
     hub, folder, parts = pushes
-    names = ["someone/clicks", "someone/clicks-merged", "someone/clicks-full"]
+    names = ["someone/clicks", "someone/clicks-merged"]
     start(SAM2_STRANGER, hub, folder, folder / "stranger2", folder / "clicks.pt", *names, PYTHONPATH="")
     answers = torch.load(folder / "clicks.pt")
-    assert answers.keys() == {"someone/clicks-merged", "someone/clicks-full"}
+    assert answers.keys() == {"someone/clicks-merged"}
     given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
     pixels = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
-    for name, source in (("someone/clicks-merged", "out/clicks"), ("someone/clicks-full", "out/clicks-full")):
+    for name, source in (("someone/clicks-merged", "out/clicks"),):
         model = load_model(ModelOptions(str(folder / source))).eval()
         with torch.no_grad():
             assert torch.allclose(model(pixels, **given).pred_masks, answers[name], atol=1e-5), name

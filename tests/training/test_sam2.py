@@ -9,8 +9,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import Sam2Config, Sam2Model, get_scheduler
 
+from sam_ft.arguments import SAM2_ARGUMENTS, Run
+from sam_ft.parser import RecipeParser
+from sam_ft.report.stages import log_to_console_and_file
 from sam_ft.training.evaluation import read_objects
 from sam_ft.training.optim import Rates, parameter_groups
+from sam_ft.training.run import fine_tune
 
 from ..conftest import square
 from .common import build_sam2, command, distance, kill_when, run_recipe, same, weights
@@ -142,16 +146,27 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
         }
         return [f"--{k}={v}" for k, v in given.items()]
 
-    run_recipe(arguments(tmp_path / "whole"), tmp_path, recipe="sam2_ft.py")
-    killed = tmp_path / "killed"
-    kill_when(
-        lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
-        command(arguments(killed), recipe="sam2_ft.py"),
-        tmp_path,
-    )
-    output = run_recipe(arguments(killed), tmp_path, recipe="sam2_ft.py")
-    assert "resuming from" in output
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the killed process has
+    try:
+        here(arguments(tmp_path / "whole"))
+        killed = tmp_path / "killed"
+        kill_when(
+            lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
+            command(arguments(killed), recipe="sam2_ft.py"),
+            tmp_path,
+        )
+        here(arguments(killed))
+    finally:
+        torch.set_num_threads(threads)
+    assert "resuming from" in (killed / "training.log").read_text()
     assert same(weights(killed), weights(tmp_path / "whole"))
+
+
+def here(arguments):
+    """The recipe in this process."""
+    fine_tune(Run(*RecipeParser(SAM2_ARGUMENTS).parse(arguments)))
+    log_to_console_and_file(None, is_main=True)
 
 
 @pytest.mark.parametrize("first", ["point", "box"])
