@@ -97,7 +97,7 @@ for run in json.loads(sys.argv[2]):
 
 def start(script, hub, folder, home, *arguments, **environment):
     (folder / "script.py").write_text(script)
-    given = {**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "2", **environment}
+    given = {**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, str(folder / "script.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=given)
     assert done.returncode == 0, done.stderr[-3000:]
