@@ -27,7 +27,7 @@ def main(data_args: DataArguments, convert_args: ConvertArguments):
     from sam_ft.data.load import find_phrase_splits
     from sam_ft.data.sources import read_splits
     from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
-    from sam_ft.data.writers import check_target, empty_target, push_rows, write_coco, write_rows
+    from sam_ft.data.writers import check_target, conversion_target, push_rows, write_coco, write_rows
 
     folder = Path(convert_args.target_dir)
     check_target(folder, data_args.places(), overwrite=convert_args.overwrite)
@@ -49,13 +49,15 @@ def main(data_args: DataArguments, convert_args: ConvertArguments):
         splits[name] = subset(rows, phrases=convert_args.keep_phrases or None, limit=convert_args.max_rows)
         if not len(splits[name]):
             raise ValueError(f"nothing is left of {name}; check `keep_phrases`")
-    with stage("writing"):
-        empty_target(folder)
+    target = conversion_target(folder, overwrite=convert_args.overwrite)
+    with stage("writing"), target as draft:
         if convert_args.output_format == "coco":
             for name, rows in splits.items():
-                logger.info("%s", write_coco(rows, folder, name, polygons=convert_args.polygons))
+                file = write_coco(rows, draft, name, polygons=convert_args.polygons)
+                logger.info("%s", folder / file.relative_to(draft))
         else:
-            logger.info("%s", write_rows(splits, folder, str(data_args.dataset_name)))
+            write_rows(splits, draft, str(data_args.dataset_name))
+            logger.info("%s", folder)
     if convert_args.push_to_hub:
         with stage("push"):
             push_rows(folder, convert_args.push_to_hub, private=convert_args.private)

@@ -5,8 +5,8 @@ Score SAM 3: one model, or several models and other programs' results side by si
     accelerate launch recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 other=results.json
     accelerate launch recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 sam2=facebook/sam2.1-hiera-tiny#box
 
-Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `report.html`, `report.md` and `report.json` to `output_dir`, and
-results, ground truth and pictures of each model below it.
+Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `report.html`, `report.md` and `report.json` to `--output_dir`, or to
+out/eval/NAME of the model where the command line does not give it, and results, ground truth and pictures of each model below it.
 """
 
 from sam_ft.arguments import SAM3_ARGUMENTS, EvalArguments, Run
@@ -19,11 +19,14 @@ def make_parser() -> RecipeParser:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    *groups, eval_args = make_parser().parse(arguments)
+    parser = make_parser()
+    *groups, eval_args = parser.parse(arguments)
+    # a YAML file's `output_dir` is the training run's
+    output_dir = groups[-1].output_dir if "output_dir" in parser.given else None
 
     from sam_ft.training.scorecard import score_models
 
-    return score_models(Run(*groups), eval_args)
+    return score_models(Run(*groups), eval_args, output_dir)
 
 
 if __name__ == "__main__":

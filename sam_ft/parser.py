@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
-from .ops.yaml_files import read_yaml_mapping
+from .utils.secrets import is_secret_key, register_secret
+from .utils.yaml_files import read_yaml_mapping
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -68,7 +69,13 @@ class RecipeParser(HfArgumentParser):
         config = first.parse_known_args(arguments)[0].config
         if config is not None:
             self._take_defaults(config)
+        self.given = {
+            action.dest for word in arguments if (action := self._option_string_actions.get(word.partition("=")[0]))
+        }
         *instances, _ = self.parse_args_into_dataclasses(arguments)
+        for instance in instances:
+            for key in filter(is_secret_key, (field.name for field in dataclasses.fields(instance))):
+                register_secret(getattr(instance, key))
         return tuple(instances)
 
     def error(self, message: str):

@@ -15,6 +15,7 @@ class EvalArguments:
         "The first one is what differences are taken from: name the base here.",
     )
     bootstrap_samples: int = arg(400, "Draws of images behind the 95 % intervals; 0: none.")
+    overwrite: bool = arg(False, "Replace the files of an earlier evaluation with other settings in `output_dir`.")
     report_title: str = arg("SAM 3 evaluation", "Heading of the report.")
 
     def __post_init__(self):

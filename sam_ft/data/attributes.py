@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..ops.yaml_files import read_yaml_mapping
+from ..utils.yaml_files import read_yaml_mapping
 from .vocabulary import normalize_phrase
 
 

@@ -1,7 +1,10 @@
 """Synthetic scenes as data: endless rows drawn when asked for, or a COCO data set on disk."""
 
+import contextlib
+import hashlib
 import itertools
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -181,7 +184,7 @@ def _write_split(folder: Path, split: str, count: int, files: SceneFiles) -> dic
 
 
 def were_written_with(folder: str | Path, files: SceneFiles) -> bool:
-    """Whether a folder holds the scenes of exactly these options, whole (the validation file is written last)."""
+    """Whether a folder contains the scenes of exactly these options."""
     file = Path(folder) / "annotations" / "instances_val.json"
     if not file.is_file():
         return False
@@ -189,3 +192,34 @@ def were_written_with(folder: str | Path, files: SceneFiles) -> bool:
         return json.loads(file.read_text(encoding="utf-8")).get("info", {}).get("options") == asdict(files)
     except ValueError:
         return False
+
+
+def write_scenes_once(root: str | Path, files: SceneFiles) -> Path:
+    """
+    Write the scenes of these options into a folder of their own, unless they are there.
+
+    The folder is named by a digest of the options and appears complete, so that runs at the same time share it or have another one.
+
+    Args:
+        root (`str` or `Path`): Folder of all sets of scenes.
+        files (`SceneFiles`): Options of the scenes.
+
+    Returns:
+        `Path`: The folder of this set.
+
+    Raises:
+        `ValueError`: If the folder exists and contains something else.
+    """
+    options = json.dumps(asdict(files), sort_keys=True)
+    folder = Path(root) / hashlib.blake2b(options.encode(), digest_size=6).hexdigest()
+    if not folder.exists():
+        Path(root).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".scenes-") as draft:
+            written = write_shape_scenes(Path(draft) / "scenes", files)
+            with contextlib.suppress(OSError):  # another process was faster
+                written.rename(folder)
+    if not were_written_with(folder, files):
+        raise ValueError(
+            f"`dataset_name`: {folder} should contain the synthetic scenes of these options and does not. Move it away, and they are written again"
+        )
+    return folder

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ..ops.yaml_files import read_yaml_mapping
+from ..utils.yaml_files import read_yaml_mapping
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """Rows to files: a COCO data set with phrases, or parquet that the Hub and `datasets` read."""
 
+import contextlib
+import hashlib
 import io
-import json
 import re
-import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset, Image
@@ -16,51 +17,56 @@ from PIL import Image as PILImage
 
 from ..ops.masks import decode_mask
 from ..ops.outline import mask_to_polygons
+from ..utils.drafts import check_replaceable, folder_draft
+from ..utils.json_files import write_json
+from ..utils.owned_files import RECORD
 from .example import to_rgb
 
 
 SHORT_SPLITS = {"validation": "val"}  # as COCO trees name them
-MARKER = ".written-by-sam-ft"  # says that what lies beside it was converted, and may be deleted
-_OURS = {MARKER, "annotations", "data", "README.md", "train_images", "val_images", "test_images"}
+MARKER = ".written-by-sam-ft"  # marks a finished conversion
+_ARGUMENT = "target_dir"
+_MAX_NAME = 200  # bytes; file systems take 255
 
 
 def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
     """
+    Check the target of a conversion before anything is read.
+
     Args:
-        folder (`Path`): to write to. sources (`list[str]`): files and folders that are read. overwrite (`bool`).
+        folder (`Path`): The target.
+        sources (`list[str]`): Files and folders that are read.
+        overwrite (`bool`): Replace an earlier conversion.
 
     Raises:
-        `ValueError`: where a folder holds something, and `overwrite` was not asked for or it is not ours to delete; where it
-            holds a source or lies in one.
+        `ValueError`: If the folder contains a source or lies in one, and as [`check_replaceable`].
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`target_dir` is {str(folder)!r}, a file; give a folder")
     here = folder.resolve()
     for source in map(Path, sources):
         there = source.resolve()
         if there.exists() and (here == there or here in there.parents or there in here.parents):
             raise ValueError(
-                f"`target_dir` is {str(folder)!r}, and {str(source)!r} is read: one holds the other, and what is read would be "
+                f"`target_dir` is {str(folder)!r}, and {str(source)!r} is read: one contains the other, and the source would be "
                 "overwritten. Give a folder beside it"
             )
-    found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in found if MARKER not in found or name not in _OURS]
-    if foreign:
-        raise ValueError(
-            f"`target_dir` is {str(folder)!r}, which holds {foreign[0]!r}, no part of an earlier conversion; give another"
-        )
-    if found and not overwrite:
-        raise ValueError(
-            f"`target_dir` is {str(folder)!r}, which holds an earlier conversion; give another, or `--overwrite true`"
-        )
+    check_replaceable(folder, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,))
 
 
-def empty_target(folder: Path) -> None:
-    """Makes a folder, or removes an earlier conversion from it. It is marked before anything else is written."""
-    if (folder / MARKER).is_file():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
+@contextlib.contextmanager
+def conversion_target(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """
+    Yield a temporary folder to write a conversion to; it becomes `folder`, complete and marked, when the context ends without an error.
+
+    Args:
+        folder (`Path`): The target.
+        overwrite (`bool`): Replace an earlier conversion, which stays until the new one is complete.
+
+    Raises:
+        `ValueError`: As [`check_replaceable`]; if another process converts to the same folder.
+    """
+    with folder_draft(folder, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,)) as draft:
+        yield draft
+        (draft / MARKER).touch()
 
 
 def write_coco(rows: Dataset, folder: str | Path, split: str, *, polygons: bool = False) -> Path:
@@ -120,9 +126,7 @@ def write_coco(rows: Dataset, folder: str | Path, split: str, *, polygons: bool 
                 }
                 coco["annotations"].append(annotation | {"noun_phrase": phrase["text"]})
     file = folder / "annotations" / f"{short}_coco.json"
-    draft = file.with_suffix(".part")
-    draft.write_text(json.dumps(coco), encoding="utf-8")
-    return draft.replace(file)
+    return write_json(file, coco)
 
 
 def _annotation(row: dict, instance: dict, *, polygons: bool) -> dict:
@@ -145,7 +149,7 @@ def _save_image(row: dict, folder: Path, used: Counter) -> str:
     with PILImage.open(io.BytesIO(content)) as image:
         as_it_is = image.getexif().get(ExifTags.Base.Orientation, 1) == 1 and image.mode in ("RGB", "L", "RGBA", "P")
         suffix = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format) if as_it_is else None
-        stem = wanted = re.sub(r"[^\w.-]+", "_", row["example_id"]) or "image"
+        stem = wanted = _short(re.sub(r"[^\w.-]+", "_", row["example_id"])) or "image"
         while used[stem]:
             used[wanted] += 1
             stem = f"{wanted}-{used[wanted]}"
@@ -155,6 +159,15 @@ def _save_image(row: dict, folder: Path, used: Counter) -> str:
             return f"{stem}{suffix}"
         to_rgb(image).save(folder / f"{stem}.png")
         return f"{stem}.png"
+
+
+def _short(name: str) -> str:
+    """A name that a file system takes, by itself and with a number and a suffix: at most 200 bytes, the rest as a digest."""
+    encoded = name.encode()
+    if len(encoded) <= _MAX_NAME:
+        return name
+    digest = hashlib.blake2b(encoded, digest_size=6).hexdigest()
+    return encoded[: _MAX_NAME - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
 
 
 CARD = """---
@@ -233,7 +246,7 @@ def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
     api = HfApi()
     try:
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, repo_type="dataset", ignore_patterns=[MARKER])
+        api.upload_folder(repo_id=repo_id, folder_path=folder, repo_type="dataset", ignore_patterns=[MARKER, RECORD])
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise ValueError(
             f"`push_to_hub`: {repo_id!r} cannot be written ({error}). Run `hf auth login`, and check the name"

@@ -1,21 +1,30 @@
-"""A result is written beside its place, checked there, and only then put there."""
+"""Outputs of an export: written beside their place, compared there, and only then put there."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..utils.drafts import check_replaceable, folder_draft
+from ..utils.files import atomic_path
+from ..utils.owned_files import OwnedFiles
 
-RECORD = "export.json"  # says that a folder was written by an export, and may be replaced by one
+
+RECORD = "export.json"  # what was exported from which source, in every folder
+_ARGUMENT = "output_path"
 
 
 def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: bool) -> None:
     """
+    Check the output of an export before anything is loaded.
+
     Args:
-        output (`Path`): to write. is_file (`bool`): a file, or a folder. sources (`list[str]`): what is read. overwrite (`bool`): replace what is there.
+        output (`Path`): File or folder to write.
+        sources (`list[str]`): What is read.
+        overwrite (`bool`): Replace an earlier export.
+        is_file (`bool`): Whether the output is a file.
 
     Raises:
-        `ValueError`: where something is there that may not be replaced, or where the output is, holds or lies in a source.
+        `ValueError`: If the output is, contains or lies in a source; if there is something that no export wrote, or an export and `overwrite` is false.
     """
     here = output.resolve()
     for source in filter(None, sources):
@@ -24,57 +33,37 @@ def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: 
             here == there or here in there.parents or (there in here.parents and there.is_dir())
         ):
             raise ValueError(f"`output_path` is {str(output)!r}, and {source!r} is read: give a place beside it")
-    if not output.exists():
-        _recover(output)
+    if is_file:
+        _check_file(output, overwrite=overwrite)
+    else:
+        check_replaceable(output, _ARGUMENT, overwrite=overwrite)
+
+
+def _check_file(output: Path, *, overwrite: bool) -> None:
+    if output.is_dir():
+        raise ValueError(f"`output_path` is {str(output)!r}, a folder. Give a file")
     if not output.exists():
         return
-    if output.is_dir() == is_file:
-        kinds = ("a folder", "a file") if is_file else ("a file", "a folder")
-        raise ValueError(f"`output_path` is {str(output)!r}, {kinds[0]}; give {kinds[1]}")
     if not overwrite:
-        raise ValueError(f"`output_path`: {str(output)!r} is there already; give another, or `--overwrite true`")
-    if output.is_dir() and any(output.iterdir()) and not (output / RECORD).is_file():
-        raise ValueError(
-            f"`output_path`: the folder {str(output)!r} holds no {RECORD}, so no export wrote it and none replaces it; give another"
-        )
+        raise ValueError(f"`output_path`: {str(output)!r} is there already. Give another, or `--overwrite true`")
+    OwnedFiles(output.parent).check_free([output.name], _ARGUMENT)
 
 
 @contextlib.contextmanager
-def draft_of(output: Path) -> Iterator[Path]:
+def draft_of(output: Path, *, is_file: bool = False) -> Iterator[Path]:
     """
-    A place beside `output` to write to; it becomes `output` when the context ends well, and is removed when it does not. What stands there
-    is replaced.
+    Yield a temporary place to write to; it becomes `output` when the context ends without an error, and replaces an earlier export there.
+
+    Args:
+        output (`Path`): As checked by [`check_output`].
+        is_file (`bool`): Whether a file is written, or a folder.
     """
-    draft = output.with_name(f".{output.stem}.part{output.suffix}")
-    _remove(draft)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    if not is_file:
+        with folder_draft(output, _ARGUMENT, overwrite=True) as draft:
+            yield draft
+        return
+    owned = OwnedFiles(output.parent)
+    owned.check_free([output.name], _ARGUMENT)
+    with atomic_path(output) as draft:
         yield draft
-        if output.is_dir():
-            old = output.with_name(f".{output.name}.old")
-            _remove(old)
-            output.rename(old)
-            try:
-                draft.rename(output)
-            except OSError:
-                old.rename(output)
-                raise
-            _remove(old)
-        else:
-            draft.replace(output)
-    finally:
-        _remove(draft)
-
-
-def _recover(output: Path) -> None:
-    """Puts back what a kill between two renames has left aside."""
-    old = output.with_name(f".{output.name}.old")
-    if old.is_dir():
-        old.rename(output)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    owned.add([output.name])

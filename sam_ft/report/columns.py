@@ -1,5 +1,6 @@
 """What is compared: one column a model, and the same table as Markdown and as plain values."""
 
+import re
 from dataclasses import asdict, dataclass, field
 
 
@@ -140,7 +141,7 @@ def ap50_of(numbers: dict) -> float | None:
 
 def _plain(text: str) -> str:
     """In a cell of a Markdown table."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|!])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def cell_of(column: Column, name: str) -> str:

@@ -1,6 +1,7 @@
 """What a model will be fed, as pictures: contact sheets and one page."""
 
 import html
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from PIL import Image
 from ..data.pipeline import Sample, TrainingSamples
 from ..ops.boxes import box_cxcywh_to_xyxy
 from ..ops.masks import encode_mask
+from ..utils.owned_files import OwnedFiles
 from .visualize import color_of, draw_instances, tile
 
 
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
+_INDEX, _ARGUMENT = "index.html", "gallery_dir"
 
 
 def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, title: str) -> list[Path]:
@@ -25,25 +28,30 @@ def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, ti
 
     Returns:
         `list[Path]`: the sheets, then the page.
+
+    Raises:
+        `ValueError`: If the folder contains a file of one of these names that no earlier check wrote.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    size = SHEET_COLUMNS * SHEET_ROWS
+    sheets = [f"sheet-{number}.png" for number in range(1, -(-len(indices) // size) + 1)]
+    pictures = [f"picture-{number}.jpg" for number in range(len(indices))]
+    owned = OwnedFiles(folder)
+    owned.check_free([*sheets, *pictures, _INDEX], _ARGUMENT)
     panels = [_panel(samples[(0, index)]) for index in indices]
-    size, files = SHEET_COLUMNS * SHEET_ROWS, []
-    for number, begin in enumerate(range(0, len(panels), size), 1):
-        chosen = [panel for panel, _ in panels[begin : begin + size]]
+    owned.remove(owned.names)  # of an earlier check, which may have drawn more
+    files = []
+    for number, name in enumerate(sheets):
+        chosen = [panel for panel, _ in panels[number * size : (number + 1) * size]]
         lines = [chosen[i : i + SHEET_COLUMNS] for i in range(0, len(chosen), SHEET_COLUMNS)]
-        files.append(folder / f"sheet-{number}.png")
-        tile(lines).save(files[-1])
+        files.append(owned.write(name, tile(lines).save, _ARGUMENT))
     entries = []
-    for number, (panel, caption) in enumerate(panels):
-        name = f"picture-{number}.jpg"
-        panel.save(folder / name, quality=88)
+    for name, (panel, caption) in zip(pictures, panels, strict=True):
+        owned.write(name, partial(panel.save, quality=88), _ARGUMENT)
         entries.append(
             f'<figure><img src="{name}" loading="lazy"><figcaption>{html.escape(caption)}</figcaption></figure>'
         )
-    files.append(folder / "index.html")
-    files[-1].write_text(_PAGE.format(title=html.escape(title), entries="\n".join(entries)), encoding="utf-8")
-    return files
+    page = _PAGE.format(title=html.escape(title), entries="\n".join(entries))
+    return [*files, owned.write_text(_INDEX, page, _ARGUMENT)]
 
 
 _PAGE = """<!doctype html>

@@ -1,11 +1,16 @@
 """What a run says while it goes through its stages."""
 
 import contextlib
-import json
 import logging
 import sys
 import time
 from pathlib import Path
+
+from ..utils.errors import describe_error
+from ..utils.json_files import read_json_file
+from ..utils.secrets import redact
+from ..utils.signals import SIGNALS, Interrupted
+from ..utils.text import escape_control_characters
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -25,37 +30,51 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
     if not package.handlers:
-        package.addHandler(logging.StreamHandler())
+        package.addHandler(_clean(logging.StreamHandler()))
     for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
         package.removeHandler(old)
         old.close()
     if file is not None and is_main:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        package.addHandler(logging.FileHandler(file, encoding="utf-8"))
+        package.addHandler(_clean(logging.FileHandler(file, encoding="utf-8")))
+
+
+def _clean(handler: logging.Handler) -> logging.Handler:
+    """A handler whose lines contain no secret and no control character, wherever their words come from."""
+    handler.addFilter(_clean_record)
+    return handler
+
+
+def _clean_record(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    clean = escape_control_characters(redact(message))
+    if clean != message:
+        record.msg, record.args = clean, ()
+    return True
 
 
 @contextlib.contextmanager
 def as_program(failed: int = 1):
     """
-    A script's run: what is wrong with its input, a `ValueError`, or with a file of it, or a package that is to be installed, is a line and
-    the exit status `failed`, not a traceback.
+    Run a script: an error that the user can act on, see [`describe_error`], is one line and the exit status `failed`; a signal is one line and the
+    exit status 128 plus its number.
+
+    Args:
+        failed (`int`): Exit status of an error.
     """
     log_to_console_and_file(None, is_main=True)
-    try:
-        yield
-    except ValueError as error:
-        logger.error("%s", error)
-        sys.exit(failed)
-    except ImportError as error:
-        if "pip install" not in str(error):
+    with SIGNALS.installed():
+        try:
+            yield
+        except Interrupted as end:
+            logger.error("stopped by %s", end.signal_name)
             raise
-        logger.error("%s", error)
-        sys.exit(failed)
-    except OSError as error:
-        if error.filename is None:  # not of a file: a defect that a traceback helps to find
-            raise
-        logger.error("%s: %s", error.filename, error.strerror)
-        sys.exit(failed)
+        except Exception as error:
+            line = describe_error(error)
+            if line is None:
+                raise
+            logger.error("%s", line)
+            sys.exit(failed)
 
 
 @contextlib.contextmanager
@@ -74,7 +93,8 @@ def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
     """An evaluation's numbers from a file of them, without their prefix; none where there is no file."""
     if file is None or not file.is_file():
         return {}
-    return {n.removeprefix(prefix): v for n, v in json.loads(file.read_text(encoding="utf-8")).items()}
+    numbers = read_json_file(file, remedy="Delete it, and the evaluation is made again by the same command")
+    return {name.removeprefix(prefix): value for name, value in numbers.items()}
 
 
 def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> list[str]:

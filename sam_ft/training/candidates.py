@@ -69,13 +69,13 @@ def candidates_of(compare: list[str], model: str) -> list[Candidate]:
     for entry in compare:
         entry, prompt = _prompt_of(entry)
         name, given, source = entry.partition("=")
-        name, source = (name.strip(), source.strip()) if given else (_name_of(entry), entry)
+        name, source = (name.strip(), source.strip()) if given else (name_of(entry), entry)
         if not name or not source or "/" in name or name.startswith("."):
             raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
         found.append(Candidate(name, source, prompt))
         if found[-1].is_results and not Path(source).is_file():
             raise ValueError(f"`compare`: there is no file {source!r}")
-    found.append(Candidate(_name_of(model), model))
+    found.append(Candidate(name_of(model), model))
     names = [candidate.name for candidate in found]
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
@@ -94,7 +94,8 @@ def _prompt_of(entry: str) -> tuple[str, str | None]:
     return source, prompt
 
 
-def _name_of(source: str) -> str:
+def name_of(source: str) -> str:
+    """Short name of a model or results file: the last part of its path or id."""
     return Path(source.rstrip("/")).name.removesuffix(".json")
 
 

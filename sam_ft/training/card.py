@@ -1,9 +1,10 @@
 """What a run's model card is made of, gathered where it is known."""
 
 import contextlib
+import itertools
+import logging
 import platform
 import shlex
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +29,17 @@ from ..models.lora import AdaptedSam, sam_of
 from ..report.card_facts import CardFacts, DatasetFacts
 from ..report.model_card import model_card
 from ..report.stages import stage
+from ..utils.owned_files import OwnedFiles
+from ..utils.secrets import is_secret_key, redact
 from .comparison import RunReport, pictures_of
 from .cost import cost_of
 from .hub import without_places
 from .scoring import ScoringTrainer
 
 
+logger = logging.getLogger("sam_ft.run")
+
 PICTURES = 3
-_SECRET = ("--hub_token", "--push_to_hub_token")
 _OURS = "apache-2.0"
 
 
@@ -73,6 +77,7 @@ def write_card(
     if not trainer.is_world_process_zero():
         return None
     folder = Path(trainer.args.output_dir)
+    owned = OwnedFiles(folder)
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = isinstance(model, AdaptedSam)
     family = family_of_model(sam_of(model))
@@ -97,7 +102,7 @@ def write_card(
         datasets=[_dataset(place, data_args.dataset_license if place == places[0] else None) for place in places],
         phrases=sorted(trainer.trained_phrases or ()),
         columns=report.columns,
-        pictures=_save_pictures(trainer, report, data, folder),
+        pictures=_save_pictures(trainer, report, data, owned),
         thresholds=read_thresholds(folder),
         made=_made(trainer, data, model),
         command=command_line(),
@@ -105,22 +110,22 @@ def write_card(
         side=_other_side(model, family) if adapter else None,
     )
     if adapter:
-        (folder / "card").mkdir(exist_ok=True)
         merged = replace(facts, name=f"{facts.name}-merged", form="merged")
-        (folder / "card" / "merged.md").write_text(model_card(merged), encoding="utf-8")
-    file = folder / "README.md"
-    file.write_text(model_card(facts), encoding="utf-8")
+        owned.write_unless_edited("card/merged.md", redact(model_card(merged)))
+    file, is_replaced = owned.write_unless_edited("README.md", redact(model_card(facts)))
+    if not is_replaced:
+        logger.warning("README.md was edited and is kept; the new model card is %s", file)
     return file
 
 
 def _save_pictures(
-    trainer: ScoringTrainer, report: RunReport, data: PhraseData, folder: Path
+    trainer: ScoringTrainer, report: RunReport, data: PhraseData, owned: OwnedFiles
 ) -> list[tuple[str, str]]:
     """
     The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
-    removed.
+    removed, as far as nobody changed them.
     """
-    shutil.rmtree(folder / "card", ignore_errors=True)
+    owned.remove(name for name in owned.names if name.startswith("card/") and name.endswith(".png"))
     if not (trainer.args.hub_pictures and trainer.num_pictures):
         return []
     pictures = pictures_of(report.evaluated, data, PICTURES, trainer.trained_phrases)
@@ -132,10 +137,11 @@ def _save_pictures(
     ]
     saved = []
     for number, (caption, picture) in enumerate(listed, 1):
-        file = folder / "card" / f"{number}.png"
-        file.parent.mkdir(exist_ok=True)
-        picture.save(file)
-        saved.append((caption, f"card/{number}.png"))
+        name = next(
+            n for i in itertools.count() if owned.is_free(n := f"card/{number}{'' if i == 0 else f'-{i}'}.png")
+        )
+        owned.write(name, picture.save, "output_dir")
+        saved.append((caption, name))
     return saved
 
 
@@ -213,13 +219,14 @@ def _time(seconds: float) -> str:
 
 
 def command_line() -> str:
-    """The command of this run as it was given, without what is secret, and without where this person's folders lie."""
+    """The command of this run as it was given, without secrets, however they are spelt, and without the places of this machine."""
     script = Path(sys.argv[0])
     shown = script.relative_to(Path.cwd()) if script.is_absolute() and script.is_relative_to(Path.cwd()) else script
     words, hidden = [shown.as_posix()], False
     for word in sys.argv[1:]:
-        secret = word.partition("=")[0] in _SECRET
-        if not (secret or hidden):
+        is_option = word.startswith("--")
+        secret = is_option and is_secret_key(word.partition("=")[0].lstrip("-").replace("-", "_"))
+        if not secret and (is_option or not hidden):
             words.append(word)
-        hidden = secret and "=" not in word
-    return without_places(" ".join(["accelerate launch", *map(shlex.quote, words)]))
+        hidden = (secret and "=" not in word) if is_option else hidden
+    return redact(without_places(" ".join(["accelerate launch --quiet", *map(shlex.quote, words)])))

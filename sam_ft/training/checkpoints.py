@@ -1,69 +1,50 @@
-"""A checkpoint is complete or it does not count; an output folder belongs to one run."""
+"""Checkpoints of a run: which ones are complete, which one a run resumes from, and their removal."""
 
+import fnmatch
 import json
 import logging
-import shutil
+import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 
-from ..ops.claims import claim_folder
+from ..utils.owned_files import remove_empty_folders
 
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("sam_ft.run")
 
-RUN_FILE = "run.yaml"
 STATE_FILE = "trainer_state.json"
-# keys that may differ between a run and its resumption, because no result depends on them
-FREE_KEYS = frozenset(
-    {
-        "config",
-        "resume_from_checkpoint",
-        "dataloader_num_workers",
-        "dataloader_prefetch_factor",
-        "dataloader_persistent_workers",
-        "disable_tqdm",
-        "dry_run",
-        "logging_strategy",
-        "logging_steps",
-        "logging_first_step",
-        "num_pictures",
-        "report_to",
-        "save_total_limit",
-        "project",
-        "run_name",
-        "log_level",
-        "log_level_replica",
-        "verify_images",
-        "push_to_hub",
-        "hub_always_push",
-        "hub_base",
-        "hub_merged",
-        "hub_model_id",
-        "hub_pictures",
-        "hub_private_repo",
-        "hub_revision",
-        "hub_strategy",
-        "hub_token",
-        "dataset_license",
-    }
-)
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+MODEL_FILES = (
+    *WEIGHT_FILES, "config.json", "generation_config.json", "adapter_config.json", "base_fingerprint.json", "processor_config.json",
+    "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.*", "thresholds.json", "trained_phrases.json", "training_args.bin",
+)  # fmt: skip
+# everything that Trainer, PEFT, Accelerate, DeepSpeed and this package write into a checkpoint; no other file of it is ever removed
+CHECKPOINT_FILES = (
+    *MODEL_FILES, "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", STATE_FILE, "data.json", "latest",
+    "zero_to_fp32.py", "base/*", "pytorch_model_fsdp_*/*", "optimizer_*/*", "global_step*/*",
+)  # fmt: skip
+_PEFT_CARD = "library_name: peft"  # PEFT writes a README.md of its own into each checkpoint
 
 
-def what_is_missing(checkpoint: Path) -> str | None:
+def find_damage(checkpoint: Path) -> str | None:
     """
-    Why a checkpoint cannot be resumed from; `None` where it can. The trainer's state is written last, so a checkpoint that
-    has it whole has everything.
+    Describe why a checkpoint, or a run's folder, is incomplete.
+
+    Trainer writes its state file last, so a folder that has it whole was complete once; files that were cut later are found too.
+
+    Args:
+        checkpoint (`Path`): The folder.
+
+    Returns:
+        `str` or `None`: The first problem, such as "optimizer.pt ends early".
     """
     state = checkpoint / STATE_FILE
     if not state.is_file():
         return f"{STATE_FILE} is missing"
-    try:
-        whole = isinstance(json.loads(state.read_text(encoding="utf-8")), dict)
-    except ValueError:
-        whole = False
-    if not whole:
+    if _read_state(state) is None:
         return f"{STATE_FILE} ends early"
     weights = list(checkpoint.glob("*.safetensors"))
     if not weights and not any(checkpoint.glob("pytorch_model*")) and not any(checkpoint.glob("global_step*")):
@@ -74,82 +55,178 @@ def what_is_missing(checkpoint: Path) -> str | None:
                 pass
         except (SafetensorError, OSError):
             return f"{file.name} ends early"
+    archives = [f for pattern in ("*.pt", "*.pth") for f in sorted(checkpoint.glob(pattern))]
+    cut = next((file.name for file in archives if not zipfile.is_zipfile(file)), None)
+    return None if cut is None else f"{cut} ends early"
+
+
+def find_missing_state(checkpoint: Path) -> str | None:
+    """
+    Name the first file of optimizer, learning-rate schedule and random-number state that a checkpoint lacks.
+
+    DeepSpeed keeps all of them in its own folder, FSDP the optimizer's.
+
+    Args:
+        checkpoint (`Path`): A checkpoint without damage.
+
+    Returns:
+        `str` or `None`: `None` where training can go on as if it had not stopped.
+    """
+    if any(checkpoint.glob("global_step*")):
+        return None
+    for pattern, name in (
+        ("optimizer*", "optimizer.pt"),
+        ("scheduler.pt", "scheduler.pt"),
+        ("rng_state*", "rng_state.pth"),
+    ):
+        if not any(checkpoint.glob(pattern)):
+            return name
     return None
+
+
+def _read_state(file: Path) -> dict | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
     """
-    The last state of a run that ended; `None` where it was stopped before, or `checkpoint` is not its newest. The recipe writes that state into
-    the run's own folder when everything else is there.
+    Read the last state of a finished run. The run writes it into its own folder when everything else is there.
+
+    Args:
+        folder (`Path`): The run's folder.
+        checkpoint (`Path`): The checkpoint to resume from.
+
+    Returns:
+        `TrainerState` or `None`: `None` where the run stopped before its end, or `checkpoint` is not its newest one.
     """
     newest = find_checkpoints(folder)
-    if not newest or newest[0].resolve() != checkpoint.resolve() or what_is_missing(folder):
-        return None  # among them, what was half-written when it was killed: the end is gone through once more
-    state = TrainerState.load_from_json(str(folder / STATE_FILE))
-    return state if state.global_step >= int(checkpoint.name.split("-")[-1]) else None
+    if not newest or newest[0].resolve() != checkpoint.resolve() or not is_finished(folder):
+        return None
+    return TrainerState.load_from_json(str(folder / STATE_FILE))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder contains the complete result of a run that is at least as far as its newest checkpoint."""
+    newest = find_checkpoints(folder)
+    if find_damage(folder):
+        return False
+    state = _read_state(folder / STATE_FILE) or {}
+    return not newest or state.get("global_step", -1) >= _step_of(newest[0])
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """The `checkpoint-N` folders, newest (largest N) first, complete or not."""
     found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdecimal()]
-    return sorted(found, key=lambda p: int(p.name.split("-")[-1]), reverse=True)
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[-1])
+
+
+def choose_checkpoint(folder: Path) -> Path | None:
+    """
+    Choose the newest checkpoint that a run can resume from; those that are cut or half-written are passed over with a warning.
+
+    Args:
+        folder (`Path`): The run's folder.
+
+    Returns:
+        `Path` or `None`: `None` where the run starts at its beginning.
+
+    Raises:
+        `ValueError`: If the checkpoints are whole but lack optimizer or schedule, so that training would go on with fresh ones.
+    """
+    checkpoints = find_checkpoints(folder)
+    if checkpoints and is_finished(folder):
+        return checkpoints[0]
+    lacking: list[tuple[Path, str]] = []
+    for checkpoint in checkpoints:
+        damage = find_damage(checkpoint)
+        missing = None if damage else find_missing_state(checkpoint)
+        if not damage and not missing:
+            return checkpoint
+        logger.warning("%s is not used: %s", checkpoint, damage or f"{missing} is missing")
+        if missing:
+            lacking.append((checkpoint, missing))
+    if lacking:
+        checkpoint, missing = lacking[0]
+        raise ValueError(
+            f"`output_dir`: {checkpoint} cannot be resumed from, because {missing} is missing: training would go on with a fresh optimizer "
+            "or schedule. Set `start_over: true` to train again from the start, or give the checkpoint as `model_name_or_path` of a run "
+            "in another `output_dir`"
+        )
+    return None
 
 
 def check_checkpoint(checkpoint: str) -> str:
     """
-    Returns the path of a checkpoint that can be resumed from.
+    Check a checkpoint that the user names.
+
+    Args:
+        checkpoint (`str`): Its folder.
+
+    Returns:
+        `str`: The same path.
 
     Raises:
-        `ValueError`: where it is missing or half-written; says what is missing and which one to use instead.
+        `ValueError`: If it is missing, half-written or without optimizer states; names what is missing and a complete one.
     """
     path = Path(checkpoint)
-    problem = what_is_missing(path) if path.is_dir() else "there is no such folder"
+    problem = find_damage(path) if path.is_dir() else "there is no such folder"
+    if not problem:
+        missing = find_missing_state(path)
+        problem = f"{missing} is missing" if missing else None
     if problem:
-        whole = [str(p) for p in find_checkpoints(path.parent) if not what_is_missing(p)]
+        whole = [str(p) for p in find_checkpoints(path.parent) if not find_damage(p) and not find_missing_state(p)]
         instead = f"Resume from {whole[0]}, or leave the key out" if whole else "Start anew in another `output_dir`"
         raise ValueError(f"`resume_from_checkpoint`: {checkpoint} cannot be resumed from, {problem}. {instead}.")
     return checkpoint
 
 
-def prepare_output_dir(output_dir: str, settings: dict, *, is_main: bool = True) -> str | None:
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove the files of `CHECKPOINT_FILES` from a checkpoint, and its folders where this empties them; other files are kept."""
+    remove_matching(checkpoint, CHECKPOINT_FILES)
+    card = checkpoint / "README.md"
+    if card.is_file() and _PEFT_CARD in card.read_text(encoding="utf-8", errors="replace")[:2000]:
+        card.unlink()
+    remove_empty_folders(checkpoint, checkpoint.parent)
+    if checkpoint.is_dir():
+        kept = ", ".join(sorted(p.name for p in checkpoint.iterdir())[:3])
+        logger.warning("%s is no longer a checkpoint; %s in it is kept, because no run wrote it", checkpoint, kept)
+
+
+def remove_matching(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Remove the files below a folder whose relative path matches a pattern, and sub-folders that this empties."""
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        # `*` of a pattern crosses no folder: `base/*` is not `base/mine/a.txt`
+        matches = any(fnmatch.fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
+        if matches and (file.is_symlink() or file.is_file()):
+            file.unlink()
+            remove_empty_folders(file.parent, folder)
+
+
+def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) -> None:
     """
-    Claims an output folder for a run: a new one is marked with the run's settings, one of the same run is resumed,
-    anything else is refused, so that two runs never mix. Half-written checkpoints of a killed run are removed.
+    Keep the newest and the best checkpoint, and of the others as many as `limit` allows, as Trainer does.
 
     Args:
-        output_dir (`str`).
-        settings (`dict`): all effective arguments; what may change between resumptions is `FREE_KEYS`.
-        is_main (`bool`): whether this process writes; the others only look.
-
-    Returns:
-        `str | None`: the checkpoint to resume from.
-
-    Raises:
-        `ValueError`: where the folder holds another run or something that is no run; names the keys that differ.
+        folder (`Path`): The run's folder.
+        limit (`int`, *optional*): Checkpoints to keep; all where it is missing or not positive.
+        best (`str`, *optional*): Path of the best checkpoint.
     """
-    try:
-        return _prepare(Path(output_dir), settings, is_main)
-    except OSError as error:
-        raise ValueError(
-            f"`output_dir`: {output_dir} cannot be used ({error}). Choose a folder that can be written"
-        ) from error
-
-
-def _prepare(folder: Path, settings: dict, is_main: bool) -> str | None:
-    settings = {k: v for k, v in settings.items() if k not in FREE_KEYS}
-    has_results = bool(find_checkpoints(folder)) or any(folder.glob("*.safetensors"))
-    try:
-        again = claim_folder(
-            folder, RUN_FILE, settings, key="output_dir", what="run of this recipe", has_results=has_results, is_main=is_main
-        )  # fmt: skip
-    except ValueError as error:
-        hint = ". To go on from its weights, set `model_name_or_path` to it" if has_results else ""
-        raise ValueError(f"{error}{hint}") from error
-    if not again:
-        return None
-    problems = {checkpoint: what_is_missing(checkpoint) for checkpoint in find_checkpoints(folder)}
-    for checkpoint, problem in problems.items():
-        if problem and is_main:
-            logger.warning("%s was left half-written (%s); removed", checkpoint, problem)
-            shutil.rmtree(checkpoint)
-    return next((str(checkpoint) for checkpoint, problem in problems.items() if not problem), None)
+    if not limit or limit < 1:
+        return
+    complete = [p for p in find_checkpoints(folder) if (p / STATE_FILE).is_file()]
+    kept = set(complete[:1]) | {p for p in complete if best and p.resolve() == Path(best).resolve()}
+    for checkpoint in complete:
+        if len(kept) < limit:
+            kept.add(checkpoint)
+    for checkpoint in complete:
+        if checkpoint not in kept:
+            remove_checkpoint(checkpoint)

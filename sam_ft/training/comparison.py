@@ -1,6 +1,7 @@
 """Several evaluations in one report: numbers with intervals, what changed, pictures."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,16 @@ from ..report.columns import Column, as_markdown, as_plain
 from ..report.page import as_page
 from ..report.stages import read_metrics
 from ..report.visualize import comparison_of, tile
+from ..utils.json_files import to_json
+from ..utils.owned_files import OwnedFiles
+from ..utils.secrets import redact
 from .candidates import Evaluated
 from .evaluation import Scored, read_evaluation, read_objects, score_results, with_masks_only
 from .retention import Retention, agreement, verdict
 from .scoring import ScoringTrainer
+
+
+logger = logging.getLogger("sam_ft.run")
 
 
 def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
@@ -164,9 +171,11 @@ def write_report(
     folder: Path,
     *,
     num_pictures: int,
+    warnings: list[str] = (),
 ) -> list[Column]:
     """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
+    columns[-1].notes = [*warnings, *columns[-1].notes]
     place = data_args.annotation_file or data_args.dataset_name
     shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
     told = {one.asked: [] for one in evaluated if one.asked}
@@ -182,13 +191,13 @@ def write_report(
     contents = {
         "report.html": as_page(columns, pictures, eval_args.report_title, footer),
         "report.md": as_markdown(columns, eval_args.report_title),
-        "report.json": json.dumps(as_plain(columns), indent=1),
+        "report.json": to_json(as_plain(columns), "report.json", indent=1),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    owned = OwnedFiles(folder)
     for name, content in contents.items():
-        draft = folder / f".{name}"
-        draft.write_text(content, encoding="utf-8")
-        draft.replace(folder / name)
+        file, is_replaced = owned.write_unless_edited(name, redact(content))
+        if not is_replaced:
+            logger.warning("%s was edited and is kept; the new one is %s", name, file)
     return columns
 
 
@@ -211,26 +220,31 @@ def report_run(
     retention: Retention,
     data: PhraseData,
     data_args: SharedDataArguments,
+    warnings: list[str] = (),
 ) -> RunReport:
     """
     Writes the report of a run, before and after, into its folder, unless it wants no pictures.
 
     Args:
         trainer (`ScoringTrainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
-            compared. data (`PhraseData`), data_args (`DataArguments`): the run's.
+            compared. data (`PhraseData`), data_args (`DataArguments`): the run's. warnings (`list[str]`): what makes the metrics optimistic;
+            the report begins with them.
     """
     folder = Path(trainer.args.output_dir)
     numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-    notes = verdict(numbers, read_metrics(folder / "before_results.json", "before_"))
+    notes = [*warnings, *verdict(numbers, read_metrics(folder / "before_results.json", "before_"))]
     if not trainer.is_world_process_zero():
         return RunReport(notes, [], [])
     evaluated = before_and_after(trainer, metrics, retention)
     if not trainer.num_pictures:
         columns = columns_of(evaluated, EvalArguments(bootstrap_samples=0))
+        columns[-1].notes = [*warnings, *columns[-1].notes]
     else:
         arguments = EvalArguments(report_title=f"{folder.name}: before and after")
-        columns = write_report(evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures)
-    columns[-1].notes = columns[-1].notes or notes
+        columns = write_report(
+            evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures, warnings=warnings
+        )
+    columns[-1].notes = columns[-1].notes if len(evaluated) > 1 else notes
     return RunReport(notes, evaluated, columns)
 
 

@@ -20,6 +20,8 @@ from transformers.utils import PushInProgress
 
 from ..models.load import ModelOptions, load_model
 from ..models.lora import AdaptedSam
+from ..utils.owned_files import OwnedFiles
+from ..utils.secrets import check_no_secrets, redact, register_secret
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -27,11 +29,12 @@ logger = logging.getLogger("sam_ft.run")
 # what of a run's folder is published; pictures and predictions of the data set only as far as the card shows them
 PUBLISHED = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "processor_config.json", "preprocessor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "thresholds.json",
+    "base_fingerprint.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "thresholds.json",
     "trained_phrases.json", "eval_results.json", "run.yaml", "README.md", "LICENSE*",
 )  # fmt: skip
 SHOWN = ("report.html", "card/*.png")
 _DRAFT = ".hub"  # in a run's folder: what is being uploaded
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")  # large, and of the base model
 _FAILURES = (
     HfHubHTTPError,
     HFValidationError,
@@ -50,6 +53,18 @@ class HubTrainer(Trainer):
     has it. Its keys are Trainer's (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged`, `hub_base` and `hub_pictures`.
     """
 
+    _hub_token: str | None = None
+    _drafts: tuple[tempfile.TemporaryDirectory, ...] = ()  # folders of uploads in the background
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._take_token()
+
+    def _take_token(self) -> None:
+        """Move the token out of the arguments, which Trainer pickles beside the weights and gives to loggers."""
+        register_secret(self.args.hub_token)
+        self._hub_token, self.args.hub_token = self.args.hub_token or self._hub_token, None
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """
         Makes the repository, and of an adapter its base's, before anything is trained.
@@ -59,7 +74,8 @@ class HubTrainer(Trainer):
         """
         if not self.is_world_process_zero():
             return
-        self._api = HfApi(token=token or self.args.hub_token)  # one: its uploads wait for each other
+        self._take_token()
+        self._api = HfApi(token=token or self._hub_token)  # one: its uploads wait for each other
         self._base_id: str | None = None
         self.push_in_progress = None
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
@@ -102,6 +118,11 @@ class HubTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         return model if isinstance(model, AdaptedSam) else None
 
+    def _checkpoint_draft(self) -> Path:
+        """A new temporary folder for an upload in the background; it is removed when the object in `_drafts` is, and on exit."""
+        self._drafts = (tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=_DRAFT),)
+        return Path(self._drafts[0].name)
+
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:
         """A folder on the disk of the run's own, so that gigabytes are linked and not copied."""
@@ -130,8 +151,7 @@ class HubTrainer(Trainer):
                 return
             self._finish_current_push()
         self._tell_failed_pushes()
-        step, draft = self.state.global_step, Path(self.args.output_dir) / _DRAFT
-        shutil.rmtree(draft, ignore_errors=True)
+        step, draft = self.state.global_step, self._checkpoint_draft()
         checkpoint, base, name = Path(checkpoint_folder), self.base_on_hub(), self.hub_model_id
         try:
             # PEFT writes a card of its own into checkpoints
@@ -152,7 +172,7 @@ class HubTrainer(Trainer):
         super()._finish_current_push()
         if self.is_world_process_zero():
             self._tell_failed_pushes()
-            shutil.rmtree(Path(self.args.output_dir) / _DRAFT, ignore_errors=True)
+            self._drafts = ()
 
     def _tell_failed_pushes(self) -> None:
         current = getattr(self, "push_in_progress", None)
@@ -174,6 +194,7 @@ class HubTrainer(Trainer):
             "delete_patterns": delete,
             "revision": None if companion else self.args.hub_revision,  # companions have a main branch alone
         }
+        check_no_secrets(file for file in folder.rglob("*") if file.is_file())
         if not wait:
             return self._api.upload_folder(**arguments, run_as_future=True)
         with naming_the_hub(repo):
@@ -229,7 +250,13 @@ def stage(
         `ValueError`: where no weights are there.
     """
     left_out = {file for pattern in without for file in folder.glob(pattern)}
-    files = {file for pattern in PUBLISHED + (SHOWN if shown else ()) for file in folder.glob(pattern)} - left_out
+    files = {file for pattern in PUBLISHED for file in folder.glob(pattern)}
+    if shown:  # of pictures only those that the run drew
+        owned = OwnedFiles(folder)
+        files |= {
+            f for pattern in SHOWN for f in folder.glob(pattern) if owned.is_owned(f.relative_to(folder).as_posix())
+        }
+    files -= left_out
     _place(sorted(files), folder, draft, base)
     if not any(draft.glob("*.safetensors")):
         raise ValueError(
@@ -252,8 +279,8 @@ def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> No
         if target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix in (".yaml", ".md", ".json"):
-            target.write_text(without_places(file.read_text(encoding="utf-8")), encoding="utf-8")
+        if file.suffix in (".yaml", ".md", ".json", ".html", ".txt") and file.name not in _VOCABULARY_FILES:
+            target.write_text(redact(without_places(file.read_text(encoding="utf-8"))), encoding="utf-8")
         else:
             _link(file, target)
     config = draft / ADAPTER_CONFIG
@@ -265,11 +292,21 @@ def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> No
 
 
 def without_places(text: str) -> str:
-    """A text without the names of this person's folders, which are nobody's business; parts of longer names stay as they are."""
+    """
+    Remove the places of this machine from a text: the working directory becomes `.`, the home directory `~`, and any other absolute path that
+    exists `path/to/NAME`. Parts of longer names stay as they are.
+
+    Args:
+        text (`str`): For example a command or a YAML file.
+    """
     for place, shown in ((str(Path.cwd()), "."), (str(Path.home()), "~")):
         if len(place) > 1:
-            text = re.sub(rf"(?<![\w.+/=~-]){re.escape(place)}(?![\w.+-])", shown, text)
-    return text
+            text = re.sub(rf"(?<![\w.+/~-]){re.escape(place)}(?![\w.+-])", shown, text)
+
+    def hide(match: re.Match) -> str:
+        return f"path/to/{match[1]}" if os.path.exists(match[0]) else match[0]
+
+    return re.sub(r"(?<![\w.+/~:-])/(?:[\w.+-]+/)+([\w.+-]+)/?", hide, text)
 
 
 def _link(file: Path, target: Path) -> None:

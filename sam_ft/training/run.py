@@ -1,17 +1,20 @@
-"""A run from its first line to its last, of SAM 3 and of SAM 2: what recipes/sam3_ft.py and recipes/sam2_ft.py start."""
+"""An end-to-end fine-tuning run of SAM 3 or SAM 2: what recipes/sam3_ft.py and recipes/sam2_ft.py start."""
 
+import contextlib
 import logging
 import tempfile
 from pathlib import Path
 
 from ..arguments import Run
 from ..report.stages import comparison_table, log_to_console_and_file, stage
-from .build import load_data, load_sam, run_settings
+from .build import load_data, load_sam
 from .card import publish
-from .checkpoints import check_checkpoint, prepare_output_dir
+from .checkpoints import check_checkpoint
 from .comparison import report_run
+from .data_record import DATA_FILE, DataRecord
 from .kinds import kind_of
 from .retention import build_retention
+from .run_folder import ClaimedRun, claim_run
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -19,30 +22,33 @@ logger = logging.getLogger("sam_ft.run")
 
 def fine_tune(run: Run) -> None:
     """
-    Trains, scores, saves, reports and publishes, or with `dry_run` goes through every stage once and leaves nothing behind.
+    Train, evaluate, save, report and publish, or with `dry_run` go through every stage once and leave nothing behind.
+
+    Args:
+        run (`Run`): The run's keys.
 
     Raises:
-        `ValueError`: for whatever is wrong with the keys, the data, the model or the folder, before the first step where it can be.
+        `ValueError`: If keys, data, model or folder cannot be used; before the first step where it can be known by then.
     """
-    if not run.training.dry_run:
-        return _fine_tune(run)
+    args = run.training
+    if not args.dry_run:
+        with contextlib.ExitStack() as claims:  # the folder is claimed until the run ends
+            with args.main_process_first(desc="output folder"):
+                claimed = claims.enter_context(claim_run(run))
+            return _fine_tune(run, claimed)
     with tempfile.TemporaryDirectory() as folder:
-        run.training.make_dry(f"{folder}/run")
+        args.make_dry(f"{folder}/run")
         run.data.make_dry(folder)
-        _fine_tune(run)
-        log_to_console_and_file(None, is_main=run.training.process_index == 0)
+        with claim_run(run) as claimed:
+            _fine_tune(run, claimed)
+            log_to_console_and_file(None, is_main=args.process_index == 0)
     logger.info("✓ dry run: every stage works here")
     return None
 
 
-def _fine_tune(run: Run) -> None:
+def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     model_args, data_args, loss_args, training_args = run.groups()
-
-    # ---- Output folder: a new one, or the same run's
-    is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
-    settings = run_settings(*run.groups())
-    with training_args.main_process_first(desc="output folder"):
-        checkpoint = prepare_output_dir(str(output_dir), settings, is_main=is_main)
+    is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
     if training_args.resume_from_checkpoint:
         checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
     log_file = output_dir / "training.log"
@@ -52,17 +58,19 @@ def _fine_tune(run: Run) -> None:
     # ---- Data
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args)
+        record = _record_data(data, output_dir, checkpoint, data_args.verify_images) if is_main else None
 
     # ---- Model
     with stage("model"):
         model, processor = load_sam(model_args, training_args.seed)
         build = kind_of(run).build
         trainer = build(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
+        trainer.data_record = record
     with stage("one batch"):
         batch = next(iter(trainer.get_train_dataloader()))
         logger.info("  %s", trainer.describe(batch))
 
-    # ---- Score before
+    # ---- Evaluate before
     before_file = output_dir / "before_results.json"
     with stage("evaluation before training"):
         if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
@@ -76,7 +84,9 @@ def _fine_tune(run: Run) -> None:
             logger.info("  resuming from %s", checkpoint)
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
 
-    # ---- Score after, save
+    # ---- Evaluate after, save
+    if record is not None:
+        record.check_unchanged()
     with stage("evaluation"):
         metrics = trainer.evaluate() | retention.compare(log=True)
         trainer.save_metrics("eval", metrics)
@@ -85,7 +95,8 @@ def _fine_tune(run: Run) -> None:
             trainer.save_model()
             trainer.save_state()
     with stage("report"):
-        report = report_run(trainer, metrics, retention, data, data_args)
+        warnings = [*data.warnings, *(record.warnings() if record is not None else [])]
+        report = report_run(trainer, metrics, retention, data, data_args, warnings)
         for line in [*report.notes, *comparison_table(before_file, metrics)]:
             logger.info("%s", line)
     publish(trainer, report, data, model_args, data_args)
@@ -93,3 +104,14 @@ def _fine_tune(run: Run) -> None:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
         logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)
+
+
+def _record_data(data, output_dir: Path, checkpoint: str | None, with_images: bool) -> DataRecord:
+    """Compare the data with the records of the run and of the checkpoint, then write the run's."""
+    record = DataRecord(data, with_images=with_images)
+    file = output_dir / DATA_FILE
+    record.check(file)
+    if checkpoint is not None:
+        record.check(Path(checkpoint) / DATA_FILE)
+    record.write(file)
+    return record

@@ -1,5 +1,6 @@
 """Several models on one data set: what recipes/sam3_eval.py and recipes/sam2_eval.py start."""
 
+import contextlib
 import copy
 import json
 import logging
@@ -8,17 +9,33 @@ from pathlib import Path
 from ..arguments import EvalArguments, Run
 from ..models.files import read_trained_phrases
 from ..report.stages import comparison_table, log_to_console_and_file, stage
-from .build import load_data
-from .candidates import candidates_of, evaluate_model, evaluate_results
+from ..utils.json_files import write_json
+from ..utils.output_folders import FolderKind, claim_settings, lock_folder
+from .build import load_data, run_settings
+from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
 from .comparison import write_report
+from .run_folder import RUN_FILE
 
 
 logger = logging.getLogger("sam_ft.run")
 
 
-def score_models(run: Run, eval_args: EvalArguments) -> dict[str, float]:
+RESULTS_FILE = "eval_results.json"
+EVALUATION_FOLDER = FolderKind(
+    "output_dir", "evaluation.yaml", "evaluation", "set `overwrite: true` to replace the earlier evaluation's files"
+)
+# keys of an evaluation on which no number depends
+_FREE_KEYS = ("output_dir", "overwrite", "report_title", "num_pictures", "dataloader_num_workers", "disable_tqdm")
+
+
+def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = None) -> dict[str, float]:
     """
     Scores the run's model and what it is compared with, and writes one report.
+
+    Args:
+        run (`Run`): The keys; `output_dir` among them is the training run's and is not written to.
+        eval_args (`EvalArguments`): What is compared.
+        output_dir (`str`, *optional*): Folder of the report; `out/eval/NAME` of the model where it is not given.
 
     Returns:
         `dict[str, float]`: the numbers of the run's own model, prefixed `eval_`.
@@ -26,10 +43,37 @@ def score_models(run: Run, eval_args: EvalArguments) -> dict[str, float]:
     Raises:
         `ValueError`: where a model or a results file cannot be read; says which.
     """
-    model_args, data_args, training_args = run.model, run.data, run.training
+    model_args, training_args = run.model, run.training
     training_args.report_to, training_args.push_to_hub = [], False
-    is_main, output_dir = training_args.process_index == 0, Path(training_args.output_dir)
+    is_main = training_args.process_index == 0
     log_to_console_and_file(None, is_main=is_main)
+    folder = Path(output_dir or Path("out/eval", name_of(model_args.model_name_or_path)))
+    training_args.output_dir = str(folder)
+    with contextlib.ExitStack() as claims:
+        with training_args.main_process_first(desc="output folder"):
+            if is_main:
+                _claim(claims, folder, run, eval_args)
+        return _score_models(run, eval_args, folder)
+
+
+def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: EvalArguments) -> None:
+    """Lock the folder and compare its settings; the folder of a training run, or one below it, is refused."""
+    run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if (p / RUN_FILE).is_file()), None)
+    if run_folder is not None:
+        raise ValueError(
+            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Choose another "
+            "folder, or leave the key out"
+        )
+    claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
+    settings = run_settings(run.model, run.data, eval_args)
+    settings = json.loads(json.dumps({key: value for key, value in settings.items() if key not in _FREE_KEYS}))
+    has_results = (folder / RESULTS_FILE).is_file()
+    claim_settings(folder, EVALUATION_FOLDER, settings, has_results=has_results, replace=eval_args.overwrite)
+
+
+def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[str, float]:
+    model_args, data_args, training_args = run.model, run.data, run.training
+    is_main = training_args.process_index == 0
     candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
@@ -50,7 +94,7 @@ def score_models(run: Run, eval_args: EvalArguments) -> dict[str, float]:
             columns = write_report(
                 evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
             )
-            (output_dir / "eval_results.json").write_text(json.dumps(metrics, indent=4), encoding="utf-8")
+            write_json(output_dir / RESULTS_FILE, metrics, indent=4)
     for line in comparison_table(None, metrics):
         logger.info("%s", line)
     for one in columns if is_main else ():

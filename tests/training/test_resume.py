@@ -1,12 +1,22 @@
 """Killed at any moment, a run resumes to the same weights; what is left half-written is never used."""
 
-import shutil
+from dataclasses import dataclass
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import save_file
 
-from sam_ft.training.checkpoints import check_checkpoint, find_checkpoints, prepare_output_dir, what_is_missing
+from sam_ft.training.checkpoints import (
+    check_checkpoint,
+    choose_checkpoint,
+    find_checkpoints,
+    find_damage,
+    remove_old_checkpoints,
+)
+from sam_ft.training.run_folder import RUN_FOLDER, keep_images_per_step, prepare_run_folder
+from sam_ft.utils.output_folders import lock_folder
+from sam_ft.utils.owned_files import OwnedFiles
 
 from .common import command, kill_when, run_recipe, same, weights
 
@@ -52,7 +62,7 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
         return lambda: folder.is_dir() and not (folder / "trainer_state.json").is_file()
 
     kill_when(saving(2), command(arguments(shapes, killed)), tmp_path)
-    assert what_is_missing(find_checkpoints(killed)[0]) is not None
+    assert find_damage(find_checkpoints(killed)[0]) is not None
     kill_when(
         lambda: (killed / "checkpoint-4" / "trainer_state.json").is_file(),
         command(arguments(shapes, killed)),
@@ -68,29 +78,58 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
 
 def make_checkpoint(folder):
     folder.mkdir(parents=True)
-    import torch
-
     save_file({"a": torch.zeros(3)}, folder / "model.safetensors")
-    (folder / "trainer_state.json").write_text("{}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, folder / name)
+    (folder / "trainer_state.json").write_text('{"global_step": 1}')
     return folder
 
 
-def test_half_written_checkpoints_are_seen(tmp_path):
-    assert what_is_missing(make_checkpoint(tmp_path / "checkpoint-1")) is None
-    for damage, message in [
+def cut(name):
+    """A damage: the second half of a file is missing."""
+
+    def damage(checkpoint):
+        file = checkpoint / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
         (lambda c: (c / "trainer_state.json").unlink(), "trainer_state.json is missing"),
-        (lambda c: (c / "trainer_state.json").write_text('{"a'), "trainer_state.json ends early"),
+        (cut("trainer_state.json"), "trainer_state.json ends early"),
         (lambda c: (c / "model.safetensors").unlink(), "the weights are missing"),
-        (lambda c: (c / "model.safetensors").write_bytes(b"\x10"), "model.safetensors ends early"),
-    ]:
-        checkpoint = tmp_path / "checkpoint-2"
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        damage(make_checkpoint(checkpoint))
-        assert what_is_missing(checkpoint) == message
-        with pytest.raises(
-            ValueError, match=rf"checkpoint-2 cannot be resumed from, {message}. Resume from .*checkpoint-1"
-        ):
-            check_checkpoint(str(checkpoint))
+        (cut("model.safetensors"), "model.safetensors ends early"),
+        (cut("optimizer.pt"), "optimizer.pt ends early"),
+        (cut("scheduler.pt"), "scheduler.pt ends early"),
+        (cut("rng_state.pth"), "rng_state.pth ends early"),
+        (lambda c: (c / "optimizer.pt").unlink(), "optimizer.pt is missing"),
+        (lambda c: (c / "scheduler.pt").unlink(), "scheduler.pt is missing"),
+    ],
+)
+def test_damaged_checkpoint_is_refused_and_an_older_one_is_used(tmp_path, damage, message, caplog):
+    older, newer = (make_checkpoint(tmp_path / f"checkpoint-{step}") for step in (1, 2))
+    assert choose_checkpoint(tmp_path) == newer
+    damage(newer)
+    with pytest.raises(
+        ValueError, match=rf"checkpoint-2 cannot be resumed from, {message}. Resume from .*checkpoint-1"
+    ):
+        check_checkpoint(str(newer))
+    with caplog.at_level("WARNING", "sam_ft.run"):
+        assert choose_checkpoint(tmp_path) == older
+    assert f"checkpoint-2 is not used: {message}" in caplog.text
+
+
+def test_checkpoint_without_optimizer_is_not_resumed_with_a_fresh_one(tmp_path):
+    """As `save_only_model` leaves it."""
+    checkpoint = make_checkpoint(tmp_path / "checkpoint-2")
+    (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(
+        ValueError, match="optimizer.pt is missing: training would go on with a fresh optimizer.*start_over"
+    ):
+        choose_checkpoint(tmp_path)
 
 
 def test_missing_checkpoint_is_named(tmp_path):
@@ -98,41 +137,123 @@ def test_missing_checkpoint_is_named(tmp_path):
         check_checkpoint(str(tmp_path / "checkpoint-9"))
 
 
+def test_old_checkpoints_are_removed_without_foreign_files(tmp_path):
+    for step in (1, 2, 3, 4):
+        make_checkpoint(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-1" / "notes.txt").write_text("mine")
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "notes.txt").write_text("mine, too")
+    remove_old_checkpoints(tmp_path, 2, str(tmp_path / "checkpoint-2"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint-1",
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-7",
+    ]
+    assert [p.name for p in (tmp_path / "checkpoint-1").iterdir()] == ["notes.txt"]
+
+
 def test_an_output_folder_belongs_to_one_run(tmp_path):
     folder = tmp_path / "out"
+    folder.mkdir()
     settings = {"learning_rate": 1.0, "logging_steps": 5}
-    assert prepare_output_dir(str(folder), settings) is None
+    assert prepare_run_folder(folder, settings) is None
     assert yaml.safe_load((folder / "run.yaml").read_text()) == {"learning_rate": 1.0}  # logging may differ
-    assert prepare_output_dir(str(folder), settings | {"logging_steps": 9}) is None
+    assert prepare_run_folder(folder, settings | {"logging_steps": 9}) is None
     make_checkpoint(folder / "checkpoint-2")
-    make_checkpoint(folder / "checkpoint-10")
-    (folder / "checkpoint-10" / "trainer_state.json").unlink()
-    assert prepare_output_dir(str(folder), settings) == str(folder / "checkpoint-2")
-    assert not (folder / "checkpoint-10").exists()  # nothing half-written stays behind
-    with pytest.raises(ValueError, match="other settings .`learning_rate` was 1.0, is 2.0.*delete this one"):
-        prepare_output_dir(str(folder), settings | {"learning_rate": 2.0})
+    half = make_checkpoint(folder / "checkpoint-10")
+    (half / "trainer_state.json").unlink()
+    assert prepare_run_folder(folder, settings) == str(folder / "checkpoint-2")
+    assert (half / "model.safetensors").is_file()  # ignored, and written again by the run
+    with pytest.raises(ValueError, match="other settings .`learning_rate` was 1.0, is 2.0.*`start_over: true`"):
+        prepare_run_folder(folder, settings | {"learning_rate": 2.0})
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "holiday.txt").write_text("")
-    with pytest.raises(ValueError, match="already holds holiday.txt and no run.yaml"):
-        prepare_output_dir(str(tmp_path), {})
+    with pytest.raises(ValueError, match="already contains holiday.txt and no run.yaml"):
+        prepare_run_folder(tmp_path, {})
 
 
-def test_a_failed_attempt_leaves_its_folder_free(tmp_path):
-    """A wrong path is corrected and run again into the same folder."""
+def test_a_failed_attempt_is_replaced_by_name(tmp_path):
+    """A wrong path is corrected and run again into the same folder; what the user put there meanwhile is kept."""
     folder = tmp_path / "out"
-    prepare_output_dir(str(folder), {"dataset_name": "wrong"})
-    (folder / "training.log").write_text("")
-    assert prepare_output_dir(str(folder), {"dataset_name": "right"}) is None
+    folder.mkdir()
+    prepare_run_folder(folder, {"dataset_name": "wrong"})
+    (folder / "before_results.json").write_text("{}")  # of the failed attempt
+    foreign = {
+        "training.log": "",
+        "data/a.txt": "data set",
+        "before/notes.txt": "",
+        "good/model.safetensors": "finished",
+    }
+    for name, text in foreign.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    assert prepare_run_folder(folder, {"dataset_name": "right"}) is None
     assert yaml.safe_load((folder / "run.yaml").read_text()) == {"dataset_name": "right"}
-    assert not (folder / "training.log").exists()
+    assert not (folder / "before_results.json").exists()
+    assert {name: (folder / name).read_text() for name in foreign} == foreign
     make_checkpoint(folder / "checkpoint-1")
     with pytest.raises(ValueError, match="other settings"):
-        prepare_output_dir(str(folder), {"dataset_name": "third"})
+        prepare_run_folder(folder, {"dataset_name": "third"})
+
+
+def test_start_over_removes_the_earlier_run_and_no_other_file(tmp_path):
+    prepare_run_folder(tmp_path, {"learning_rate": 1.0})
+    checkpoint = make_checkpoint(tmp_path / "checkpoint-1")
+    OwnedFiles(tmp_path).write_text("README.md", "card", "output_dir")
+    OwnedFiles(tmp_path).write_text("report.md", "report", "output_dir")
+    (tmp_path / "report.md").write_text("edited")
+    for name in ("model.safetensors", "eval_results.json", "training.log", "mine.txt", "checkpoint-1/mine.txt"):
+        (tmp_path / name).write_text("")
+    assert prepare_run_folder(tmp_path, {"learning_rate": 2.0}, start_over=True) is None
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"run.yaml", "report.md", "mine.txt", "checkpoint-1/mine.txt", ".sam-ft-files.json"}
+    assert checkpoint.is_dir()
+    assert (tmp_path / "report.md").read_text() == "edited"
+
+
+def test_keys_of_a_later_release_are_compared_with_their_defaults(tmp_path):
+    """An earlier release recorded neither `start_over` nor `lora_dora`, nor the images of a step."""
+    prepare_run_folder(tmp_path, {"learning_rate": 1.0})
+    make_checkpoint(tmp_path / "checkpoint-1")
+    later = {"learning_rate": 1.0, "lora_dora": False, "freeze": [], "images_per_step": 4}
+    assert prepare_run_folder(tmp_path, later) == str(tmp_path / "checkpoint-1")
+    with pytest.raises(ValueError, match="`lora_dora` was False, is True"):
+        prepare_run_folder(tmp_path, later | {"lora_dora": True})
+
+
+@dataclass
+class Batches:
+    """The keys that `collect_settings` reads."""
+
+    output_dir: str
+    per_device_train_batch_size: int = 2
+    gradient_accumulation_steps: int = 1
+    world_size: int = 2
+    start_over: bool = False
+
+
+def test_images_a_step_are_kept_with_another_number_of_processes(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "{images_per_step: 4, processes: 2, per_device_train_batch_size: 2, gradient_accumulation_steps: 1}"
+    )
+    one = Batches(str(tmp_path), world_size=1)
+    keep_images_per_step(one)
+    assert one.gradient_accumulation_steps == 2
+    with pytest.raises(
+        ValueError, match="4 images a step with 2 processes, which 3 processes of 2 images cannot keep"
+    ):
+        keep_images_per_step(Batches(str(tmp_path), world_size=3))
+    changed = Batches(str(tmp_path), world_size=1, gradient_accumulation_steps=8)  # the user's choice, refused later
+    keep_images_per_step(changed)
+    assert changed.gradient_accumulation_steps == 8
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="`output_dir`: .*file/out cannot be used"):
-        prepare_output_dir(str(tmp_path / "file" / "out"), {})
+    with pytest.raises(ValueError, match="`output_dir`: .*file is a file"), lock_folder(tmp_path / "file", RUN_FOLDER):
+        pass
+    with pytest.raises((ValueError, OSError), match="file"), lock_folder(tmp_path / "file" / "out", RUN_FOLDER):
+        pass

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ...ops.yaml_files import read_yaml_mapping
+from ...utils.yaml_files import read_yaml_mapping
 from . import cvat, labelme, mask_files, mask_values, polygon_files, sa1b, via, yolo
 from .coco import read_coco_content
 from .coco_tree import FORMS, CocoFiles, find_coco_splits

@@ -5,7 +5,7 @@ import math
 from functools import partial
 from pathlib import Path
 
-from ...ops.yaml_files import read_yaml_mapping
+from ...utils.yaml_files import read_yaml_mapping
 from ..example import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, image_suffixes, images_in
 from .records import ReadOptions, Record, Shape, Split

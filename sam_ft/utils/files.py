@@ -1,0 +1,53 @@
+"""Atomic writes: a file is written under a temporary name in its own folder and renamed when it is complete."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(file: str | Path) -> Iterator[Path]:
+    """
+    Yield a temporary path beside `file`; rename it to `file` when the context ends without an error, else remove it.
+
+    Args:
+        file (`str` or `Path`): The final path. Its folder is created where it is missing.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name[:80]}.{os.getpid()}.part{file.suffix}")
+    try:
+        yield draft
+        draft.replace(file)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def write_atomically(file: str | Path, write: Callable[[Path], object]) -> Path:
+    """
+    Write a file through a callback that receives a temporary path.
+
+    Args:
+        file (`str` or `Path`): The final path.
+        write (`Callable[[Path], object]`): Writes the content to the path it is given.
+
+    Returns:
+        `Path`: The final path.
+    """
+    with atomic_path(file) as draft:
+        write(draft)
+    return Path(file)
+
+
+def write_text(file: str | Path, text: str) -> Path:
+    """Write UTF-8 text atomically; see [`atomic_path`]."""
+    return write_atomically(file, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def file_digest(file: str | Path) -> str:
+    """Compute the BLAKE2b digest (16 bytes, hexadecimal) of a file's content."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,144 @@
+"""Output folders: a folder belongs to one command with one set of settings, and one process writes to it at a time. Nothing is deleted here."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .files import write_text
+from .locks import LOCK_FILE, hold_lock
+from .text import short_repr
+from .yaml_files import read_yaml_mapping
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """
+    Kind of an output folder.
+
+    Attributes:
+        argument (`str`): The argument that names such a folder, for errors.
+        marker (`str`): Name of the YAML file that records the settings.
+        description (`str`): Noun phrase, such as "training run".
+        remedy (`str`): What to do about results of other settings, besides choosing another folder.
+    """
+
+    argument: str
+    marker: str
+    description: str
+    remedy: str
+
+
+def changed_settings(before: dict, settings: dict, defaults: dict) -> list[str]:
+    """
+    Describe the settings that differ from recorded ones.
+
+    Args:
+        before (`dict`): Recorded settings. A key that is missing there was added by a later release and had its default.
+        settings (`dict`): Present settings.
+        defaults (`dict`): Defaults of the present release.
+
+    Returns:
+        `list[str]`: One text for each difference, in the order of the keys.
+    """
+    recorded = {key: before.get(key, defaults.get(key)) for key in settings}
+    return [
+        f"`{key}` was {short_repr(recorded[key])}, is {short_repr(settings[key])}"
+        for key in sorted(settings)
+        if recorded[key] != settings[key]
+    ]
+
+
+def check_unclaimed(folder: Path, kind: FolderKind) -> None:
+    """
+    Raises:
+        `ValueError`: If the path is a file, or a folder that contains anything and no marker of `kind`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{kind.argument}`: {folder} is a file. Give a folder")
+    if not folder.is_dir() or (folder / kind.marker).is_file():
+        return
+    found = sorted(
+        p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.startswith(f".{kind.marker}.")
+    )
+    if found:
+        raise ValueError(
+            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker}, so it is not a {kind.description} of this "
+            "package. Choose another folder, or empty it"
+        )
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
+    """
+    Create a folder and hold its lock while the context is open. A lock of a dead process is taken over with a warning.
+
+    Raises:
+        `ValueError`: If another process holds the lock, or the folder contains something else; see [`check_unclaimed`].
+    """
+    check_unclaimed(folder, kind)
+    existed = folder.is_dir()
+    try:
+        with hold_lock(folder / LOCK_FILE, kind.argument, folder) as dead:
+            check_unclaimed(folder, kind)
+            if dead is not None:
+                logger.warning("%s: taking over the lock of %s, which no longer runs", folder, dead)
+            yield
+    except OSError as error:
+        if error.filename is None or not Path(error.filename).name.startswith(LOCK_FILE):
+            raise
+        raise ValueError(
+            f"`{kind.argument}`: {folder} cannot be written to ({error.strerror}). Choose another folder"
+        ) from error
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # a refusal leaves no empty folder behind
+                folder.rmdir()
+
+
+def claim_settings(
+    folder: Path,
+    kind: FolderKind,
+    settings: dict,
+    *,
+    has_results: bool,
+    defaults: dict | None = None,
+    recorded: dict | None = None,
+    replace: bool = False,
+) -> bool:
+    """
+    Record the settings of a locked folder, or compare them with the recorded ones. No file but the marker is written or removed.
+
+    Args:
+        folder (`Path`): A folder under [`lock_folder`].
+        kind (`FolderKind`): Its kind.
+        settings (`dict`): Plain values.
+        has_results (`bool`): Whether the folder contains results of the recorded settings.
+        defaults (`dict`, *optional*): Defaults for keys that the record lacks.
+        recorded (`dict`, *optional*): What is written instead of `settings`, with keys that are not compared.
+        replace (`bool`): Accept other settings although there are results; the caller replaces those.
+
+    Returns:
+        `bool`: Whether the folder had the same settings before.
+
+    Raises:
+        `ValueError`: If it has results of other settings; names the keys that differ.
+    """
+    file = folder / kind.marker
+    if file.is_file():
+        changed = changed_settings(read_yaml_mapping(str(file), kind.argument), settings, defaults or {})
+        if not changed:
+            return True
+        if has_results and not replace:
+            raise ValueError(
+                f"`{kind.argument}`: {folder} contains a {kind.description} with other settings ({'; '.join(changed[:5])}). Choose "
+                f"another `{kind.argument}`, or {kind.remedy}"
+            )
+    write_text(file, yaml.safe_dump(settings if recorded is None else recorded, sort_keys=True, allow_unicode=True))
+    return False

@@ -1,0 +1,59 @@
+"""Secrets: access tokens are removed from everything that is written, logged or uploaded."""
+
+import mmap
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from huggingface_hub import get_token
+
+
+REDACTED = "<redacted>"
+_SECRET_VARIABLE = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD)(_|$)", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"^token$|hub_.*token|api_?key|secret|password", re.IGNORECASE)  # `geometry_token` is none
+_TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, would be found in every file
+_MIN_REGISTERED = 4
+_REGISTERED: set[str] = set()
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether an argument of this name holds a secret, as `hub_token` does."""
+    return bool(_SECRET_KEY.search(key))
+
+
+def register_secret(value: str | None) -> None:
+    """Register the value of a secret argument, such as `hub_token`, for [`redact`]."""
+    if value and len(value) >= _MIN_REGISTERED:
+        _REGISTERED.add(value)
+
+
+def known_secrets() -> set[str]:
+    """Collect registered secrets, the Hub's stored token, and the values of environment variables that are named like secrets."""
+    values = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)}
+    values |= {get_token() or ""}
+    return _REGISTERED | {value for value in values if len(value) >= _MIN_LENGTH and not os.path.exists(value)}
+
+
+def redact(text: str) -> str:
+    """Replace known secrets, and whatever has the form of a Hub token, by `<redacted>`."""
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    return _TOKEN_PATTERN.sub(REDACTED, text)
+
+
+def check_no_secrets(files: Iterable[Path]) -> None:
+    """
+    Raises:
+        `ValueError`: If one of the files contains a known secret; names the file.
+    """
+    secrets = [secret.encode() for secret in known_secrets()]
+    for file in files:
+        if not secrets or not file.stat().st_size:
+            continue
+        with open(file, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if any(content.find(secret) >= 0 for secret in secrets):
+                raise ValueError(
+                    f"{file.name} contains an access token, so nothing was uploaded. Remove it from the file"
+                )
