@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..arguments import Run
-from ..utils.output_folders import FolderKind, check_unclaimed, claim_settings, lock_folder
+from ..utils.output_folders import FolderKind, check_unclaimed, claim_settings, is_claimed, lock_folder
 from ..utils.owned_files import OwnedFiles, remove_empty_folders
 from ..utils.yaml_files import read_yaml_mapping
 from .build import run_settings
@@ -49,11 +49,11 @@ _EVALUATION_FILES = ("results.json", "ground_truth.json", "presence.json", "phra
 # what an attempt writes before its first checkpoint, and a later attempt with other settings must not take for its own
 ATTEMPT_FILES = (
     "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in _EVALUATION_FILES), "before/pictures.png",
-    "before/pictures/*",
+    "before/pictures/[0-9]*.png",
 )  # fmt: skip
 RUN_FILES = (
     *ATTEMPT_FILES, *MODEL_FILES, STATE_FILE, "all_results.json", "train_results.json", "eval_results.json", "training.log",
-    *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png", "eval/pictures/*", "base/*", "runs/*/events.out.tfevents.*",
+    *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png", "eval/pictures/[0-9]*.png", "base/*", "runs/*/events.out.tfevents.*",
 )  # fmt: skip
 
 
@@ -115,10 +115,10 @@ def keep_images_per_step(args) -> None:
     Raises:
         `ValueError`: If the number of images cannot be kept.
     """
-    file = Path(args.output_dir) / RUN_FILE
-    if args.start_over or not file.is_file():
+    folder = Path(args.output_dir)
+    if args.start_over or not is_claimed(folder, RUN_FOLDER):
         return
-    before = read_yaml_mapping(str(file), "output_dir")
+    before = read_yaml_mapping(str(folder / RUN_FILE), "output_dir")
     images, processes = before.get(IMAGES_PER_STEP), before.get(PROCESSES)
     if (
         not images
@@ -159,9 +159,11 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
     if not is_main:  # the first process has marked the folder and removed what it had to
         chosen = choose_checkpoint(folder)
         return None if chosen is None else str(chosen)
-    if start_over and (folder / RUN_FILE).is_file():
+    if start_over and is_claimed(folder, RUN_FOLDER):
         remove_run(folder)
-    has_results = bool(find_checkpoints(folder)) or any(folder.glob("*.safetensors"))
+    has_results = any(folder.glob("*.safetensors")) or any(
+        (p / STATE_FILE).is_file() for p in find_checkpoints(folder)
+    )
     recorded = {k: v for k, v in settings.items() if k not in FREE_KEYS or k in (*_BATCH_KEYS, PROCESSES)}
     compared = {k: v for k, v in settings.items() if k not in FREE_KEYS}
     again = claim_settings(

@@ -10,11 +10,11 @@ from ..arguments import EvalArguments, Run
 from ..models.files import read_trained_phrases
 from ..report.stages import comparison_table, log_to_console_and_file, stage
 from ..utils.json_files import write_json
-from ..utils.output_folders import FolderKind, claim_settings, lock_folder
+from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
 from .build import load_data, run_settings
 from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
 from .comparison import write_report
-from .run_folder import RUN_FILE
+from .run_folder import RUN_FOLDER
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -58,7 +58,7 @@ def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = No
 
 def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: EvalArguments) -> None:
     """Lock the folder and compare its settings; the folder of a training run, or one below it, is refused."""
-    run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if (p / RUN_FILE).is_file()), None)
+    run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if is_claimed(p, RUN_FOLDER)), None)
     if run_folder is not None:
         raise ValueError(
             f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Choose another "

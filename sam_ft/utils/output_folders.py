@@ -16,6 +16,9 @@ from .yaml_files import read_yaml_mapping
 
 logger = logging.getLogger("sam_ft.run")
 
+_HEADER = "# Written by sam-ft: settings of a"
+_MIN_RECORD_LINES = 60
+
 
 @dataclass(frozen=True)
 class FolderKind:
@@ -55,6 +58,17 @@ def changed_settings(before: dict, settings: dict, defaults: dict) -> list[str]:
     ]
 
 
+def is_claimed(folder: Path, kind: FolderKind) -> bool:
+    """Whether a folder contains a marker of `kind` that this package wrote; a user's own file of that name is none."""
+    file = folder / kind.marker
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    # a record of an earlier release has no header, but all keys of a run
+    return text.startswith(_HEADER) or text.count("\n") > _MIN_RECORD_LINES
+
+
 def check_unclaimed(folder: Path, kind: FolderKind) -> None:
     """
     Raises:
@@ -62,14 +76,14 @@ def check_unclaimed(folder: Path, kind: FolderKind) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`{kind.argument}`: {folder} is a file. Give a folder")
-    if not folder.is_dir() or (folder / kind.marker).is_file():
+    if not folder.is_dir() or is_claimed(folder, kind):
         return
     found = sorted(
         p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.startswith(f".{kind.marker}.")
     )
     if found:
         raise ValueError(
-            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker}, so it is not a {kind.description} of this "
+            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker} of a {kind.description}, so it is none of this "
             "package. Choose another folder, or empty it"
         )
 
@@ -131,7 +145,7 @@ def claim_settings(
         `ValueError`: If it has results of other settings; names the keys that differ.
     """
     file = folder / kind.marker
-    if file.is_file():
+    if is_claimed(folder, kind):
         changed = changed_settings(read_yaml_mapping(str(file), kind.argument), settings, defaults or {})
         if not changed:
             return True
@@ -140,5 +154,9 @@ def claim_settings(
                 f"`{kind.argument}`: {folder} contains a {kind.description} with other settings ({'; '.join(changed[:5])}). Choose "
                 f"another `{kind.argument}`, or {kind.remedy}"
             )
-    write_text(file, yaml.safe_dump(settings if recorded is None else recorded, sort_keys=True, allow_unicode=True))
+    write_text(
+        file,
+        f"{_HEADER} {kind.description}\n"
+        + yaml.safe_dump(settings if recorded is None else recorded, sort_keys=True, allow_unicode=True),
+    )
     return False

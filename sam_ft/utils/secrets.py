@@ -14,7 +14,7 @@ _SECRET_VARIABLE = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD)(_|$)", r
 _SECRET_KEY = re.compile(r"^token$|hub_.*token|api_?key|secret|password", re.IGNORECASE)  # `geometry_token` is none
 _TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, would be found in every file
-_MIN_REGISTERED = 4
+_MIN_REGISTERED = 6  # a shorter one would be found in ordinary words
 _REGISTERED: set[str] = set()
 
 

@@ -22,7 +22,7 @@ from .common import ROOT
 RUN = [
     "--dataset_name", "synthetic", "--scene_train_images", "3", "--scene_eval_images", "2", "--max_steps", "2", "--probe_images", "1",
     "--gradient_accumulation_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy", "steps", "--save_steps", "1",
-    "--logging_steps", "1", "--dataloader_num_workers", "0", "--use_cpu", "true", "--report_to", "none", "--num_pictures", "1",
+    "--logging_steps", "1", "--dataloader_num_workers", "0", "--use_cpu", "true", "--num_pictures", "1",
     "--lr_scale", "1", "--output_dir", "out/mine", "--push_to_hub", "true", "--hub_model_id", "someone/shapes",
 ]  # fmt: skip
 # what a person without this package runs
@@ -111,7 +111,16 @@ REFUSED = {
 }
 
 
-_COMMON = ["--images", "data/test_shapes/val", "--workers", "0", "--score_threshold", "0", "--max_detections", "3"]
+_COMMON = [
+    "--images",
+    "data/test_shapes/*/val/*.png",
+    "--workers",
+    "0",
+    "--score_threshold",
+    "0",
+    "--max_detections",
+    "3",
+]
 PREDICTED = {
     "from the Hub": ["--model_name_or_path", "someone/shapes", *_COMMON],
     "from here": ["--model_name_or_path", "out/mine", "--predictions_dir", "out/local", *_COMMON],
@@ -123,6 +132,8 @@ def pushes(tmp_path_factory):
     """Everything that is pushed: the server, where the runs are, and what they said by name."""
     folder = tmp_path_factory.mktemp("hub")
     adapter = [
+        "--report_to",
+        "none",
         "--lora",
         "attention",
         "--lora_r",
@@ -133,10 +144,21 @@ def pushes(tmp_path_factory):
         "true",
         "--hub_strategy",
         "checkpoint",
-        "--hub_token",
+        "--hub-token",
         TOKEN,
     ]
-    full = ["--hub_model_id", "someone/full", "--output_dir", "out/full", "--hub_strategy", "end"]
+    # given in three ways: by option, by YAML file and by the environment
+    (folder / "full.yaml").write_text(f"hub_token: {TOKEN}\nreport_to: tensorboard\n")
+    full = [
+        "--config",
+        "full.yaml",
+        "--hub_model_id",
+        "someone/full",
+        "--output_dir",
+        "out/full",
+        "--hub_strategy",
+        "end",
+    ]
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
     runs = {"adapter": adapter, "full": full, "again": full + private}
     runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
@@ -225,7 +247,6 @@ def test_what_is_pushed_with_an_adapter(pushes):
         "someone/shapes-merged": True,
         "someone/full": False,
     }
-    assert TOKEN not in "".join(content.decode("latin1") for content in files.values())
     card = ModelCard(files["README.md"].decode())
     assert card.data.base_model == "someone/shapes-base"
     assert card.data.library_name == "peft"
@@ -233,6 +254,23 @@ def test_what_is_pushed_with_an_adapter(pushes):
     merged = ModelCard(hub.repos["someone/shapes-merged"]["README.md"].decode())
     assert merged.data.library_name == "transformers"
     assert "/shapes-base" in said["adapter"]
+
+
+def test_no_file_contains_the_token(pushes):
+    """Whatever was written here or uploaded: card, settings, logs, report, pickles, TensorBoard's events."""
+    hub, folder, said = pushes
+    written = [file for file in (folder / "out").rglob("*") if file.is_file()]
+    assert {"README.md", "run.yaml", "training.log", "report.html", "training_args.bin"} <= {f.name for f in written}
+    assert any("tfevents" in file.name for file in written)
+    assert not [file for file in written if TOKEN.encode() in file.read_bytes()]
+    uploaded = [
+        (repo, name)
+        for repo, files in hub.repos.items()
+        for name, content in files.items()
+        if TOKEN.encode() in content
+    ]
+    assert not uploaded
+    assert TOKEN not in "".join(said.values())
 
 
 def test_full_weights_and_a_second_push(pushes):
@@ -283,10 +321,14 @@ def test_places_of_this_person_alone_are_taken_out(monkeypatch, tmp_path):
     assert without_places(text) == f"./out {here}-2/out 'a .' ~/x https://huggingface.co/datasets/x my/data/x /data-2"
 
 
-def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch):
+def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch, tmp_path):
     given = ["x.py", "--hub_token", "hf_1", "--geometry_token", "always", "--hub_token=hf_2", "--phrases", "a b"]
+    given += ["--hub-token", "hf_3", "--hub-token=hf_4", "--dataset_name", str(tmp_path), "--replay=" + str(tmp_path)]
     monkeypatch.setattr("sys.argv", given)
-    assert command_line() == "accelerate launch x.py --geometry_token always --phrases 'a b'"
+    place = f"path/to/{tmp_path.name}"
+    assert command_line() == (
+        f"accelerate launch --quiet x.py --geometry_token always --phrases 'a b' --dataset_name {place} --replay={place}"
+    )
 
 
 def test_sam_2_comes_back_from_the_hub(pushes):

@@ -171,8 +171,15 @@ def test_an_output_folder_belongs_to_one_run(tmp_path):
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "holiday.txt").write_text("")
-    with pytest.raises(ValueError, match="already contains holiday.txt and no run.yaml"):
+    with pytest.raises(ValueError, match="already contains holiday.txt and no run.yaml of a training run"):
         prepare_run_folder(tmp_path, {})
+
+
+def test_a_users_own_file_with_the_markers_name_is_kept(tmp_path):
+    (tmp_path / "run.yaml").write_text("learning_rate: 1e-4\n")
+    with pytest.raises(ValueError, match="already contains run.yaml and no run.yaml of a training run"):
+        prepare_run_folder(tmp_path, {"learning_rate": 1.0})
+    assert (tmp_path / "run.yaml").read_text() == "learning_rate: 1e-4\n"
 
 
 def test_a_failed_attempt_is_replaced_by_name(tmp_path):
@@ -236,9 +243,13 @@ class Batches:
 
 
 def test_images_a_step_are_kept_with_another_number_of_processes(tmp_path):
-    (tmp_path / "run.yaml").write_text(
-        "{images_per_step: 4, processes: 2, per_device_train_batch_size: 2, gradient_accumulation_steps: 1}"
-    )
+    recorded = {
+        "images_per_step": 4,
+        "processes": 2,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+    }
+    prepare_run_folder(tmp_path, recorded)
     one = Batches(str(tmp_path), world_size=1)
     keep_images_per_step(one)
     assert one.gradient_accumulation_steps == 2
