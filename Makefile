@@ -16,10 +16,9 @@ $(VENV)/.done: setup.cfg pyproject.toml
 
 setup: $(VENV)/.done
 
-# Teaches a tiny SAM 3 three new shapes and prints AP before and after, new and old ones apart; a second call starts over
+# Fine-tunes a tiny SAM 3 on three new shapes and prints AP before and after, new and old ones apart; a second call starts over
 demo: setup
-	rm -rf out/demo
-	$(VENV)/bin/accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml
+	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml --start_over true
 
 # Makes the weights of sam-ft/tiny again, in two halves of two hours each on two cores; killed and called again, it goes on
 PRETRAIN := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --standalone --nproc_per_node 2 recipes/sam3_ft.py --per_device_train_batch_size 4 --use_cpu true
@@ -58,4 +57,4 @@ benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 clean:
-	rm -rf out/demo data/test_shapes build *.egg-info
+	rm -rf build *.egg-info

@@ -26,7 +26,7 @@ def make_parser() -> RecipeParser:
 
 def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
     from sam_ft.data.collators import warn_long_phrases
-    from sam_ft.data.inspect import inspect_splits, with_a_bar
+    from sam_ft.data.inspect import add_training_refusal, inspect_splits, with_a_bar
     from sam_ft.data.load import find_phrase_splits
     from sam_ft.models.families import TINY
     from sam_ft.models.processors import load_processor
@@ -43,6 +43,7 @@ def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
         progress=with_a_bar,
     )
     inspection.notes += notes
+    add_training_refusal(inspection, data_args.dataset(), data_args.reading())
     if data_args.extra_datasets:
         inspection.notes.append("`extra_datasets` are not looked at; check each by itself")
     if check_args.json:

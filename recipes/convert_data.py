@@ -26,7 +26,7 @@ def make_parser() -> RecipeParser:
 def main(data_args: DataArguments, convert_args: ConvertArguments):
     from sam_ft.data.load import find_phrase_splits
     from sam_ft.data.sources import read_splits
-    from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
+    from sam_ft.data.splits import all_rows, known_phrases, split_by_image, split_by_phrase, subset
     from sam_ft.data.writers import check_target, conversion_target, push_rows, write_coco, write_rows
 
     folder = Path(convert_args.target_dir)
@@ -45,8 +45,9 @@ def main(data_args: DataArguments, convert_args: ConvertArguments):
         splits = split_by_image(all_rows(splits), convert_args.new_validation_fraction, convert_args.split_seed)
     if convert_args.hold_out_phrases:
         splits = split_by_phrase(all_rows(splits), convert_args.hold_out_phrases)
+    kept = known_phrases(splits, convert_args.keep_phrases, "keep_phrases")
     for name, rows in splits.items():
-        splits[name] = subset(rows, phrases=convert_args.keep_phrases or None, limit=convert_args.max_rows)
+        splits[name] = subset(rows, phrases=kept or None, limit=convert_args.max_rows)
         if not len(splits[name]):
             raise ValueError(f"nothing is left of {name}; check `keep_phrases`")
     target = conversion_target(folder, overwrite=convert_args.overwrite)

@@ -1,7 +1,7 @@
 """
 A page to try models side by side in a browser: a picture, phrases, exemplar boxes.
 
-    python recipes/demo.py --model_name_or_path out/demo --base sam-ft/tiny --examples data/test_shapes/val
+    python recipes/demo.py --model_name_or_path out/demo --base sam-ft/tiny --examples data/test_shapes
 
 Needs `pip install sam-ft[demo]`. Takes the model's keys and the YAML files of sam3_ft.py. Keys: `--help`.
 """

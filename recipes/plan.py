@@ -1,8 +1,8 @@
 """
 Will a run fit this device, how long will it take, what would make it fit? Told from a few real steps, before the run.
 
-    accelerate launch recipes/plan.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
-    accelerate launch recipes/plan.py --config recipes/configs/sam3_lora_24gb.yaml --dataset_name path/to/coco --memory_gb 16
+    accelerate launch --quiet recipes/plan.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
+    accelerate launch --quiet recipes/plan.py --config recipes/configs/sam3_lora_24gb.yaml --dataset_name path/to/coco --memory_gb 16
 
 Takes the keys and YAML files of sam3_ft.py. Nothing is kept of what it trains.
 """

@@ -1,9 +1,9 @@
 """
 Fine-tune SAM 2 on masks: points, boxes, several clicks.
 
-    accelerate launch recipes/sam2_ft.py                        # the smoke test: a tiny model, synthetic scenes, a CPU
-    accelerate launch recipes/sam2_ft.py --config recipes/configs/sam2_ft.yaml --dataset_name path/to/coco
-    accelerate launch recipes/sam2_ft.py --config … --dry_run   # every stage once, on whatever device there is
+    accelerate launch --quiet recipes/sam2_ft.py                        # the smoke test: a tiny model, synthetic scenes, a CPU
+    accelerate launch --quiet recipes/sam2_ft.py --config recipes/configs/sam2_ft.yaml --dataset_name path/to/coco
+    accelerate launch --quiet recipes/sam2_ft.py --config … --dry_run   # every stage once, on whatever device there is
 
 Keys: `--help`. A second run with the same `output_dir` resumes the first. What a run does, stage by stage: sam_ft/training/run.py.
 """

@@ -24,12 +24,13 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
-    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, run_job
+    from sam_ft.prediction.fingerprint import fingerprint
+    from sam_ft.prediction.job import PredictionJob, find_images, run_job
     from sam_ft.prediction.prompt_files import read_prompts
     from sam_ft.prediction.sam2 import Sam2Predictor
 
     name = model_args.model_name_or_path
-    files = find_images(predict_args.images)
+    files = find_images(predict_args.images, Path(predict_args.predictions_dir))
     prompts = read_prompts(predict_args.prompt_file, files)
     job = PredictionJob(
         files,
@@ -41,7 +42,7 @@ def main(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> 
         skip_bad=predict_args.on_bad_images == "skip",
         settings={
             "model": name,
-            "weights": fingerprint(name),
+            "weights": fingerprint(name, model_args.model_revision),
             **{key: getattr(model_args, key) for key in ("model_revision", "resolution", "dtype")},
         },
     )

@@ -1,9 +1,9 @@
 """
 Score SAM 3: one model, or several models and other programs' results side by side, SAM 2 among them.
 
-    accelerate launch recipes/sam3_eval.py --config recipes/configs/demo.yaml --model_name_or_path out/demo --output_dir out/score
-    accelerate launch recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 other=results.json
-    accelerate launch recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 sam2=facebook/sam2.1-hiera-tiny#box
+    accelerate launch --quiet recipes/sam3_eval.py --config recipes/configs/demo.yaml --model_name_or_path out/demo --output_dir out/score
+    accelerate launch --quiet recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 other=results.json
+    accelerate launch --quiet recipes/sam3_eval.py --config … --model_name_or_path out/mine --compare base=facebook/sam3 sam2=facebook/sam2.1-hiera-tiny#box
 
 Takes the keys and YAML files of sam3_ft.py; those of training are not used. Writes `report.html`, `report.md` and `report.json` to `--output_dir`, or to
 out/eval/NAME of the model where the command line does not give it, and results, ground truth and pictures of each model below it.

@@ -1,9 +1,9 @@
 """
 Fine-tune SAM 3 on phrases and masks.
 
-    accelerate launch recipes/sam3_ft.py                        # the embedded default: a tiny model learns new shapes
-    accelerate launch recipes/sam3_ft.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
-    accelerate launch recipes/sam3_ft.py --config … --dry_run   # every stage once, on whatever device there is
+    accelerate launch --quiet recipes/sam3_ft.py                        # the embedded default: a tiny model learns new shapes
+    accelerate launch --quiet recipes/sam3_ft.py --config recipes/configs/sam3_full_24gb.yaml --dataset_name path/to/coco
+    accelerate launch --quiet recipes/sam3_ft.py --config … --dry_run   # every stage once, on whatever device there is
 
 Keys: `--help`. A second run with the same `output_dir` resumes the first. What a run does, stage by stage: sam_ft/training/run.py.
 """

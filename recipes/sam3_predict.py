@@ -28,12 +28,13 @@ def make_parser() -> RecipeParser:
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
     from sam_ft.models.files import read_trained_phrases
-    from sam_ft.prediction.job import PredictionJob, find_images, fingerprint, run_job
+    from sam_ft.prediction.fingerprint import fingerprint
+    from sam_ft.prediction.job import PredictionJob, find_images, run_job
     from sam_ft.prediction.predictor import Sam3Predictor
     from sam_ft.prediction.prompt_files import read_exemplars
 
     name, folder = model_args.model_name_or_path, Path(predict_args.predictions_dir)
-    files = find_images(predict_args.images)
+    files = find_images(predict_args.images, folder)
     exemplars = read_exemplars(predict_args.exemplar_file, files) if predict_args.exemplar_file else {}
     trained = [] if exemplars else sorted(read_trained_phrases(name, model_args.model_revision) or [])
     phrases = predict_args.phrases or trained
@@ -47,7 +48,7 @@ def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
         skip_bad=predict_args.on_bad_images == "skip",
         settings={
             "model": name,
-            "weights": fingerprint(name),
+            "weights": fingerprint(name, model_args.model_revision),
             **{key: getattr(model_args, key) for key in ("model_revision", "resolution", "dtype", "train_masks")},
         },
     )

@@ -1,11 +1,15 @@
 #!/bin/bash
-# Two nodes of four GPUs. The first argument is a YAML file; the rest goes to sam3_ft.py:
+# Two nodes of four GPUs; stopped by the time limit or preempted, the job is queued again and goes on. The first argument is a YAML file; the rest goes to sam3_ft.py:
 #   sbatch recipes/slurm.sh recipes/configs/sam3_full.yaml --dataset_name path/to/coco
 #SBATCH --job-name=sam-ft
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
+#SBATCH --requeue
+# five minutes before the time limit, or on preemption, the batch shell receives SIGTERM
+#SBATCH --signal=B:TERM@300
+#SBATCH --open-mode=append
 
 # every node asks the first for its place; the port only has to be free there
 export MAIN_ADDRESS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -13,8 +17,21 @@ export MAIN_PORT=$((20000 + SLURM_JOB_ID % 20000))
 CONFIG=$1
 shift
 
+# the signal goes on to every task, which saves a checkpoint and ends; the job is queued again and resumes from it
+STOPPED=0
+trap 'STOPPED=1; kill -TERM "$TASKS"' TERM
+
 # in single quotes: SLURM_NODEID is each node's own
-srun bash -c 'accelerate launch --config_file accelerate_configs/multi_gpu.yaml --num_machines "$SLURM_NNODES" \
+srun bash -c 'accelerate launch --quiet --config_file accelerate_configs/multi_gpu.yaml --num_machines "$SLURM_NNODES" \
     --num_processes $((SLURM_NNODES * SLURM_GPUS_ON_NODE)) --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$MAIN_ADDRESS" --main_process_port "$MAIN_PORT" \
-    recipes/sam3_ft.py --config "$0" "$@"' "$CONFIG" "$@"
+    recipes/sam3_ft.py --config "$0" "$@"' "$CONFIG" "$@" &
+TASKS=$!
+wait "$TASKS"
+STATUS=$?
+if [ "$STOPPED" = 1 ]; then
+    wait "$TASKS"  # the first wait ended with the signal
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+exit "$STATUS"

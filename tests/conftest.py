@@ -7,6 +7,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
+import logging  # noqa: E402
+import runpy  # noqa: E402
+import sys  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -153,3 +156,30 @@ def square(image_id=1, annotation_id=1, x=5, y=5, side=10, **more):
         "area": side * side,
         "iscrowd": 0,
     } | more
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch, capsys):
+    """
+    `script(name, *arguments)` runs `recipes/name` as a program in this process and in `tmp_path`; returns its exit status,
+    output and error stream. A process of its own spends ten seconds on imports; the tests of whole runs start one all the same.
+    """
+    package = logging.getLogger("sam_ft")
+    for attribute, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
+        monkeypatch.setattr(package, attribute, value)
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        package.handlers.clear()
+        file = str(Path(__file__).parents[1] / "recipes" / name)
+        monkeypatch.setattr(sys, "argv", [file, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            runpy.run_path(file, run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run

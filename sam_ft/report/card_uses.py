@@ -20,7 +20,7 @@ def _uses_of_sam3(facts: CardFacts) -> list[dict[str, str]]:
         f', revision="{facts.revision}"' if facts.revision else "",
     )
     head, more = "import torch\nfrom transformers import Sam3Model, Sam3Processor\n\n", ""
-    load = f"model = Sam3Model.from_pretrained({name}{{more}})" + (
+    load = f"model = Sam3Model.from_pretrained({name})" + (
         "  # the base and this adapter; needs peft" if adapter else ""
     )
     if adapter and (facts.side or facts.revision):  # what Transformers does not know of the base
@@ -28,9 +28,9 @@ def _uses_of_sam3(facts: CardFacts) -> list[dict[str, str]]:
         if facts.side:
             head += f"config = Sam3Config.from_pretrained({base}{pinned})\nconfig.image_size = {facts.side}  # px it was tuned at\n"
             more = ", config=config"
-        load = f"model = PeftModel.from_pretrained(Sam3Model.from_pretrained({base}{pinned}{{more}}), {name})"
+        load = f"model = PeftModel.from_pretrained(Sam3Model.from_pretrained({base}{pinned}{more}), {name})"
     plain_use = (
-        head + load.format(more=more) + f"\nprocessor = Sam3Processor.from_pretrained({name})\n"
+        head + load + f"\nprocessor = Sam3Processor.from_pretrained({name})\n"
         f'inputs = processor(images=image, text={phrase}, return_tensors="pt")\n'
         "with torch.no_grad():\n    outputs = model(**inputs)\n"
         "found = processor.post_process_instance_segmentation(\n"

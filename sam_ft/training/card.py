@@ -92,7 +92,7 @@ def write_card(
         if place
     ]
     facts = CardFacts(
-        name=trainer.hub_model_id or folder.as_posix(),
+        name=trainer.hub_model_id or without_places(folder.as_posix()),
         family=family.key,
         form="adapter" if adapter else "full",
         base=base,

@@ -5,7 +5,6 @@ The worst failure of fine-tuning a model that takes phrases is one that still dr
 ("the prompt car now returns cracks"). No score on the tuned phrases shows it.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from ..data.pipeline import EvaluationSamples
 from ..data.probes import INVENTED, SWAPPED, UNTOUCHED, probe_kinds
 from ..data.readers.records import ReadOptions
 from ..metrics.pairs import SCORE
+from ..utils.json_files import read_json_file, write_json
 from .evaluation import PredictionStore, score
 from .sam3 import Sam3Trainer
 
@@ -118,11 +118,8 @@ class Retention:
         if self.before is None:
             self.before = self.ask()
             if self.trainer.is_world_process_zero():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                draft = self.folder / ".base.json"
                 content = {name: store.plain() for name, store in self.before.items()}
-                draft.write_text(json.dumps({"asked": self._asked(), **content}), encoding="utf-8")
-                draft.replace(self.folder / "base.json")
+                write_json(self.folder / "base.json", {"asked": self._asked(), **content})
 
     def compare(self, *, log: bool = False) -> dict[str, float]:
         """
@@ -183,7 +180,7 @@ class Retention:
         file = self.folder / "base.json"
         if not file.is_file():
             return None
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json_file(file, remedy="Delete it, and the model is measured again by the same command")
         if content.pop("asked") != self._asked():
             return None
         return {name: PredictionStore.of_plain(plain) for name, plain in content.items()}

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,28 @@ def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
         "--dataset_name",
         "my data",
     ]
+
+
+def test_a_stopped_slurm_job_is_queued_again(tmp_path):
+    """The batch shell receives the signal, passes it on, waits for the checkpoint, and queues the job."""
+    stubs = {
+        "scontrol": 'if [ "$1" = requeue ]; then echo "$@" >> log; else echo node-a; fi',
+        "srun": "trap 'echo saved >> log; exit 143' TERM\necho started >> log\nfor i in $(seq 200); do sleep 0.05; done",
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NODELIST": "node-a", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "1"}
+    process = subprocess.Popen(
+        ["bash", str(ROOT / "recipes" / "slurm.sh"), "a.yaml"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given},
+    )
+    while not (tmp_path / "log").is_file():
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=20) == 0
+    assert (tmp_path / "log").read_text().split("\n")[:-1] == ["started", "saved", "requeue 7"]
 
 
 SHORT = ["--max_steps=2", "--gradient_accumulation_steps=1", "--dataloader_num_workers=0", "--disable_tqdm=true"]

@@ -92,3 +92,13 @@ def test_odd_names_break_no_table():
     odd = Column("a|b", {"loss": 1.0}, phrases={"x | y\n<z>": {"images": 1, "instances": 1, "mask_AP50": 0.5}})
     lines = [line for line in as_markdown([odd], "Report").splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") in (3, 5) for line in lines)
+
+
+def test_phrases_are_text_in_markdown():
+    """A phrase that is an image or a link in Markdown would be loaded by whoever reads the report."""
+    column = Column(
+        "a", {"mask_AP50": 0.5}, phrases={"![x](http://there/a.png)": {"images": 1, "instances": 1, "mask_AP50": 0.1}}
+    )
+    text = as_markdown([column], "title")
+    assert "![x]" not in text
+    assert "\\!\\[x\\](http://there/a.png)" in text

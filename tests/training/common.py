@@ -116,8 +116,8 @@ def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
     return done.stdout + done.stderr
 
 
-def kill_when(condition, given, cwd):
-    """Starts a command and kills it, workers included, the moment the condition holds."""
+def kill_when(condition, given, cwd, number=signal.SIGKILL):
+    """Starts a command and sends it a signal the moment the condition holds; returns its exit status."""
     process = subprocess.Popen(
         given,
         cwd=cwd,
@@ -130,8 +130,8 @@ def kill_when(condition, given, cwd):
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(number)
+    return process.wait(timeout=60)
 
 
 def weights(folder):

@@ -1,5 +1,6 @@
 """Killed at any moment, a run resumes to the same weights; what is left half-written is never used."""
 
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -63,14 +64,26 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
 
     kill_when(saving(2), command(arguments(shapes, killed)), tmp_path)
     assert find_damage(find_checkpoints(killed)[0]) is not None
-    kill_when(
-        lambda: (killed / "checkpoint-4" / "trainer_state.json").is_file(),
+    foreign = [
+        killed / name for name in ("notes.txt", "checkpoint-2/notes.txt", "checkpoint-1/notes.txt", "before/notes.txt")
+    ]
+    for file in foreign:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    # a scheduler's signal: the step is finished and saved
+    status = kill_when(
+        lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
         command(arguments(shapes, killed)),
         tmp_path,
+        signal.SIGTERM,
     )
+    assert status == 128 + signal.SIGTERM
+    assert find_checkpoints(killed)[0].name in ("checkpoint-4", "checkpoint-5")
+    assert find_damage(find_checkpoints(killed)[0]) is None
     output = run_recipe(arguments(shapes, killed), tmp_path)
     assert "resuming from" in output
     assert same(weights(killed), weights(tmp_path / "whole"))
+    assert [file.read_text() for file in foreign] == ["mine"] * 4
     # a second run over the finished one changes nothing
     run_recipe(arguments(shapes, killed), tmp_path)
     assert same(weights(killed), weights(tmp_path / "whole"))

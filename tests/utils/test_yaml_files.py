@@ -38,7 +38,9 @@ def _little_memory():
 def test_aliases_that_expand_without_bound_are_refused(tmp_path, text):
     file = tmp_path / "data.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"`dataset_name`: .*data.yaml is not YAML: it holds more than 1000000 values"):
+    with pytest.raises(
+        ValueError, match=r"`dataset_name`: .*data.yaml is not YAML: it holds more than 1000000 values"
+    ):
         read_yaml_mapping(str(file), "dataset_name")
 
 

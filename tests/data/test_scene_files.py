@@ -1,0 +1,55 @@
+"""Synthetic scenes on disk: one folder for each set of options, complete when it appears, shared and never rewritten."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sam_ft.data.scenes import SceneOptions
+from sam_ft.data.synthetic import SceneFiles, write_scenes_once
+
+
+def files(seed=0):
+    return SceneFiles(SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=seed), 2, 1)
+
+
+def content_of(folder):
+    return {
+        p.relative_to(folder).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+
+
+def test_other_options_have_another_folder(tmp_path):
+    first = write_scenes_once(tmp_path, files(0))
+    before = content_of(first)
+    second = write_scenes_once(tmp_path, files(1))
+    assert second != first
+    assert write_scenes_once(tmp_path, files(0)) == first
+    assert content_of(first) == before
+
+
+WRITE = """
+import sys
+from sam_ft.data.scenes import SceneOptions
+from sam_ft.data.synthetic import SceneFiles, write_scenes_once
+print(write_scenes_once(sys.argv[1], SceneFiles(SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=0), 2, 1)))
+"""
+
+
+def test_processes_that_start_together_share_a_folder(tmp_path):
+    started = [
+        subprocess.Popen([sys.executable, "-c", WRITE, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    folders = {process.communicate(timeout=60)[0].strip() for process in started}
+    assert folders == {str(write_scenes_once(tmp_path, files(0)))}
+    assert [p.name for p in tmp_path.iterdir()] == [write_scenes_once(tmp_path, files(0)).name]
+
+
+def test_a_folder_that_contains_something_else_is_kept(tmp_path):
+    folder = write_scenes_once(tmp_path, files(0))
+    (folder / "annotations" / "instances_val.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not. Move it away"):
+        write_scenes_once(tmp_path, files(0))
+    assert (folder / "annotations" / "instances_val.json").read_text() == "{}"

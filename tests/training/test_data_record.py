@@ -1,0 +1,106 @@
+"""The data of a run are recorded: other labels or pictures than before are refused, never mixed into one comparison."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.readers.records import ReadOptions
+from sam_ft.training.data_record import DataRecord
+
+
+@pytest.fixture
+def tree(shapes, tmp_path):
+    return shutil.copytree(shapes, tmp_path / "data")
+
+
+def read(tree):
+    return load_phrase_dataset(DatasetOptions(str(tree)), ReadOptions())
+
+
+def relabel(tree, split="val"):
+    file = tree / "annotations" / f"instances_{split}.json"
+    content = json.loads(file.read_text())
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+
+
+def recolour(tree, split="train"):
+    file = tree / split / "00001.png"
+    with Image.open(file) as image:
+        size = image.size
+    Image.new("RGB", size, "red").save(file)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (relabel, "1 validation images with other annotations"),
+        (recolour, r"1 train images with another image file \(1\)"),
+        (lambda tree: relabel(tree, "train"), "1 train images with other annotations"),
+    ],
+)
+def test_changed_data_are_refused_and_named(tree, tmp_path, change, message):
+    file = tmp_path / "data.json"
+    DataRecord(read(tree)).write(file)
+    DataRecord(read(tree)).check(file)
+    shutil.copytree(tree, tmp_path / "elsewhere")
+    DataRecord(read(tmp_path / "elsewhere")).check(file)  # a copy of the same data
+    change(tree)
+    with pytest.raises(
+        ValueError, match=rf"the data changed since .*data.json was written: {message}.*`start_over: true`"
+    ):
+        DataRecord(read(tree)).check(file)
+
+
+def test_pictures_that_are_replaced_during_a_run_are_noticed(tree):
+    record = DataRecord(read(tree))
+    file = tree / "train" / "00001.png"
+    content = file.read_bytes()
+    file.write_bytes(content)  # the same content again
+    record.check_unchanged()
+    recolour(tree)
+    with pytest.raises(ValueError, match=r"replaced while the run went on: 1 train images with another image file"):
+        record.check_unchanged()
+
+
+def test_validation_images_that_are_trained_on_are_a_warning(tree):
+    assert DataRecord(read(tree)).warnings() == []
+    shutil.copyfile(tree / "train" / "00002.png", tree / "val" / "00001.png")
+    (warning,) = DataRecord(read(tree)).warnings()
+    assert warning.startswith("WARNING: 1 of 2 validation images are training images too (1)")
+
+
+SHORT = [
+    "--max_steps", "1", "--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0", "--disable_tqdm", "true", "--use_cpu", "true",
+    "--num_pictures", "1", "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "no", "--probe_images", "1",
+    "--model_name_or_path", "sam-ft/random-tiny",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_path):
+    """In a folder whose name has braces; TensorBoard's events stay in it; an empty result of before is named."""
+    call = ["sam3_ft.py", "--dataset_name", tree, "--output_dir", "out {0} {x}", *SHORT]
+    status, _, said = script(*call)
+    assert status == 0, said
+    out = tmp_path / "out {0} {x}"
+    assert list(out.glob("runs/*/events.out.tfevents.*"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", out.name]
+    assert '"out {0} {x}"' in (out / "README.md").read_text()
+    before = (out / "before_results.json").read_text()
+    (out / "before_results.json").write_text("")
+    status, _, said = script(*call)
+    assert status == 1
+    assert "before_results.json cannot be read as JSON (the file is empty)" in said
+    (out / "before_results.json").write_text(before)
+    relabel(tree)
+    status, _, said = script(*call)
+    assert status == 1
+    assert "1 validation images with other annotations" in said
+    assert (out / "before_results.json").read_text() == before
+    status, _, said = script(*call, "--start_over", "true")
+    assert status == 0, said
+    assert (out / "before_results.json").read_text() != before
