@@ -26,7 +26,6 @@ CHECKPOINT_FILES = (
     *MODEL_FILES, "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", STATE_FILE, "data.json", "latest",
     "zero_to_fp32.py", "base/*", "pytorch_model_fsdp_*/*", "optimizer_*/*", "global_step*/*",
 )  # fmt: skip
-_PEFT_CARD = "library_name: peft"  # PEFT writes a README.md of its own into each checkpoint
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -191,9 +190,6 @@ def check_checkpoint(checkpoint: str) -> str:
 def remove_checkpoint(checkpoint: Path) -> None:
     """Remove the files of `CHECKPOINT_FILES` from a checkpoint, and its folders where this empties them; other files are kept."""
     remove_matching(checkpoint, CHECKPOINT_FILES)
-    card = checkpoint / "README.md"
-    if card.is_file() and _PEFT_CARD in card.read_text(encoding="utf-8", errors="replace")[:2000]:
-        card.unlink()
     remove_empty_folders(checkpoint, checkpoint.parent)
     if checkpoint.is_dir():
         kept = ", ".join(sorted(p.name for p in checkpoint.iterdir())[:3])

@@ -24,6 +24,7 @@ from sam_ft.models.lora import LoraOptions
 from sam_ft.models.processors import fit_processor, load_processor
 from sam_ft.models.untrained import random_model
 from sam_ft.testing import random_batch
+from sam_ft.utils.owned_files import OwnedFiles
 
 from .. import official, official_model
 
@@ -349,28 +350,21 @@ def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, mo
     output.write_text("mine")
     with pytest.raises(ValueError, match="--overwrite true"):
         check_output(output, [], overwrite=False, is_file=True)
-    check_output(output, [], overwrite=True, is_file=True)
+    with pytest.raises(ValueError, match="contains sam3.pt, which this command did not write"):
+        check_output(output, [], overwrite=True, is_file=True)
     with pytest.raises(ValueError, match="is read: give a place beside it"):
         check_output(official_file, [str(official_file)], overwrite=True, is_file=True)
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "holiday.jpg").touch()
-    with pytest.raises(ValueError, match="no export wrote it"):
+    with pytest.raises(ValueError, match="contains holiday.jpg, which this command did not write"):
         check_output(folder, [], overwrite=True, is_file=False)
-    with pytest.raises(ValueError, match="a folder; give a file"):
+    with pytest.raises(ValueError, match="a folder. Give a file"):
         check_output(folder, [], overwrite=True, is_file=True)
-    # a kill between the two renames of a replaced folder
-    aside = tmp_path / ".merged.old"
-    aside.mkdir()
-    (aside / "export.json").touch()
-    with pytest.raises(ValueError, match="--overwrite true"):
-        check_output(tmp_path / "merged", [], overwrite=False, is_file=False)
-    assert (tmp_path / "merged" / "export.json").is_file()
-    (tmp_path / "merged" / "export.json").unlink()
-    (tmp_path / "merged").rmdir()
-    # an export that answers otherwise leaves what was there
+    # an export whose outputs differ leaves what was there
+    OwnedFiles(tmp_path).add(["sam3.pt"])
     monkeypatch.setattr(exits, "distance", lambda *_: 0.5)
     with pytest.raises(ValueError, match="answers otherwise than its source, by 0.5"):
         FORMATS["official"](source, output)
     assert output.read_text() == "mine"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures", "sam3.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".sam-ft-files.json", "pictures", "sam3.pt"]

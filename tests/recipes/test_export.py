@@ -30,7 +30,7 @@ def test_exports_and_verifies(script, tmp_path):
     status, _, said = script("export.py", "--verify", "nowhere.pt")
     assert status == 1
     assert "there is no file or folder" in said
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bare.pt", "sam3.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".sam-ft-files.json", "bare.pt", "sam3.pt"]
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_what_is_pushed_with_an_adapter(pushes):
     files = hub.repos["someone/shapes"]
     wanted = {
         "README.md", "adapter_model.safetensors", "adapter_config.json", "processor_config.json", "tokenizer.json", "thresholds.json",
-        "trained_phrases.json", "run.yaml", "report.html", "card/1.png",
+        "trained_phrases.json", "run.yaml", "report.html", "card/1.png", "base_fingerprint.json",
     }  # fmt: skip
     assert wanted <= files.keys()
     allowed = wanted | {"eval_results.json", "tokenizer_config.json"}
