@@ -145,6 +145,18 @@ def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
         ("validation_fraction: 2", "`validation_fraction` is 2.0; it must be between 0 and 0.9"),
         ("min_crop: .nan", "`min_crop` is nan; it must be between 0.05 and 1"),
         ("loss_mask_alpha: 7", "`loss_mask_alpha` is 7.0; it must be between 0 and 1"),
+        ("max_steps: 0", "`max_steps` is 0. Leave it out or set -1"),
+        ("max_steps: -3", "`max_steps` is -3"),
+        ("eval_accumulation_steps: 0", "`eval_accumulation_steps` is 0; it must be 1 or more"),
+        (
+            "lr_scheduler_type: cosine",
+            "`lr_scheduler_type` is 'cosine', which has no effect.*`lr_schedule: transformers`",
+        ),
+        ("lr_scheduler_kwargs: {a: 1}", "`lr_scheduler_kwargs` is .*no effect.*`lr_schedule: transformers`"),
+        ("lora: attention\nlora_r: 1000000000", "`lora_r` is 1000000000; it must be between 1 and 4096"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: 1.5}", "`lora_rank_pattern` maps 'q_proj' to 1.5"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: 0}", "`lora_rank_pattern` maps 'q_proj' to 0"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: many}", "`lora_rank_pattern` maps 'q_proj' to 'many'"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(parse, text, message):

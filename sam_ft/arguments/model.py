@@ -26,10 +26,16 @@ class SharedModelArguments:
         "Modules that are trained and saved whole beside the adapters, such as dot_product_scoring or iou_prediction_head.",
     )
 
+    allow_other_base: bool = arg(
+        False,
+        "Load an adapter although the weights of its base differ from those that it was trained on; else that is an error.",
+    )
+
     def __post_init__(self):
         check_ranges(self)
         if self.lora is None:
             self._refuse_stray_lora_keys()
+        self.adapters()  # checks the values
 
     def _refuse_stray_lora_keys(self) -> None:
         for field in dataclasses.fields(self):

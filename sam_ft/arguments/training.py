@@ -66,10 +66,18 @@ class SamTrainingArguments(TrainingArguments):
         True, "With `push_to_hub`: the card shows evaluation images. false where they may not be published."
     )
     eval_before: bool = arg(True, "Evaluate once before training, so that there is something to compare with.")
+    start_over: bool = arg(
+        False,
+        "Remove the files that an earlier run wrote into `output_dir`, checkpoints included, and train from the start. Other files there are kept.",
+    )
     dry_run: bool = arg(False, "Go through every stage with one step, then stop and leave nothing behind.")
 
     def __post_init__(self):
         check_ranges(self)
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(
+                f"`max_steps` is {self.max_steps}. Leave it out or set -1 to train `num_train_epochs`, or give 1 or more steps"
+            )
         if self.bf16 and not torch.accelerator.is_available():
             logger.warning("`bf16: true`, but there is no accelerator here: ignored")
             self.bf16 = False
@@ -150,6 +158,20 @@ class Sam3TrainingArguments(SamTrainingArguments):
         None,
         "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
     )
+
+    def __post_init__(self):
+        schedule = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+        without_effect = {
+            "lr_scheduler_type": None if schedule == "linear" else schedule,
+            "lr_scheduler_kwargs": self.lr_scheduler_kwargs or None,
+        }
+        for key, value in without_effect.items():
+            if self.lr_schedule == "sam3" and value not in (None, "{}", "null"):
+                raise ValueError(
+                    f"`{key}` is {value!r}, which has no effect under `lr_schedule: sam3`. Set `lr_schedule: transformers`, or "
+                    f"leave `{key}` out"
+                )
+        super().__post_init__()
 
     def rates(self) -> Rates:
         return Rates(

@@ -1,6 +1,5 @@
 """A model to another layout: written, loaded back by whoever will load it, compared, and only then put in its place."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from ..metrics.thresholds import FILE as THRESHOLDS
 from ..models.files import TRAINED_PHRASES, naming_the_model, source_of
 from ..models.official import from_official, official_only, to_official
 from ..models.sam3 import Sam3ForConceptSegmentation
+from ..utils.json_files import write_json
 from .answers import answers, distance, question
 from .keys import DETECTOR, OFFICIAL, compare, official_side, without_prefix
 from .onnx_graphs import check_graphs, write_graphs
@@ -110,7 +110,7 @@ def to_official_file(export: Export, output: Path) -> float:
     weights = {name: tensor.detach() for name, tensor in export.model.state_dict().items()}
     detector = to_official(weights, without_prefix(whole, OFFICIAL))
     whole |= {DETECTOR + name: tensor.contiguous() for name, tensor in detector.items()}
-    with draft_of(output) as draft:
+    with draft_of(output, is_file=True) as draft:
         if output.suffix == ".safetensors":
             save_file(whole, draft)
         else:
@@ -177,7 +177,6 @@ def to_video(export: Export, output: Path) -> float:
     }
     video.detector_model.load_state_dict(new)
     with draft_of(output) as draft:
-        draft.mkdir()
         video.config.architectures = [Sam3VideoModel.__name__]
         video.config.save_pretrained(draft)
         # not by `save_pretrained`, which names the tracker's tensors otherwise than the Hub's file
@@ -203,7 +202,6 @@ def to_video(export: Export, output: Path) -> float:
 def to_onnx(export: Export, output: Path) -> float:
     """A folder of three graphs and a script that runs them without torch; compared for 1, 3 and 17 phrases."""
     with draft_of(output) as draft:
-        draft.mkdir()
         write_graphs(export.model, draft)
         export.processor.save_pretrained(draft)
         found = refuse_difference(check_graphs(export.model, export.processor, draft), CLOSE)
@@ -239,4 +237,4 @@ def _record(folder: Path, layout: str, export: Export, found: float) -> None:
         "transformers": transformers.__version__,
         "torch": torch.__version__,
     }
-    (folder / RECORD).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, content, indent=1)

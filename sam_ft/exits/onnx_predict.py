@@ -9,7 +9,9 @@ thresholds beside this file (thresholds.json, of the tuned model), a score of 0.
 
 import argparse
 import json
+import re
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,11 @@ def tokenize(texts: list[str]):
     return np.array([e.ids for e in encoded]), np.array([e.attention_mask for e in encoded])
 
 
+def words(phrase: str) -> str:
+    """Lower-case words of a phrase: `Traffic_light` -> `traffic light`."""
+    return " ".join(re.sub(r"[_\-/()]+", " ", unicodedata.normalize("NFC", phrase)).lower().split())
+
+
 def at_thresholds(phrase: str, scores, presence: float, threshold: float | None):
     """Scores at the temperature of the tuned model's presence, and from which one on a detection is shown."""
     file = HERE / "thresholds.json"
@@ -81,7 +88,11 @@ def at_thresholds(phrase: str, scores, presence: float, threshold: float | None)
     saved = json.loads(file.read_text(encoding="utf-8"))
     presence = min(max(presence, 1e-6), 1 - 1e-6)
     calm = 1 / (1 + np.exp(-np.log(presence / (1 - presence)) / saved["presence_temperature"]))
-    own = saved["phrases"].get(phrase, saved["default"])
+    own = saved["phrases"].get(phrase)
+    if own is None:  # of a phrase that differs in case, separators and brackets only
+        normalized = {words(name): value for name, value in reversed(saved["phrases"].items())}
+        spellings = words(phrase), words(re.sub(r"\([^)]*\)", " ", phrase))
+        own = next((normalized[text] for text in spellings if text in normalized), saved["default"])
     return scores / presence * calm, own if threshold is None else threshold
 
 
@@ -105,6 +116,11 @@ def main() -> None:
     with Image.open(options.image) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     answer = graphs(read_pixels(image, graphs.side), *tokenize(options.phrases))
+    for name, values in answer.items():
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+        if bad.any():
+            phrase = options.phrases[int(bad.argmax())]
+            sys.exit(f"{options.image}, phrase {phrase!r}: the prediction has NaN or infinity in `{name}`")
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     for phrase, scores, boxes, masks, presence in zip(

@@ -9,6 +9,7 @@ from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
 from ..models.config import set_resolution
 from ..models.files import check_exists, naming_the_model, source_of
+from ..models.finite import check_weights
 from ..models.load import ModelOptions, load_model
 from ..models.official import from_official
 from ..models.processors import processor_of
@@ -57,6 +58,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     logger.info("%s: %s, all %d tensors fit", name, table.layout, table.matched)
     model = Sam3ForConceptSegmentation(config)
     model.load_state_dict(_as_sam3(weights, table.layout))
+    check_weights(model, name)
     return model.eval(), processor_of(model, kin)
 
 

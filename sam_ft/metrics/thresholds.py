@@ -1,6 +1,5 @@
 """From which score on a detection is shown: chosen for each phrase on validation images, with a temperature for presence."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..utils.json_files import read_json_file, write_json
+from ..utils.text import phrase_spellings, phrase_words
 from .pairs import SCORE, Pair, by_phrase, overlaps
 
 
@@ -33,7 +34,19 @@ class Thresholds:
     num_images: int = 0
 
     def of(self, phrase: str) -> float:
-        return self.phrases.get(phrase, self.default)
+        """
+        Find a phrase's threshold: its own, or that of a phrase which differs in case, separators and brackets only.
+
+        Args:
+            phrase (`str`): In any spelling: `Circle` and `traffic_light` have the thresholds of `circle` and `traffic light`.
+
+        Returns:
+            `float`: `default` for a phrase without a threshold.
+        """
+        if phrase in self.phrases:
+            return self.phrases[phrase]
+        normalized = {phrase_words(name): threshold for name, threshold in reversed(self.phrases.items())}
+        return next((normalized[text] for text in phrase_spellings(phrase) if text in normalized), self.default)
 
     def presence(self, probability: float) -> float:
         """A probability at the chosen temperature."""
@@ -44,9 +57,7 @@ class Thresholds:
         return score / max(presence, _EDGE) * self.presence(presence)
 
     def save(self, folder: Path) -> None:
-        draft = folder / f".{FILE}"
-        draft.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
-        draft.replace(folder / FILE)
+        write_json(folder / FILE, asdict(self), indent=1)
 
 
 def read_thresholds(folder: Path) -> Thresholds | None:
@@ -60,10 +71,12 @@ def read_thresholds(folder: Path) -> Thresholds | None:
     if not file.is_file():
         return None
     try:
-        read = Thresholds(**json.loads(file.read_text(encoding="utf-8")))
+        read = Thresholds(**read_json_file(file, remedy="Delete it, or evaluate the model again"))
         numbers = [read.default, *read.phrases.values()]
         if not all(0 <= number <= 1 for number in numbers) or not read.presence_temperature > 0:
             raise ValueError("thresholds lie between 0 and 1, the temperature above 0")
+        if not isinstance(read.rule, str):
+            raise ValueError("`rule` is no text")
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} holds no thresholds ({error}); remove it, or evaluate the model again") from error
     return read

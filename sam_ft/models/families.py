@@ -7,6 +7,8 @@ from pathlib import Path
 
 from transformers import Sam2Config, Sam2Processor, Sam3Config, Sam3Processor
 
+from ..utils.json_files import read_json_file
+from ..utils.text import short_repr
 from .config import set_resolution, tiny_config, tiny_processor
 from .sam2 import Sam2ForPromptSegmentation
 from .sam2_config import random_sam2, set_sam2_resolution, tiny_sam2_config, tiny_sam2_processor
@@ -70,9 +72,11 @@ def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
     """Of a saved model's or adapter's `config.json` or `adapter_config.json`; `None` where neither tells."""
     told = ""
     if adapter is not None:
-        told = (_read(adapter).get("auto_mapping") or {}).get("base_model_class") or ""
+        mapping = _read(adapter).get("auto_mapping")
+        told = mapping.get("base_model_class") if isinstance(mapping, dict) else ""
     elif config is not None:
-        told = _read(config).get("model_type") or ""
+        told = _read(config).get("model_type")
+    told = told if isinstance(told, str) else ""
     # the video layouts too: `sam3_video`, `sam2_video`; but not SAM 3's tracker, which is another model
     return next(
         (one for key, one in FAMILIES.items() if told.lower().removesuffix("model").removesuffix("_video") == key),
@@ -83,6 +87,27 @@ def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
 def _read(file: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def describe_foreign_config(config: Path) -> str:
+    """
+    Describe what a `config.json` of neither family is, for an error.
+
+    Args:
+        config (`Path`): The file.
+
+    Returns:
+        `str`: A part of a sentence that follows the model's name.
+
+    Raises:
+        `ValueError`: If the file is no JSON; names it.
+    """
+    content = read_json_file(config, "model_name_or_path", remedy="Copy the folder again")
+    if not isinstance(content, dict) or "model_type" not in content:
+        return f"has no `model_type` in {config}"
+    architectures = content.get("architectures")
+    classes = f" ({short_repr(architectures[0])})" if isinstance(architectures, list) and architectures else ""
+    return f"is a model of the type {short_repr(content['model_type'])}{classes}"

@@ -1,7 +1,6 @@
 """Where a name's files are, and which of the two models they hold."""
 
 import contextlib
-import json
 from pathlib import Path
 
 from huggingface_hub import is_offline_mode
@@ -10,7 +9,18 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from .families import CARRIED, FAMILIES, OWN_NAMES, TINY, TINY_SAM2, Family, family_of_files
+from ..utils.json_files import read_json_file
+from ..utils.text import short_repr
+from .families import (
+    CARRIED,
+    FAMILIES,
+    OWN_NAMES,
+    TINY,
+    TINY_SAM2,
+    Family,
+    describe_foreign_config,
+    family_of_files,
+)
 
 
 TRAINED_PHRASES = "trained_phrases.json"  # beside the weights of a run: what it was trained on
@@ -28,9 +38,13 @@ def family_of(name: str, revision: str | None = None, expected: Family | None = 
         `ValueError`: where it is another model than `expected`; names the recipe for it.
     """
     adapter = adapter_file(name, revision)
-    found = _RANDOM.get(name) or family_of_files(
-        None if adapter else file_beside(name, "config.json", revision), Path(adapter) if adapter else None
-    )
+    config = None if adapter else file_beside(name, "config.json", revision)
+    found = _RANDOM.get(name) or family_of_files(config, Path(adapter) if adapter else None)
+    if found is None and config is not None:
+        raise ValueError(
+            f"`model_name_or_path`: {name!r} {describe_foreign_config(config)}, which is neither SAM 3 (`sam3`, `sam3_video`) nor "
+            f"SAM 2 (`sam2`, `sam2_video`). Name a model such as {' or '.join(one.example for one in FAMILIES.values())}"
+        )
     if expected is not None and found not in (None, expected):
         raise ValueError(
             f"`model_name_or_path`: {name!r} is a {found.title}, but this script is for {expected.title}. Use {found.recipes}, or name a "
@@ -62,9 +76,29 @@ def file_beside(name: str, file: str, revision: str | None = None) -> Path | Non
 
 
 def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | None:
-    """The phrases that a saved model was trained on; `None` where nothing beside it says."""
+    """
+    Read the phrases that a saved model was trained on.
+
+    Args:
+        name (`str`): Folder, Hub id, or name of a carried model.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Returns:
+        `set[str]` or `None`: `None` if the model has no `trained_phrases.json`.
+
+    Raises:
+        `ValueError`: If the file is no JSON list of texts; names it.
+    """
     file = file_beside(name, TRAINED_PHRASES, revision)
-    return None if file is None else set(json.loads(file.read_text(encoding="utf-8")))
+    if file is None:
+        return None
+    remedy = "Copy it again, or delete it: without it the phrases of the run are unknown"
+    phrases = read_json_file(file, "model_name_or_path", remedy=remedy)
+    if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+        raise ValueError(
+            f"`model_name_or_path`: {file} contains {short_repr(phrases)}; expected a list of phrases. {remedy}"
+        )
+    return set(phrases)
 
 
 def source_of(name: str) -> str:

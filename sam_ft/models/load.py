@@ -9,9 +9,12 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
+from .adapter_files import check_adapter_config, read_adapter_weights
+from .base_fingerprint import BASE_FINGERPRINT, check_base_fingerprint, compute_base_fingerprint, read_base_fingerprint
 from .dropout import apply_official_dropout
 from .families import OWN_NAMES, SAM3, TINY, Family, family_of_model
-from .files import adapter_file, family_of, naming_the_model, source_of
+from .files import adapter_file, family_of, file_beside, naming_the_model, source_of
+from .finite import NonFiniteError, check_weights
 from .freeze import freeze
 from .lora import (
     BASE_FOLDER,
@@ -52,6 +55,7 @@ class ModelOptions:
         pair_checkpointing (`bool`): recompute what comes behind the encoders, stage by stage, in the backward pass.
         quantization (`str`, *optional*): `nf4` holds the encoders' linear layers in 4 bits (Dettmers et al. 2023).
         objects_per_chunk (`int`): SAM 2: objects in memory at once.
+        allow_other_base (`bool`): load an adapter onto a base with other weights than it was trained on.
         seed (`int`): of the untrained model's weights.
     """
 
@@ -69,6 +73,7 @@ class ModelOptions:
     pair_checkpointing: bool = False
     quantization: str | None = None
     objects_per_chunk: int = 8
+    allow_other_base: bool = False
     seed: int = 0
 
 
@@ -117,16 +122,24 @@ def load_adapted(options: ModelOptions) -> AdaptedSam:
     base = str(beside) if beside.is_dir() else recorded.base_model_name_or_path or ""
     try:
         model = _load_base(replace(options, model_name_or_path=base, revision=recorded.revision))
+    except NonFiniteError:
+        raise
     except ValueError as error:
         raise ValueError(
             f"`model_name_or_path`: the adapter {name!r} was made from {base!r}, which cannot be loaded. Put the base there, "
             f"or name another place as `base_model_name_or_path` in its adapter_config.json. ({error})"
         ) from error
+    check_adapter_config(recorded, name, model)
+    weights = read_adapter_weights(name, options.revision)
+    recorded_digests = read_base_fingerprint(file_beside(name, BASE_FINGERPRINT, options.revision))
+    digests = check_base_fingerprint(
+        recorded_digests, compute_base_fingerprint(model), name, base, allow_other_base=options.allow_other_base
+    )
     try:
         adapted = AdaptedSam.from_pretrained(
             model, name, config=recorded, revision=options.revision, is_trainable=True
         )
-        differing = differing_tensors(adapted, name, options.revision)
+        differing = differing_tensors(adapted, weights)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"`model_name_or_path`: the adapter {name!r} does not fit its base {base!r} ({error})"
@@ -136,6 +149,7 @@ def load_adapted(options: ModelOptions) -> AdaptedSam:
             f"`model_name_or_path`: the adapter {name!r} does not fit its base {base!r}: {len(differing)} tensors have no "
             f"counterpart, such as {differing[0]!r}"
         )
+    adapted.base_fingerprint, adapted.allow_other_base = digests, options.allow_other_base
     if beside.is_dir():
         adapted.save_base = _base_saver(replace(options, model_name_or_path=base, revision=None))
     return adapted
@@ -154,6 +168,7 @@ def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: list[str] = ()) -
         freeze(adapted, list(frozen), with_masks=options.with_masks)
         return adapted
     adapted = add_adapters(_load_base(options), lora, frozen=frozen, with_masks=options.with_masks)
+    adapted.allow_other_base = options.allow_other_base
     # of the base: another revision's adapter would fit and be wrong
     adapted.peft_config["default"].revision = options.revision
     if options.model_name_or_path in OWN_NAMES:
@@ -175,7 +190,16 @@ def _base_saver(options: ModelOptions) -> Callable[[Path], None]:
 def _load_base(options: ModelOptions) -> PreTrainedModel:
     family = family_of(options.model_name_or_path, options.revision, options.family)
     untrained = options.model_name_or_path == family.random_name
-    model = _untrained(family, options) if untrained else _pretrained(family, options)
+    try:
+        model = _untrained(family, options) if untrained else _pretrained(family, options)
+    except ImportError as error:  # of a kernel's package, when the attention layers are built
+        if options.attn_implementation is None:
+            raise
+        raise ValueError(
+            f"`attn_implementation` is {options.attn_implementation!r}, which cannot be used here "
+            f"({str(error).splitlines()[0]}). Install its package (`pip install flash-attn` for flash_attention_2), or set "
+            "`attn_implementation: sdpa`"
+        ) from error
     for name in _OF_THE_RUN:
         if hasattr(model, name):
             setattr(model, name, getattr(options, name))
@@ -230,6 +254,7 @@ def _pretrained(family: Family, options: ModelOptions) -> PreTrainedModel:
         model.text_encoder.text_projection.to(getattr(torch, options.dtype))
     if options.quantization:
         without_cpu_packing(model)
+    check_weights(model, options.model_name_or_path)
     return model
 
 

@@ -9,11 +9,29 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
-from peft.utils import CONFIG_NAME, load_peft_weights
+from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel
 
+from ..utils.json_files import write_json
+from ..utils.regex import matches_within
+from ..utils.text import short_repr
 from .anatomy import anatomy_of, plain_name
+from .base_fingerprint import (
+    BASE_FINGERPRINT,
+    check_base_fingerprint,
+    compute_base_fingerprint,
+    read_base_fingerprint,
+    write_base_fingerprint,
+)
 from .freeze import freeze
+
+
+MAX_RANK = 4096
+
+
+def is_rank(value) -> bool:
+    """Whether a value is an integer that a rank may have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
 
 
 @dataclass
@@ -36,6 +54,16 @@ class LoraOptions:
     rslora: bool = False
     modules_to_save: list[str] = field(default_factory=list)
 
+    def __post_init__(self):
+        if not is_rank(self.r):
+            raise ValueError(f"`lora_r` must be an integer between 1 and {MAX_RANK}, got {short_repr(self.r)}")
+        for pattern, rank in self.rank_pattern.items():
+            if not isinstance(pattern, str) or not is_rank(rank):
+                raise ValueError(
+                    f"`lora_rank_pattern` maps {short_repr(pattern)} to {short_repr(rank)}. Map a module name or regex to an "
+                    f"integer between 1 and {MAX_RANK}"
+                )
+
 
 BASE_FOLDER = "base"
 
@@ -48,9 +76,27 @@ class AdaptedSam(PeftModel):
     Attributes:
         save_base (`Callable[[Path], None]`, *optional*): writes the base into a folder. Set where nobody else has it: then it
             is saved beside the adapter.
+        base_fingerprint (`dict[str, str]`, *optional*): see [`compute_base_fingerprint`]; saved beside the adapter.
+        allow_other_base (`bool`): whether adapters of another base may be loaded into this model.
     """
 
     save_base: Callable[[Path], None] | None = None
+    base_fingerprint: dict[str, str] | None = None
+    allow_other_base: bool = False
+
+    def create_or_update_model_card(self, output_dir: str) -> None:
+        """Write no card: PEFT's would change a README.md that is there, and name a folder of this machine."""
+
+    def load_adapter(self, model_id, *args, **kwargs):
+        """Load an adapter, for example of a checkpoint; refuse one that was trained on another base."""
+        if self.base_fingerprint is not None:
+            recorded = read_base_fingerprint(Path(model_id) / BASE_FINGERPRINT)
+            if recorded is not None:
+                base = self.get_base_model().name_or_path
+                check_base_fingerprint(
+                    recorded, self.base_fingerprint, str(model_id), base, allow_other_base=self.allow_other_base
+                )
+        return super().load_adapter(model_id, *args, **kwargs)
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
         """Saves the adapter's tensors and config; with `save_base` also the base, in `save_directory/base`."""
@@ -72,9 +118,9 @@ class AdaptedSam(PeftModel):
                 draft.replace(base)
         if base and Path(base).is_dir():
             config["base_model_name_or_path"] = str(Path(base).resolve())  # wherever it is loaded from
-        draft = folder / f".{CONFIG_NAME}"
-        draft.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        draft.replace(folder / CONFIG_NAME)
+        write_json(folder / CONFIG_NAME, config, indent=2, sort_keys=True)
+        if self.base_fingerprint is not None:
+            write_base_fingerprint(folder, self.base_fingerprint)
 
 
 def add_adapters(
@@ -97,9 +143,11 @@ def add_adapters(
     )
     targets = find_targets(model, options.target, frozen=frozen, with_masks=with_masks)
     targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in whole)]
-    for pattern in options.rank_pattern:
-        # as PEFT reads it
-        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in targets):
+    as_peft = [rf"(.*\.)?({pattern})" for pattern in options.rank_pattern]
+    for pattern, matched in zip(
+        options.rank_pattern, matches_within(as_peft, targets, "lora_rank_pattern"), strict=True
+    ):
+        if not matched:
             raise ValueError(f"`lora_rank_pattern` names {pattern!r}, which matches no layer that gets an adapter")
     config = LoraConfig(
         r=options.r,
@@ -111,7 +159,9 @@ def add_adapters(
         use_rslora=options.rslora,
         modules_to_save=whole or None,
     )
+    digests = compute_base_fingerprint(model)
     adapted = AdaptedSam(model, config)
+    adapted.base_fingerprint = digests
     freeze(adapted, list(frozen), with_masks=with_masks)  # what is saved whole has unused corners too
     for parameter in adapted.parameters():
         # modules saved whole inside half-precision encoders too: small steps would be rounded away
@@ -128,19 +178,13 @@ def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (),
         `ValueError`: where it is no regex, or matches nothing that can be adapted.
     """
     anatomy = anatomy_of(model)
-    try:
-        pattern = re.compile(anatomy.presets.get(target, target))
-    except re.error as error:
-        raise ValueError(
-            f"`lora` is {target!r}: neither a preset ({', '.join(anatomy.presets)}) nor a regex ({error})"
-        ) from error
     kinds = torch.nn.Linear | torch.nn.Conv2d
     layers = [
         _unwrapped(name)
         for name, module in model.named_modules()
         if isinstance(module, kinds) and ".lora_" not in name
     ]
-    matched = [name for name in layers if pattern.fullmatch(name)]
+    matched = _match_target(target, layers, anatomy.presets)
     if not matched:
         shapes = list(dict.fromkeys(re.sub(r"\.\d+", ".N", name) for name in layers))
         near = difflib.get_close_matches(re.sub(r"\\.?|[.*()|]+", ".", target), shapes, 4, cutoff=0.0)
@@ -153,6 +197,18 @@ def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (),
     if not kept:
         raise ValueError(f"`lora` is {target!r}, but all that it matches is frozen: `freeze` is {list(frozen)}")
     return kept
+
+
+def _match_target(target: str, layers: list[str], presets: dict[str, str]) -> list[str]:
+    if target in presets:
+        return [name for name in layers if re.fullmatch(presets[target], name)]
+    try:
+        re.compile(target)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"`lora` is {short_repr(target)}: neither a preset ({', '.join(presets)}) nor a regex ({error})"
+        ) from error
+    return matches_within([target], layers, "lora")[0]
 
 
 def _unwrapped(name: str) -> str:
@@ -209,9 +265,17 @@ def check_same_adapter(
             )
 
 
-def differing_tensors(model: AdaptedSam, name: str, revision: str | None = None) -> list[str]:
-    """Tensors that a model's adapter has and the saved one lacks, or the other way round; PEFT merely warns of them."""
-    saved = load_peft_weights(name, device="cpu", revision=revision)
+def differing_tensors(model: AdaptedSam, saved: dict[str, torch.Tensor]) -> list[str]:
+    """
+    Find tensors that a model's adapter has and the saved one lacks, or the other way round; PEFT only warns of them.
+
+    Args:
+        model (`AdaptedSam`): The model.
+        saved (`dict[str, torch.Tensor]`): Weights of the saved adapter.
+
+    Returns:
+        `list[str]`: Their names, sorted.
+    """
     return sorted(get_peft_model_state_dict(model).keys() ^ saved.keys())
 
 

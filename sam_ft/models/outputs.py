@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+from .finite import NonFiniteOutputError
+
 
 @dataclass
 class ConceptLossOutput(ModelOutput):
@@ -24,6 +26,37 @@ class Keep:
 
     score_threshold: float = 0.05
     max_detections: int = 100
+
+
+def select_queries(
+    presence: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor, keep: Keep, pairs: list[int]
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """
+    Select the queries that an evaluation keeps. Reads the device once.
+
+    Args:
+        presence (`torch.Tensor` of shape `(num_pairs,)`): Probability that the phrase is in the image.
+        scores (`torch.Tensor` of shape `(num_pairs, num_queries)`): A query's probability times presence.
+        boxes (`torch.Tensor` of shape `(num_pairs, num_queries, 4)`): Only checked.
+        keep (`Keep`): Threshold and number of detections.
+        pairs (`list[int]`): Indices of the pairs in the batch, for errors.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor, list[int]]`: Scores and queries, best first, of shape
+        `(num_pairs, max_detections)`; how many of each pair's are kept.
+
+    Raises:
+        `NonFiniteOutputError`: If presence, or the scores or boxes of any query, contain NaN or infinity. The
+            threshold would drop a NaN score, and the result would look like "no detection".
+    """
+    values, order = scores.topk(min(keep.max_detections, scores.shape[1]), dim=1)
+    counts = (values >= keep.score_threshold).sum(1)
+    finite = [boxes.isfinite().flatten(1).all(1), presence.isfinite(), scores.isfinite().all(1)]
+    counts, *finite = torch.stack([counts, *(flags.long() for flags in finite)]).tolist()
+    for name, flags in zip(("boxes", "presence", "scores"), finite, strict=True):
+        if not all(flags):
+            raise NonFiniteOutputError(name, pairs[flags.index(0)])
+    return values, order, counts
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """The processor beside a model's weights."""
 
-import json
-
 from transformers import PreTrainedModel, ProcessorMixin
 
+from ..utils.json_files import read_json_file
+from ..utils.text import short_repr
 from .config import side_of
 from .families import FAMILIES, Family, family_of_model
 from .files import family_of, file_beside, naming_the_model, source_of
@@ -52,9 +52,15 @@ def side_beside(name: str, revision: str | None) -> int | None:
     for saved in ("processor_config.json", "preprocessor_config.json"):
         file = file_beside(name, saved, revision)
         if file is not None:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            size = (content.get("image_processor") or content).get("size")
+            content = read_json_file(file, "model_name_or_path", remedy="Copy the adapter again")
+            content = content if isinstance(content, dict) else {}
+            images = content.get("image_processor") or content
+            size = images.get("size") if isinstance(images, dict) else None
             side = size.get("height") if isinstance(size, dict) else size
+            if side and not isinstance(side, int):
+                raise ValueError(
+                    f"`model_name_or_path`: {file} has the `size` {short_repr(size)}. Copy the adapter again"
+                )
             if side:
                 return side
     return None

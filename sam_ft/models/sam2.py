@@ -13,6 +13,7 @@ from ..ops.blocks import sum_over_blocks, sum_parts
 from ..ops.clicks import center_click, uniform_clicks
 from ..ops.prompts import ObjectPrompts
 from .contexts import dtype_of, frozen_without_graph, full_precision
+from .finite import NonFiniteOutputError
 from .outputs import ConceptLossOutput, ObjectPrediction
 from .parking import ParkingModel
 
@@ -91,6 +92,9 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
 
         Returns:
             `ConceptLossOutput`; `Sam2Model`'s output where `prompts` are not given.
+
+        Raises:
+            `NonFiniteOutputError`: If a prediction that `collect` would receive contains NaN or infinity.
         """
         if prompts is None:
             return super().forward(pixel_values, **kwargs)
@@ -212,6 +216,13 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
     def _collect(self, chunk: list[int], rounds: list[_Round], collect, boxed: _Round | None = None) -> None:
         masks, ious = (torch.stack([one.chosen(getattr(one, name)) for one in rounds], 1) for name in ("low", "ious"))
         last = rounds[-1]
+        tensors = {"candidates": rounds[0].low, "masks": masks, "ious": ious}
+        if boxed is not None:
+            tensors |= {"box_mask": boxed.low, "box_iou": boxed.ious}
+        finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in tensors.values()]).tolist()
+        for name, flags in zip(tensors, finite, strict=True):
+            if not all(flags):
+                raise NonFiniteOutputError(name, chunk[flags.index(False)])
         for row, number in enumerate(chunk):
             found = ObjectPrediction(
                 number, masks[row], ious[row], rounds[0].low[row], last.points[row], last.labels[row]

@@ -1,7 +1,6 @@
 """`Sam3Model` with a loss: the training forward of SAM 3's image model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -12,8 +11,10 @@ from ..losses.sam3 import Sam3Criterion
 from ..losses.structures import ConceptOutputs, FactoredMasks, Normalizers, QueryOutputs
 from ..ops.blocks import sum_over_blocks, sum_parts
 from .contexts import dtype_of, frozen_without_graph, full_precision
-from .detr import DecoderOutputs, boxes_to_xyxy, embed_pixels, run_decoder
-from .outputs import ConceptLossOutput, Keep, PairPrediction
+from .detr import boxes_to_xyxy, embed_pixels, run_decoder
+from .features import DecodedPairs, EncodedBatch
+from .finite import check_output
+from .outputs import ConceptLossOutput, Keep, PairPrediction, select_queries
 from .pairs import PairLabels, Pairs
 from .parking import ParkingModel
 from .teacher import Teacher
@@ -21,28 +22,6 @@ from .teacher import Teacher
 
 # parameters outside these prefixes run pair by pair, inside a chunk
 ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.")
-
-
-@dataclass
-class _Encoded:
-    """What is computed once a batch: `pyramid` once an image, `text` once a phrase."""
-
-    pyramid: tuple[torch.Tensor, ...]  # fine to coarse, each (num_images, C, h_i, w_i)
-    text: torch.Tensor  # (num_phrases, num_tokens, C)
-    text_mask: torch.Tensor  # (num_phrases, num_tokens), bool
-
-
-@dataclass
-class _Decoded:
-    """What is computed for the pairs of a chunk."""
-
-    images: list[int]
-    pyramid: tuple[torch.Tensor, ...]
-    vision: torch.Tensor  # (num_pairs, h·w, C): the fusion encoder's output
-    prompt: torch.Tensor  # (num_pairs, num_tokens, C)
-    prompt_mask: torch.Tensor  # (num_pairs, num_tokens), bool
-    logits: torch.Tensor  # (num_layers, num_pairs, num_queries)
-    decoder: DecoderOutputs
 
 
 class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
@@ -141,6 +120,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
 
         Raises:
             `ValueError`: where the matching cost is not finite; names example and phrase.
+            `NonFiniteOutputError`: If a prediction that `collect` would receive contains NaN or infinity.
         """
         if pair_image is None:
             given = {"input_boxes": input_boxes, "input_boxes_labels": input_boxes_labels}
@@ -165,7 +145,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
 
         def chunk_loss(block, *tensors):
             (is_soft, chunk), (*pyramid, text) = block, tensors
-            here = _Encoded(tuple(pyramid), text, encoded.text_mask)
+            here = EncodedBatch(tuple(pyramid), text, encoded.text_mask)
             if is_soft:
                 return self._stray(here, taught, soft, chunk, normalizers)
             decoded = self._decode(here, pairs, chunk, with_one_to_many=True)
@@ -191,7 +171,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         return ConceptLossOutput(loss=loss, parts=sum_parts(parts))
 
     def _stray(
-        self, encoded: _Encoded, taught: _Encoded, soft: Pairs, chunk: list[int], normalizers: Normalizers
+        self, encoded: EncodedBatch, taught: EncodedBatch, soft: Pairs, chunk: list[int], normalizers: Normalizers
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """How far the answers to a chunk of soft pairs are from the teacher's."""
         with self.teacher.model(encoded.text.device) as teacher:
@@ -201,7 +181,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             loss = self.teacher.weight * distillation_loss(said, wanted) / normalizers.soft_pairs
         return loss, {"loss_distill": loss.detach()}
 
-    def _soft_answers(self, decoded: _Decoded, rows=None) -> SoftAnswers:
+    def _soft_answers(self, decoded: DecodedPairs, rows=None) -> SoftAnswers:
         """`rows`: pair and query of the masks; those of its own detections where not given."""
         queries = slice(self.detr_decoder.config.num_queries)
         presence, logits = decoded.decoder.presence_logits[-1], decoded.logits[-1][:, queries]
@@ -213,12 +193,12 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             masks = torch.einsum("rc,rchw->rhw", embeddings, pixels[rows[0]])
         return SoftAnswers(presence, logits, decoded.decoder.boxes[-1][:, queries], rows, masks)
 
-    def _encode(self, pixel_values, vision_features, input_ids, attention_mask, text_features) -> _Encoded:
+    def _encode(self, pixel_values, vision_features, input_ids, attention_mask, text_features) -> EncodedBatch:
         if vision_features is None:
             vision_features = self.encode_images(pixel_values)
         if text_features is None:
             text_features = self.encode_texts(input_ids, attention_mask)
-        return _Encoded(self.pyramid(vision_features), text_features, attention_mask.bool())
+        return EncodedBatch(self.pyramid(vision_features), text_features, attention_mask.bool())
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""
@@ -248,7 +228,9 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)
         return pyramid
 
-    def _decode(self, encoded: _Encoded, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> _Decoded:
+    def _decode(
+        self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool
+    ) -> DecodedPairs:
         """Geometry encoder, fusion encoder, decoder and scores for the pairs of a chunk."""
         device = encoded.text.device
         images = [pairs.image[pair] for pair in chunk]
@@ -282,7 +264,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             with_one_to_many=with_one_to_many,
         )
         logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
-        return _Decoded(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
+        return DecodedPairs(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
 
     def encode_geometry(self, coarse, position, boxes, box_labels, shown):
         """
@@ -304,7 +286,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         shown = shown | valid.any(1)
         return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]
 
-    def _embed_pixels(self, decoded: _Decoded) -> torch.Tensor:
+    def _embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
         return self._stage(
             embed_pixels,
             self.mask_decoder,
@@ -321,7 +303,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             return checkpoint(function, *args, use_reentrant=False, **kwargs)
         return function(*args, **kwargs)
 
-    def _outputs(self, decoded: _Decoded, pixels: torch.Tensor | None) -> ConceptOutputs:
+    def _outputs(self, decoded: DecodedPairs, pixels: torch.Tensor | None) -> ConceptOutputs:
         """What the criterion sees; masks stay factored until it has chosen its rows."""
         num_queries = self.detr_decoder.config.num_queries
         masks, semantic = None, None
@@ -342,14 +324,13 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         )
 
     @torch.no_grad()
-    def _predict(self, decoded: _Decoded, chunk: list[int], keep: Keep, collect: Callable, pixels=None):
+    def _predict(self, decoded: DecodedPairs, chunk: list[int], keep: Keep, collect: Callable, pixels=None):
         """Scores, boxes and masks of the kept queries; the mask head runs only where one is kept."""
-        num_queries = self.detr_decoder.config.num_queries
+        queries = slice(self.detr_decoder.config.num_queries)
         presence = decoded.decoder.presence_logits[-1].float().sigmoid()  # (p,)
-        scores = decoded.logits[-1, :, :num_queries].float().sigmoid() * presence[:, None]
-        boxes = boxes_to_xyxy(decoded.decoder.boxes[-1, :, :num_queries])
-        values, order = scores.topk(min(keep.max_detections, num_queries), dim=1)  # best first
-        counts = (values >= keep.score_threshold).sum(1).tolist()
+        scores = decoded.logits[-1][:, queries].float().sigmoid() * presence[:, None]
+        boxes = boxes_to_xyxy(decoded.decoder.boxes[-1][:, queries])
+        values, order, counts = select_queries(presence, scores, boxes, keep, chunk)
         masks = None
         if self.with_masks and any(counts):
             pixels = self._embed_pixels(decoded) if pixels is None else pixels
@@ -360,4 +341,5 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             if masks is not None and count:
                 embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, i, kept])
                 rows = torch.einsum("qc,chw->qhw", embeddings, masks[i])
+                check_output(rows, "masks", pair)
             collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, kept], rows))

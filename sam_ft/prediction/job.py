@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -15,13 +14,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.readers.files import image_suffixes, images_in
-from ..ops.claims import claim_folder
+from ..utils.json_files import read_json_file, write_json
+from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
+from ..utils.owned_files import OwnedFiles
 from .predictor import VISUAL, Exemplars, ImagePrediction, Predictor, check_phrases
 from .prompt_files import ObjectPrompt
 from .views import FileViews, Views
 from .writers import (
+    file_names,
     write_coco,
-    write_json,
     write_labelme,
     write_masks,
     write_overlay,
@@ -33,7 +34,10 @@ from .writers import (
 logger = logging.getLogger("sam_ft.run")
 
 OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks")
-MARKER = "predict.yaml"
+PREDICTIONS = FolderKind(
+    "predictions_dir", "predict.yaml", "prediction", "delete this one, to predict with the new settings"
+)
+_SHARED_FILES = ("coco.json", "results.json", "yolo/data.yaml")  # of all images together
 _DONE = "predictions"  # one file an image; what is there is not predicted again
 
 
@@ -81,12 +85,13 @@ class PredictionJob:
         return list(dict.fromkeys(labels)) or [VISUAL]
 
 
-def find_images(given: list[str]) -> dict[str, str]:
+def find_images(given: list[str], output_dir: Path | None = None) -> dict[str, str]:
     """
     Image files by a name of their own: the path below what they have in common, without its suffix.
 
     Args:
-        given (`list[str]`): files, folders (all images below them) and globs.
+        given (`list[str]`): Files, folders (all images below them) and globs.
+        output_dir (`Path`, *optional*): Folder of predictions; what an earlier call wrote below it is left out.
 
     Raises:
         `ValueError`: where one is not there, or holds no image.
@@ -110,6 +115,15 @@ def find_images(given: list[str]) -> dict[str, str]:
             raise ValueError(f"`images`: {entry!r}: {kind}")
         files += found
     files = list({Path(file).resolve(): file for file in files}.values())  # one that is named twice is asked once
+    if output_dir is not None and is_claimed(output_dir, PREDICTIONS):
+        own = [file for file in files if Path(file).resolve().is_relative_to(output_dir.resolve())]
+        if own:
+            logger.info("%d images below `predictions_dir` (%s) are left out", len(own), output_dir)
+        if own and len(own) == len(files):
+            raise ValueError(
+                f"`images`: all {len(own)} of them lie below `predictions_dir`, {output_dir}. Name others"
+            )
+        files = [file for file in files if file not in set(own)]
     if not files:
         raise ValueError("`images`: give files, folders or globs, such as `--images photos/ more/*.jpg`")
     root = os.path.commonpath([Path(file).resolve().parent for file in files])
@@ -135,7 +149,6 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
     Raises:
         `ValueError`: on an image that cannot be read, unless told to skip it; where the folder holds answers to other questions.
     """
-    done = job.folder / _DONE
     settings = {
         "phrases": job.phrases,
         "outputs": sorted(job.outputs),
@@ -144,14 +157,21 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
         **job.settings,
     }
     free = {"views_per_batch"}  # changes speed, no result
-    claim_folder(
-        job.folder,
-        MARKER,
-        json.loads(json.dumps({key: value for key, value in settings.items() if key not in free})),
-        key="predictions_dir",
-        what="prediction",
-        has_results=done.is_dir() and any(done.rglob("*.json")),
-    )
+    done = job.folder / _DONE
+    with lock_folder(job.folder, PREDICTIONS):
+        claim_settings(
+            job.folder,
+            PREDICTIONS,
+            json.loads(json.dumps({key: value for key, value in settings.items() if key not in free})),
+            has_results=done.is_dir() and any(done.rglob("*.json")),
+        )
+        owned = OwnedFiles(job.folder)
+        owned.check_free(_SHARED_FILES, PREDICTIONS.argument)
+        return _predict_missing(predictor, job, owned)
+
+
+def _predict_missing(predictor: Predictor, job: PredictionJob, owned: OwnedFiles) -> list[str]:
+    done = job.folder / _DONE
     left = {name: file for name, file in job.files.items() if _answer(done, name, file) is None}
     if len(left) < len(job.files):
         logger.info("%d of %d images were answered before; going on", len(job.files) - len(left), len(job.files))
@@ -166,7 +186,7 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
             for found in predictor.predict(good, job.phrases, job.prompts):
                 filled += _write(found, left[found.name], job)
             bar.update(len(views))
-    lines = _write_whole(job, done)
+    lines = _write_whole(job, done, owned)
     lines += [f"note: {filled} masks have holes, which YOLO cannot say: filled there"] if filled else []
     return lines + [f"left out: {problem}" for problem in problems]
 
@@ -183,7 +203,12 @@ def _batches(predictor: Predictor, files: dict[str, str], workers: int) -> Itera
 
 
 def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
-    """All files of an image; the one that says it is done comes last."""
+    """Write all files of an image; the one that marks it as done comes last."""
+    record = job.folder / _DONE / f"{found.name}.json"
+    pending = record.with_name(f".{record.stem[-80:]}.pending")
+    _check_writable(found, image, job, record, pending)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    pending.touch()
     filled = 0
     writers = {"overlays": write_overlay, "masks": write_masks, "labelme": write_labelme}
     for name, writer in writers.items():
@@ -191,8 +216,45 @@ def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
             writer(found, image, job.folder / name)
     if "yolo" in job.outputs:
         filled = write_yolo(found, image, job.folder / "yolo", job.classes)
-    write_json(job.folder / _DONE / f"{found.name}.json", {"image": _identity(image), **dataclasses.asdict(found)})
+    write_json(record, {"image": _identity(image), **dataclasses.asdict(found)})
+    pending.unlink()
     return filled
+
+
+def _check_writable(found: ImagePrediction, image: str, job: PredictionJob, record: Path, pending: Path) -> None:
+    """
+    Refuse to replace files that this prediction did not write, or that were edited since.
+
+    Files of an image are older than its record; without one, a killed process wrote them if its pending mark is there.
+
+    Raises:
+        `ValueError`: If there is such a file; names it.
+    """
+    if pending.exists():
+        return
+    written = record.stat().st_mtime_ns if record.is_file() else -1
+    for file in _files_of(found, image, job):
+        is_link = file.exists() and os.path.samefile(file, image)  # a picture of the YOLO output
+        if file.exists() and not is_link and file.stat().st_mtime_ns > written:
+            raise ValueError(
+                f"`predictions_dir`: {file} was not written by this prediction, or was edited since. Move it away, or choose another "
+                "`predictions_dir`"
+            )
+
+
+def _files_of(found: ImagePrediction, image: str, job: PredictionJob) -> list[Path]:
+    folder, name = job.folder, found.name
+    masks = file_names(list(found.detections)).values()
+    files = {
+        "overlays": [folder / "overlays" / f"{name}.jpg"],
+        "labelme": [folder / "labelme" / f"{name}.json"],
+        "masks": [folder / "masks" / name / f"{phrase}.png" for phrase in masks],
+        "yolo": [
+            folder / "yolo" / "labels" / f"{name}.txt",
+            folder / "yolo" / "images" / f"{name}{Path(image).suffix}",
+        ],
+    }
+    return [file for output in job.outputs for file in files.get(output, ())]
 
 
 def _identity(image: str) -> list:
@@ -206,24 +268,11 @@ def _answer(done: Path, name: str, image: str) -> ImagePrediction | None:
     file = done / f"{name}.json"
     if not file.is_file():
         return None
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json_file(file, "predictions_dir", remedy="Delete it, and the image is predicted again")
     return ImagePrediction(**content) if content.pop("image", None) == _identity(image) else None
 
 
-def fingerprint(name: str) -> str:
-    """Of the weights and thresholds in a folder, which a later run may replace; of a Hub id nothing but itself."""
-    if not Path(name).is_dir():
-        return name
-    files = [
-        f
-        for pattern in ("*.safetensors", "adapter_config.json", "thresholds.json")
-        for f in sorted(Path(name).glob(pattern))
-    ]
-    told = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
-
-
-def _write_whole(job: PredictionJob, done: Path) -> list[str]:
+def _write_whole(job: PredictionJob, done: Path, owned: OwnedFiles) -> list[str]:
     """Files of all images together, from what is done; how often each phrase was found."""
     phrases = job.classes
     counts: dict[str, list[int]] = {}
@@ -233,10 +282,10 @@ def _write_whole(job: PredictionJob, done: Path) -> list[str]:
         for phrase, listed in found.detections.items():
             counts.setdefault(phrase, []).append(len(listed))
     if "yolo" in job.outputs and names:
-        write_yolo_names(job.folder / "yolo", phrases)
+        write_yolo_names(owned, phrases)
     if "coco" in job.outputs and names:
         files = {name: job.files[name] for name in names}
-        write_coco(_answers(done, files), files, phrases, job.folder)
+        write_coco(_answers(done, files), files, phrases, owned)
     return [
         f"{phrase}: {sum(found)} in {sum(map(bool, found))} of {len(found)} images"
         for phrase in phrases

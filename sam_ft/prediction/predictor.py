@@ -15,26 +15,19 @@ from ..metrics.thresholds import Thresholds, read_thresholds
 from ..models.config import side_of
 from ..models.families import FAMILIES
 from ..models.files import file_beside
+from ..models.finite import NonFiniteError, NonFiniteOutputError
 from ..models.load import ModelOptions, load_as_trained
 from ..models.lora import AdaptedSam, sam_of
 from ..models.outputs import Keep, PairPrediction
-from ..models.pairs import PADDING
 from ..models.processors import processor_of
 from ..models.sam3 import Sam3ForConceptSegmentation
+from .exemplars import Exemplars, check_exemplars, exemplars_in_view, pad_exemplars
 from .overlaps import SAME, Piece, is_cut, placed, suppress
 from .views import View, Views, views_of
 
 
 VISUAL = "visual"  # what the official processor asks where exemplar boxes come without a phrase
 _KEPT = 0.05  # as evaluation keeps, on which thresholds are chosen
-
-
-@dataclass
-class Exemplars:
-    """Boxes `(x, y, w, h)` in px of the image that show what is wanted; labels: 1 such a thing, 0 none such."""
-
-    boxes: list[list[float]]
-    labels: list[int]
 
 
 @dataclass
@@ -190,6 +183,7 @@ class Sam3Predictor(Predictor):
 
         Raises:
             `ValueError`: on an empty phrase, on nothing to ask, on boxes outside an image.
+            `NonFiniteError`: If a prediction contains NaN or infinity; names image, phrase and tensor.
         """
         alone = isinstance(images, Image.Image)
         listed = [images] if alone else list(images)
@@ -253,8 +247,10 @@ class Sam3Predictor(Predictor):
                 )
             )  # fmt: skip
         inputs = self._collate(samples)
-        shown = [_shown(exemplars.get(batch[image][0].name), *batch[image]) for image in inputs["pair_image"]]
-        inputs["input_boxes"], inputs["input_boxes_labels"] = _padded(shown)
+        shown = [
+            exemplars_in_view(exemplars.get(batch[image][0].name), *batch[image]) for image in inputs["pair_image"]
+        ]
+        inputs["input_boxes"], inputs["input_boxes_labels"] = pad_exemplars(shown)
         labels = inputs.pop("labels")
         for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
             del inputs[name]
@@ -268,14 +264,19 @@ class Sam3Predictor(Predictor):
 
         least = min((self.threshold(text) for text in labels[0]["phrases"]), default=_KEPT)
         keep = Keep(min(_KEPT, least), self.options.max_detections)
-        self.model(**inputs, keep=keep, collect=collect)
+        try:
+            self.model(**inputs, keep=keep, collect=collect)
+        except NonFiniteOutputError as error:
+            views, _ = batch[inputs["pair_image"][error.index]]
+            text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]
+            raise NonFiniteError(describe_non_finite(error, f"{views.name!r}, phrase {text!r}")) from error
         return answered
 
     def _asks(self, views: Views, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
         """What is asked of a view: the phrases, or where exemplars stand alone what they show, if the view shows one that is wanted."""
         if phrases or exemplars is None:
             return phrases
-        return [VISUAL] if any(label for _, label in _shown(exemplars, views, view)) else []
+        return [VISUAL] if any(label for _, label in exemplars_in_view(exemplars, views, view)) else []
 
     def _detections(self, found: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         presence = float(found.presence)
@@ -284,6 +285,20 @@ class Sam3Predictor(Predictor):
         at = kept.to(found.scores.device)
         masks = None if found.masks is None else found.masks[at]
         return self.thresholds.presence(presence), to_detections(scores[kept], found.boxes_xyxy[at], masks, *size)
+
+
+def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:
+    """
+    Describe a non-finite prediction for a user.
+
+    Args:
+        error (`NonFiniteOutputError`): Of the model.
+        target (`str`): Name of the image, and what was prompted.
+    """
+    return (
+        f"image {target}: the prediction has NaN or infinity in `{error.tensor}`. The training of this model diverged, or the "
+        "precision is too low: use an earlier checkpoint, or predict with `dtype: float32`"
+    )
 
 
 def check_phrases(phrases: list[str]) -> list[str]:
@@ -299,55 +314,3 @@ def check_phrases(phrases: list[str]) -> list[str]:
     if not all(texts):
         raise ValueError("`phrases` holds an empty one; name what is to be found")
     return list(dict.fromkeys(texts))
-
-
-def check_exemplars(exemplars: Exemplars | None, views: Views) -> None:
-    """Raises `ValueError` for boxes that are none, or lie outside their image; names it."""
-    if exemplars is None:
-        return
-    height, width = views.size
-    if len(exemplars.boxes) != len(exemplars.labels) or not exemplars.boxes:
-        raise ValueError(
-            f"exemplars of {views.name!r}: {len(exemplars.boxes)} boxes and {len(exemplars.labels)} labels; give at least one box, and "
-            "a label for each"
-        )
-    for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
-        fine = len(box) == 4 and all(isinstance(v, int | float) and abs(v) < 1e9 for v in box) and min(box[2:]) > 0
-        if not fine or box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
-            raise ValueError(
-                f"exemplars of {views.name!r}: the box {list(box)} does not lie in the image of {width}×{height} px; expected [x, y, w, h]"
-            )
-        if label not in (0, 1):
-            raise ValueError(
-                f"exemplars of {views.name!r}: the label {label!r} is neither 1 (such a thing) nor 0 (none such)"
-            )
-
-
-def _shown(exemplars: Exemplars | None, views: Views, view: View) -> list[tuple[list[float], int]]:
-    """Exemplars on a view: `(cx, cy, w, h)` in `[0, 1]` and label, those with half of their box in it."""
-    if exemplars is None:
-        return []
-    x, y, w, h = view.window
-    shown = []
-    for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
-        bx, by, bw, bh = _inside(box, views.size)
-        left, top, right, bottom = max(bx - x, 0), max(by - y, 0), min(bx + bw - x, w), min(by + bh - y, h)
-        if right > left and bottom > top and (right - left) * (bottom - top) >= 0.5 * bw * bh:
-            box = [(left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h]
-            shown.append((box, label))
-    return shown
-
-
-def _inside(box: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """What of a box `(x, y, w, h)` lies in an image of height and width `size`."""
-    left, top = max(box[0], 0), max(box[1], 0)
-    return left, top, min(box[0] + box[2], size[1]) - left, min(box[1] + box[3], size[0]) - top
-
-
-def _padded(shown: list[list[tuple[list[float], int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    most = max([1, *map(len, shown)])
-    boxes, labels = torch.full((len(shown), most, 4), 0.5), torch.full((len(shown), most), PADDING)
-    for row, listed in enumerate(shown):
-        for column, (box, label) in enumerate(listed):
-            boxes[row, column], labels[row, column] = torch.tensor(box), label
-    return boxes, labels

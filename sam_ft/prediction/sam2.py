@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from ..metrics.postprocess import masks_at, prompted_detection
+from ..models.finite import NonFiniteError, NonFiniteOutputError
 from ..models.outputs import ObjectPrediction
 from ..ops.prompts import PADDING, ObjectPrompts
-from .predictor import ImagePrediction, Predictor
+from .predictor import ImagePrediction, Predictor, describe_non_finite
 from .prompt_files import ObjectPrompt, check_prompts
 from .views import Views, views_of
 
@@ -51,6 +52,7 @@ class Sam2Predictor(Predictor):
 
         Raises:
             `ValueError`: on prompts outside their image, or none.
+            `NonFiniteError`: If a prediction contains NaN or infinity; names image, object and tensor.
         """
         alone = isinstance(images, Image.Image)
         listed, shown = ([images], [prompts]) if alone else (list(images), list(prompts))
@@ -92,7 +94,12 @@ class Sam2Predictor(Predictor):
             mask = masks_at(prediction.masks[:1], answer.height, answer.width)[0]
             found[prediction.object] = prompted_detection(mask, float(prediction.ious[0]))
 
-        self.model(pixel_values=canvases, prompts=shown, collect=collect)
+        try:
+            self.model(pixel_values=canvases, prompts=shown, collect=collect)
+        except NonFiniteOutputError as error:
+            name = images[asked[error.index][0]].name
+            number = sum(image == asked[error.index][0] for image, _ in asked[: error.index])
+            raise NonFiniteError(describe_non_finite(error, f"{name!r}, object {number}")) from error
         for number, (image, prompt) in enumerate(asked):
             answers[image].detections.setdefault(prompt.label, []).append(found[number])
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -16,29 +15,25 @@ from ..data.example import to_rgb
 from ..ops.masks import decode_mask
 from ..ops.outline import outlines
 from ..report.visualize import color_of, draw_instances
+from ..utils.files import write_text
+from ..utils.json_files import to_json, write_json
+from ..utils.owned_files import OwnedFiles
+from ..utils.text import escape_control_characters
 from .overlaps import area_of
 from .predictor import ImagePrediction
 from .views import open_own_image
 
 
-def write_json(file: Path, content, indent: int | None = None) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}")
-    draft.write_text(json.dumps(content, ensure_ascii=False, indent=indent), encoding="utf-8")
-    draft.replace(file)
-
-
 def write_overlay(found: ImagePrediction, image: str, folder: Path) -> None:
     """`NAME.jpg`: masks, boxes and scores on the image."""
-    phrases = list(found.detections)
-    colors = {phrase: color_of(i) for i, phrase in enumerate(phrases)}
+    shown = {phrase: escape_control_characters(" ".join(phrase.split())) for phrase in found.detections}
+    colors = {text: color_of(i) for i, text in enumerate(shown.values())}
     drawn = [
-        (phrase, one.get("segmentation", {}).get("counts"), one["bbox"], one["score"])
-        for phrase in phrases
+        (text, one.get("segmentation", {}).get("counts"), one["bbox"], one["score"])
+        for phrase, text in shown.items()
         for one in found.detections[phrase]
     ]
-    title = ", ".join(f"{phrase}: {len(found.detections[phrase])}" for phrase in phrases)
+    title = ", ".join(f"{text}: {len(found.detections[phrase])}" for phrase, text in shown.items())
     file = folder / f"{found.name}.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)
     draw_instances(to_rgb(open_own_image(image)), drawn, colors, title).save(file, quality=90)
@@ -136,10 +131,10 @@ def write_yolo(found: ImagePrediction, image: str, folder: Path, phrases: list[s
                 points = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
             values = " ".join(f"{v:.6f}" for v in np.clip(points / scale, 0, 1).flatten())
             lines.append(f"{phrases.index(phrase)} {values}\n" if len(points) else "")
-    label.write_text("".join(lines), encoding="utf-8")
+    write_text(label, "".join(lines))
     picture.unlink(missing_ok=True)  # of an earlier image of this name
     try:
-        os.link(image, picture)
+        os.link(Path(image).resolve(), picture)  # of the file itself: a link to a symbolic link may lead nowhere
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(image, picture)
     return filled
@@ -156,18 +151,32 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return points
 
 
-def write_yolo_names(folder: Path, phrases: list[str]) -> None:
-    """`data.yaml`; which images validate is for a person to say."""
-    content = {"path": ".", "train": "images", "names": dict(enumerate(phrases))}
-    (folder / "data.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-
-def write_coco(predictions: Iterable[ImagePrediction], files: dict[str, str], phrases: list[str], folder: Path) -> int:
+def write_yolo_names(owned: OwnedFiles, phrases: list[str]) -> None:
     """
-    `coco.json`, a data set that `annotation_file` reads (`image_folder`: where the images are), and `results.json`, the same as COCO results.
+    Write `yolo/data.yaml`. Which images validate is the user's choice.
+
+    Args:
+        owned (`OwnedFiles`): Of the predictions' folder.
+        phrases (`list[str]`): Classes, in the order of their numbers.
+    """
+    content = {"path": ".", "train": "images", "names": dict(enumerate(phrases))}
+    owned.write_text("yolo/data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "predictions_dir")
+
+
+def write_coco(
+    predictions: Iterable[ImagePrediction], files: dict[str, str], phrases: list[str], owned: OwnedFiles
+) -> int:
+    """
+    Write `coco.json`, a data set that `annotation_file` reads (`image_folder`: where the images are), and `results.json`, the same as COCO results.
+
+    Args:
+        predictions (`Iterable[ImagePrediction]`): Of all images.
+        files (`dict[str, str]`): Name to image file.
+        phrases (`list[str]`): Categories, in the order of their ids.
+        owned (`OwnedFiles`): Of the predictions' folder.
 
     Returns:
-        `int`: detections.
+        `int`: Number of detections.
     """
     numbers = {phrase: number for number, phrase in enumerate(phrases, 1)}
     places = {name: Path(file).resolve() for name, file in files.items()}
@@ -184,9 +193,7 @@ def write_coco(predictions: Iterable[ImagePrediction], files: dict[str, str], ph
                 annotations.append({"segmentation": []} | result | common)
     categories = [{"id": number, "name": phrase, "supercategory": "phrase"} for phrase, number in numbers.items()]
     info = {"description": "predictions of sam-ft", "image_folder": str(root)}
-    write_json(
-        folder / "coco.json",
-        {"info": info, "images": images, "annotations": annotations, "categories": categories},
-    )
-    write_json(folder / "results.json", results)
+    coco = {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    for name, content in (("coco.json", coco), ("results.json", results)):
+        owned.write_text(name, to_json(content, name), "predictions_dir")
     return len(results)

@@ -1,6 +1,5 @@
 """Predictions of an evaluation, stored where they are made, gathered once, scored on the host."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..metrics.pairs import Pair, pairs_of
 from ..metrics.postprocess import to_detections
 from ..metrics.summary import ANSWER_NAMES, CONCEPT_NAMES, Measured, measure, summarize
 from ..models.outputs import PairPrediction
+from ..utils.json_files import read_json_file, write_json
 
 
 @dataclass
@@ -26,6 +26,7 @@ class PredictionStore:
         losses (`dict[tuple[str, ...], float]`): by the example ids of a batch, its share of the evaluation's loss.
         objects (`dict[tuple[str, int], ObjectScore]`): by (example id, instance), what SAM 2 answers to prompts.
         corrected (`dict[tuple[str, str], list[dict]]`): as `detections`, what it answers to all clicks.
+        problems (`dict[tuple[str, ...], str]`): by the example ids of a batch, why its predictions cannot be used.
     """
 
     detections: dict = field(default_factory=dict)
@@ -33,6 +34,7 @@ class PredictionStore:
     losses: dict = field(default_factory=dict)
     objects: dict = field(default_factory=dict)
     corrected: dict = field(default_factory=dict)
+    problems: dict = field(default_factory=dict)
 
     def plain(self) -> dict:
         """As plain values, for JSON; see [`of_plain`]."""
@@ -95,15 +97,14 @@ def save_evaluation(scored: "Scored", folder: Path) -> None:
     if scored.objects:
         contents["objects"] = [[*key, asdict(one)] for key, one in sorted(scored.objects.items())]
     for name, content in {**contents, "phrases": scored.phrases}.items():
-        draft = folder / f".{name}.json"
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        draft.replace(folder / f"{name}.json")
+        write_json(folder / f"{name}.json", content)
 
 
 def read_evaluation(folder: Path) -> tuple[dict, list[dict], dict[tuple[int, int], float]]:
     """What [`save_evaluation`] wrote: ground truth, results, and presence by (image id, category id)."""
     results, truth, presence = (
-        json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("results", "ground_truth", "presence")
+        read_json_file(folder / f"{name}.json", remedy="Evaluate again")
+        for name in ("results", "ground_truth", "presence")
     )
     numbers = {category["name"]: category["id"] for category in truth["categories"]}
     known = {(p["image_id"], numbers[p["phrase"]]): p["presence"] for p in presence if p["presence"] is not None}
@@ -113,7 +114,7 @@ def read_evaluation(folder: Path) -> tuple[dict, list[dict], dict[tuple[int, int
 def read_objects(folder: Path) -> dict[tuple[str, int], ObjectScore]:
     """The objects that [`save_evaluation`] wrote; none where there were none."""
     file = folder / "objects.json"
-    listed = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    listed = read_json_file(file, remedy="Evaluate again") if file.is_file() else []
     return {(example, instance): ObjectScore(**one) for example, instance, one in listed}
 
 

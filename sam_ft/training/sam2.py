@@ -59,6 +59,10 @@ class Sam2Trainer(ScoringTrainer):
     def describe(self, batch) -> str:
         return f"{len(batch['labels'])} images, {len(batch['prompts'])} objects prompted, {batch['prompts'].rounds} rounds"
 
+    def describe_target(self, inputs: dict, index: int) -> str:
+        objects = [(label["example_id"], instance) for label in inputs["labels"] for instance in label["instances"]]
+        return "example {!r}, instance {}".format(*objects[index])
+
     def _drawn(self):
         return {f"{self.clicks} clicks": self.store.corrected} if self.clicks > 1 else {}
 

@@ -1,6 +1,5 @@
 """The Trainer of SAM 3."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from ..models.files import TRAINED_PHRASES
 from ..models.lora import sam_of
 from ..models.outputs import Keep
 from ..models.pairs import count_pairs
+from ..utils.json_files import write_json
 from .evaluation import Scored, count_rows
 from .optim import sam3_schedule
 from .scoring import ScoringTrainer
@@ -66,6 +66,10 @@ class Sam3Trainer(ScoringTrainer):
     def describe(self, batch) -> str:
         return f"{len(batch['labels'])} images, {len(batch['pair_image'])} phrases asked"
 
+    def describe_target(self, inputs: dict, index: int) -> str:
+        label = inputs["labels"][inputs["pair_image"][index]]
+        return f"example {label['example_id']!r}, phrase {label['phrases'][inputs['pair_phrase'][index]]!r}"
+
     def evaluation_loop(self, dataloader, *args, **kwargs):
         shown = "with" if dataloader.dataset.geometry_token else "without"
         logger.info("evaluating %d images, text-only prompts %s the geometry token", len(dataloader.dataset), shown)
@@ -93,8 +97,9 @@ class Sam3Trainer(ScoringTrainer):
         if self.args.should_save and self._thresholds is not None and self._thresholds[0] == self.state.global_step:
             self._thresholds[1].save(Path(output_dir or self.args.output_dir))
         if self.args.should_save and self.trained_phrases is not None:
-            file = Path(output_dir or self.args.output_dir) / TRAINED_PHRASES
-            file.write_text(json.dumps(sorted(self.trained_phrases), ensure_ascii=False, indent=1), encoding="utf-8")
+            write_json(
+                Path(output_dir or self.args.output_dir) / TRAINED_PHRASES, sorted(self.trained_phrases), indent=1
+            )
 
 
 def _count(batch: dict) -> tuple[int, int, int, int]:

@@ -1,13 +1,16 @@
 """The Trainer's evaluation: predictions kept where they are made, gathered once, scored, written, drawn."""
 
 import logging
+import math
 from pathlib import Path
 
 import torch
 
 from ..metrics.thresholds import Thresholds
+from ..models.finite import NonFiniteError, NonFiniteOutputError
 from ..report.visualize import save_comparisons
 from .evaluation import PredictionStore, Scored, by_example, read_evaluation, save_evaluation, score
+from .finite import check_metrics, describe_non_finite_output
 from .loggers import LogPictures
 from .trainer import SamTrainer
 
@@ -55,17 +58,47 @@ class ScoringTrainer(SamTrainer):
         """A training batch in words."""
         raise NotImplementedError
 
+    def describe_target(self, inputs: dict, index: int) -> str:
+        """
+        Describe an entry of an evaluation batch, for errors.
+
+        Args:
+            inputs (`dict`): The batch.
+            index (`int`): Of the entry: an (image, phrase) pair of SAM 3, an object of SAM 2.
+        """
+        raise NotImplementedError
+
     @property
     def with_masks(self) -> bool:
         """Whether masks are scored."""
         return True
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Runs the model once; keeps what it finds and the batch's share of the loss, and returns nothing to be gathered."""
+        """
+        Runs the model once; keeps what it finds and the batch's share of the loss, and returns nothing to be gathered.
+
+        Raises:
+            `NonFiniteError`: If a prediction or the loss is NaN or infinite; names example and tensor. With several processes
+                the loop ends first, and all of them raise.
+        """
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self._predict(model, inputs)
-        self.store.losses[tuple(label["example_id"] for label in inputs["labels"])] = float(loss)
+        ids = tuple(label["example_id"] for label in inputs["labels"])
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = float(self._predict(model, inputs))
+            if not math.isfinite(loss):
+                shown = ", ".join(map(repr, ids))
+                raise NonFiniteError(
+                    f"evaluation: `loss` is {loss} in the batch of {shown}. The model's weights diverged"
+                )
+            self.store.losses[ids] = loss
+        except NonFiniteError as error:
+            problem = str(error)
+            if isinstance(error, NonFiniteOutputError):
+                problem = describe_non_finite_output(error, self.describe_target(inputs, error.index))
+            if self.args.world_size == 1:
+                raise NonFiniteError(problem) from error
+            self.store.problems[ids] = problem
         return None, None, None
 
     def evaluation_loop(
@@ -78,6 +111,7 @@ class ScoringTrainer(SamTrainer):
         ids = self.category_ids or _numbered(rows)
         scored = score(rows, self.store, ids, with_masks=self.with_masks, trained=self.trained_phrases)
         metrics = {"loss": sum(self.store.losses.values()), **scored.metrics}
+        check_metrics(metrics, f"{metric_key_prefix} metrics")
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         self.scored = scored
         if metric_key_prefix == "eval":
@@ -104,7 +138,24 @@ class ScoringTrainer(SamTrainer):
         self._eval_counts = torch.tensor(self._count_all(rows), dtype=torch.float32, device=self.args.device)
         output = super().evaluation_loop(dataloader, description, True, ignore_keys, prefix)
         self.store.gather()
+        if self.store.problems:
+            raise NonFiniteError(next(iter(self.store.problems.values())))
         return output
+
+    def save_metrics(self, split: str, metrics: dict, combined: bool = True) -> None:
+        """
+        Write metrics as Trainer does, but never NaN or infinity.
+
+        Args:
+            split (`str`): First part of the file's name, such as `eval`.
+            metrics (`dict`): Names and numbers.
+            combined (`bool`): Whether `all_results.json` is updated too.
+
+        Raises:
+            `NonFiniteError`: If a number is NaN or infinite; names it.
+        """
+        check_metrics(metrics, f"{split} metrics")
+        super().save_metrics(split, metrics, combined)
 
     def _write(self, folder: Path, scored: Scored, rows):
         """Results and ground truth in COCO's format, and pictures of the first images."""

@@ -1,8 +1,8 @@
 """What SAM 3 and SAM 2 share: counting over the accumulation window, named losses, keyed randomness, rates by part."""
 
-import json
 import logging
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +10,20 @@ import torch
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import default_logdir
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
-from .checkpoints import read_finished
+from ..utils.json_files import read_json_file
+from ..utils.signals import SIGNALS, Interrupted
+from .checkpoints import read_finished, remove_old_checkpoints
 from .cost import RunCost
+from .data_record import DATA_FILE, DataRecord
+from .finite import FiniteCheck, naming_step
 from .hub import HubTrainer
 from .optim import Rates, parameter_groups
 
@@ -67,8 +73,21 @@ class SamTrainer(HubTrainer):
         self.rates, self.count = rates or Rates(), count
         self._parts: dict[str, torch.Tensor] = {}
         self._micro_step = self._parts_since = 0
+        self._finite = FiniteCheck()
+        self.data_record: DataRecord | None = None
+        self.stop_signal: int | None = None
+        # Trainer removes old checkpoints with everything in them; `_save_checkpoint` removes what a run wrote
+        self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        self._keep_events_in_output_dir()
         self.add_callback(_EpochForSampler(self))
         self.add_callback(RunCost())
+        self.add_callback(_StopOnSignal(self))
+
+    def _keep_events_in_output_dir(self) -> None:
+        """Set TensorBoard's folder before the first evaluation, which would write to `./runs`."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(Path(self.args.output_dir) / default_logdir())
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
@@ -87,7 +106,19 @@ class SamTrainer(HubTrainer):
             self.model = self.model_wrapped = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             self.model._is_accelerate_prepared = False
             self.accelerator._models.clear()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        with SIGNALS.deferring():
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+        SIGNALS.raise_received()  # one that arrived after the last step
+        return output
+
+    def _save_checkpoint(self, model, trial):
+        """As Trainer's, with the fingerprint of the data. Of old checkpoints only files that a run writes are removed."""
+        folder = Path(self._get_output_dir(trial=trial))
+        if self.data_record is not None and self.args.should_save:
+            self.data_record.write(folder / f"checkpoint-{self.state.global_step}" / DATA_FILE)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            remove_old_checkpoints(folder, self._save_total_limit, self.state.best_model_checkpoint)
 
     def _restore(self, finished: TrainerState) -> TrainOutput:
         folder = Path(self.args.output_dir)
@@ -98,7 +129,7 @@ class SamTrainer(HubTrainer):
         self.state.is_world_process_zero = self.is_world_process_zero()
         self._load_callback_state()
         metrics = folder / "train_results.json"
-        told = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        told = read_json_file(metrics) if metrics.is_file() else {}
         self.accelerator.wait_for_everyone()  # the first process is about to write that file anew
         return TrainOutput(finished.global_step, told.get("train_loss", 0.0), told)
 
@@ -167,14 +198,25 @@ class SamTrainer(HubTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._micro_step = 0
         counts = torch.tensor([self.count(batch) for batch in batches], dtype=torch.float32, device=device).sum(0)
-        return batches, self.accelerator.reduce(counts, "sum")
+        self.stop_signal = SIGNALS.received
+        if self.args.world_size == 1:
+            return batches, counts
+        # a signal may reach one process alone; all of them must stop after the same step
+        signals = torch.full((1,), float(SIGNALS.received or 0), device=device)
+        *total, signals = self.accelerator.reduce(torch.cat([counts, signals]), "sum").split([len(counts), 1])
+        if float(signals) and self.stop_signal is None:
+            self.stop_signal = signal.SIGTERM
+        return batches, total[0]
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One micro-batch. Dropout is keyed by (seed, step, micro-batch, rank): resuming and reordering change nothing."""
         key = f"{self.state.global_step}/{self._micro_step}/{self.args.process_index}"
         torch.manual_seed(int(keyed_draws(self.args.seed, 0, key, "dropout").integers(2**62)))
         self._micro_step += 1
-        return super().training_step(model, inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self._finite.check(model, self.accelerator, self.state.global_step + 1)
+        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """
@@ -188,7 +230,9 @@ class SamTrainer(HubTrainer):
             scale = 1 / self.current_gradient_accumulation_steps
         else:
             counts, scale = num_items_in_batch, self.accelerator.num_processes  # processes' gradients are averaged
-        outputs = model(**inputs, normalizers=counts)
+        with naming_step(self.state.global_step + 1, inputs["labels"]):
+            outputs = model(**inputs, normalizers=counts)
+        self._finite.add(inputs["labels"], outputs.loss, outputs.parts)
         # a logged part is a sum over processes: shares of one window, or means to be averaged
         shares = 1.0 if self.args.normalizer == "window" else scale / self.accelerator.num_processes
         self._keep_parts({name: value * shares for name, value in outputs.parts.items() if "_aux_" not in name})
@@ -239,6 +283,32 @@ class _EpochForSampler(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.trainer.train_sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
+class _StopOnSignal(TrainerCallback):
+    """Saves a checkpoint after the step in which a signal arrived, and ends the program."""
+
+    def __init__(self, trainer: SamTrainer):
+        self.trainer = trainer
+
+    def _stop(self, control):
+        # of several processes, `get_batch_samples` has agreed on the step
+        number = SIGNALS.received if self.trainer.args.world_size == 1 else self.trainer.stop_signal
+        if number is not None:
+            self.trainer.stop_signal = number
+            control.should_save = True
+        return control
+
+    def on_step_end(self, args, state, control, **kwargs):
+        return self._stop(control)
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        return self._stop(control)
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.trainer.stop_signal is not None:
+            logger.warning("checkpoint-%d is saved; the same command goes on from it", state.global_step)
+            raise Interrupted(self.trainer.stop_signal)
 
 
 class LogFile(TrainerCallback):

@@ -35,8 +35,8 @@ def matches_within(
     """
     Match regular expressions against whole names.
 
-    `re` cannot be interrupted, and some expressions, such as `(a+)+b`, take exponential time. They are matched in a process
-    that is ended after `seconds`.
+    `re` cannot be interrupted, and some expressions, such as `(a+)+b`, take exponential time. They are matched in a
+    process that is ended after `seconds`.
 
     Args:
         patterns (`list[str]`): The expressions.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sam_ft.exits import onnx_predict
 from sam_ft.metrics.pairs import Pair
 from sam_ft.metrics.thresholds import Thresholds, choose_thresholds, read_thresholds
 
@@ -104,3 +105,35 @@ def test_no_threshold_lies_below_what_was_looked_at():
         Pair(i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.3}]) for i in range(4)
     ]
     assert choose_thresholds(pairs, "box").of("a") == 0.3
+
+
+def test_thresholds_go_by_normalised_phrase(tmp_path, monkeypatch):
+    thresholds = Thresholds(
+        default=0.9, phrases={"circle": 0.1, "traffic light": 0.2, "bat animal": 0.3, "Café": 0.4, "CAFÉ": 0.45}
+    )
+    spellings = {
+        "circle": 0.1, "Circle": 0.1, " CIRCLE ": 0.1, "circle (shape)": 0.1, "traffic_light": 0.2, "Traffic-Light": 0.2,
+        "bat_(animal)": 0.3, "bat": 0.9, "Café": 0.4, "CAFÉ": 0.45, "cafe\u0301": 0.4, "unknown": 0.9,
+    }  # fmt: skip
+    assert {text: thresholds.of(text) for text in spellings} == spellings
+    thresholds.save(tmp_path)
+    monkeypatch.setattr(
+        onnx_predict, "HERE", tmp_path
+    )  # the script of an export, which imports nothing of this package
+    assert {text: onnx_predict.at_thresholds(text, 0.5, 0.5, None)[1] for text in spellings} == spellings
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "", '{"default": NaN}', '{"phrases": {"a": NaN}}', '{"phrases": [1]}', '{"rule": 3}']
+)
+def test_malformed_thresholds_are_named(tmp_path, text):
+    (tmp_path / "thresholds.json").write_text(text)
+    with pytest.raises(ValueError, match=r"thresholds.json holds no thresholds") as caught:
+        read_thresholds(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_thresholds_that_are_not_finite_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="`default` is not a finite number"):
+        Thresholds(default=float("nan")).save(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sam_ft.training.run_folder import prepare_run_folder
+from sam_ft.utils.locks import LOCK_FILE, hold_lock
 
 
 SHORT = [
@@ -226,6 +227,10 @@ def test_conversion(script, shapes, tmp_path):
     assert "did not write" in said
     assert names_in(tmp_path / "c") == set(FOREIGN)
     call[call.index("c")] = "d"
+    with hold_lock(tmp_path / f".d{LOCK_FILE}", "target_dir", "d"):  # another conversion
+        status, _, said = script(*call)
+    assert status == 1
+    assert "`target_dir`: d is already in use" in said
     assert script(*call, "--keep_phrases", "nothing")[0] == 1
     assert not (tmp_path / "d").exists()
     assert script(*call)[0] == 0

@@ -1,23 +1,32 @@
 """sam3_predict.py as a person starts it."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from sam_ft.data.load import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
+from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
+from sam_ft.models.families import CARRIED, RANDOM_TINY, RANDOM_TINY_SAM2, TINY
+from sam_ft.models.load import ModelOptions, adapt, load_model
+from sam_ft.models.lora import LoraOptions
+from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import decode_mask
 
 
 ASKED = ["--phrases", "circle", "triangle", "rectangle", "--score_threshold", "0.2", "--workers", "0"]
 
 
-def read(folder, **options):
+def read(folder, allow_outside_images=False, **options):
     return load_phrase_dataset(
-        DatasetOptions(str(folder) if folder else None, **options), ReadOptions(), with_train=True
+        DatasetOptions(str(folder) if folder else None, **options),
+        ReadOptions(allow_outside_images=allow_outside_images),
+        with_train=True,
     )
 
 
@@ -52,7 +61,7 @@ def test_everything_that_is_written_reads_back(script, shapes, tmp_path):
 
     for data, exact in (
         (read(None, annotation_file=str(folder / "coco.json"), image_folder=str(shapes / "train")), True),
-        (read(folder / "labelme"), False),
+        (read(folder / "labelme", allow_outside_images=True), False),
         (read(folder / "yolo"), False),
     ):
         ids = {str(image["id"]): image["file_name"].removesuffix(".png") for image in coco["images"]}
@@ -78,6 +87,7 @@ def test_goes_on_where_it_stopped(script, shapes, tmp_path):
     done = sorted((tmp_path / "p" / "predictions").glob("*.json"))
     kept = done[0].stat().st_mtime_ns
     done[1].unlink()
+    done[1].with_name(f".{done[1].stem}.pending").touch()  # as a kill in the middle of an image leaves it
     (tmp_path / "p" / "results.json").unlink()
     status, _, said = script(*call)
     assert status == 0
@@ -135,7 +145,7 @@ def test_exemplars_alone(script, shapes, tmp_path):
         (["--images", "some"], "there is nothing to ask"),
         (["--images", "some", "--phrases", "x", "--outputs", "cocoo"], "invalid choice"),
         (["--images", "some", "--phrases", "x", "--nms_iom", "3"], "`nms_iom` is 3.0"),
-        (["--images", "some", "--phrases", "x", "--predictions_dir", "some"], "so it is no prediction"),
+        (["--images", "some", "--phrases", "x", "--predictions_dir", "some"], "contains a.png and no predict.yaml"),
         (["--images", "bad", "--phrases", "x"], "cannot be read"),
         (["--images", "some", "--exemplar_file", "no.json"], "is no JSON file"),
         (["--images", "some", "--exemplar_file", "list.json"], "holds a list"),
@@ -165,3 +175,106 @@ def test_bad_images_can_be_left_out(script, shapes, tmp_path):
     assert status == 0, said
     assert "left out: some/zz.png: the image some/zz.png cannot be read" in said
     assert len(json.loads((tmp_path / "out" / "predictions" / "coco.json").read_text())["images"]) == 4
+
+
+def save_model(folder, name=RANDOM_TINY, seed=0):
+    load_model(ModelOptions(name, seed=seed)).save_pretrained(folder)
+    load_processor(name).save_pretrained(folder)
+
+
+def save_adapter(folder, base, name=RANDOM_TINY):
+    adapt(ModelOptions(str(base)), LoraOptions("attention", r=2)).save_pretrained(folder)
+    load_processor(name).save_pretrained(folder)
+
+
+def test_a_phrase_in_another_spelling_has_the_threshold_of_its_normal_form(script, shapes, tmp_path):
+    shutil.copytree(CARRIED[TINY], tmp_path / "model")
+    content = {"default": 0.99, "phrases": {"circle": 0.2, "red square": 0.2}}
+    (tmp_path / "model" / "thresholds.json").write_text(json.dumps(content))
+    counts = []
+    for number, phrases in enumerate((["circle", "red square"], ["Circle", "Red_Square"], ["unknown", "thing"])):
+        status, _, said = script(
+            "sam3_predict.py", "--model_name_or_path", "model", "--images", shapes / "train", "--phrases", *phrases,
+            "--predictions_dir", f"p{number}", "--outputs", "coco", "--workers", "0",
+        )  # fmt: skip
+        assert status == 0, said
+        coco = json.loads((tmp_path / f"p{number}" / "coco.json").read_text())
+        assert [category["name"] for category in coco["categories"]] == phrases
+        counts.append(len(coco["annotations"]))
+    assert counts[0] == counts[1] > counts[2]
+
+
+@pytest.mark.parametrize("recipe, name", [("sam3_predict.py", RANDOM_TINY), ("sam2_predict.py", RANDOM_TINY_SAM2)])
+def test_predictions_of_one_folder_are_of_one_base(script, shapes, tmp_path, recipe, name):
+    """The weights of the base are replaced between two calls; the adapter is of a release without fingerprints."""
+    save_model(tmp_path / "base", name)
+    save_adapter(tmp_path / "adapter", tmp_path / "base", name)
+    (tmp_path / "adapter" / BASE_FINGERPRINT).unlink()
+    (tmp_path / "prompts.json").write_text(json.dumps({"00001": [{"box": [5, 5, 30, 20]}]}))
+    prompted = ["--prompt_file", "prompts.json"] if "sam2" in recipe else ["--phrases", "circle"]
+    call = [recipe, "--model_name_or_path", "adapter", "--images", shapes / "train", *prompted, "--workers", "0"]
+    for _ in range(2):
+        status, _, said = script(*call, "--outputs", "coco")
+        assert status == 0, said
+    save_model(tmp_path / "base", name, seed=1)
+    status, _, said = script(*call, "--outputs", "coco")
+    assert status == 1
+    assert "`weights` was" in said
+
+
+def test_an_adapter_on_another_base_needs_a_key(script, shapes, tmp_path):
+    save_model(tmp_path / "base")
+    save_adapter(tmp_path / "adapter", tmp_path / "base")
+    save_model(tmp_path / "base", seed=1)
+    call = ["sam3_predict.py", "--model_name_or_path", "adapter", "--images", shapes / "train", *ASKED]
+    status, _, said = script(*call)
+    assert status == 1
+    assert "was trained on another base" in said
+    assert "Traceback" not in said
+    status, _, said = script(*call, "--allow_other_base", "true")
+    assert status == 0, said
+
+
+def test_yolo_output_of_symlinked_pictures_is_files(script, shapes, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "linked").mkdir()
+    source = sorted((shapes / "train").glob("*.png"))[0]
+    shutil.copyfile(source, tmp_path / "pictures" / "a.png")
+    (tmp_path / "linked" / "a.png").symlink_to(os.path.join("..", "pictures", "a.png"))
+    status, _, said = script("sam3_predict.py", "--images", "linked", *ASKED, "--outputs", "yolo")
+    assert status == 0, said
+    picture = tmp_path / "out" / "predictions" / "yolo" / "images" / "a.png"
+    assert not picture.is_symlink()
+    assert picture.read_bytes() == source.read_bytes()
+
+
+def test_predictions_below_the_images_are_not_predicted_again(script, shapes, tmp_path):
+    shutil.copytree(shapes / "train", tmp_path / "photos")
+    call = ["sam3_predict.py", "--images", "photos", *ASKED, "--outputs", "overlays", "yolo", "masks"]
+    for first in (True, False, False):
+        status, _, said = script(*call, "--predictions_dir", "photos/predictions")
+        assert status == 0, said
+        assert "4 images, asked for" in said
+        assert ("images below `predictions_dir` (photos/predictions) are left out" in said) != first
+    status, _, said = script(*call[:2], "photos/predictions", *ASKED, "--predictions_dir", "photos/predictions")
+    assert status == 1
+    assert "lie below `predictions_dir`" in said
+
+
+@pytest.mark.parametrize("recipe, name", [("sam3_predict.py", RANDOM_TINY), ("sam2_predict.py", RANDOM_TINY_SAM2)])
+def test_weights_that_are_not_finite_are_one_line(script, shapes, tmp_path, recipe, name):
+    save_model(tmp_path / "model", name)
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    tensor = next(key for key in sorted(weights) if key.startswith("mask_decoder"))
+    weights[tensor].view(-1)[0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    (tmp_path / "prompts.json").write_text(json.dumps({"00001": [{"box": [5, 5, 30, 20]}]}))
+    prompted = ["--prompt_file", "prompts.json"] if "sam2" in recipe else ["--phrases", "circle"]
+    status, _, said = script(
+        recipe, "--model_name_or_path", "model", "--images", shapes / "train", *prompted, "--workers", "0"
+    )
+    assert status == 1
+    assert f"the tensor `{tensor}` of 'model' contains NaN or infinity" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("out/**/*.json"))

@@ -82,13 +82,15 @@ SHORT = [
 
 @pytest.mark.slow
 def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_path):
-    """In a folder whose name has braces; TensorBoard's events stay in it; an empty result of before is named."""
+    """In a symbolic link whose name has braces; TensorBoard's events stay in it; an empty result of before is named."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out {0} {x}").symlink_to(tmp_path / "disk")
     call = ["sam3_ft.py", "--dataset_name", tree, "--output_dir", "out {0} {x}", *SHORT]
     status, _, said = script(*call)
     assert status == 0, said
     out = tmp_path / "out {0} {x}"
     assert list(out.glob("runs/*/events.out.tfevents.*"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", out.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "disk", out.name]
     assert '"out {0} {x}"' in (out / "README.md").read_text()
     before = (out / "before_results.json").read_text()
     (out / "before_results.json").write_text("")
