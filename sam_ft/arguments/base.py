@@ -1,7 +1,9 @@
 """How a key is declared and what values it may have."""
 
 import inspect
-from dataclasses import field
+from dataclasses import MISSING, field, fields
+
+from ..models.lora import MAX_RANK
 
 
 def arg(default, help: str, **metadata):
@@ -74,7 +76,8 @@ RANGES = {
     "negative_points": (0, 5),
     "num_train_epochs": (0.01, _ANY),
     "cache_views": (1, _ANY),
-    "lora_r": (1, _ANY),
+    "eval_accumulation_steps": (1, _ANY),
+    "lora_r": (1, MAX_RANK),
     "lora_alpha": (0, _ANY),
     "lora_dropout": (0, 0.99),
     "min_crop": (0.05, 1),
@@ -91,6 +94,18 @@ def check_ranges(arguments) -> None:
         if isinstance(value, int | float) and not (low <= value <= high and value < _ANY):
             allowed = f"{low:g} or more" if high == _ANY else f"between {low:g} and {high:g}"
             raise ValueError(f"`{key}` is {value}; it must be {allowed}")
+
+
+def default_of(arguments: type, key: str):
+    """
+    Return the default value of a key.
+
+    Args:
+        arguments (`type`): A dataclass of keys.
+        key (`str`): One of its fields.
+    """
+    field_of_key = next(f for f in fields(arguments) if f.name == key)
+    return field_of_key.default if field_of_key.default is not MISSING else field_of_key.default_factory()
 
 
 def take(options: type, source, **given):

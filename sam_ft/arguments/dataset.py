@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from ..data.attributes import read_attribute_templates
 from ..data.hub.source import HubSource
-from ..data.load import SYNTHETIC, DatasetOptions
+from ..data.load import SYNTHETIC, SYNTHETIC_FOLDER, SYNTHETIC_STREAM, DatasetOptions
 from ..data.readers.layouts import LAYOUTS
 from ..data.readers.records import MASK_VALUES, ReadOptions
 from ..data.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
 from ..data.synthetic import SceneFiles
 from ..data.transforms import TransformOptions
 from ..data.vocabulary import PhraseMap, read_phrase_map
-from .base import arg, check_ranges, take
+from .base import arg, check_ranges, default_of, take
 
 
 @dataclass
@@ -21,7 +21,7 @@ class SharedDataArguments:
 
     dataset_name: str | None = arg(
         SYNTHETIC,
-        "Folder of a data set in any layout (README, Your own data), or a data set of the Hub, owner/name; `synthetic`: scenes of coloured shapes, written to data/test_shapes; "
+        "Folder of a data set in any layout (README, Your own data), or a data set of the Hub, owner/name; `synthetic`: scenes of coloured shapes, each set written once to a folder below data/test_shapes; "
         "`synthetic-stream`: such scenes drawn when asked for, with phrases of attributes.",
     )
     annotation_file: str | None = arg(None, "One COCO file, instead of a tree.")
@@ -66,6 +66,11 @@ class SharedDataArguments:
         "error", "A row that cannot be used: stop, or leave it out and list it at the end.", choices=["error", "skip"]
     )
     verify_images: bool = arg(True, "Decode every image once before training, to find damaged files.")
+    allow_outside_images: bool = arg(
+        False,
+        "Read images that lie outside the data set's folder: listed by a path with `..`, an absolute path, or through "
+        "a link. Set it for annotations that you trust; else such an image is an error.",
+    )
 
     phrase_source: str = arg("category", "Where phrases come from.", choices=["category", "noun_phrase", "both"])
     noun_phrases: str = arg(
@@ -134,12 +139,33 @@ class SharedDataArguments:
             raise ValueError(f"`cache_views` is {self.cache_views}, but there is no `feature_cache` to keep them in")
         if self.replay and not 0 < self.replay_share < 1:
             raise ValueError(f"`replay_share` is {self.replay_share}; with `replay` it lies between 0 and 1")
+        if not self.replay and self.replay_share != default_of(type(self), "replay_share"):
+            raise ValueError(
+                f"`replay_share` is {self.replay_share}, but there is no `replay`, without which it has no effect. "
+                "Set `replay` to a data set, or leave `replay_share` out"
+            )
+        self._refuse_scene_keys()
+
+    def _refuse_scene_keys(self) -> None:
+        """Raise `ValueError` where a key of synthetic scenes is set and the data are others."""
+        if self.dataset_name in (SYNTHETIC, SYNTHETIC_STREAM) and not self.annotation_file:
+            return
+        source = self.annotation_file or self.dataset_name
+        for key in (field.name for field in dataclasses.fields(self) if field.name.startswith("scene_")):
+            value = getattr(self, key)
+            if value != default_of(type(self), key):
+                raise ValueError(
+                    f"`{key}` is {value}, but the data are {str(source)!r}, for which it has no effect. Leave `{key}` "
+                    f"out, or set `dataset_name: {SYNTHETIC}`"
+                )
 
     probe_images = 0  # phrases are asked of SAM 3 alone
+    scenes_folder = SYNTHETIC_FOLDER
 
     def make_dry(self, folder: str) -> None:
         """A few images, and a feature cache of its own: the run's would be refused with those of a dry run in it."""
         self.max_train_samples, self.max_eval_samples = min(self.max_train_samples or 8, 8), 2
+        self.scenes_folder = f"{folder}/scenes"
         if self.feature_cache:
             self.feature_cache = f"{folder}/features"
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..utils.text import short_repr
 from ..utils.yaml_files import read_yaml_mapping
 from .vocabulary import normalize_phrase
 
@@ -129,7 +130,8 @@ def read_attribute_templates(path: str) -> AttributeTemplates:
     unknown = entries.keys() - {"templates", "synonyms", "plurals"}
     if unknown:
         raise ValueError(
-            f"`attribute_templates`: {path} has {sorted(unknown)[0]!r}; expected templates, synonyms, plurals"
+            f"`attribute_templates`: {path} has {short_repr(min(unknown, key=str))}; expected templates, synonyms, "
+            "plurals"
         )
     templates = entries.get("templates")
     if not isinstance(templates, list) or not templates or not all(isinstance(t, str) for t in templates):
@@ -150,16 +152,21 @@ def read_attribute_templates(path: str) -> AttributeTemplates:
     for name, given in (("synonyms", synonyms), ("plurals", plurals)):
         if not isinstance(given, dict) or not all(str(word).strip() for word in given):
             raise ValueError(
-                f"`attribute_templates`: {path} has `{name}: {given!r}`; expected words and what they stand for"
+                f"`attribute_templates`: {path} has `{name}: {short_repr(given)}`; expected words and what they stand "
+                "for"
             )
     for word, others in synonyms.items():
         if not isinstance(others, list) or not all(isinstance(o, str) and o.strip() for o in others):
             raise ValueError(
-                f"`attribute_templates`: {path} gives {word!r} the synonyms {others!r}; expected a list of words"
+                f"`attribute_templates`: {path} gives {short_repr(word)} the synonyms {short_repr(others)}; expected "
+                "a list of words"
             )
     for label, plural in plurals.items():
         if not isinstance(plural, str) or not plural.strip():
-            raise ValueError(f"`attribute_templates`: {path} gives {label!r} the plural {plural!r}; expected a text")
+            raise ValueError(
+                f"`attribute_templates`: {path} gives {short_repr(label)} the plural {short_repr(plural)}; expected a "
+                "text"
+            )
     return AttributeTemplates(
         templates, {str(k): v for k, v in synonyms.items()}, {str(k): v for k, v in plurals.items()}
     )

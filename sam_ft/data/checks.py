@@ -16,6 +16,7 @@ from .transforms import Geometry
 
 LOSS_SIDE = 288  # px of SAM 3's mask loss at 1008 px
 NEAR_IDENTICAL = 0.9  # IoU of two masks of one phrase
+_BLOCK = 512  # masks that are compared with all others at a time
 # words that say nothing of what an image shows
 NO_PHRASES = frozenset(
     "background unlabeled unlabelled void ignore unknown other object objects thing things item items class label defect defects region mask loc roi area segment none".split()
@@ -76,12 +77,13 @@ def _doubles(split: str, row: dict) -> Iterator[Finding]:
         if len(held) < 2:
             continue
         rles = [to_coco_rle(row["instances"][i]["segmentation"], row["height"], row["width"]) for i in held]
-        overlap = np.triu(coco_mask.iou(rles, rles, [0] * len(rles)), 1)
-        for a, b in np.argwhere(overlap > NEAR_IDENTICAL):
-            same = "identical" if overlap[a, b] == 1 else f"IoU {overlap[a, b]:.2f}"
-            yield Finding(
-                "instance twice", split, f"{row['example_id']}, {phrase['text']!r} {held[a]} and {held[b]}", same
-            )
+        for begin in range(0, len(rles), _BLOCK):
+            block = rles[begin : begin + _BLOCK]
+            overlap = np.triu(coco_mask.iou(block, rles, [0] * len(rles)), begin + 1)
+            for a, b in np.argwhere(overlap > NEAR_IDENTICAL):
+                same = "identical" if overlap[a, b] == 1 else f"IoU {overlap[a, b]:.2f}"
+                record = f"{row['example_id']}, {phrase['text']!r} {held[begin + a]} and {held[b]}"
+                yield Finding("instance twice", split, record, same)
 
 
 def _vanishing(split: str, row: dict, side: int) -> Iterator[Finding]:

@@ -7,12 +7,22 @@ are regions to ignore: neither objects nor absences.
 """
 
 import io
+import math
+from collections import Counter
+from numbers import Integral, Real
 
 import numpy as np
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 from PIL import ImageOps
 
+from ..ops.masks import check_compressed_counts
+from ..utils.text import short_repr
+from .safe_text import to_printable
+
+
+MAX_INSTANCES = 10_000  # instances of one image that are read: far more than the 200 queries of SAM 3 can find
+BOX_TOLERANCE = 1.0  # px that a box may reach over the image's edge: tools round coordinates
 
 FEATURES = Features(
     {
@@ -44,46 +54,117 @@ class DatasetFormatError(ValueError):
     Input data that cannot be used as they are. The message names file, record and field, what was found, and the fix.
 
     Args:
-        message (`str`): what is wrong and what to do.
-        file (`str`), record (`str`, *optional*): where.
+        message (`str`): What is wrong and what to do.
+        file (`str`): The file or data set.
+        record (`str`, *optional*): The record in it.
     """
 
     def __init__(self, message: str, *, file: str, record: str | None = None):
         self.file, self.record, self.problem = file, record, message
-        super().__init__(f"{file}{f', {record}' if record else ''}: {message}")
+        super().__init__(to_printable(f"{file}{f', {record}' if record else ''}: {message}"))
 
 
-def validate_example(row: dict, file: str = "row") -> None:
+def validate_example(
+    row: dict, file: str = "row", *, record: str | None = None, image_size: tuple[int, int] | None = None
+) -> None:
     """
-    Checks what `Features` cannot: indices in range, boxes with an area, texts that say something.
+    Check what `Features` cannot: values that are there, sizes, masks, boxes, indices and texts.
+
+    Args:
+        row (`dict`): A row with `FEATURES`; its image is not read.
+        file (`str`): The file or data set, for messages.
+        record (`str`, *optional*): Name of the row in messages. Default: its `example_id`.
+        image_size (`tuple[int, int]`, *optional*): Width and height of the upright image in px, where they were
+            measured.
 
     Raises:
-        `DatasetFormatError`: naming the row and field.
+        `DatasetFormatError`: Names the row and field. Boxes may reach `BOX_TOLERANCE` px over the edge of the image,
+            and an image may have at most `MAX_INSTANCES` instances.
     """
-    record = f"example {row['example_id']!r}"
+    record = record or f"example {short_repr(row['example_id'])}"
 
-    def refuse(message):
+    def refuse(message: str):
         raise DatasetFormatError(message, file=file, record=record)
 
-    if row["width"] <= 0 or row["height"] <= 0:
-        refuse(f"`width`×`height` is {row['width']}×{row['height']}; both must be positive")
-    for i, instance in enumerate(row["instances"]):
-        if not np.isfinite(instance["bbox"]).all() or min(instance["bbox"][2:]) <= 0:
-            refuse(f"`instances[{i}].bbox` is {instance['bbox']}; expected finite (x, y, w, h) with an area")
-        if not isinstance(instance["segmentation"], str | None):
-            refuse(
-                f"`instances[{i}].segmentation` is {type(instance['segmentation']).__name__}; RLE counts must be str"
-            )
+    if not isinstance(row["example_id"], str):
+        refuse(f"`example_id` is {short_repr(row['example_id'])}; expected a text")
+    width, height = row["width"], row["height"]
+    if not all(isinstance(side, Integral) and side > 0 for side in (width, height)):
+        refuse(f"`width`×`height` is {width}×{height}; both must be positive whole numbers")
+    if image_size is not None and (width, height) != tuple(image_size):
+        refuse(
+            f"`width`×`height` is {width}×{height}, but the upright image is {image_size[0]}×{image_size[1]}. Write "
+            "the row again with the size, masks and boxes of the upright image"
+        )
+    instances, phrases = row["instances"], row["phrases"]
+    for name, values in (("instances", instances), ("phrases", phrases)):
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            refuse(f"`{name}` is {short_repr(values)}; expected a list of structs")
+    if len(instances) > MAX_INSTANCES:
+        refuse(too_many_instances(len(instances)))
+    for i, instance in enumerate(instances):
+        problem = _instance_problem(instance, width, height)
+        if problem:
+            refuse(f"`instances[{i}].{problem}")
     seen = set()
-    for phrase in row["phrases"]:
-        if not phrase["text"].strip():
-            refuse("`phrases` holds an empty text; name what is to be found")
-        if phrase["text"] in seen:
-            refuse(f"`phrases` holds {phrase['text']!r} twice; merge their instances")
+    for phrase in phrases:
+        problem = _phrase_problem(phrase, seen, len(instances))
+        if problem:
+            refuse(problem)
         seen.add(phrase["text"])
-        bad = [i for i in phrase["instances"] if not 0 <= i < len(row["instances"])]
-        if bad:
-            refuse(f"phrase {phrase['text']!r} refers to instance {bad[0]}, the row has {len(row['instances'])}")
+
+
+def too_many_instances(number: int) -> str:
+    """Return the message about an image with more than `MAX_INSTANCES` instances."""
+    return (
+        f"the image has {number} instances; at most {MAX_INSTANCES} an image are read. Cut the image into tiles, or "
+        "remove annotations that are noise"
+    )
+
+
+def _instance_problem(instance: dict, width: int, height: int) -> str | None:
+    """Field and problem of an instance, beginning behind the opening backquote."""
+    box, counts, area = instance["bbox"], instance["segmentation"], instance["area"]
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)) or min(box[2:]) <= 0:
+        return f"bbox` is {short_repr(box)}; expected finite (x, y, w, h) with an area"
+    far = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
+    if far > BOX_TOLERANCE:
+        return f"bbox` is {short_repr(box)}, {far:g} px outside the {width}×{height} image; cut it at the image's edge"
+    if not isinstance(counts, str | None):
+        return f"segmentation` is {type(counts).__name__}; RLE counts must be str"
+    if counts is not None:
+        try:
+            check_compressed_counts(counts, [height, width], height, width)
+        except ValueError as error:
+            return f"segmentation` cannot be decoded: {error}"
+    if not _is_finite(area) or area < 0:
+        return f"area` is {short_repr(area)}; expected a number of px, 0 or more"
+    if not isinstance(instance["is_crowd"], bool | np.bool_):
+        return f"is_crowd` is {short_repr(instance['is_crowd'])}; expected true or false"
+    return None
+
+
+def _phrase_problem(phrase: dict, seen: set[str], number: int) -> str | None:
+    text, indices = phrase["text"], phrase["instances"]
+    if not isinstance(text, str) or not text.strip():
+        return "`phrases` holds an empty text; name what is to be found"
+    if text in seen:
+        return f"`phrases` holds {text!r} twice; merge their instances"
+    if not isinstance(indices, list) or not all(isinstance(i, Integral) for i in indices):
+        return f"phrase {text!r} has the `instances` {short_repr(indices)}; expected a list of indices"
+    bad = [i for i in indices if not 0 <= i < number]
+    if bad:
+        return f"phrase {text!r} refers to instance {bad[0]}, the row has {number}"
+    if len(set(indices)) < len(indices):
+        twice = next(i for i, n in Counter(indices).items() if n > 1)
+        return f"phrase {text!r} lists instance {twice} more than once; list each instance once"
+    if not isinstance(phrase["exhaustive"], bool | np.bool_):
+        return f"phrase {text!r} has `exhaustive: {short_repr(phrase['exhaustive'])}`; expected true or false"
+    return None
+
+
+def _is_finite(value) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def to_dataset(rows: list[dict]) -> Dataset:
@@ -103,7 +184,7 @@ def open_image_value(value: str | dict) -> PILImage.Image:
     try:
         image = PILImage.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         raise ValueError(f"the image {given['path'] or 'inside the row'} cannot be read ({error})") from error
     return ImageOps.exif_transpose(image)
 

@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from .checks import Finding, check_phrases, check_report, check_rows
 from .example import DatasetFormatError
+from .load import DatasetOptions, load_phrase_dataset
 from .picture_checks import check_pictures, check_sources, check_unlisted
 from .readers.layouts import SplitReader
 from .readers.records import ReadOptions
 from .report import DataReport
+from .safe_text import to_printable
 from .sources import HubSplit, SplitSource, read_splits
 
 
@@ -53,12 +55,12 @@ class Inspection:
         for kind, number in kinds.most_common():
             lines.append(f"{kind}: {number}")
             chosen = [finding for finding in self.findings if finding.kind == kind]
-            lines += [f"  {f.split}: {f.record}{': ' * bool(f.record)}{f.detail}" for f in chosen[:most]]
+            lines += [f"  {': '.join(part for part in (f.split, f.record, f.detail) if part)}" for f in chosen[:most]]
             lines += [f"  … {number - most} more"] if number > most else []
         if not self.findings:
             lines.append("no defects found")
         lines.append("usable" if self.usable else "not usable as it is")
-        return lines
+        return [to_printable(line) for line in lines]
 
     def _sizes(self, split: str) -> list[str]:
         rows = self.splits.get(split)
@@ -148,6 +150,26 @@ def inspect_splits(
     return result
 
 
+def add_training_refusal(inspection: Inspection, options: DatasetOptions, reading: ReadOptions) -> None:
+    """
+    Read a data set as a training run does, and add the error that it ends with to an inspection.
+
+    Args:
+        inspection (`Inspection`): Of the same data set; images were decoded for it and are not decoded again.
+        options (`DatasetOptions`): Of the run.
+        reading (`ReadOptions`): Of the run.
+    """
+    try:
+        load_phrase_dataset(options, dataclasses.replace(reading, verify_images=False))
+    except (ValueError, OSError) as error:
+        detail = str(error)
+        known = [finding for finding in inspection.findings if finding.detail == detail]
+        for finding in known:
+            finding.usable = False
+        if not known:
+            inspection.findings.append(Finding("a training run is refused", "", "", detail, usable=False))
+
+
 def with_a_bar(walk):
     """A `progress` that draws a bar on a terminal."""
     return tqdm(walk, unit=" images", leave=False, disable=None)
@@ -171,7 +193,7 @@ def _same_annotations(splits: dict[str, SplitSource], options: ReadOptions) -> l
     for name, split in splits.items():
         try:
             source = Path("" if isinstance(split, HubSplit) else split.read(options).source)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not source.is_file():
             continue

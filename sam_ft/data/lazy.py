@@ -5,6 +5,7 @@ A stream is read by index, so that order, workers, ranks and resuming change not
 (seed, epoch), `Trainer` skips batches without reading them, and no row is lost or doubled.
 """
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .draws import keyed_draws
-from .example import open_image_value, validate_example
+from .example import DatasetFormatError, open_image_value, validate_example
 from .readers.records import ReadOptions, Split
+from .readers.repeated_pictures import RepeatedPictures
 from .readers.rows import RowMaker
 
 
@@ -70,7 +72,10 @@ class LazyRows(Sequence):
         place = int(self.places[index])
         try:
             row = self.make(place)
-            return row | {"image": open_image_value(row["image"])}
+            try:
+                return row | {"image": open_image_value(row["image"])}
+            except ValueError as error:
+                raise ValueError(f"example {row['example_id']!r}: {error}") from error
         except ValueError as error:
             if not self.skip:
                 raise
@@ -101,20 +106,47 @@ class LazyRows(Sequence):
 
 class RecordRows:
     """
-    Makes rows of a reader's records.
+    Rows made of a reader's records.
 
     Args:
-        split (`Split`), options (`ReadOptions`).
+        split (`Split`): The records.
+        options (`ReadOptions`): How they become rows.
+
+    Raises:
+        `DatasetFormatError`: Where two records of one picture contradict each other, unless `on_bad_rows` is `skip`.
     """
 
     def __init__(self, split: Split, options: ReadOptions):
         self.maker, self.records = RowMaker(split, options), split.records
+        self._contradictions = self._find_contradictions(RowMaker(split, options))
+        if self._contradictions and options.on_bad_rows != "skip":
+            raise next(iter(self._contradictions.values()))
 
     def __call__(self, place: int) -> dict:
+        if place in self._contradictions:
+            raise self._contradictions[place]
+        return self._row(place, self.maker)
+
+    def _row(self, place: int, maker: RowMaker) -> dict:
         record = self.records[place]
-        row = self.maker.row(record, self.maker.measure(record))
-        validate_example(row, self.maker.split.source)
+        row = maker.row(record, maker.measure(record))
+        validate_example(row, maker.split.source)
         return row
+
+    def _find_contradictions(self, maker: RowMaker) -> dict[int, DatasetFormatError]:
+        """Place -> error, of records that list a picture again with other labels; no other rows are made."""
+        repeated, errors = RepeatedPictures(self.records, maker.split.source), {}
+        for place, record in enumerate(self.records):
+            if repeated.is_repeated(record):
+                with contextlib.suppress(
+                    DatasetFormatError
+                ):  # a row that cannot be used is reported when it is needed
+                    row = self._row(place, maker)
+                    try:
+                        repeated.check(record, row)
+                    except DatasetFormatError as error:
+                        errors[place] = error
+        return errors
 
 
 class MixedRows(Sequence):

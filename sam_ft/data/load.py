@@ -5,21 +5,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from datasets import Dataset
 
 from .attributes import SpokenPhrases
-from .draws import keyed_draws
 from .example import to_dataset
+from .hold_out import hold_out, refuse_same_annotations
 from .hub.source import HubSource
 from .lazy import LazyRows, MixedRows
 from .readers.coco_tree import CocoFiles
 from .readers.layouts import ACCEPTED, read_json_split
 from .readers.records import ReadOptions
 from .report import DataReport
+from .safe_text import to_printable
 from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
 from .splits import keep_unseen, without_phrases
-from .synthetic import SceneFiles, SceneRows, were_written_with, write_shape_scenes
+from .synthetic import SceneFiles, SceneRows, write_scenes_once
 from .vocabulary import normalize_phrase
 
 
@@ -40,7 +40,8 @@ class DatasetOptions:
         train_split, eval_split (`str`): names among those found; evaluation falls back to `validation_fraction`.
         validation_fraction (`float`): share of the training images held out where there is no validation split.
         max_train_samples, max_eval_samples (`int`, *optional*): use the first so many.
-        scenes (`SceneFiles`): of the synthetic data sets.
+        scenes (`SceneFiles`): of the synthetic data sets. scenes_folder (`str` or `Path`): where those in files are
+            written, each set once.
         streaming (`bool`): training rows are made when they are asked for; nothing is converted or held beforehand.
         extra_datasets (`list[str]`): folders or Hub ids whose training splits are trained along.
         mixture_weights (`list[float]`): chance of `dataset_name` and of each of those; equal where not given.
@@ -62,6 +63,7 @@ class DatasetOptions:
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
     scenes: SceneFiles = field(default_factory=SceneFiles)
+    scenes_folder: str | Path = SYNTHETIC_FOLDER
     streaming: bool = False
     extra_datasets: list[str] = field(default_factory=list)
     mixture_weights: list[float] = field(default_factory=list)
@@ -87,6 +89,7 @@ class PhraseData:
         notes (`list[str]`): what was assumed.
         learned (`set[str]`, *optional*): the training phrases without those that are replayed alone; `None` where they are made when asked for.
         unseen (`set[str]`): phrases that training neither shows nor asks.
+        warnings (`list[str]`): what makes the metrics optimistic; a report begins with them.
     """
 
     train: Dataset | LazyRows | MixedRows | SceneRows | None
@@ -97,10 +100,12 @@ class PhraseData:
     notes: list[str]
     learned: set[str] | None = None
     unseen: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """All reports and assumptions as lines of text."""
-        return [line for report in self.reports for line in report.lines()] + [f"note: {note}" for note in self.notes]
+        """Return all reports and assumptions as lines of text without control characters."""
+        notes = [to_printable(f"note: {note}") for note in self.notes]
+        return [line for report in self.reports for line in report.lines()] + notes
 
 
 def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True) -> PhraseData:
@@ -124,8 +129,10 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
             raise ValueError(
                 f"`scene_{name}` is {getattr(world, name)}, but means nothing for scenes in files; use {SYNTHETIC_STREAM}"
             )
-    notes = []
+    notes, warnings = [], []
     _weights(options)
+    if with_train and options.annotation_file and options.eval_annotation_file:
+        refuse_same_annotations(options.annotation_file, options.eval_annotation_file)
     splits = _find_splits(options, notes)
     others = [
         (name, find_sources(name, None, HubSource(streaming=options.streaming), notes))
@@ -151,9 +158,12 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     if evaluation is not None:
         validation = read[evaluation][0]
         if evaluation == options.train_split:
-            notes.append(f"training and evaluation both use {evaluation!r}; scores will flatter")
+            warnings.append(
+                f"`train_split` and `eval_split` are both {evaluation!r}: training images are evaluated, so metrics "
+                "will be optimistic"
+            )
     else:
-        train, validation = _hold_out(train, options, notes)
+        train, validation = hold_out(train, options.validation_fraction, options.max_eval_samples, notes, warnings)
     if options.max_eval_samples:
         validation = validation.select(range(min(len(validation), options.max_eval_samples)))
     unseen = [normalize_phrase(text) for text in options.unseen_phrases]
@@ -188,7 +198,8 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     synonyms = dict(reading.phrase_map.synonyms)
     if reading.attributes is not None:
         synonyms = SpokenPhrases(reading.attributes, synonyms, ids)
-    return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen))
+    notes += warnings
+    return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen), warnings)
 
 
 def find_phrase_splits(
@@ -314,9 +325,7 @@ def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSo
             )
     folder = options.dataset_name
     if folder == SYNTHETIC:
-        folder = SYNTHETIC_FOLDER
-        if not were_written_with(folder, options.scenes):
-            write_shape_scenes(folder, options.scenes)
+        folder = write_scenes_once(options.scenes_folder, options.scenes)
     if not folder:
         raise ValueError(f"`dataset_name` is not set. Give the folder of a data set; {ACCEPTED}")
     return find_sources(str(folder), options.layout, options.hub, notes)
@@ -326,29 +335,4 @@ def _named(file: str, folder: str | None, argument: str) -> SplitSource:
     folder = Path(folder) if folder else Path(file).parent
     if not folder.is_dir():
         raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")
-    return LocalSplit(partial(read_json_split, CocoFiles(Path(file), [folder])), "coco")
-
-
-def _hold_out(
-    rows: Dataset | LazyRows, options: DatasetOptions, notes: list[str]
-) -> tuple[Dataset | LazyRows, Dataset]:
-    """
-    Always the same rows of the same data, whatever a run's seed: an evaluation must never meet training images. Of rows that are
-    made when they are asked for, no more are held out than are evaluated, from as few groups as hold them.
-    """
-    number = round(len(rows) * options.validation_fraction) or int(options.validation_fraction > 0)
-    if isinstance(rows, LazyRows):
-        number = min(number, options.max_eval_samples or number)
-    if number == 0 or len(rows) < 2:
-        notes.append("there is no validation split and nothing to hold out: evaluating on the training images")
-        if not isinstance(rows, LazyRows):
-            return rows, rows
-        return rows, to_dataset(rows.usable(range(min(len(rows), options.max_eval_samples or len(rows)))))
-    draws = keyed_draws(0, 0, "", "hold out")
-    if isinstance(rows, LazyRows) and rows.groups is not None:
-        order = np.concatenate([rows.groups[i] for i in draws.permutation(len(rows.groups))]).tolist()
-    else:
-        order = draws.permutation(len(rows)).tolist()
-    notes.append(f"there is no validation split: {number} of {len(rows)} training images are held out for it")
-    held, kept = sorted(order[:number]), rows.select(sorted(order[number:]))
-    return kept, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)
+    return LocalSplit(partial(read_json_split, CocoFiles(Path(file), [folder])), "coco", [folder, Path(file).parent])

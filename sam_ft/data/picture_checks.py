@@ -82,10 +82,10 @@ def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Ite
     seen: dict[str, tuple[str, str]] = {}
     looks: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     for split, rows in splits.items():
-        undecoded = rows.select_columns(["example_id", "image"]).cast_column("image", Image(decode=False))
         odd = defaultdict(list)
         with ThreadPoolExecutor(max_workers=4) as pool:
-            for name, picture in progress(_seen(pool, undecoded)):
+            names = rows["example_id"]
+            for name, (_, picture) in zip(names, progress(seen_pictures(pool, rows)), strict=True):
                 if picture is None:
                     continue
                 if picture.oddity:
@@ -97,7 +97,7 @@ def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Ite
                     yield _copy("the same file as", split, name, *seen[picture.digest])
                     continue
                 seen[picture.digest] = (split, name)
-                how, near = _near(looks, picture.looks)
+                how, near = next(near_pictures(looks, picture.looks), ("", None))
                 if near is not None:
                     yield _copy(how, split, name, *near)
                 looks[picture.looks[0]].append((split, name))
@@ -106,19 +106,35 @@ def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Ite
             yield Finding("channels of images", split, number, oddity)
 
 
-def _seen(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[str, Picture | None]]:
-    """Id and picture of each row; a few images at a time are in memory."""
-    for begin in range(0, len(rows), 64):
-        chunk = list(rows.select(range(begin, min(begin + 64, len(rows)))))
-        yield from zip(
-            (row["example_id"] for row in chunk), pool.map(lambda row: look_at(row["image"]), chunk), strict=True
-        )
-
-
-def _near(known: dict, looks: tuple[int, ...]) -> tuple[str, tuple | None]:
+def seen_pictures(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[dict, Picture | None]]:
     """
-    An image whose difference hash is equal or one bit away, however it is turned, and how it is; flat images, whose hash says
-    nothing, never are.
+    Look at the images of all rows; a few at a time are in memory.
+
+    Args:
+        pool (`ThreadPoolExecutor`): Reads the images.
+        rows (`datasets.Dataset`): With a column `image`.
+
+    Yields:
+        `tuple[dict, Picture | None]`: The undecoded image `{"bytes", "path"}` and what [`look_at`] returns.
+    """
+    undecoded = rows.select_columns("image").cast_column("image", Image(decode=False))
+    for begin in range(0, len(undecoded), 64):
+        values = [row["image"] for row in undecoded.select(range(begin, min(begin + 64, len(undecoded))))]
+        yield from zip(values, pool.map(look_at, values), strict=True)
+
+
+def near_pictures(known: dict[int, list], looks: tuple[int, ...]) -> Iterator[tuple[str, object]]:
+    """
+    Find pictures whose difference hash is equal or one bit away, however a picture is turned; flat ones, whose hash
+    contains no information, are never found.
+
+    Args:
+        known (`dict[int, list]`): Hash of a picture as it is, the first of [`Picture`]'s `looks` -> entries of the
+            caller.
+        looks (`tuple[int, ...]`): Of the picture to compare.
+
+    Yields:
+        `tuple[str, object]`: In words how the picture is turned, and the first entry of a hash that is near.
     """
     for number, look in enumerate(looks):
         if not 8 <= look.bit_count() <= 56:
@@ -126,14 +142,19 @@ def _near(known: dict, looks: tuple[int, ...]) -> tuple[str, tuple | None]:
         for other in (look, *(look ^ (1 << i) for i in range(64))):
             if known.get(other):
                 how = ", mirrored," if number >= 4 else _TURNS[number]
-                return f"looks the same{how} as", known[other][0]
-    return "", None
+                yield f"looks the same{how} as", known[other][0]
+
+
+def roboflow_source(path: str | Path | None) -> str | None:
+    """Return the source of an augmented copy, which Roboflow names `SOURCE.rf.HASH`; `None` for other names."""
+    stem, separator, _ = Path(path or "").name.partition(".rf.")
+    return stem if separator else None
 
 
 def _copy(how: str, split: str, name: str, other_split: str, other: str) -> Finding:
     if split == other_split:
         return Finding("image twice", split, name, f"{how} {other}")
-    detail = f"{how} {other} of {other_split}: its scores will flatter"
+    detail = f"{how} {other} of {other_split}: metrics will be optimistic"
     return Finding("leak between splits", split, name, detail, usable=not how.startswith("the same file"))
 
 
@@ -163,9 +184,9 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
     where: dict[str, Counter] = defaultdict(Counter)
     for split, rows in splits.items():
         for value in rows.cast_column("image", Image(decode=False))["image"]:
-            stem, found, _ = Path(value["path"] or "").name.partition(".rf.")
-            if found:
-                where[stem][split] += 1
+            source = roboflow_source(value["path"])
+            if source is not None:
+                where[source][split] += 1
     for split in splits:
         shared = [stem for stem, counts in where.items() if counts[split] and len(counts) > 1]
         own = [stem for stem, counts in where.items() if counts[split] > 1]
@@ -175,7 +196,7 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
                 "leak between splits",
                 split,
                 record,
-                "augmented copies of one picture are in several splits: its scores will flatter",
+                "augmented copies of one picture are in several splits: metrics will be optimistic",
             )
         if own:
             record = f"{len(own)} sources, such as {own[0]}"

@@ -9,7 +9,7 @@ from datasets import Dataset as RowDataset
 from torch.utils.data import Dataset, Sampler
 
 from ..ops.boxes import box_xyxy_to_cxcywh
-from ..ops.masks import decode_mask
+from .canvas import draw_region, limit_masks, move_instance
 from .draws import keyed_draws
 from .example import to_rgb
 from .features import FeatureStore
@@ -271,23 +271,28 @@ def make_sample(
         with_masks (`bool`): decode masks; boxes alone otherwise.
         min_visible (`float`): share below which an instance counts as vanished.
         all_asked (`bool`): keep phrases that lost all their instances, as an evaluation does.
+
+    Raises:
+        `ValueError`: Names the row, where its masks would take more than `MAX_MASK_BYTES`.
     """
     canvas = geometry.canvas
     wanted = sorted({i for phrase in asked for i in phrase.instances})
+    crowds = sorted({i for phrase in asked for i in phrase.crowds})
+    limit_masks(row, (len(wanted) if with_masks else 0) + len(crowds), canvas)
     boxes, has_mask, place = [], [], {}
     # all at once: what no mask covers is never touched
     masks = np.zeros((len(wanted), canvas, canvas), dtype=bool) if with_masks else None
     for i in wanted:
-        box, is_mask = _move(row, i, geometry, None if masks is None else masks[len(boxes)], min_visible)
+        box, is_mask = move_instance(row, i, geometry, None if masks is None else masks[len(boxes)], min_visible)
         if box is None:
             continue
         place[i] = len(boxes)
         boxes.append(box)
         has_mask.append(is_mask and with_masks)
     regions, region_place = [], {}
-    for i in sorted({i for phrase in asked for i in phrase.crowds}):
+    for i in crowds:
         region_place[i] = len(regions)
-        regions.append(_region(row, i, geometry))
+        regions.append(draw_region(row, i, geometry))
     sample = Sample(
         example_id=row["example_id"],
         original_size=(row["height"], row["width"]),
@@ -308,33 +313,6 @@ def make_sample(
             SamplePhrase(phrase.text, kept, ignored, phrase.exhaustive and not lost, geometry_token=True)
         )
     return sample
-
-
-def _move(row: dict, index: int, geometry: Geometry, canvas: np.ndarray | None, min_visible: float):
-    """The box `(x1, y1, x2, y2)` of an instance in px of the canvas, `None` where it vanished; whether it has a mask, then drawn."""
-    instance = row["instances"][index]
-    counts = instance["segmentation"]
-    if counts is None:
-        box = geometry.box_xyxy(instance["bbox"])
-        size = box[2:] - box[:2]
-        scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
-        full = instance["bbox"][2] * instance["bbox"][3] * scale
-        return (box if min(size) > 0 and size[0] * size[1] >= min_visible * full else None), False
-    mask = decode_mask(counts, row["height"], row["width"])
-    if geometry.visible_share(mask) < min_visible:
-        return None, True
-    drawn = np.zeros((geometry.canvas, geometry.canvas), dtype=bool) if canvas is None else canvas
-    return geometry.paint(mask, drawn), True
-
-
-def _region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
-    instance = row["instances"][index]
-    if instance["segmentation"] is not None:
-        return geometry.mask(decode_mask(instance["segmentation"], row["height"], row["width"]))
-    region = np.zeros((geometry.canvas, geometry.canvas), dtype=bool)
-    x1, y1, x2, y2 = geometry.box_xyxy(instance["bbox"]).round().astype(int)
-    region[y1:y2, x1:x2] = True
-    return region
 
 
 def _noisy_box(box_cxcywh: np.ndarray, noise: np.ndarray, side: int, spread: float = 0.1, limit_px: float = 20.0):

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .safe_text import to_printable
+
 
 KEPT = 1000  # remarks of a kind; what goes beyond is counted alone
 
@@ -61,7 +63,7 @@ class DataReport:
             self.num_absent += not phrase["instances"]
 
     def lines(self) -> list[str]:
-        """The report as lines of text."""
+        """Return the report as lines of text without control characters."""
         used = {phrase: n for phrase, n in self.positives.most_common() if n}
         shown = ", ".join(f"{phrase} ({n})" for phrase, n in list(used.items())[:12])
         more = f", … {len(used) - 12} more" if len(used) > 12 else ""
@@ -78,4 +80,4 @@ class DataReport:
         if self.skipped:
             lines.append(f"  {len(self.skipped)} rows left out:")
             lines += [f"    {message}" for message in self.skipped]
-        return lines
+        return [to_printable(line) for line in lines]

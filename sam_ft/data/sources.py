@@ -1,6 +1,6 @@
 """A data set's splits, wherever they lie: files in one of the layouts, or a data set of the Hub."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import Dataset
@@ -17,10 +17,18 @@ from .report import DataReport
 
 @dataclass
 class LocalSplit:
-    """One split of files: a call that reads it, and its layout."""
+    """
+    One split of files.
+
+    Attributes:
+        read (`SplitReader`): The call that reads it.
+        layout (`str`): Its layout.
+        roots (`list[Path]`): Folders that its images must lie in, see [`Split.roots`].
+    """
 
     read: SplitReader
     layout: str
+    roots: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -58,7 +66,7 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
         else:
             notes.append(f"{name} is read as {found}; `layout` overrides")
             _refuse_hub_keys(hub, f"{name} is a folder of the layout {found}")
-            return {split: LocalSplit(read, found) for split, read in splits.items()}
+            return {split: LocalSplit(read, found, [Path(name)]) for split, read in splits.items()}
     elif name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ValueError(
             f"`dataset_name`: there is no folder {name!r}. Give the folder of a data set, or a Hub id; {ACCEPTED}"
@@ -127,10 +135,16 @@ def read_splits(
     for name, split in splits.items():
         if not isinstance(split, HubSplit):
             try:
-                local[name] = split.read(options)
+                local[name] = replace(split.read(options), roots=split.roots)
             except ValueError:
                 if name in only:
                     raise
+            except RecursionError as error:
+                if name in only:
+                    raise ValueError(
+                        f"the {split.layout} annotations of the split {name!r} are nested too deeply; export them "
+                        "again"
+                    ) from error
     found = {
         label: name for split in local.values() if split.labels_were_found for label, name in split.labels.items()
     }

@@ -1,8 +1,12 @@
 """New splits of rows: by image, or by phrase, so that a test asks what training has never heard."""
 
+import difflib
+
 from datasets import Dataset, concatenate_datasets
 
+from ..utils.text import list_some
 from .draws import keyed_draws
+from .vocabulary import normalize_phrase
 
 
 def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Dataset]:
@@ -59,6 +63,32 @@ def without_phrases(rows: Dataset, texts: list[str]) -> Dataset:
 
 def _without(row: dict, texts: list[str]) -> dict:
     return row | {"phrases": [phrase for phrase in row["phrases"] if phrase["text"] not in texts]}
+
+
+def known_phrases(splits: dict[str, Dataset], wanted: list[str], argument: str) -> list[str]:
+    """
+    Return phrases as the data spell them.
+
+    Args:
+        splits (`dict[str, datasets.Dataset]`): Rows of `example.py`.
+        wanted (`list[str]`): Phrases of the user; case, `_` and `-` may differ.
+        argument (`str`): The argument that names them, for messages.
+
+    Raises:
+        `ValueError`: Names a phrase that no split has, and the nearest one that it has.
+    """
+    known = {phrase["text"] for rows in splits.values() for phrases in rows["phrases"] for phrase in phrases}
+    found = []
+    for text in wanted:
+        spelling = text if text in known else normalize_phrase(text)
+        if spelling not in known:
+            near = difflib.get_close_matches(spelling, known, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"The data have {list_some(sorted(known), 20)}"
+            raise ValueError(
+                f"`{argument}` contains {text!r}, which is not among the {len(known)} phrases of the data. {hint}"
+            )
+        found.append(spelling)
+    return found
 
 
 def subset(rows: Dataset, *, phrases: list[str] | None, limit: int | None) -> Dataset:

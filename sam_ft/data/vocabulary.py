@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass, field
 
+from ..utils.text import short_repr
 from ..utils.yaml_files import read_yaml_mapping
+from .safe_text import clean_name
 
 
 @dataclass
@@ -12,7 +14,7 @@ class PhraseMap:
     The user's own names for classes.
 
     Attributes:
-        names (`dict[str, str | None]`): class name as in the data -> phrase; `None` drops the class.
+        names (`dict[str, str | None]`): class name as in the data, composed (NFC) -> phrase; `None` drops the class.
         synonyms (`dict[str, list[str]]`): phrase -> other phrases that training may use for it.
     """
 
@@ -33,14 +35,16 @@ def read_phrase_map(path: str) -> PhraseMap:
         phrases = value if isinstance(value, list) else [value]
         if value is not None and not (phrases and all(isinstance(p, str) and p.strip() for p in phrases)):
             raise ValueError(
-                f"`phrase_map`: {path} gives {name!r} the value {value!r}; expected a phrase, a list of phrases, or null to "
+                f"`phrase_map`: {path} gives {short_repr(name)} the value {short_repr(value)}; expected a phrase, a "
+                "list of phrases, or null to "
                 'drop the class (quote words that YAML reads otherwise, such as "no" and "on")'
             )
+        name = clean_name(str(name))
         if value is None:
-            result.names[str(name)] = None
+            result.names[name] = None
             continue
-        phrase, *synonyms = (" ".join(p.lower().split()) for p in phrases)
-        result.names[str(name)] = phrase
+        phrase, *synonyms = (" ".join(clean_name(p).lower().split()) for p in phrases)
+        result.names[name] = phrase
         if synonyms:
             result.synonyms[phrase] = synonyms
     for phrase, synonyms in result.synonyms.items():
@@ -54,7 +58,13 @@ def read_phrase_map(path: str) -> PhraseMap:
 
 
 def normalize_phrase(name: str) -> str:
-    """`traffic_light` -> `traffic light`, `bat_(animal)` -> `bat`; lower case, as SAM 3's phrases are."""
+    """
+    Turn a class name into a phrase: `traffic_light` -> `traffic light`, `bat_(animal)` -> `bat`.
+
+    Phrases are lower case, as SAM 3's are. Composed and decomposed spellings (Unicode's NFC and NFD) give one phrase;
+    control characters are escaped.
+    """
+    name = clean_name(name)
     without = re.sub(r"\([^)]*\)", " ", name)
     return _words(without) or _words(name)
 
@@ -77,12 +87,14 @@ def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | Non
     """
     kinds: dict[str, set[str]] = {}
     for name in names:
-        kinds.setdefault(normalize_phrase(name), set()).add(name.strip().casefold())
+        kinds.setdefault(normalize_phrase(name), set()).add(clean_name(name).strip().casefold())
+    chosen = {clean_name(name): phrase for name, phrase in phrase_map.names.items()}
     phrases = {}
     for name in names:
-        if name in phrase_map.names:
-            phrases[name] = phrase_map.names[name]
+        composed = clean_name(name)
+        if composed in chosen:
+            phrases[name] = chosen[composed]
         else:
             short = normalize_phrase(name)
-            phrases[name] = _words(name) if len(kinds[short]) > 1 else short
+            phrases[name] = _words(composed) if len(kinds[short]) > 1 else short
     return phrases

@@ -3,11 +3,14 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..utils.text import short_repr
+
 
 # Beyond this many pixels outside the image a coordinate is damage, not a sloppy click. pycocotools needs the bound: it
 # dies without an exception, or eats all memory, on NaN, infinity and values around 1e9.
 COORDINATE_LIMIT = 1e5
 OUTLINE_LIMIT = 1e6  # px of a polygon's outline, on which its memory depends
+_LONGEST_NUMBER = 12  # characters of a run length in an RLE's text: 60 bits, what pycocotools can shift
 
 
 def encode_mask(mask: np.ndarray) -> str:
@@ -67,8 +70,8 @@ def polygons_to_counts(polygons: list, height: int, width: int) -> str:
 def _check_polygon(polygon, part: int):
     if not isinstance(polygon, (list, tuple)):
         raise ValueError(
-            f"polygon part {part} is {polygon!r}, expected a list [x1, y1, x2, y2, …]; a flat polygon needs one more "
-            "pair of brackets: [[x1, y1, …]]"
+            f"polygon part {part} is {short_repr(polygon)}, expected a list [x1, y1, x2, y2, …]; a flat polygon needs "
+            "one more pair of brackets: [[x1, y1, …]]"
         )
     try:
         values = np.asarray(polygon, dtype=np.float64)
@@ -103,7 +106,9 @@ def rle_to_counts(rle: dict, height: int, width: int) -> str:
         `ValueError`: where keys are missing, or the RLE does not cover the image exactly.
     """
     if not {"counts", "size"} <= rle.keys():
-        raise ValueError(f"`segmentation` has the keys {sorted(map(str, rle))}; an RLE needs `counts` and `size`")
+        raise ValueError(
+            f"`segmentation` has the keys {short_repr(sorted(map(str, rle)))}; an RLE needs `counts` and `size`"
+        )
     counts, size = rle["counts"], rle["size"]
     if isinstance(counts, list):
         return uncompressed_to_counts(counts, size, height, width)
@@ -148,31 +153,75 @@ def check_rle_size(size, height: int, width: int):
     """Raises `ValueError` unless an RLE's `size` is `[height, width]` of its image."""
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(
-            f"the RLE's size is {size}, its image is [height, width] = [{height}, {width}]; masks must have the "
-            "image's size (rotated by EXIF? export upright)"
+            f"the RLE's size is {short_repr(size)}, its image is [height, width] = [{height}, {width}]; masks must "
+            "have the image's size (rotated by EXIF? export upright)"
         )
 
 
 def _runs(counts: str) -> list[int]:
-    """Decodes COCO's LEB128-like text to run lengths (format of pycocotools' `rleFrString`)."""
-    runs, i = [], 0
-    while i < len(counts):
-        value, shift, more = 0, 0, True
-        while more:
-            if i >= len(counts):
-                raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
-            code = ord(counts[i]) - 48
-            if not 0 <= code < 64:
-                raise ValueError(f"the RLE's counts hold the character {counts[i]!r}; export the annotation again")
-            value |= (code & 0x1F) << shift
-            more = bool(code & 0x20)
-            shift += 5
-            i += 1
-        if code & 0x10:
-            value -= 1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        if value < 0:
-            raise ValueError("the RLE's counts hold a negative run; export the annotation again")
-        runs.append(value)
+    """
+    Decode COCO's LEB128-like text to run lengths (format of pycocotools' `rleFrString`).
+
+    Args:
+        counts (`str`): Characters of 6 bits: 5 of a number, lowest first, and one that says whether more follow.
+
+    Returns:
+        `list[int]`: Run lengths in px, background first.
+
+    Raises:
+        `ValueError`: On another character, an unfinished number, one of more than `_LONGEST_NUMBER` characters, or a
+            negative run; of several defects, the first in the text.
+    """
+    try:
+        codes = np.frombuffer(counts.encode("latin-1"), dtype=np.uint8) - np.uint8(48)  # what is below 48 wraps around
+    except UnicodeEncodeError:
+        codes = np.frombuffer(counts.encode("utf-32-le", "surrogatepass"), dtype=np.uint32) - np.uint32(48)
+    foreign = np.flatnonzero(codes > 63)
+    readable = codes[: foreign[0]] if len(foreign) else codes
+    ends = np.flatnonzero(readable < 32)  # the sixth bit says that more follows
+    lengths = np.diff(ends, prepend=-1)
+    number = int(np.argmax(lengths > _LONGEST_NUMBER)) if len(ends) and lengths.max() > _LONGEST_NUMBER else len(ends)
+    runs = _undo_differences(_numbers(readable, ends[:number], lengths[:number]))
+    if number and min(runs) < 0:
+        raise ValueError("the RLE's counts hold a negative run; export the annotation again")
+    if number < len(ends):
+        raise ValueError(
+            f"the RLE's counts hold a number of {lengths[number]} characters, more than {_LONGEST_NUMBER}; export the "
+            "annotation again"
+        )
+    if len(foreign):
+        raise ValueError(f"the RLE's counts hold the character {counts[foreign[0]]!r}; export the annotation again")
+    if len(codes) and codes[-1] >= 32:
+        raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
     return runs
+
+
+def _numbers(codes: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """
+    Decode signed numbers.
+
+    Args:
+        codes (`np.ndarray` of shape `(characters,)`): 0 to 63.
+        ends (`np.ndarray` of shape `(numbers,)`): Place of each number's last character.
+        lengths (`np.ndarray` of shape `(numbers,)`): Characters of each number.
+
+    Returns:
+        `np.ndarray` of shape `(numbers,)`: int64.
+    """
+    if not len(ends):
+        return np.zeros(0, dtype=np.int64)
+    starts = ends - lengths + 1
+    shifts = 5 * (np.arange(ends[-1] + 1) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes[: ends[-1] + 1] & 31).astype(np.int64) << shifts, starts)
+    values[codes[ends] >= 16] -= np.int64(1) << (5 * lengths[codes[ends] >= 16])  # the highest bit is the sign
+    return values
+
+
+def _undo_differences(values: np.ndarray) -> list[int]:
+    """From the third run on, a number is the difference to the run before the last one."""
+    if len(values) and max(int(values.max()), -int(values.min())) * len(values) >= 2**62:
+        values = values.astype(object)  # Python's integers do not overflow
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs.tolist()

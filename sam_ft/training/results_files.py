@@ -4,60 +4,76 @@ import json
 import math
 from pathlib import Path
 
+from ..data.safe_text import to_printable
 from ..ops.masks import polygons_to_counts, rle_to_counts
+from ..utils.text import list_some, short_repr
+
+
+_FORM = "expected image_id, category_id, a finite score, bbox [x, y, w, h] of finite px, and segmentation"
 
 
 def read_results(file: str, truth: dict) -> list[dict]:
     """
-    Results of pairs that were asked; of others nobody knows what is right.
+    Read the results of evaluated (image, category) pairs; those of other pairs are left out.
 
     Args:
-        file (`str`): a JSON list. truth (`dict`): of [`coco_ground_truth`].
+        file (`str`): A JSON list.
+        truth (`dict`): Of [`coco_ground_truth`].
 
     Raises:
-        `ValueError`: naming file, record and field.
+        `ValueError`: Names file, record and field: on a score outside [0, 1], a negative width or height, a number
+            that is not finite, an unknown image or category, or a mask that cannot be decoded.
     """
-
-    def refuse(record: str, problem: str):
-        raise ValueError(f"`compare`: {file}, {record}: {problem}")
-
     try:
         results = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`compare`: {file} is not JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"`compare`: {file} is not JSON ({error}). Give a JSON list of COCO results") from error
     if not isinstance(results, list):
-        refuse("the whole file", "expected a list of COCO results")
-    sizes = {one["id"]: (one["height"], one["width"]) for one in truth["images"]}
-    categories = {one["id"] for one in truth["categories"]}
-    for i, one in enumerate(results):
-        if not isinstance(one, dict) or not _is_box(one.get("bbox")) or not _is_number(one.get("score")):
-            refuse(f"result {i}", "expected image_id, category_id, a score, bbox [x, y, w, h] in px, and segmentation")
-        for key, known in (("image_id", sizes), ("category_id", categories)):
-            if one.get(key) not in known:
-                shown = ", ".join(map(str, sorted(known)[:6]))
-                refuse(f"result {i}", f"`{key}` is {one.get(key)!r}; the evaluation has {shown}, …")
-        if "segmentation" in one:
-            try:
-                height, width = sizes[one["image_id"]]
-                one["segmentation"] = {
-                    "size": [height, width],
-                    "counts": _counts_of(one["segmentation"], height, width),
-                }
-            except (ValueError, TypeError, KeyError) as error:
-                refuse(f"result {i}", f"`segmentation` cannot be read ({error})")
-    asked = {(pair["image_id"], pair["category_id"]) for pair in truth["pairs"]}
-    return [one for one in results if (one["image_id"], one["category_id"]) in asked]
+        raise ValueError(f"`compare`: {file}, the whole file: expected a list of COCO results")
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    for i, result in enumerate(results):
+        try:
+            _check_numbers(result)
+            for key, allowed in (("image_id", sizes), ("category_id", categories)):
+                _check_id(key, result.get(key), allowed)
+            if "segmentation" in result:
+                result["segmentation"] = _checked_rle(result["segmentation"], *sizes[result["image_id"]])
+        except ValueError as error:
+            raise ValueError(to_printable(f"`compare`: {file}, result {i}: {error}")) from error
+    pairs = {(pair["image_id"], pair["category_id"]) for pair in truth["pairs"]}
+    return [result for result in results if (result["image_id"], result["category_id"]) in pairs]
 
 
-def _counts_of(segmentation, height: int, width: int) -> str:
-    if isinstance(segmentation, dict):
-        return rle_to_counts(segmentation, height, width)
-    return polygons_to_counts(segmentation, height, width)
+def _check_numbers(result) -> None:
+    if not isinstance(result, dict):
+        raise ValueError(f"{_FORM}, found {short_repr(result)}")
+    score, box = result.get("score"), result.get("bbox")
+    if not _is_number(score):
+        raise ValueError(f"{_FORM}; `score` is {short_repr(score)}")
+    if not 0 <= score <= 1:
+        raise ValueError(f"`score` is {score}; a score must lie between 0 and 1 (apply the sigmoid to logits)")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise ValueError(f"{_FORM}; `bbox` is {short_repr(box)}")
+    if min(box[2:]) < 0:
+        raise ValueError(f"`bbox` is {box}, with a negative width or height; write [x, y, width, height] in px")
+
+
+def _check_id(key: str, value, allowed) -> None:
+    if not isinstance(value, int | str) or value not in allowed:
+        raise ValueError(f"`{key}` is {short_repr(value)}; the evaluation has {list_some(sorted(allowed), 6)}")
+
+
+def _checked_rle(segmentation, height: int, width: int) -> dict:
+    try:
+        if isinstance(segmentation, dict):
+            counts = rle_to_counts(segmentation, height, width)
+        else:
+            counts = polygons_to_counts(segmentation, height, width)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"`segmentation` cannot be read ({error})") from error
+    return {"size": [height, width], "counts": counts}
 
 
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(value) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))

@@ -89,7 +89,8 @@ def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArgum
     trained = set(data.category_ids) if trainer.trained_phrases is None else trainer.trained_phrases
     source, known = data_args.probe_source(), None
     if source is not None:
-        reading = ReadOptions(on_bad_rows=data_args.on_bad_rows, verify_images=data_args.verify_images)
+        names = ("on_bad_rows", "verify_images", "allow_outside_images")
+        reading = ReadOptions(**{name: getattr(data_args, name) for name in names})
         with trainer.args.main_process_first(desc="probe set"):
             known = load_phrase_dataset(source, reading, with_train=False)
     kinds = probe_kinds(data_args.probe_phrases, trained)

@@ -16,7 +16,7 @@ from .yaml_files import read_yaml_mapping
 
 logger = logging.getLogger("sam_ft.run")
 
-_HEADER = "# Written by sam-ft: settings of a"
+_HEADER = "# Written by sam-ft: settings,"
 _MIN_RECORD_LINES = 60
 
 
@@ -83,8 +83,8 @@ def check_unclaimed(folder: Path, kind: FolderKind) -> None:
     )
     if found:
         raise ValueError(
-            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker} of a {kind.description}, so it is none of this "
-            "package. Choose another folder, or empty it"
+            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker} that this package wrote. Choose another "
+            "folder, or empty it"
         )
 
 
@@ -151,7 +151,7 @@ def claim_settings(
             return True
         if has_results and not replace:
             raise ValueError(
-                f"`{kind.argument}`: {folder} contains a {kind.description} with other settings ({'; '.join(changed[:5])}). Choose "
+                f"`{kind.argument}`: {folder} contains the {kind.description} of other settings ({'; '.join(changed[:5])}). Choose "
                 f"another `{kind.argument}`, or {kind.remedy}"
             )
     write_text(

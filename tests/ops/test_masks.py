@@ -1,5 +1,12 @@
+"""Masks: run lengths, polygons, boxes, and what is refused."""
+
+import re
+import time
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from sam_ft.ops import masks
@@ -77,3 +84,67 @@ def test_bad_compressed_rle_is_named(counts, size, message):
 def test_bad_uncompressed_rle_is_named():
     with pytest.raises(ValueError, match="add up to 399 pixels, the image has 20×20 = 400"):
         masks.uncompressed_to_counts([399], [20, 20], 20, 20)
+
+
+def runs_one_by_one(counts: str) -> list[int]:
+    """The format of pycocotools' `rleFrString`, a character at a time."""
+    runs, i = [], 0
+    while i < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            if i >= len(counts):
+                raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
+            code = ord(counts[i]) - 48
+            if not 0 <= code < 64:
+                raise ValueError(f"the RLE's counts hold the character {counts[i]!r}; export the annotation again")
+            value |= (code & 0x1F) << shift
+            more = bool(code & 0x20)
+            shift += 5
+            i += 1
+        if code & 0x10:
+            value -= 1 << shift
+        if len(runs) > 2:
+            value += runs[-2]
+        if value < 0:
+            raise ValueError("the RLE's counts hold a negative run; export the annotation again")
+        runs.append(value)
+    return runs
+
+
+def outcome(decode, counts: str):
+    try:
+        return decode(counts)
+    except ValueError as error:
+        return str(error)
+
+
+# numbers of one character, of several, and characters that are none
+PIECES = st.one_of(
+    st.sampled_from([chr(48 + code) for code in range(16)]),
+    st.text(st.sampled_from([chr(48 + code) for code in range(64)]), max_size=8),
+    st.sampled_from(["\x10", "é", "\ud800", "o" * 11 + "?", "o" * 5 + "7", ""]),
+)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.lists(PIECES, max_size=12).map("".join).filter(lambda text: not re.search("[P-o]{12}", text)))
+def test_run_lengths_equal_those_of_a_loop(counts):
+    assert outcome(masks._runs, counts) == outcome(runs_one_by_one, counts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1" * 1_000_000, "add up to"),
+        ("o" * 999_999 + "0", "a number of 1000000 characters"),
+        ("o" * 1_000_000, "end in the middle of a number"),
+        ("P" * 999_999 + "0", "a number of 1000000 characters"),
+        ("@" * 1_000_000, "a negative run"),
+        (("o" * 11 + "7") * 80_000, "a negative run|add up to"),
+    ],
+)
+def test_long_rle_texts_are_refused_at_once(text, message):
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match=message):
+        masks.rle_to_counts({"size": [20, 20], "counts": text}, 20, 20)
+    assert time.perf_counter() - begin < 1

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from sam_ft.data.readers import images, rows
+
+from ..conftest import square
 from ..data.readers.trees import TREES
 from ..training.common import ROOT
 
@@ -53,7 +56,7 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
     given = ["--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "out"]
     run("convert_data.py", *given)
     assert (tmp_path / "out" / "annotations" / "train_coco.json").is_file()
-    assert "holds an earlier conversion" in run("convert_data.py", *given, status=1)
+    assert "contains an earlier result" in run("convert_data.py", *given, status=1)
     run("convert_data.py", *given, "--overwrite", "true", "--hold_out_phrases", "pear", status=0)
     assert (tmp_path / "out" / "annotations" / "val_coco.json").is_file()
     for place in (tmp_path / "data", tmp_path, tmp_path / "data" / "images" / "out"):
@@ -73,6 +76,14 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
         (["--push_to_hub", "me/x"], "needs `output_format: rows`"),
         (["--hold_out_phrases", "plum"], "names 'plum', which is not among the 2 phrases: apple, pear"),
         (["--splits", "test"], "names 'test', found train"),
+        (
+            ["--keep_phrases", "aple"],
+            "`keep_phrases` contains 'aple', which is not among the 2 phrases of the data. Did you mean 'apple'?",
+        ),
+        (
+            ["--keep_phrases", "apple", "zebra"],
+            "contains 'zebra', which is not among the 2 phrases of the data. The data have apple, pear",
+        ),
     ],
 )
 def test_bad_conversions_are_named(tmp_path, arguments, message, run):
@@ -81,3 +92,100 @@ def test_bad_conversions_are_named(tmp_path, arguments, message, run):
         "convert_data.py", "--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "out", *arguments, status=1
     )
     assert message in said
+
+
+def test_phrases_to_keep_are_normalised(tmp_path, run):
+    TREES["cvat"](tmp_path / "data")
+    run(
+        "convert_data.py",
+        "--dataset_name",
+        tmp_path / "data",
+        "--target_dir",
+        tmp_path / "out",
+        "--keep_phrases",
+        "Apple",
+    )
+    content = json.loads((tmp_path / "out" / "annotations" / "train_coco.json").read_text())
+    assert [category["name"] for category in content["categories"]] == ["apple"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("scene_width", 320),
+        ("scene_seed", 3),
+        ("scene_fills", "solid"),
+        ("scene_train_labels", "star"),
+        ("scene_clutter", 0.0),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["check_data.py", "convert_data.py", "sam3_ft.py", "sam2_ft.py"])
+def test_keys_of_scenes_are_refused_beside_real_data(tmp_path, run, recipe, key, value):
+    TREES["cvat"](tmp_path / "data")
+    status = 2 if recipe == "check_data.py" else 1
+    said = run(recipe, "--dataset_name", tmp_path / "data", f"--{key}", value, status=status)
+    assert f"`{key}` is " in said
+    assert f"Leave `{key}` out, or set `dataset_name: synthetic`" in said
+    given = ["--annotation_file", tmp_path / "data" / "a.json", "--dataset_name", "synthetic"]
+    assert f"`{key}` is " in run(recipe, *given, f"--{key}", value, status=status)
+
+
+def test_a_share_without_a_replay_is_refused(tmp_path, run):
+    said = run("sam3_ft.py", "--dataset_name", tmp_path, "--replay_share", 0.5, status=1)
+    assert "`replay_share` is 0.5, but there is no `replay`" in said
+
+
+def check(run, folder, *arguments, status):
+    given = ["--dataset_name", folder, "--json", "true", "--num_pictures", 0, *arguments]
+    return json.loads(run("check_data.py", *given, status=status))
+
+
+def write_validation(tmp_path, file, content: str) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.png").write_bytes((tmp_path / "train" / "b.png").read_bytes())
+    (file.parent / "instances_val.json").write_text(content)
+
+
+def entries(names: str) -> list[dict]:
+    return [{"id": i, "file_name": f"{n}.png", "width": 40, "height": 30} for i, n in enumerate(names)]
+
+
+def test_a_check_fails_where_a_training_run_refuses_the_data(tmp_path, run, coco):
+    file = coco([square(0, 1)], entries("ab"))
+    assert check(run, tmp_path, status=0)["usable"]
+    negative = json.dumps({"images": entries("a"), "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+    write_validation(tmp_path, file, negative)
+    found = check(run, tmp_path, status=1)
+    assert not found["usable"]
+    assert any("no phrase has a single instance" in f["detail"] and not f["usable"] for f in found["findings"])
+    (file.parent / "instances_val.json").write_text("{")
+    found = check(run, tmp_path, status=1)
+    assert any("this is not JSON" in f["detail"] and not f["usable"] for f in found["findings"])
+    assert check(run, tmp_path, "--eval_split", "train", status=0)["usable"]
+
+
+def test_a_check_fails_for_keys_that_a_training_run_refuses(tmp_path, run, coco):
+    coco([square(0, 1)], entries("ab"))
+    found = check(run, tmp_path, "--eval_split", "test", status=1)
+    assert found["findings"][-1]["kind"] == "a training run is refused"
+    assert found["findings"][-1]["detail"] == "`eval_split` is 'test', found train"
+    found = check(run, tmp_path, "--unseen_phrases", "zebra", status=1)
+    assert "`unseen_phrases` names 'zebra'" in found["findings"][-1]["detail"]
+
+
+def test_a_check_decodes_no_image_twice(tmp_path, run, coco, monkeypatch):
+    coco([square(0, 1)], entries("ab"))
+    decoded = []
+    measure = images.upright_size
+    monkeypatch.setattr(
+        rows, "upright_size", lambda image, decode: decoded.append(decode) or measure(image, decode=decode)
+    )
+    check(run, tmp_path, status=0)
+    assert decoded.count(True) == 2
+
+
+def test_control_characters_reach_no_terminal(tmp_path, run, coco):
+    coco([square(0, 1)], entries("ab"), [{"id": 1, "name": "cat\x1b[31m"}])
+    said = run("check_data.py", "--dataset_name", tmp_path, "--num_pictures", 0)
+    assert "\x1b" not in said
+    assert "cat\\x1b[31m" in said

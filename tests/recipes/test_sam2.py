@@ -161,7 +161,7 @@ def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
     status, _, said = script("sam2_eval.py", *model)
     assert status == 0, said
     alone = json.loads((tmp_path / "score" / "eval_results.json").read_text())
-    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/random-tiny")
+    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/random-tiny", "--overwrite", "true")
     assert status == 0, said
     again = json.loads((tmp_path / "score" / "eval_results.json").read_text())
     assert again["eval_object_IoU"] == alone["eval_object_IoU"]

@@ -184,13 +184,13 @@ def test_an_output_folder_belongs_to_one_run(tmp_path):
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "holiday.txt").write_text("")
-    with pytest.raises(ValueError, match="already contains holiday.txt and no run.yaml of a training run"):
+    with pytest.raises(ValueError, match="already contains holiday.txt and no run.yaml that this package wrote"):
         prepare_run_folder(tmp_path, {})
 
 
 def test_a_users_own_file_with_the_markers_name_is_kept(tmp_path):
     (tmp_path / "run.yaml").write_text("learning_rate: 1e-4\n")
-    with pytest.raises(ValueError, match="already contains run.yaml and no run.yaml of a training run"):
+    with pytest.raises(ValueError, match="already contains run.yaml and no run.yaml that this package wrote"):
         prepare_run_folder(tmp_path, {"learning_rate": 1.0})
     assert (tmp_path / "run.yaml").read_text() == "learning_rate: 1e-4\n"
 

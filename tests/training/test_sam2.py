@@ -247,12 +247,13 @@ def test_adapters_train_beside_frozen_parts(shapes, tmp_path):
 
 
 def read_from(file):
-    """One COCO file, of images in `train`, for training and evaluation."""
-    images = str(file.parents[1] / "train")
+    """One COCO file, of images in `train`, for training and, as a copy, for evaluation."""
+    images, copy = str(file.parents[1] / "train"), file.with_name("evaluation.json")
+    copy.write_text(file.read_text() + "\n")  # a file of the same content would be refused
     return {
         "dataset_name": None,
         "annotation_file": str(file),
-        "eval_annotation_file": str(file),
+        "eval_annotation_file": str(copy),
         "image_folder": images,
     }
 

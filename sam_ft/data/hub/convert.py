@@ -1,6 +1,7 @@
 """A Hub data set's rows to rows of `example.py`, once: `datasets` keeps what was converted under a fingerprint."""
 
-from dataclasses import asdict, dataclass, fields, replace
+import hashlib
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,18 +15,24 @@ from ..readers.images import ImageError
 from ..readers.records import ReadOptions, Record, Split
 from ..readers.rows import RowMaker
 from ..report import DataReport, Remark
-from ..vocabulary import PhraseMap, normalize_phrase
+from ..vocabulary import normalize_phrase
 from .columns import Columns, find_columns
-from .groups import ranges_of, rows_of_images, rows_of_paths
+from .finished import FinishedRows, RowVerifier, are_finished, read_finished, roots_of
+from .groups import ranges_of, rows_of_images, rows_of_paths, without_contradictions
 from .parquet import ParquetRows
 from .schemas import SCHEMAS, Context, Schema, find_schema, label_names
-from .source import HubSource, class_names, names_in_row
+from .source import HubSource, class_names, image_roots, names_in_row
 
 
 _CONVERTED = Features(
-    {**FEATURES, "problem": Value("string"), "remarks": List({f.name: Value("string") for f in fields(Remark)})}
+    {
+        **FEATURES,
+        "problem": Value("string"),
+        "remarks": List({f.name: Value("string") for f in fields(Remark)}),
+        "picture": Value("string"),  # digest of an image's bytes
+    }
 )
-_FORMAT = 2  # another number converts anew what is cached: raise it when a conversion's result changes
+_FORMAT = 3  # another number converts anew what is cached: raise it when a conversion's result changes
 _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
 
 
@@ -49,8 +56,8 @@ def convert(
     """
     name = f"{source.name} ({split})"
     rows = rows.whole() if isinstance(rows, ParquetRows) else rows
-    if _are_ours(rows, source):
-        return _rows_as_they_are(rows, name, options)
+    if are_finished(rows, source):
+        return read_finished(rows, source, name, options)
     converter, schema = make_converter(rows, source, name, options)
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
@@ -88,38 +95,13 @@ def convert(
     maker.report.skipped += problems
     if problems:
         converted = converted.filter(lambda problem: problem is None, input_columns=["problem"])
-    converted = converted.remove_columns(["problem", "remarks"])
+    converted, contradictions = without_contradictions(converted, name)
+    if contradictions and options.on_bad_rows != "skip":
+        raise contradictions[0]
+    maker.report.skipped += map(str, contradictions)
+    converted = converted.remove_columns(["problem", "remarks", "picture"])
     _count(converted, maker)
     return converted, maker.report
-
-
-def _rows_as_they_are(rows: Dataset, name: str, options: ReadOptions) -> tuple[Dataset, DataReport]:
-    """Rows of `example.py`, as `convert_data.py` writes them."""
-    if options.attributes is not None or options.phrase_map != PhraseMap():
-        raise ValueError(
-            f"{name} holds finished rows: `phrase_map` and `attribute_templates` say nothing to them. Give these keys to convert_data.py"
-        )
-    rows = rows.select_columns(list(FEATURES)).cast(FEATURES)
-    maker, seen, kept = RowMaker(Split(name, [], {}), options), set(), []
-    for place, row in enumerate(rows.remove_columns("image")):
-        try:
-            validate_example(row, name)
-            if row["example_id"] in seen:
-                raise DatasetFormatError(
-                    f"row {place} has the `example_id` of another; ids are unique",
-                    file=name,
-                    record=repr(row["example_id"]),
-                )
-        except DatasetFormatError as error:
-            if options.on_bad_rows != "skip":
-                raise
-            maker.report.skipped.append(str(error))
-            continue
-        seen.add(row["example_id"])
-        kept.append(place)
-    rows = rows if len(kept) == len(rows) else rows.select(kept)
-    _count(rows, maker)
-    return rows, maker.report
 
 
 def _count(rows: Dataset, maker: RowMaker) -> None:
@@ -140,11 +122,11 @@ def lazily(
     """
     name = f"{source.name} ({split})"
     groups = rows.groups if isinstance(rows, ParquetRows) else None
-    if _are_ours(rows, source):
-        maker = RowMaker(Split(name, [], {}), options)
-        return LazyRows(
-            OwnRows(rows, name), len(rows), groups=groups, skip=options.on_bad_rows == "skip"
-        ), maker.report
+    if are_finished(rows, source):
+        # an image is decoded when its row is requested: here its header is enough
+        verifier = RowVerifier(name, replace(options, verify_images=False), roots_of(source, options))
+        make = FinishedRows(rows, verifier)
+        return LazyRows(make, len(rows), groups=groups, skip=options.on_bad_rows == "skip"), DataReport(name)
     converter, schema = make_converter(rows, source, name, options)
     maker = converter.maker
     maker.report.notes.update(_understood(schema, converter.columns))
@@ -171,24 +153,6 @@ class GatheredRows:
         return self.converter.row(*self.images[place])
 
 
-@dataclass
-class OwnRows:
-    """Makes rows of rows that [`write_rows`] wrote."""
-
-    rows: Dataset | ParquetRows
-    source: str
-
-    def __call__(self, place: int) -> dict:
-        row = self.rows[place]
-        row = {name: row[name] for name in FEATURES}
-        validate_example(row, self.source)
-        return row
-
-
-def _are_ours(rows: Dataset | ParquetRows, source: HubSource) -> bool:
-    return set(FEATURES) <= set(rows.column_names) and not source.column_mapping
-
-
 def _understood(schema: Schema, columns: Columns) -> list[str]:
     roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
     return [f"understood as {schema.says} ({roles}); `column_mapping` overrides", *filter(None, [schema.note])]
@@ -204,7 +168,8 @@ def make_converter(
     columns = find_columns(rows.features, source.column_mapping)
     schema = find_schema(columns)
     labels = _labels(rows, columns, schema, source, options)
-    return Converter(rows, name, columns, SCHEMAS.index(schema), labels, options), schema
+    converter = Converter(rows, name, columns, SCHEMAS.index(schema), labels, options, image_roots(source))
+    return converter, schema
 
 
 @dataclass
@@ -215,7 +180,7 @@ class Converter:
     Attributes:
         rows (`datasets.Dataset`): the source's, undecoded. source (`str`): its name and split.
         columns (`Columns`), schema (`int`): place in `SCHEMAS`. labels (`dict`): label -> class.
-        options (`ReadOptions`).
+        options (`ReadOptions`). roots (`list[Path]`): folders that image files may lie in.
     """
 
     rows: Dataset
@@ -224,15 +189,30 @@ class Converter:
     schema: int
     labels: dict
     options: ReadOptions
+    roots: list[Path] = field(default_factory=list)
 
     def __call__(self, group: dict) -> dict:
-        """A row, `problem: None` and what is odd about it; where it cannot be used, an empty one and why."""
+        """
+        Make a row for the conversion's cache.
+
+        Args:
+            group (`dict`): `indices` of the source rows of one image.
+
+        Returns:
+            `dict`: The row, `problem: None`, what is odd about it and its image's digest; where it cannot be used, an
+                empty row and why.
+        """
         self.maker.report = DataReport(self.source)
         try:
             row = self.row(*group["indices"])
         except DatasetFormatError as error:
-            return _UNUSABLE | {"problem": str(error), "remarks": []}
-        return row | {"problem": None, "remarks": [asdict(remark) for remark in self.maker.report.remarks]}
+            return _UNUSABLE | {"problem": str(error), "remarks": [], "picture": None}
+        content = row["image"]["bytes"] if isinstance(row["image"], dict) else None
+        return row | {
+            "problem": None,
+            "remarks": [asdict(remark) for remark in self.maker.report.remarks],
+            "picture": hashlib.blake2b(content, digest_size=16).hexdigest() if content else None,
+        }
 
     def row(self, *indices: int) -> dict:
         """
@@ -266,11 +246,12 @@ class Converter:
         options = self.options
         if SCHEMAS[self.schema].one_phrase_a_row and options.noun_phrases == "open":
             options = replace(options, phrase_source="noun_phrase")  # each row's phrase is of its image alone
-        return RowMaker(Split(self.source, [], self.labels), options)
+        return RowMaker(Split(self.source, [], self.labels, roots=self.roots), options)
 
     def _record(self, rows: list[dict], where: str, example_id: str) -> Record:
         """Of one image; raises `ValueError` where a column cannot be read."""
-        schema, context = SCHEMAS[self.schema], Context(self.columns, self.options, self.labels)
+        schema = SCHEMAS[self.schema]
+        context = Context(self.columns, self.options, self.labels, self.maker.roots)
         shapes = [shape for row in rows for shape in schema.shapes(row, context)]
         record = Record(example_id, where, _image(self.columns.take(rows[0], "image")), shapes)
         if schema.one_phrase_a_row:

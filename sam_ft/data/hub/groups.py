@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from datasets import Dataset
 
+from ..example import DatasetFormatError
+from ..readers.repeated_pictures import refuse_contradiction
 from .columns import Columns
 from .parquet import ParquetRows
 
@@ -49,3 +51,33 @@ def ranges_of(groups: list[list[int]], files: list[range]) -> list[range]:
         if image > begin:
             ranges.append(range(begin, image))
     return ranges
+
+
+def without_contradictions(rows: Dataset, source: str) -> tuple[Dataset, list[DatasetFormatError]]:
+    """
+    Leave out rows that have the image of an earlier row and labels that contradict it.
+
+    Args:
+        rows (`datasets.Dataset`): Of `example.py`, with the column `picture`, the digest of an image's bytes or
+            `None`.
+        source (`str`): Name of the data set, for messages.
+
+    Returns:
+        `tuple[datasets.Dataset, list[DatasetFormatError]]`: The other rows, and an error for each row that was left
+            out.
+    """
+    pictures = rows["picture"]
+    groups = _gather(picture or i for i, picture in enumerate(pictures))
+    light, dropped = rows.select_columns(["example_id", "phrases"]), {}
+    for places in groups:
+        for n, place in enumerate(places[1:], 1):
+            row = light[place]
+            for other in (light[earlier] for earlier in places[:n] if earlier not in dropped):
+                names = f"row {other['example_id']}", f"row {row['example_id']}"
+                try:
+                    refuse_contradiction(other["phrases"], row["phrases"], *names, source)
+                except DatasetFormatError as error:
+                    dropped[place] = error
+                    break
+    kept = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
+    return kept, list(dropped.values())

@@ -3,11 +3,16 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel
 from PIL import Image as PILImage
 
+from ..example import MAX_INSTANCES, too_many_instances
+from ..readers.image_roots import ImageRoots
+from ..readers.images import IMAGE_ERRORS
 from ..readers.mask_values import read_numbers, read_one_mask, shapes_of_values
 from ..readers.records import ReadOptions, Shape
 from ..readers.sa1b import sa1b_shapes
@@ -21,11 +26,13 @@ class Context:
     Attributes:
         columns (`Columns`), options (`ReadOptions`).
         names (`dict`): a label as rows have it -> the class's name; empty where rows have names or phrases.
+        roots (`ImageRoots`): folders that image files may lie in.
     """
 
     columns: Columns
     options: ReadOptions
     names: dict
+    roots: ImageRoots
 
 
 @dataclass
@@ -52,16 +59,34 @@ def _channels(file) -> np.ndarray:
         return np.asarray(image)
 
 
-def open_image(value, read: Callable = _channels) -> np.ndarray:
-    """What `read` makes of an undecoded mask image; its channels where it is not given."""
+def open_image(value, context: Context, read: Callable = _channels) -> np.ndarray:
+    """
+    Open an undecoded mask image.
+
+    Args:
+        value (`dict`): `{"bytes", "path"}`.
+        context (`Context`): Names the folders that files may lie in.
+        read (`Callable`): Makes the result of an open file or a path; its channels where not given.
+
+    Raises:
+        `ValueError`: Where it cannot be read, or lies elsewhere.
+    """
     try:
-        return read(io.BytesIO(value["bytes"]) if value.get("bytes") else value.get("path"))
-    except (OSError, SyntaxError, ValueError, TypeError, AttributeError) as error:
+        if value.get("bytes"):
+            return read(io.BytesIO(value["bytes"]))
+        context.roots.check(Path(value.get("path")))
+        return read(value.get("path"))
+    except (TypeError, AttributeError, *IMAGE_ERRORS) as error:
         raise ValueError(f"a mask image cannot be read ({error})") from error
 
 
 def _listed(value) -> list:
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _limit(objects: list) -> None:
+    if len(objects) > MAX_INSTANCES:
+        raise ValueError(too_many_instances(len(objects)))
 
 
 def _at(values: list, index: int):
@@ -74,8 +99,13 @@ def _phrase_rows(row: dict, context: Context) -> list[Shape]:
     if not phrase:
         return [Shape("the row", problem=f"`{context.columns.roles['phrase']}` is {text!r}; expected a noun phrase")]
     if "masks" in context.columns:
-        masks = [open_image(m, read_one_mask) for m in _listed(context.columns.take(row, "masks"))]
-        return [Shape(f"mask {i}", phrase, mask=mask) for i, mask in enumerate(masks) if mask.any()]
+        masks = _listed(context.columns.take(row, "masks"))
+        _limit(masks)
+        shapes = (
+            Shape(f"mask {i}", phrase, mask=partial(open_image, m, context, read_one_mask))
+            for i, m in enumerate(masks)
+        )
+        return [shape for shape in shapes if shape.with_mask().mask.any()]
     return _segmentations(row, context, [], phrase)
 
 
@@ -143,30 +173,32 @@ def _mask_list(row: dict, context: Context) -> list[Shape]:
             shape.problem = (
                 "it has no class; name the column, `column_mapping: {labels: COLUMN}`, or give `class_name`"
             )
-        shape.mask = open_image(mask, read_one_mask)
+        shape.mask = partial(open_image, mask, context, read_one_mask)
         shapes.append(shape)
     return shapes
 
 
 def _ade(row: dict, context: Context) -> list[Shape]:
     """Red is the class, green the object (Transformers' instance segmentation example)."""
-    values = open_image(context.columns.take(row, "masks"))
+    values = open_image(context.columns.take(row, "masks"), context)
     if values.ndim != 3:
         raise ValueError(
             "the annotation image has one channel; this schema holds the class in red and the object in green"
         )
     pairs = values[..., 0].astype(np.int32) * 256 + values[..., 1]
     shapes = []
-    for pair in np.unique(pairs).tolist():
+    numbers = np.unique(pairs).tolist()
+    _limit(numbers)
+    for pair in numbers:
         label, instance = divmod(pair, 256)
         if label and instance:
-            shapes.append(Shape(f"class {label}, object {instance}", label, mask=pairs == pair))
+            shapes.append(Shape(f"class {label}, object {instance}", label, mask=partial(np.equal, pairs, pair)))
     return shapes
 
 
 def _panoptic(row: dict, context: Context) -> list[Shape]:
     """A segment's id is R + 256 G + 65536 B (COCO panoptic)."""
-    values = open_image(context.columns.take(row, "masks")).astype(np.int64)
+    values = open_image(context.columns.take(row, "masks"), context).astype(np.int64)
     ids = values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
     shapes = []
     for segment in _structs(context.columns.take(row, "segments")):
@@ -176,7 +208,9 @@ def _panoptic(row: dict, context: Context) -> list[Shape]:
             # it is there, and no object: its class is neither asked nor absent
             shapes.append(Shape(f"segment {segment['id']}", segment.get("category_id"), exhaustive=False))
             continue
-        shape = Shape(f"segment {segment['id']}", segment.get("category_id"), mask=ids == segment["id"])
+        shape = Shape(
+            f"segment {segment['id']}", segment.get("category_id"), mask=partial(np.equal, ids, segment["id"])
+        )
         shape.is_crowd = segment.get("iscrowd") in (1, True)
         shapes.append(shape)
     return shapes
@@ -189,7 +223,7 @@ def _structs(value) -> list[dict]:
 
 
 def _class_map(row: dict, context: Context) -> list[Shape]:
-    kind, values = context.options.mask_values, open_image(context.columns.take(row, "masks"), read_numbers)
+    kind, values = context.options.mask_values, open_image(context.columns.take(row, "masks"), context, read_numbers)
     if context.options.class_name in context.names:  # the only class: every number but 0
         values = values if kind == "instances" else values != 0
         return [replace(s, label=context.options.class_name) for s in shapes_of_values(values, kind, {1: ""})]

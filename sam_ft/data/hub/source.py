@@ -6,10 +6,10 @@ import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, load_from_disk
+from datasets import Dataset, DatasetDict, config, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from datasets.packaged_modules.parquet.parquet import Parquet
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..readers.files import SPLIT_WORDS
@@ -54,6 +54,27 @@ def is_hub_folder(folder: Path) -> bool:
         "**/metadata.csv",
     )
     return any(next(folder.glob(pattern), None) for pattern in (*patterns, "**/metadata.parquet"))
+
+
+def image_roots(source: HubSource) -> list[Path]:
+    """
+    Return the folders that image files of a data set may lie in.
+
+    Args:
+        source (`HubSource`): The data set.
+
+    Returns:
+        `list[Path]`: Its own folder where it is local, and the caches that `datasets` and the Hub download and unpack
+            to.
+    """
+    caches = [
+        config.HF_DATASETS_CACHE,
+        config.DOWNLOADED_DATASETS_PATH,
+        config.EXTRACTED_DATASETS_PATH,
+        constants.HF_HUB_CACHE,
+    ]
+    own = [Path(source.name)] if Path(source.name).is_dir() else []
+    return own + [Path(cache) for cache in caches]
 
 
 def open_splits(source: HubSource) -> tuple[dict[str, Dataset | ParquetRows], list[str]]:

@@ -2,14 +2,20 @@
 
 from collections import Counter
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
-from ..report import DataReport
+from ..report import DataReport, Remark
 from ..vocabulary import normalize_phrase
 from .coco_tree import CocoFiles
-from .images import bare_names, find_listed
+from .images import bare_names, find_listed, listed_name
 from .json_files import read_json
 from .records import ReadOptions, Record, Shape, Split
 from .rows import make_rows
+
+
+NORMALIZED_LIMIT = (
+    1.05  # largest number of a box in fractions of the image: tools round, and boxes reach over the edge
+)
 
 
 def read_coco(files: CocoFiles, options: ReadOptions) -> tuple[list[dict], DataReport]:
@@ -42,7 +48,7 @@ class _CocoReader:
         self.images, annotations = content["images"], content["annotations"]
         self._refuse_doubles(self.images, "image")
         self._refuse_doubles([a for a in annotations if a.get("id") is not None], "annotation")
-        self.bare_names = bare_names(str(image["file_name"]) for image in self.images)
+        self.bare_names = bare_names(listed_name(image["file_name"]) for image in self.images)
         self.split = Split(self.file, [], {})
         self.split.labels = self._read_categories(content.get("categories") or [], annotations)
         self.split.phrases = self._closed_phrases(annotations)
@@ -69,13 +75,13 @@ class _CocoReader:
         for key, fields in (("images", ("id", "file_name")), ("annotations", ("image_id",))):
             for i, record in enumerate(content[key]):
                 if not isinstance(record, dict):
-                    self._refuse(f"expected an object, found {record!r}", f"{key}[{i}]")
+                    self._refuse(f"expected an object, found {short_repr(record)}", f"{key}[{i}]")
                 lacking = [f for f in fields if record.get(f) is None]
                 if lacking:
                     self._refuse(f"`{lacking[0]}` is missing; export the annotations again", f"{key}[{i}]")
                 for name in ("id", "image_id", "category_id"):
                     if not isinstance(record.get(name), int | float | str | None):
-                        self._refuse(f"`{name}` is {record[name]!r}; expected a number", f"{key}[{i}]")
+                        self._refuse(f"`{name}` is {short_repr(record[name])}; expected a number", f"{key}[{i}]")
 
     def _refuse_doubles(self, records: list[dict], kind: str):
         double = [i for i, n in Counter(str(r["id"]) for r in records).items() if n > 1]
@@ -97,9 +103,10 @@ class _CocoReader:
     def _understand(self, annotations: list[dict]):
         """What holds for the whole file."""
         notes = self.split.notes
-        self.normalized = _boxes_are_normalized(annotations)
+        self.normalized = self._boxes_are_normalized(annotations)
         if self.normalized:
             notes.append("boxes are normalised to [0, 1]; multiplied by the image's size")
+            self.split.remarks += _boxes_beyond_one(annotations)
         self.crowds_are_instances = bool(annotations) and all(_is_crowd(a) for a in annotations)
         if self.crowds_are_instances:
             notes.append(
@@ -113,12 +120,40 @@ class _CocoReader:
             for name in ("neg_category_ids", "not_exhaustive_category_ids"):
                 ids = image.get(name) or []
                 if not isinstance(ids, list) or not all(isinstance(i, int | float | str) for i in ids):
-                    self._refuse(f"`{name}` is {ids!r}; expected a list of category ids", f"image id {image['id']}")
+                    self._refuse(
+                        f"`{name}` is {short_repr(ids)}; expected a list of category ids", f"image id {image['id']}"
+                    )
         self.federated = any("neg_category_ids" in image for image in self.images)
         if self.federated:
             notes.append(
                 "a federated vocabulary (LVIS): absent are the `neg_category_ids` of each image, and no other category"
             )
+
+    def _boxes_are_normalized(self, annotations: list[dict]) -> bool:
+        """
+        Decide whether boxes are in fractions of the image, as SA-Co and noun-phrase files write them.
+
+        Args:
+            annotations (`list[dict]`): All of the file.
+
+        Returns:
+            `bool`: `True` where no number of a box is above `NORMALIZED_LIMIT`.
+
+        Raises:
+            `DatasetFormatError`: Where some boxes are in fractions and others in pixels; names how many.
+        """
+        boxes = [box for annotation in annotations if (box := _box_of(annotation)) is not None]
+        in_pixels = sum(max(box) > NORMALIZED_LIMIT for box in boxes)
+        if not in_pixels:
+            return bool(boxes)
+        fractions = [annotation for annotation in annotations if _is_fraction(annotation)]
+        if fractions:
+            self._refuse(
+                f"{len(fractions)} boxes without a mask are in fractions of the image, 0 to 1, and {in_pixels} boxes "
+                f"have numbers above {NORMALIZED_LIMIT}, as in pixels; write all boxes in pixels, or all in fractions",
+                f"annotation id {fractions[0].get('id')}",
+            )
+        return False
 
     def _read_categories(self, categories: list[dict], annotations: list[dict]) -> dict[int | str, str]:
         """Category id -> name, without placeholders."""
@@ -127,7 +162,7 @@ class _CocoReader:
         for category in categories:
             name = category.get("name")
             if not isinstance(category.get("id"), int | str) or not (isinstance(name, str) and normalize_phrase(name)):
-                self._refuse(f"a category needs a number `id` and a text `name`, found {category!r}")
+                self._refuse(f"a category needs a number `id` and a text `name`, found {short_repr(category)}")
         self._refuse_doubles(categories, "category")
         used = Counter(a.get("category_id") for a in annotations)
         parents = {str(c.get("supercategory")) for c in categories}
@@ -149,7 +184,7 @@ class _CocoReader:
         return [*dict.fromkeys(normalize_phrase(p) for p in spoken if isinstance(p, str) and p.strip())]
 
     def _record(self, image: dict) -> Record:
-        name = str(image["file_name"])
+        name = listed_name(image["file_name"])
         path = find_listed(name, self.folders, self.bare_names)
         shapes = [self._shape(annotation) for annotation in self.annotations.get(image["id"], [])]
         record = Record(
@@ -190,13 +225,13 @@ class _CocoReader:
             if shape.label not in self.split.labels:
                 known = ", ".join(map(repr, list(self.split.labels)[:10])) or "none"
                 raise ValueError(
-                    f"`category_id` {shape.label!r} is not among `categories` (known ids: {known}); add the category, or correct "
-                    "the id (1 and '1' differ)"
+                    f"`category_id` {short_repr(shape.label)} is not among `categories` (known ids: {known}); add the "
+                    "category, or correct the id (1 and '1' differ)"
                 )
         if self.options.phrase_source in ("noun_phrase", "both"):
             phrase = annotation.get("noun_phrase")
             if phrase is not None and not (isinstance(phrase, str) and normalize_phrase(phrase)):
-                raise ValueError(f"`noun_phrase` is {phrase!r}; expected a text")
+                raise ValueError(f"`noun_phrase` is {short_repr(phrase)}; expected a text")
             if phrase is None and self.options.phrase_source == "noun_phrase":
                 raise ValueError(
                     "`noun_phrase` is missing; add it, or set `phrase_source: category` to ask for category names"
@@ -227,8 +262,29 @@ def _is_crowd(annotation: dict) -> bool:
     return str(flag).strip().lower() in ("1", "1.0", "true")
 
 
-def _boxes_are_normalized(annotations: list[dict]) -> bool:
-    """SA-Co and noun-phrase files write fractions of the image; a file of pixel boxes has one value above 1 at least."""
-    boxes = [a["bbox"] for a in annotations if isinstance(a.get("bbox"), list) and len(a["bbox"]) == 4]
-    values = [v for box in boxes for v in box if isinstance(v, int | float)]
-    return bool(values) and max(values) <= 1.0 + 1e-6
+def _box_of(annotation: dict) -> list | None:
+    """The listed box, where it is four numbers."""
+    box = annotation.get("bbox")
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
+        return box
+    return None
+
+
+def _is_fraction(annotation: dict) -> bool:
+    """Whether an annotation has a box alone, in fractions: as pixels it would lie within the image's first one."""
+    box = _box_of(annotation)
+    if box is None or annotation.get("segmentation"):
+        return False
+    return all(1 - NORMALIZED_LIMIT <= v <= NORMALIZED_LIMIT for v in box) and not all(
+        float(v).is_integer() for v in box
+    )
+
+
+def _boxes_beyond_one(annotations: list[dict]) -> list[Remark]:
+    """Remarks on normalised boxes with a number that rounding brought above 1."""
+    boxes = ((a.get("id"), box) for a in annotations if (box := _box_of(a)) is not None)
+    return [
+        Remark("normalised box beyond 1", f"annotation id {number}", f"{box}; clipped at the image's edge")
+        for number, box in boxes
+        if max(box) > 1.0 + 1e-6
+    ]

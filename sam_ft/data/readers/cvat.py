@@ -138,7 +138,7 @@ def _place(shape: Shape, element: ElementTree.Element):
         width, height = int(number("width")), int(number("height"))
         if not 0 < width <= _LARGEST or not 0 < height <= _LARGEST:
             raise ValueError(f"`width`×`height` is {width}×{height}")
-        shape.mask = _unpacked([int(run) for run in text("rle").split(",")], width, height)
+        shape.mask = partial(_unpacked, text("rle"), width, height)
         shape.corner = int(number("left")), int(number("top"))
 
 
@@ -148,8 +148,22 @@ def _rotated(points: np.ndarray, angle: float) -> np.ndarray:
     return (points - middle) @ np.array([[cosine, sine], [-sine, cosine]]) + middle
 
 
-def _unpacked(runs: list[int], width: int, height: int) -> np.ndarray:
-    """CVAT's own run lengths: row by row inside the mask's box, background first."""
-    if min(runs) < 0 or sum(runs) != width * height:
-        raise ValueError(f"`rle` adds up to {sum(runs)} pixels, its box has {width}×{height}")
+def _unpacked(rle: str, width: int, height: int) -> np.ndarray:
+    """
+    Decode CVAT's own run lengths: row by row inside the mask's box, background first.
+
+    Args:
+        rle (`str`): Whole numbers, separated by commas.
+        width (`int`): Of the box, px.
+        height (`int`): Of the box, px.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)`: bool.
+    """
+    try:
+        runs = [int(run) for run in rle.split(",")]
+        if min(runs) < 0 or sum(runs) != width * height:
+            raise ValueError(f"`rle` adds up to {sum(runs)} pixels, its box has {width}×{height}")
+    except ValueError as error:
+        raise ValueError(f"{error}; expected numbers as CVAT writes them") from error
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)

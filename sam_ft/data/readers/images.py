@@ -7,6 +7,12 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from ...utils.text import short_repr
+
+
+# what Pillow raises for files that are damaged, no images, or larger than its limit against decompression bombs
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 class ImageError(ValueError):
     """An image file that cannot be used; the message says why and what to do."""
@@ -15,6 +21,11 @@ class ImageError(ValueError):
 def bare_name(file_name: str) -> str:
     """A listed path without its folders, whichever slash it was written with."""
     return Path(file_name.replace("\\", "/")).name
+
+
+def listed_name(value) -> str:
+    """Return a listed file name as text; of something else, a short representation, which no file has."""
+    return str(value) if isinstance(value, str | int | float) else short_repr(value)
 
 
 def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True) -> Path:
@@ -33,8 +44,8 @@ def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True
                     return candidate
     searched = ", ".join(str(folder) for folder in folders)
     raise ImageError(
-        f"the image {file_name!r} is missing (searched {searched}). Put it there, correct `file_name`, or set "
-        "`on_bad_rows: skip` to leave such rows out"
+        f"the image {short_repr(file_name)} is missing (searched {searched}). Put it there, correct `file_name`, or "
+        "set `on_bad_rows: skip` to leave such rows out"
     )
 
 
@@ -73,7 +84,7 @@ def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int,
             if decode:
                 opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1)))
                 opened.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except IMAGE_ERRORS as error:
         name = "inside the file" if isinstance(image, bytes) else image
         raise ImageError(
             f"the image {name} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"

@@ -3,18 +3,21 @@
 import json
 from pathlib import Path
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 
 
 def read_json(path: Path, kind: str):
     """
-    The content of a JSON file.
+    Read the content of a JSON annotation file.
 
     Args:
-        path (`Path`). kind (`str`): what the file should be, for messages, such as `COCO`.
+        path (`Path`): The file.
+        kind (`str`): What the file should be, for messages, such as `COCO`.
 
     Raises:
-        `DatasetFormatError`: where there is no such file, or it is empty, no UTF-8 text, or no JSON.
+        `DatasetFormatError`: Where there is no such file, or it is empty, no UTF-8 text, no JSON, nested too deeply,
+            or has an object with a key twice, of which JSON readers keep the last value alone.
     """
 
     def refuse(message):
@@ -29,6 +32,41 @@ def read_json(path: Path, kind: str):
     if not text.strip():
         refuse("the file is empty; export the annotations again")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except RecursionError:
+        refuse(f"the JSON is nested too deeply to be read; export the annotations again as {kind}")
+    except DuplicateKeyError as error:
+        refuse(str(error))
+    except ValueError as error:
         refuse(f"this is not JSON ({error}); export the annotations again as {kind}")
+
+
+class DuplicateKeyError(ValueError):
+    """An object in a JSON text that has a key twice."""
+
+
+def parse_json(text: str):
+    """
+    Parse JSON strictly.
+
+    Args:
+        text (`str`): The JSON text.
+
+    Raises:
+        `DuplicateKeyError`: On an object that has a key twice.
+        `ValueError`: On a text that is no JSON.
+        `RecursionError`: On one that is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_unique_keys)
+
+
+def _unique_keys(pairs: list[tuple]) -> dict:
+    content = dict(pairs)
+    if len(content) == len(pairs):
+        return content
+    seen = set()
+    key = next(key for key, _ in pairs if key in seen or seen.add(key))
+    raise DuplicateKeyError(
+        f"the key {short_repr(key)} stands twice in one object, {short_repr(content)}; its first value would be lost. "
+        "Merge both values, or remove one"
+    )

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 from ..report import Remark
 from .files import by_split, example_id_of, images_in
-from .images import ImageError, bare_name
+from .images import IMAGE_ERRORS, ImageError, bare_name, listed_name
 from .json_files import read_json
 from .outlines import ellipse
 from .records import ReadOptions, Record, Shape, Split, join_parts
@@ -69,7 +70,7 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
 
 def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError:
     """The file that `imagePath` names; the copy inside the JSON, re-encoded by LabelMe, only where that is missing."""
-    name = str(content.get("imagePath") or "").replace("\\", "/")
+    name = listed_name(content.get("imagePath") or "").replace("\\", "/")
     for path in (file.parent / name, file.parent / bare_name(name)):
         with contextlib.suppress(OSError):  # a name that no file system takes
             if name and path.is_file():
@@ -82,11 +83,14 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
             data = base64.b64decode(content["imageData"], validate=True)
         except (binascii.Error, ValueError) as error:
             return ImageError(
-                f"`imagePath` {name!r} is not there and `imageData` is damaged ({error}). Put the image beside the file"
+                f"`imagePath` {short_repr(name)} is not there and `imageData` is damaged ({error}). Put the image "
+                "beside the file"
             )
         split.notes.append("images whose `imagePath` is not there are read from `imageData`")
         return data
-    return ImageError(f"the image `imagePath` {name!r} is missing and there is no `imageData`. Put it beside the file")
+    return ImageError(
+        f"the image `imagePath` {short_repr(name)} is missing and there is no `imageData`. Put it beside the file"
+    )
 
 
 def _is_another(embedded, path: Path) -> bool:
@@ -114,10 +118,10 @@ def _shapes(listed: list) -> list[Shape]:
 
 def _shape(where: str, shape) -> Shape:
     if not isinstance(shape, dict):
-        return Shape(where, problem=f"expected an object, found {shape!r}")
+        return Shape(where, problem=f"expected an object, found {short_repr(shape)}")
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label.strip():
-        return Shape(where, problem=f"`label` is {label!r}; expected a class name")
+        return Shape(where, problem=f"`label` is {short_repr(label)}; expected a class name")
     read = Shape(where, label)
     flags = shape.get("flags")
     read.attributes = {str(k): str(k) for k, v in flags.items() if v} if isinstance(flags, dict) else {}
@@ -126,7 +130,7 @@ def _shape(where: str, shape) -> Shape:
         if not all(math.isfinite(v) for point in points for v in point):
             raise ValueError("they are not finite")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        read.problem = f"`points` is {shape.get('points')!r}; expected [[x, y], …] ({error})"
+        read.problem = f"`points` is {short_repr(shape.get('points'))}; expected [[x, y], …] ({error})"
         return read
     try:
         _place(read, kind, points, shape)
@@ -145,16 +149,18 @@ def _place(read: Shape, kind: str, points: list[tuple[float, float]], shape: dic
         radius = math.dist(*points)
         read.polygons = [ellipse(*points[0], radius, radius)]
     elif kind == "mask" and points:
-        read.mask, read.corner = _embedded_mask(shape), tuple(round(v) for v in points[0])
+        read.mask, read.corner = partial(_embedded_mask, shape.get("mask")), tuple(round(v) for v in points[0])
     elif kind not in ("point", "points", "line", "linestrip"):
         raise ValueError(
-            f"`shape_type` is {kind!r} with {len(points)} points; expected polygon, rectangle, circle or mask"
+            f"`shape_type` is {short_repr(kind)} with {len(points)} points; expected polygon, rectangle, circle or "
+            "mask"
         )
 
 
-def _embedded_mask(shape: dict) -> np.ndarray:
+def _embedded_mask(encoded) -> np.ndarray:
+    """A mask inside a file, bool, from Base64 of an image."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
             return np.asarray(image.convert("L")) > 0
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (TypeError, *IMAGE_ERRORS) as error:
         raise ValueError(f"`mask` cannot be read ({error}); save the file again") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..example import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in, split_of_name
-from .mask_values import read_one_mask
+from .mask_values import read_mask_file
 from .records import ReadOptions, Record, Shape, Split
 
 
@@ -62,11 +62,4 @@ def _read(folder: Path, pairs: list[tuple[Path, Path]], left: list[Path], option
 
 
 def _shapes(folder: Path, label: str) -> list[Shape]:
-    shapes = []
-    for file in images_in(folder):
-        try:
-            mask = read_one_mask(file)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
-        shapes.append(Shape(f"mask {file.name}", label, mask=mask))
-    return shapes
+    return [Shape(f"mask {file.name}", label, mask=partial(read_mask_file, file)) for file in images_in(folder)]

@@ -1,6 +1,5 @@
 """One mask image for each picture, whose numbers are objects (PennFudan) or classes."""
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,12 @@ import yaml
 from PIL import Image
 from scipy import ndimage
 
-from ..example import DatasetFormatError
+from ...utils.text import short_repr
+from ...utils.yaml_files import parse_yaml
+from ..example import MAX_INSTANCES, DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in
+from .images import IMAGE_ERRORS
+from .json_files import parse_json
 from .records import ReadOptions, Record, Shape, Split
 
 
@@ -103,27 +106,30 @@ def _class_names(folder: Path, options: ReadOptions) -> tuple[dict[int, str], bo
 
 def class_names_of(file: Path) -> dict[int, str]:
     """
-    Reads `{"0": "name", …}` or `["name", …]` from JSON or YAML, or a name a line from text, with or without its number.
+    Read `{"0": "name", …}` or `["name", …]` from JSON or YAML, or a name a line from text, with or without its number.
+
+    Args:
+        file (`Path`): Its suffix says which.
 
     Raises:
-        `DatasetFormatError`: naming the file, where it holds something else.
+        `DatasetFormatError`: Names the file, where it holds something else.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix in (".json", ".yaml", ".yml"):
-            content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+            content = parse_json(text) if file.suffix == ".json" else parse_yaml(text)
         else:
             content = [line.strip() for line in text.splitlines() if line.strip()]
             numbered = [re.fullmatch(r"(\d+)[\s:,=]+(\S.*)", line) for line in content]
             content = dict(match.groups() for match in numbered) if all(numbered) else content
         if not isinstance(content, dict | list):
-            raise ValueError(f"it holds {content!r:.60}")
+            raise ValueError(f"it holds {short_repr(content)}")
         listed = list(content.items() if isinstance(content, dict) else enumerate(content))
         wrong = [name for _, name in listed if not isinstance(name, str)]
         if wrong:
-            raise ValueError(f"a name is {wrong[0]!r}")
+            raise ValueError(f"a name is {short_repr(wrong[0])}")
         names = {int(number): name for number, name in listed}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise DatasetFormatError(
             f'expected {{"0": "name", …}} or a list of names ({error})', file=str(file)
         ) from error
@@ -131,10 +137,18 @@ def class_names_of(file: Path) -> dict[int, str]:
 
 
 def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: bool = False) -> list[Shape]:
-    """The shapes of a mask image; see [`shapes_of_values`]. `binary`: every number but 0 is 1."""
+    """
+    Read the shapes of a mask image; see [`shapes_of_values`].
+
+    Args:
+        file (`Path`): The mask image.
+        kind (`str`): `instances`, `classes` or `components`.
+        labels (`dict[int, str]`): Number -> class.
+        binary (`bool`): Every number but 0 is 1.
+    """
     try:
         values = read_numbers(file)
-    except (OSError, SyntaxError, ValueError) as error:
+    except IMAGE_ERRORS as error:
         raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
     if file.parent.name == "SegmentationObject":  # Pascal VOC: 255 is the void around objects
         values = np.where(values == _IGNORED, _BACKGROUND, values)
@@ -143,10 +157,17 @@ def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: b
 
 def read_numbers(file) -> np.ndarray:
     """
-    The numbers `(height, width)` in a mask image: a palette's numbers and 16 bits stay as they are, alpha is dropped.
+    Read the numbers in a mask image: a palette's numbers and 16 bits stay as they are, alpha is dropped.
+
+    Args:
+        file: A path or an open file.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)`.
 
     Raises:
-        `ValueError`: where it is in colour, which holds no numbers. `OSError`, `SyntaxError`: where it cannot be opened.
+        `ValueError`: Where it is in colour, which holds no numbers. Others of `IMAGE_ERRORS`: where it cannot be
+            opened.
     """
     with Image.open(file) as image:
         if image.format == "JPEG":
@@ -163,8 +184,14 @@ def read_numbers(file) -> np.ndarray:
 
 def read_one_mask(file) -> np.ndarray:
     """
-    Where a mask image of one object is drawn, `(height, width)` bool, in whatever colour; the soft edges of JPEG and of drawing
-    tools are cut at half.
+    Read where a mask image of one object is drawn, in whatever colour; the soft edges of JPEG and of drawing tools are
+    cut at half.
+
+    Args:
+        file: A path or an open file.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)`: bool.
     """
     with Image.open(file) as image:
         if image.mode == "P":
@@ -174,30 +201,84 @@ def read_one_mask(file) -> np.ndarray:
     return values != 0 if len(np.unique(values)) <= 2 else values > values.max() / 2
 
 
+def read_mask_file(file: Path) -> np.ndarray:
+    """As [`read_one_mask`]; raises `ValueError` with the file's name where it cannot be read."""
+    try:
+        return read_one_mask(file)
+    except IMAGE_ERRORS as error:
+        raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
+
+
 def shapes_of_values(values: np.ndarray, kind: str, labels: dict[int, str]) -> list[Shape]:
     """
+    Make the shapes of a mask image. Each keeps its window in the image alone; its mask is made when it is encoded.
+
     Args:
         values (`np.ndarray` of shape `(height, width)`): whole numbers; 0 is background unless it is a class.
         kind (`str`): `instances`, `classes` or `components`, see [`ReadOptions`].
         labels (`dict[int, str]`): number -> class; for `instances` one entry, under 0.
+
+    Raises:
+        `ValueError`: Where the image holds more than `MAX_INSTANCES` objects, or a number that is not finite.
     """
-    shapes = []
-    for number in np.unique(values).tolist():
-        mask = values == number
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise ValueError("the mask holds NaN or infinity; save whole numbers")
+    numbers, places = np.unique(values, return_inverse=True)
+    if len(numbers) > MAX_INSTANCES:
+        raise ValueError(
+            f"the mask holds {len(numbers)} different numbers; at most {MAX_INSTANCES} objects an image are read. "
+            "Check whether it is noise or a depth map"
+        )
+    places = places.reshape(values.shape).astype(np.int32)
+    windows = ndimage.find_objects(places + 1)
+    parts = np.zeros(values.shape if kind == "components" else 0, dtype=np.int32)  # of all classes, from 1
+    shapes, total = [], 0
+    for place, number in enumerate(numbers.tolist()):
         if kind == "instances":
             if number != _BACKGROUND:
-                shapes.append(Shape(f"object {number}", next(iter(labels)), mask=mask))
+                shape = Shape(f"object {number}", next(iter(labels)))
+                shapes.append(_with_window(shape, places, place, windows[place]))
         elif number not in labels:
             if number not in (_BACKGROUND, _IGNORED):
-                shapes.append(
-                    Shape(
-                        f"number {number}",
-                        problem=f"the mask holds {number}, which no class has (known: {sorted(labels)})",
-                    )
-                )
+                problem = f"the mask holds {number}, which no class has (known: {sorted(labels)})"
+                shapes.append(Shape(f"number {number}", problem=problem))
         elif kind == "classes":
-            shapes.append(Shape(f"class {number}", int(number), mask=mask, exhaustive=False))
+            shape = Shape(f"class {number}", int(number), exhaustive=False)
+            shapes.append(_with_window(shape, places, place, windows[place]))
         else:
-            parts, total = ndimage.label(mask, structure=np.ones((3, 3)))  # corners touch
-            shapes += [Shape(f"class {number}, part {i}", int(number), mask=parts == i) for i in range(1, total + 1)]
+            found = _label_parts(places == place, parts, total)
+            for i, window in enumerate(found, 1):
+                shapes.append(_with_window(Shape(f"class {number}, part {i}", int(number)), parts, total + i, window))
+            total += len(found)
     return shapes
+
+
+def _label_parts(mask: np.ndarray, parts: np.ndarray, total: int) -> list[tuple[slice, slice]]:
+    """
+    Number the connected parts of a mask in an array that all classes share.
+
+    Args:
+        mask (`np.ndarray` of shape `(height, width)`): bool.
+        parts (`np.ndarray` of shape `(height, width)`): int32; the parts of this mask are written to it, from
+            `total + 1` on.
+        total (`int`): How many parts it holds already.
+
+    Returns:
+        `list[tuple[slice, slice]]`: The window of each part.
+    """
+    labelled, number = ndimage.label(mask, structure=np.ones((3, 3)))  # corners touch
+    if total + number > MAX_INSTANCES:
+        raise ValueError(
+            f"the mask has {total + number} connected parts or more; at most {MAX_INSTANCES} objects an image are "
+            "read. Remove specks, or set `mask_values: classes`"
+        )
+    parts[mask] = labelled[mask] + total
+    return ndimage.find_objects(labelled)
+
+
+def _with_window(shape: Shape, places: np.ndarray, number: int, window: tuple[slice, slice]) -> Shape:
+    """The shape of all pixels of `places` that are `number`, which `window` contains."""
+    rows, columns = window
+    shape.mask = partial(np.equal, places[window], number)
+    shape.corner, shape.mask_size = (columns.start, rows.start), (places.shape[1], places.shape[0])
+    return shape

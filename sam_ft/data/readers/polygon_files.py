@@ -4,6 +4,7 @@ import contextlib
 from functools import partial
 from pathlib import Path
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 from .files import SPLIT_WORDS
 from .images import ImageError, find_image
@@ -68,14 +69,16 @@ def _image(folder: Path, file: Path, content: dict) -> Path | ImageError:
 def _shape(number: int, instance) -> Shape:
     where = f"instances[{number}]"
     if not isinstance(instance, dict):
-        return Shape(where, problem=f"expected an object, found {instance!r}")
+        return Shape(where, problem=f"expected an object, found {short_repr(instance)}")
     label, drawn = instance.get("label"), instance.get("segmentation")
     if not isinstance(label, str) or not label.strip():
-        return Shape(where, problem=f"`label` is {label!r}; expected a class name")
+        return Shape(where, problem=f"`label` is {short_repr(label)}; expected a class name")
     attributes = instance.get("attributes")
     shape = Shape(where, label)
     if isinstance(attributes, dict):
-        shape.attributes = {str(k): str(v) for k, v in attributes.items() if v is not None and str(v).strip()}
+        shape.attributes = {
+            str(k): str(v) for k, v in attributes.items() if isinstance(v, str | int | float) and str(v).strip()
+        }
     polygon = drawn.get("polygon") if isinstance(drawn, dict) else drawn
     if isinstance(drawn, dict) and "counts" in drawn:
         shape.rle = drawn
@@ -84,5 +87,5 @@ def _shape(number: int, instance) -> Shape:
     elif isinstance(instance.get("bbox"), list):
         shape.box = instance["bbox"]
     else:
-        shape.problem = f'`segmentation` is {drawn!r}; expected {{"polygon": [[x1, y1, …], …]}}'
+        shape.problem = f'`segmentation` is {short_repr(drawn)}; expected {{"polygon": [[x1, y1, …], …]}}'
     return shape

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class ReadOptions:
         attributes (`AttributeTemplates`, *optional*): phrases of classes with attributes, beside those of classes.
         on_bad_rows (`str`): `error` stops at the first row that cannot be used, `skip` leaves it out and reports it.
         verify_images (`bool`): decode every image while reading, so that a damaged one is found before training.
+        allow_outside_images (`bool`): read images that lie outside the data set's folders, see [`Split.roots`].
     """
 
     phrase_source: str = "category"
@@ -50,6 +51,7 @@ class ReadOptions:
     attributes: AttributeTemplates | None = None
     on_bad_rows: str = "error"
     verify_images: bool = True
+    allow_outside_images: bool = False
 
     def __post_init__(self):
         given = {"phrase_source": PHRASE_SOURCES, "noun_phrases": NOUN_PHRASES, "mask_values": (None, *MASK_VALUES)}
@@ -70,7 +72,12 @@ class Shape:
         label (*optional*): a key of `Split.labels`, its class.
         phrases (`list[str]`): noun phrases of its own, normalised, beside the class.
         attributes (`dict[str, str]`): such as `{"color": "red"}`.
-        mask (`np.ndarray`): bool, of the image's size, or a piece of it whose upper left pixel lies at `corner`, `(x, y)`. rle (`dict`): COCO's, of any kind.
+        mask (`np.ndarray`, or a call that returns it): bool, of the image's size, or a piece of it whose upper left
+            pixel lies at `corner`, `(x, y)`. A call is made when the shape is encoded, so that one mask of an image is
+            in memory at a time.
+        mask_size (`tuple[int, int]`, *optional*): width and height of the mask image that a piece was cut from, px; it
+            must be the image's.
+        rle (`dict`): COCO's, of any kind.
         polygons (`list[list[float]]`): parts `[x1, y1, x2, y2, …]`. box (`list[float]`): `(x, y, w, h)`. area: as listed, px.
         relative_polygons, relative_box (`bool`): they are fractions of the image, not pixels.
         is_crowd (`bool`): a region to ignore.
@@ -82,8 +89,9 @@ class Shape:
     label: Hashable | None = None
     phrases: list[str] = field(default_factory=list)
     attributes: dict[str, str] = field(default_factory=dict)
-    mask: np.ndarray | None = None
+    mask: np.ndarray | Callable[[], np.ndarray] | None = None
     corner: tuple[int, int] | None = None
+    mask_size: tuple[int, int] | None = None
     rle: dict | None = None
     polygons: list | None = None
     box: list[float] | None = None
@@ -93,6 +101,10 @@ class Shape:
     is_crowd: bool = False
     exhaustive: bool = True
     problem: str | None = None
+
+    def with_mask(self) -> "Shape":
+        """Return the same shape with its mask as an array; raises what the call that makes the mask raises."""
+        return replace(self, mask=self.mask()) if callable(self.mask) else self
 
 
 @dataclass
@@ -134,6 +146,8 @@ class Split:
         labels_were_found (`bool`): nothing declares the classes: they are those that shapes have, and another split's are too.
         phrases (`list[str]`): noun phrases that belong to a closed vocabulary.
         notes (`list[str]`): what was assumed; each is counted. remarks (`list[Remark]`): what is odd about single records.
+        roots (`list[Path]`): folders that its images must lie in, unless `allow_outside_images`; without any,
+            everywhere.
     """
 
     source: str
@@ -143,6 +157,7 @@ class Split:
     phrases: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    roots: list[Path] = field(default_factory=list)
 
 
 def number_twins(split: Split) -> None:

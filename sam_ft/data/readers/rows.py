@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from ...ops import masks as mask_ops
+from ...utils.text import short_repr
 from ..attributes import Thing, attribute_values
-from ..example import DatasetFormatError, validate_example
+from ..example import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
 from ..report import DataReport, Remark
+from ..safe_text import clean_name
 from ..vocabulary import name_phrases
 from .doubts import doubts
+from .encoding import clipped_box, shape_counts
+from .image_roots import ImageRoots
 from .images import ImageError, upright_size
 from .records import ReadOptions, Record, Shape, Split
+from .repeated_pictures import RepeatedPictures
 
 
 def make_rows(split: Split, options: ReadOptions) -> tuple[list[dict], DataReport]:
@@ -44,6 +47,7 @@ class RowMaker:
 
     def __init__(self, split: Split, options: ReadOptions):
         self.split, self.options, self.report = split, options, DataReport(split.source)
+        self.roots = ImageRoots([] if options.allow_outside_images else split.roots)
         for note in split.notes:
             self._note(note)
         self.report.remark(*split.remarks)
@@ -69,7 +73,7 @@ class RowMaker:
         """Label -> phrase, `None` where the phrase map drops it."""
         names, phrase_map = self.split.labels, self.options.phrase_map
         phrases = name_phrases(list(names.values()), phrase_map)
-        unknown = set(phrase_map.names) - set(names.values())
+        unknown = {clean_name(name) for name in phrase_map.names} - {clean_name(name) for name in names.values()}
         if unknown and self.options.phrase_source != "noun_phrase":
             self._note(f"the phrase map names {', '.join(map(repr, sorted(unknown)))}, which this file does not have")
         result = {}
@@ -87,10 +91,21 @@ class RowMaker:
         return result
 
     def measure(self, record: Record) -> tuple[int, int] | ImageError:
-        """Upright size of a record's image; runs in a thread, so a failure is returned."""
+        """
+        Measure a record's image.
+
+        Args:
+            record (`Record`): One image.
+
+        Returns:
+            `tuple[int, int]` or `ImageError`: Width and height of the upright image in px, or why it cannot be used:
+                this runs in a thread, so a failure is returned.
+        """
         if isinstance(record.image, ImageError):
             return record.image
         try:
+            if not isinstance(record.image, bytes):
+                self.roots.check(record.image)
             width, height, swapped = upright_size(record.image, decode=self.options.verify_images)
         except ImageError as error:
             return error
@@ -98,7 +113,7 @@ class RowMaker:
         if listed is None:
             return width, height
         if not all(isinstance(side, int | float | None) for side in listed):
-            return ImageError(f"`width`×`height` is {listed[0]!r}×{listed[1]!r}; expected numbers")
+            return ImageError(f"`width`×`height` is {short_repr(listed[0])}×{short_repr(listed[1])}; expected numbers")
         if None not in listed and tuple(listed) != (width, height):
             why = " (its EXIF orientation swaps the sides)" if swapped else ""
             name = "its image" if isinstance(record.image, bytes) else f"the upright image {record.image}"
@@ -109,11 +124,13 @@ class RowMaker:
         return width, height
 
     def rows(self, measured) -> Iterator[dict]:
-        """Rows of pairs (record, what `measure` said of it)."""
+        """Yield the rows of pairs of a record and the result of [`measure`]."""
+        repeated = RepeatedPictures(self.split.records, self.split.source)
         for record, size in measured:
             try:
                 row = self.row(record, size)
                 validate_example(row, self.split.source)
+                repeated.check(record, row)
             except DatasetFormatError as error:
                 if self.options.on_bad_rows != "skip":
                     raise
@@ -135,6 +152,8 @@ class RowMaker:
             shapes = record.listed_shapes()
         except (ValueError, OSError) as error:
             self._refuse(str(error), record.where)
+        if len(shapes) > MAX_INSTANCES:
+            self._refuse(too_many_instances(len(shapes)), record.where)
         for shape in shapes:
             where = f"{record.where}, {shape.where}"
             phrases = self._phrases(shape, where)
@@ -198,13 +217,16 @@ class RowMaker:
         if shape.label is not None:
             if shape.label not in self.phrase_of:
                 known = ", ".join(map(repr, list(self.phrase_of)[:10])) or "none"
-                self._refuse(f"the class {shape.label!r} is not among the data set's (known: {known})", where)
+                self._refuse(
+                    f"the class {short_repr(shape.label)} is not among the data set's (known: {known})", where
+                )
             phrases.insert(0, self.phrase_of[shape.label])
         return list(dict.fromkeys(p for p in phrases if p is not None))
 
     def _instance(self, shape: Shape, width: int, height: int, where: str) -> dict | None:
         try:
-            counts = _counts(shape, width, height)
+            shape = shape.with_mask()
+            counts = shape_counts(shape, width, height)
             area = mask_ops.mask_area(counts, height, width) if counts else 0.0
             if counts and area:
                 box = mask_ops.mask_box_xywh(counts, height, width)
@@ -218,9 +240,9 @@ class RowMaker:
             else:
                 if counts:
                     self.report.remark(Remark("mask without a pixel", where, "its box is used, no mask is trained"))
-                counts, box = None, _clipped_box(shape, width, height)
+                counts, box = None, clipped_box(shape, width, height)
                 area = box[2] * box[3]
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
             self._refuse(str(error), where)
         return {"bbox": box, "segmentation": counts, "area": area, "is_crowd": shape.is_crowd}
 
@@ -242,51 +264,3 @@ class RowMaker:
     def _first_reason(self) -> str:
         skipped = self.report.skipped
         return f". {len(skipped)} rows cannot be used; the first: {skipped[0]}" if skipped else ""
-
-
-def _counts(shape: Shape, width: int, height: int) -> str | None:
-    """The `counts` of a shape of any kind; `None` where it has a box alone."""
-    if shape.mask is not None and shape.corner is not None:
-        return mask_ops.encode_mask(_pasted(shape.mask, *shape.corner, width, height))
-    if shape.mask is not None:
-        if shape.mask.shape != (height, width):
-            raise ValueError(
-                f"its mask is {shape.mask.shape[1]}×{shape.mask.shape[0]} px, its image {width}×{height}; both must agree"
-            )
-        return mask_ops.encode_mask(shape.mask)
-    if shape.rle is not None:
-        return mask_ops.rle_to_counts(shape.rle, height, width)
-    if shape.polygons is not None:
-        return mask_ops.polygons_to_counts(_in_pixels(shape, width, height), height, width)
-    return None
-
-
-def _pasted(piece: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
-    """A piece of a mask on an empty one; what lies outside the image is cut off."""
-    whole = np.zeros((height, width), dtype=bool)
-    left, top, right, bottom = max(x, 0), max(y, 0), min(x + piece.shape[1], width), min(y + piece.shape[0], height)
-    if left < right and top < bottom:
-        whole[top:bottom, left:right] = piece[top - y : bottom - y, left - x : right - x]
-    return whole
-
-
-def _in_pixels(shape: Shape, width: int, height: int) -> list:
-    if not shape.relative_polygons:
-        return shape.polygons
-    return [[v * (height if i % 2 else width) for i, v in enumerate(part)] for part in shape.polygons]
-
-
-def _clipped_box(shape: Shape, width: int, height: int) -> list[float]:
-    """A box `(x, y, w, h)` in px inside the image, for an instance without a mask."""
-    if not isinstance(shape.box, list) or len(shape.box) != 4:
-        raise ValueError(f"there is no mask and `bbox` is {shape.box!r}; expected [x, y, w, h] in pixels")
-    values = np.asarray(shape.box, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"`bbox` is {shape.box}; it must be finite")
-    if shape.relative_box:
-        values = values * [width, height, width, height]
-    low = values[:2].clip(0, [width, height])
-    size = (values[:2] + values[2:]).clip(0, [width, height]) - low
-    if min(size) <= 0:
-        raise ValueError(f"`bbox` {shape.box} has no area inside the {width}×{height} image; redraw it or remove it")
-    return [float(v) for v in (*low, *size)]

@@ -3,9 +3,10 @@
 from functools import partial
 from pathlib import Path
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 from .files import by_split, example_id_of
-from .images import ImageError, find_image
+from .images import ImageError, find_image, listed_name
 from .json_files import read_json
 from .records import ReadOptions, Record, Shape, Split
 
@@ -47,13 +48,13 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
         )
     split = Split(str(folder), [], {options.class_name: options.class_name})
     for file in files:
-        content = _content(file)
-        if content is None:
+        content = read_json(file, "SA-1B")
+        if not is_sa1b(content):
             raise DatasetFormatError(
                 "an SA-1B file holds `image` and `annotations`; move this one away", file=str(file)
             )
         try:
-            image = find_image(str(content["image"]["file_name"]), [file.parent])
+            image = find_image(listed_name(content["image"]["file_name"]), [file.parent])
         except ImageError as error:
             image = error
         size = (content["image"].get("width"), content["image"].get("height"))
@@ -71,6 +72,6 @@ def sa1b_shapes(content: dict, label: str) -> list[Shape]:
         if isinstance(rle, dict):
             shape.rle = rle
         else:
-            shape.problem = f"`segmentation` is {rle!r}; expected an RLE"
+            shape.problem = f"`segmentation` is {short_repr(rle)}; expected an RLE"
         shapes.append(shape)
     return shapes

@@ -1,5 +1,6 @@
 """SA-Co Gold and Silver: an `images` entry for each (image, phrase), with the phrases that are not in it."""
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 from ..vocabulary import normalize_phrase
 from .coco_tree import CocoFiles
@@ -22,12 +23,14 @@ def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
     """
     file, split = str(files.annotation_file), Split(str(files.annotation_file), [], {})
     if not isinstance(content.get("annotations"), list):
-        raise DatasetFormatError(f"`annotations` must be a list, found {content.get('annotations')!r:.80}", file=file)
+        raise DatasetFormatError(
+            f"`annotations` must be a list, found {short_repr(content.get('annotations'))}", file=file
+        )
     annotations: dict = {}
     for i, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, dict):
             raise DatasetFormatError(
-                f"expected an object, found {annotation!r}", file=file, record=f"annotations[{i}]"
+                f"expected an object, found {short_repr(annotation)}", file=file, record=f"annotations[{i}]"
             )
         annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
     names = (entry.get("file_name") for entry in content["images"] if isinstance(entry, dict))
@@ -44,7 +47,9 @@ def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
             or entry.get("id") is None
         ):
             raise DatasetFormatError(
-                f"an entry needs `id`, `file_name` and `text_input`, found {entry!r}", file=file, record=f"images[{i}]"
+                f"an entry needs `id`, `file_name` and `text_input`, found {short_repr(entry)}",
+                file=file,
+                record=f"images[{i}]",
             )
         text = " ".join(text.split())
         split.labels[text] = text
@@ -79,5 +84,5 @@ def _shape(annotation: dict, text: str) -> Shape:
     elif isinstance(rle, list):
         shape.polygons = rle or None
     if shape.rle is None and shape.polygons is None and box is None:
-        shape.problem = f"`segmentation` is {rle!r} and there is no `bbox`"
+        shape.problem = f"`segmentation` is {short_repr(rle)} and there is no `bbox`"
     return shape

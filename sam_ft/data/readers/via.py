@@ -4,6 +4,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from ...utils.text import short_repr
 from ..example import DatasetFormatError
 from .files import by_split
 from .images import bare_names, find_listed
@@ -50,7 +51,9 @@ def _read(file: Path, options: ReadOptions) -> Split:
         listed = entry.get("regions") if isinstance(entry, dict) else None
         if not isinstance(listed, dict | list | None):
             raise DatasetFormatError(
-                f"`regions` is {listed!r}; expected the regions of an image", file=str(file), record=f"entry {key!r}"
+                f"`regions` is {short_repr(listed)}; expected the regions of an image",
+                file=str(file),
+                record=f"entry {key!r}",
             )
     regions = [region for entry in entries.values() for _, region in _regions(entry)]
     attribute = _class_attribute(file, regions, options)
@@ -60,7 +63,7 @@ def _read(file: Path, options: ReadOptions) -> Split:
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise DatasetFormatError(
-                f"`filename` is {name!r}; expected the image's name", file=str(file), record=f"entry {key!r}"
+                f"`filename` is {short_repr(name)}; expected the image's name", file=str(file), record=f"entry {key!r}"
             )
         image = find_listed(name, [file.parent, file.parent / "images"], bare)
         shapes = [_shape(f"region {number}", region, attribute, options) for number, region in _regions(entry)]
@@ -121,7 +124,7 @@ def _shape(where: str, region, attribute: str | None, options: ReadOptions) -> S
     try:
         _place(shape, drawn if isinstance(drawn, dict) else {})
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        shape.problem = f"`shape_attributes` is {drawn!r} ({type(error).__name__}: {error}); draw it again"
+        shape.problem = f"`shape_attributes` is {short_repr(drawn)} ({type(error).__name__}: {error}); draw it again"
     return shape
 
 
@@ -139,4 +142,4 @@ def _place(shape: Shape, drawn: dict):
             ellipse(float(drawn["cx"]), float(drawn["cy"]), float(rx), float(ry), float(drawn.get("theta", 0)))
         ]
     elif kind != "point":
-        raise ValueError(f"a shape named {kind!r} is not known")
+        raise ValueError(f"a shape named {short_repr(kind)} is not known")

@@ -5,6 +5,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+from ...utils.text import short_repr
 from ...utils.yaml_files import read_yaml_mapping
 from ..example import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, image_suffixes, images_in
@@ -42,14 +43,16 @@ def _read(file: Path, config: dict, key: str, options: ReadOptions) -> Split:
     labels = dict(enumerate(names)) if isinstance(names, list) else names
     if not all(isinstance(k, int) and isinstance(v, str) and v.strip() for k, v in labels.items()):
         raise DatasetFormatError(
-            f"`names` is {names!r}; expected a list of class names, or number: name", file=str(file)
+            f"`names` is {short_repr(names)}; expected a list of class names, or number: name", file=str(file)
         )
     split = Split(f"{file} ({key})", [], labels)
     gone = [k for k in config if k in SPLIT_WORDS and config[k] and not _is_there(file, config, k)]
-    split.notes += [f"`{k}: {config[k]}` of {file.name} is not there; there is no such split" for k in gone]
+    split.notes += [
+        f"`{k}: {short_repr(config[k])}` of {file.name} is not there; there is no such split" for k in gone
+    ]
     images = [image for place in _places(file, config, key, split) for image in _images(place)]
     if not images:
-        raise DatasetFormatError(f"`{key}` is {config[key]!r}, where there is no image", file=str(file))
+        raise DatasetFormatError(f"`{key}` is {short_repr(config[key])}, where there is no image", file=str(file))
     unlabelled = 0
     for image in images:
         text = _label_file(image)
@@ -75,7 +78,9 @@ def _places(file: Path, config: dict, key: str, split: Split) -> list[Path]:
     for value in _listed(config[key]):
         place = _place(file, config, value)
         if place is None:
-            raise DatasetFormatError(f"`{key}` is {value!r}, which is not there; correct the path", file=str(file))
+            raise DatasetFormatError(
+                f"`{key}` is {short_repr(value)}, which is not there; correct the path", file=str(file)
+            )
         if place.resolve() != (file.parent / str(config.get("path") or "") / value).resolve():
             split.notes.append(f"`{key}: {value}` is not there; {place} is read")
         places.append(place)

@@ -1,0 +1,200 @@
+"""Evaluation images apart from training images: copies of one picture stay on one side."""
+
+import filecmp
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from .draws import keyed_draws
+from .example import to_dataset
+from .lazy import LazyRows
+from .picture_checks import near_pictures, roboflow_source, seen_pictures
+
+
+def hold_out(
+    rows: Dataset | LazyRows, fraction: float, limit: int | None, notes: list[str], warnings: list[str]
+) -> tuple[Dataset | LazyRows, Dataset]:
+    """
+    Hold out a share of the training images for evaluation.
+
+    The same rows of the same data are held out whatever the seed of a run, so that an evaluation never contains
+    training images. Copies of one picture (see [`find_copies`]) stay on one side. Of rows that are made when they are
+    requested, no more are held out than are evaluated, from as few groups of rows as contain them.
+
+    Args:
+        rows (`datasets.Dataset` or `LazyRows`): All training images.
+        fraction (`float`): Share to hold out.
+        limit (`int`, *optional*): How many images are evaluated at most.
+        notes (`list[str]`): What was assumed is added.
+        warnings (`list[str]`): What makes the metrics optimistic is added.
+
+    Returns:
+        `tuple`: Rows to train on and rows to evaluate on; the same where there is nothing to hold out.
+    """
+    number = round(len(rows) * fraction) or int(fraction > 0)
+    if isinstance(rows, LazyRows):
+        number = min(number, limit or number)
+    if number == 0 or len(rows) < 2:
+        warnings.append(
+            "there is no validation split and nothing to hold out: training images are evaluated, so metrics will be "
+            "optimistic"
+        )
+        if not isinstance(rows, LazyRows):
+            return rows, rows
+        return rows, to_dataset(rows.usable(range(min(len(rows), limit or len(rows)))))
+    draws = keyed_draws(0, 0, "", "hold out")
+    if isinstance(rows, LazyRows) and rows.groups is not None:
+        order = np.concatenate([rows.groups[i] for i in draws.permutation(len(rows.groups))]).tolist()
+    else:
+        order = draws.permutation(len(rows)).tolist()
+    held = _choose(order, find_copies(rows, notes), number, notes, warnings)
+    notes.append(f"there is no validation split: {len(held)} of {len(rows)} training images are held out for it")
+    kept = rows.select(sorted(set(range(len(rows))) - set(held)))
+    return kept, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)
+
+
+def _choose(order: list[int], group_of: list[int], number: int, notes: list[str], warnings: list[str]) -> list[int]:
+    """
+    Choose images in a drawn order, whole groups of copies at a time.
+
+    Args:
+        order (`list[int]`): All images.
+        group_of (`list[int]`): Group of each image.
+        number (`int`): Of images to hold out; fewer where groups do not fit.
+        notes (`list[str]`): What was assumed is added.
+        warnings (`list[str]`): What makes the metrics optimistic is added.
+
+    Returns:
+        `list[int]`: Sorted; the first `number` of `order` where each image is a group of its own.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for image in order:
+        members[group_of[image]].append(image)
+    copies = [group for group in members.values() if len(group) > 1]
+    if copies:
+        notes.append(
+            f"{sum(map(len, copies))} training images are copies of another one, by Roboflow's file name, content or "
+            f"look, in {len(copies)} groups; each group is trained on or evaluated as a whole"
+        )
+    held: list[int] = []
+    for group in members.values():  # in the drawn order of their first images
+        if len(held) + len(group) <= number:
+            held += group
+    if not held and len(members) > 1:
+        held = min(members.values(), key=len)
+    if not held:
+        warnings.append(
+            "all training images are copies of one picture, and some of them are held out: metrics will be optimistic"
+        )
+        held = order[:number]
+    return sorted(held)
+
+
+def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
+    """
+    Group images that are copies of one picture.
+
+    Copies have the same source in Roboflow's file names (`SOURCE.rf.HASH`), the same bytes, or nearly the same
+    difference hash, however they are turned or mirrored. The hash is left out where it would put more than half of all
+    images into one group, as with frames of a fixed camera. Of rows that are made when they are requested, names alone
+    are compared.
+
+    Args:
+        rows (`datasets.Dataset` or `LazyRows`): The images.
+        notes (`list[str]`): What was assumed is added.
+
+    Returns:
+        `list[int]`: Group of each image, by the first image in it.
+    """
+    if isinstance(rows, LazyRows):
+        return _copies_by_name(rows, notes)
+    exact, similar, looks = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
+    first: dict[Hashable, int] = {}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for i, (value, picture) in enumerate(seen_pictures(pool, rows.select_columns("image"))):
+            keys = [("name", roboflow_source(value["path"])), ("content", picture.digest if picture else None)]
+            for key in keys:
+                if key[1] is not None:
+                    exact.join(first.setdefault(key, i), i)
+            if picture is not None:
+                for _, other in near_pictures(looks, picture.looks):
+                    similar.join(other, i)
+                looks[picture.looks[0]].append(i)
+    both = _Groups(len(rows))
+    for groups in (exact, similar):
+        for i in range(len(rows)):
+            both.join(groups.find(i), i)
+    if both.largest() > max(len(rows) / 2, exact.largest()):
+        notes.append("many training images look alike: copies are found by file name and content alone")
+        return exact.groups()
+    return both.groups()
+
+
+def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
+    groups, first = _Groups(len(rows)), {}
+    records = getattr(rows.make, "records", None)
+    if records is None:
+        notes.append(
+            "streamed: copies of one picture are not looked for; metrics will be optimistic where there are any"
+        )
+        return groups.groups()
+    for i, place in enumerate(rows.places.tolist()):
+        image = records[place].image
+        source = roboflow_source(image) if isinstance(image, Path) else None
+        if source is not None:
+            groups.join(first.setdefault(source, i), i)
+    return groups.groups()
+
+
+class _Groups:
+    """Disjoint sets of the numbers below `size`; each is named by its smallest member."""
+
+    def __init__(self, size: int):
+        self._parents = list(range(size))
+
+    def find(self, i: int) -> int:
+        while self._parents[i] != i:
+            self._parents[i] = self._parents[self._parents[i]]
+            i = self._parents[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        low, high = sorted((self.find(i), self.find(j)))
+        self._parents[high] = low
+
+    def groups(self) -> list[int]:
+        return [self.find(i) for i in range(len(self._parents))]
+
+    def largest(self) -> int:
+        return max(Counter(self.groups()).values(), default=0)
+
+
+def refuse_same_annotations(annotation_file: str, eval_annotation_file: str) -> None:
+    """
+    Refuse to evaluate on the training annotations.
+
+    Args:
+        annotation_file (`str`): Of training.
+        eval_annotation_file (`str`): Of evaluation.
+
+    Raises:
+        `ValueError`: Where both are the same file, or have the same content.
+    """
+    files = Path(annotation_file), Path(eval_annotation_file)
+    if not all(file.is_file() for file in files):
+        return  # which the reader reports
+    if files[0].samefile(files[1]):
+        problem = f"is the same file as `annotation_file` ({annotation_file!r})"
+    elif filecmp.cmp(*files, shallow=False):
+        problem = f"has the same content as `annotation_file` ({annotation_file!r})"
+    else:
+        return
+    raise ValueError(
+        f"`eval_annotation_file`: {eval_annotation_file!r} {problem}: the evaluation would measure training images. "
+        "Give annotations of other images, or leave `eval_annotation_file` out to hold out `validation_fraction` of "
+        "the images"
+    )

@@ -1,0 +1,63 @@
+"""Folders that the images of a data set may lie in."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..safe_text import is_valid_utf8, to_printable
+from .images import ImageError
+
+
+class ImageRoots:
+    """
+    Check of image paths against the folders of their data set, links resolved.
+
+    Args:
+        folders (`Iterable[str | Path]`): The folders; any of them may itself be a link. Without a folder, every path
+            passes.
+    """
+
+    def __init__(self, folders: Iterable[str | Path]):
+        self.folders = list(dict.fromkeys(root for folder in folders for root in _roots_of(Path(folder))))
+        self._real_folders: dict[str, str] = {}
+
+    def check(self, image: Path) -> None:
+        """
+        Refuse an image outside the folders.
+
+        Args:
+            image (`Path`): As the data set lists it.
+
+        Raises:
+            `ImageError`: Names the image and where it lies.
+        """
+        if not is_valid_utf8(str(image)):
+            raise ImageError(
+                f"the file name {to_printable(str(image))!r} is not valid UTF-8. Rename the file, or set "
+                "`on_bad_rows: skip` to leave it out"
+            )
+        if not self.folders:
+            return
+        real = self._real_path(image)
+        if not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self.folders):
+            raise ImageError(
+                f"the image {str(image)!r} lies outside the data set, in {os.path.dirname(real)!r} (its folders: "
+                f"{', '.join(self.folders[:3])}). Move it into the data set, or set `allow_outside_images: true` if "
+                "you trust the annotations"
+            )
+
+    def _real_path(self, image: Path) -> str:
+        """As `os.path.realpath`; each folder is resolved once."""
+        if image.is_symlink() or image.name in ("", ".", ".."):
+            return os.path.realpath(image)
+        folder = str(image.parent)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._real_folders[folder], image.name)
+
+
+def _roots_of(folder: Path) -> list[str]:
+    real = Path(os.path.realpath(folder))
+    if real.parent.name == "snapshots":  # the Hub's cache: files of a snapshot are links to `blobs` beside `snapshots`
+        return [str(real), str(real.parent.parent / "blobs")]
+    return [str(real)]
