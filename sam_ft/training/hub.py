@@ -134,7 +134,12 @@ class HubTrainer(Trainer):
         name = f"{self.hub_model_id}-merged"
         with self._draft() as draft:
             load_model(ModelOptions(str(folder))).save_pretrained(draft)
-            stage(folder, draft, without=("adapter_*", "base_fingerprint.json", "README.md"), shown=self.args.hub_pictures)
+            stage(
+                folder,
+                draft,
+                without=("adapter_*", "base_fingerprint.json", "README.md"),
+                shown=self.args.hub_pictures,
+            )
             card = folder / "card" / "merged.md"
             if card.is_file():
                 shutil.copyfile(card, draft / "README.md")

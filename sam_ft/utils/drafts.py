@@ -33,6 +33,8 @@ def check_replaceable(folder: Path, argument: str, *, overwrite: bool, allowed: 
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     foreign = [name for name in OwnedFiles(folder).find_foreign() if name not in allowed]
+    if not foreign and not (folder / RECORD).is_file():  # empty folders of the user
+        foreign = sorted(p.name for p in folder.iterdir() if p.name not in allowed)
     if foreign:
         raise ValueError(
             f"`{argument}`: {str(folder)!r} contains {list_some(foreign)}, which this command did not write or which changed since. Move it "

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from sam_ft.data.readers import images, rows
 
@@ -63,7 +64,7 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
         assert "would be overwritten" in run("convert_data.py", *given[:2], "--target_dir", place, status=1)
     (tmp_path / "precious" / "annotations").mkdir(parents=True)
     said = run("convert_data.py", *given[:2], "--target_dir", tmp_path / "precious", "--overwrite", "true", status=1)
-    assert "no part of an earlier conversion" in said
+    assert "contains annotations, which this command did not write" in said
     (tmp_path / "out" / "mine.txt").write_text("keep")
     assert "mine.txt" in run("convert_data.py", *given, "--overwrite", "true", status=1)
 
@@ -189,3 +190,26 @@ def test_control_characters_reach_no_terminal(tmp_path, run, coco):
     said = run("check_data.py", "--dataset_name", tmp_path, "--num_pictures", 0)
     assert "\x1b" not in said
     assert "cat\\x1b[31m" in said
+
+
+def test_long_names_do_not_stop_a_conversion(tmp_path, run):
+    """Two images in deep folders: their ids are longer than a file name may be, and differ at the end alone."""
+    deep = "/".join(["a" * 100] * 3)
+    for name in ("one", "two"):
+        folder = tmp_path / "data" / deep
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(folder / f"{name}.png")
+        shape = {"label": "cat", "shape_type": "polygon", "points": [[5, 5], [15, 5], [15, 15]]}
+        content = {
+            "shapes": [shape],
+            "imagePath": f"{name}.png",
+            "imageHeight": 30,
+            "imageWidth": 40,
+            "imageData": None,
+        }
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    run("convert_data.py", "--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "coco")
+    written = [file.name for file in (tmp_path / "coco" / "train_images").iterdir()]
+    assert len(written) == len(set(written)) == 2
+    assert all(len(name.encode()) <= 255 for name in written)
+    assert "2 images" in run("check_data.py", "--dataset_name", tmp_path / "coco", "--num_pictures", "0")

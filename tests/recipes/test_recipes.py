@@ -94,6 +94,17 @@ def test_documented_commands_parse(line):
     load(ROOT / script).make_parser().parse([*rest, "--use_cpu", "true"])
 
 
+def test_documented_commands_keep_the_launcher_quiet():
+    """Else each refusal is followed by eleven lines of the launcher's traceback."""
+    loud = [
+        f"{page.name}: {line}"
+        for page in PAGES
+        for line in page.read_text().splitlines()
+        if re.search(r"accelerate launch (?!--quiet|[`(]|with|and)", line)
+    ]
+    assert not [line for line in loud if "recipes/" in line]
+
+
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md", "recipes/SAM2.md"])
 def test_readme_names_only_what_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -165,10 +165,12 @@ def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
     assert status == 0, said
     again = json.loads((tmp_path / "score" / "eval_results.json").read_text())
     assert again["eval_object_IoU"] == alone["eval_object_IoU"]
-    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/tiny#box")
+    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/tiny#box", "--overwrite", "true")
     assert status == 1
     assert "is a SAM 3, which takes phrases; leave out #box" in said
-    status, _, said = script("sam2_eval.py", *model, "--compare", "a=sam-ft/random-tiny-sam2#circle")
+    status, _, said = script(
+        "sam2_eval.py", *model, "--compare", "a=sam-ft/random-tiny-sam2#circle", "--overwrite", "true"
+    )
     assert status == 1
     assert "SAM 2 is prompted with #point or #box" in said
 

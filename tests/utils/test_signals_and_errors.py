@@ -130,3 +130,18 @@ def test_a_killed_loader_process_is_one_line():
 )
 def test_errors_of_the_user_and_defects_are_told_apart(error, line):
     assert describe_error(error) == line
+
+
+def test_lines_of_a_program_contain_no_escape_code_and_no_token():
+    code = """
+import logging
+from sam_ft.report.stages import as_program
+from sam_ft.utils.secrets import register_secret
+with as_program():
+    register_secret("planted-secret")
+    logging.getLogger("sam_ft.run").info("class %s, token %s", chr(27) + "[31mcat", "planted-secret")
+    raise ValueError("no planted-secret here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "class \\x1b[31mcat, token <redacted>\nno <redacted> here\n"
