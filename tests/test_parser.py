@@ -137,7 +137,7 @@ def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nseed: 2", "the key 'seed' stands twice"),
+        ("seed: 1\nseed: 2", "the key 'seed' occurs twice"),
         ("learning_rate: null", "`learning_rate` is null in .*which it does not take"),
         ("resolution: {a: 1}", "`resolution` is a mapping"),
         ("pairs_per_chunk: 0", "`pairs_per_chunk` is 0; it must be 1 or more"),

@@ -39,18 +39,20 @@ class DataFingerprint:
         """Plain values for JSON."""
         return asdict(self)
 
-    def find_differences(self, before: "DataFingerprint", split: str) -> list[str]:
+    def find_differences(self, before: "DataFingerprint", split: str, *, with_images: bool = True) -> list[str]:
         """
         Describe what changed since an earlier fingerprint.
 
         Args:
             before (`DataFingerprint`): The earlier one.
             split (`str`): Name of the split, for the texts.
+            with_images (`bool`): Compare image files too; both fingerprints must have digests of one kind.
         """
-        if (self.annotations, self.images) == (before.annotations, before.images):
+        if self.annotations == before.annotations and (not with_images or self.images == before.images):
             return []
         if not self.examples or not before.examples:
-            kinds = [kind for kind in ("annotations", "images") if getattr(self, kind) != getattr(before, kind)]
+            kinds = ["annotations"] * (self.annotations != before.annotations)
+            kinds += ["images"] * (with_images and self.images != before.images)
             return [
                 f"{' and '.join(kinds)} of the {split} split ({before.num_images} images then, {self.num_images} now)"
             ]
@@ -59,7 +61,9 @@ class DataFingerprint:
             "added": [name for name in self.examples if name not in before.examples],
             "removed": [name for name in before.examples if name not in self.examples],
             "with other annotations": [n for n in shared if self.examples[n][0] != before.examples[n][0]],
-            "with another image file": [n for n in shared if self.examples[n][1] != before.examples[n][1]],
+            "with another image file": [
+                n for n in shared if with_images and self.examples[n][1] != before.examples[n][1]
+            ],
         }
         found = [f"{len(names)} {split} images {what} ({list_some(names)})" for what, names in groups.items() if names]
         return found or [f"the order of the {split} images"]

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Image
 
 from .draws import keyed_draws
 from .example import to_dataset
 from .lazy import LazyRows
 from .picture_checks import near_pictures, roboflow_source, seen_pictures
+
+
+MAX_COMPARED = 50_000  # above it, images are not opened to find copies: it would delay every start
 
 
 def hold_out(
@@ -112,6 +115,10 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
     """
     if isinstance(rows, LazyRows):
         return _copies_by_name(rows, notes)
+    if len(rows) > MAX_COMPARED:
+        notes.append(f"more than {MAX_COMPARED} training images: copies are found by file name alone")
+        paths = (value["path"] for value in rows.cast_column("image", Image(decode=False))["image"])
+        return _group_by([None if path is None else roboflow_source(path) for path in paths])
     exact, similar, looks = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
     first: dict[Hashable, int] = {}
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -135,16 +142,20 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
 
 
 def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
-    groups, first = _Groups(len(rows)), {}
     records = getattr(rows.make, "records", None)
     if records is None:
         notes.append(
             "streamed: copies of one picture are not looked for; metrics will be optimistic where there are any"
         )
-        return groups.groups()
-    for i, place in enumerate(rows.places.tolist()):
-        image = records[place].image
-        source = roboflow_source(image) if isinstance(image, Path) else None
+        return _Groups(len(rows)).groups()
+    images = [records[place].image for place in rows.places.tolist()]
+    return _group_by([roboflow_source(image) if isinstance(image, Path) else None for image in images])
+
+
+def _group_by(sources: list[Hashable | None]) -> list[int]:
+    """Group images of one source; `None` is none."""
+    groups, first = _Groups(len(sources)), {}
+    for i, source in enumerate(sources):
         if source is not None:
             groups.join(first.setdefault(source, i), i)
     return groups.groups()
@@ -186,7 +197,7 @@ def refuse_same_annotations(annotation_file: str, eval_annotation_file: str) -> 
     """
     files = Path(annotation_file), Path(eval_annotation_file)
     if not all(file.is_file() for file in files):
-        return  # which the reader reports
+        return  # The reader reports a missing file.
     if files[0].samefile(files[1]):
         problem = f"is the same file as `annotation_file` ({annotation_file!r})"
     elif filecmp.cmp(*files, shallow=False):

@@ -20,12 +20,13 @@ from ..ops.outline import mask_to_polygons
 from ..utils.drafts import check_replaceable, folder_draft
 from ..utils.json_files import write_json
 from ..utils.owned_files import RECORD
+from ..utils.secrets import check_no_secrets
 from .example import to_rgb
 
 
 SHORT_SPLITS = {"validation": "val"}  # as COCO trees name them
 MARKER = ".written-by-sam-ft"  # marks a finished conversion
-_ARGUMENT = "target_dir"
+_ARGUMENT, _KIND = "target_dir", "conversion"
 _MAX_NAME = 200  # bytes; file systems take 255
 
 
@@ -49,7 +50,7 @@ def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
                 f"`target_dir` is {str(folder)!r}, and {str(source)!r} is read: one contains the other, and the source would be "
                 "overwritten. Give a folder beside it"
             )
-    check_replaceable(folder, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,))
+    check_replaceable(folder, _KIND, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,))
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def conversion_target(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process converts to the same folder.
     """
-    with folder_draft(folder, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,)) as draft:
+    with folder_draft(folder, _KIND, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,)) as draft:
         yield draft
         (draft / MARKER).touch()
 
@@ -162,7 +163,7 @@ def _save_image(row: dict, folder: Path, used: Counter) -> str:
 
 
 def _short(name: str) -> str:
-    """A name that a file system takes, by itself and with a number and a suffix: at most 200 bytes, the rest as a digest."""
+    """Shorten a file name to 200 bytes, so that a number and a suffix fit; the rest becomes a digest."""
     encoded = name.encode()
     if len(encoded) <= _MAX_NAME:
         return name
@@ -243,6 +244,7 @@ def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
     Raises:
         `ValueError`: where the Hub refuses; says what to do.
     """
+    check_no_secrets(file for file in Path(folder).rglob("*") if file.is_file())
     api = HfApi()
     try:
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)

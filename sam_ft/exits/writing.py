@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ..utils.drafts import check_replaceable, folder_draft
 from ..utils.files import atomic_path
+from ..utils.locks import LOCK_FILE, hold_lock
 from ..utils.owned_files import OwnedFiles
 
 
 RECORD = "export.json"  # what was exported from which source, in every folder
-_ARGUMENT = "output_path"
+_ARGUMENT, _KIND = "output_path", "export"
 
 
 def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: bool) -> None:
@@ -36,7 +37,7 @@ def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: 
     if is_file:
         _check_file(output, overwrite=overwrite)
     else:
-        check_replaceable(output, _ARGUMENT, overwrite=overwrite)
+        check_replaceable(output, _KIND, _ARGUMENT, overwrite=overwrite)
 
 
 def _check_file(output: Path, *, overwrite: bool) -> None:
@@ -46,24 +47,25 @@ def _check_file(output: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ValueError(f"`output_path`: {str(output)!r} is there already. Give another, or `--overwrite true`")
-    OwnedFiles(output.parent).check_free([output.name], _ARGUMENT)
+    OwnedFiles(output.parent, _KIND).check_free([output.name], _ARGUMENT)
 
 
 @contextlib.contextmanager
 def draft_of(output: Path, *, is_file: bool = False) -> Iterator[Path]:
     """
-    Yield a temporary place to write to; it becomes `output` when the context ends without an error, and replaces an earlier export there.
+    Yield a temporary path; it becomes `output` when the context ends without an error, and replaces an earlier export there.
 
     Args:
         output (`Path`): As checked by [`check_output`].
         is_file (`bool`): Whether a file is written, or a folder.
     """
     if not is_file:
-        with folder_draft(output, _ARGUMENT, overwrite=True) as draft:
+        with folder_draft(output, _KIND, _ARGUMENT, overwrite=True) as draft:
             yield draft
         return
-    owned = OwnedFiles(output.parent)
-    owned.check_free([output.name], _ARGUMENT)
-    with atomic_path(output) as draft:
-        yield draft
-    owned.add([output.name])
+    with hold_lock(output.parent / f".{output.name[:80]}{LOCK_FILE}", _ARGUMENT, output):
+        owned = OwnedFiles(output.parent, _KIND)
+        owned.check_free([output.name], _ARGUMENT)
+        with atomic_path(output) as draft:
+            yield draft
+        owned.add([output.name])

@@ -70,16 +70,20 @@ def family_of_model(model) -> Family:
 
 def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
     """Of a saved model's or adapter's `config.json` or `adapter_config.json`; `None` where neither tells."""
-    told = ""
+    model_type = ""
     if adapter is not None:
         mapping = _read(adapter).get("auto_mapping")
-        told = mapping.get("base_model_class") if isinstance(mapping, dict) else ""
+        model_type = mapping.get("base_model_class") if isinstance(mapping, dict) else ""
     elif config is not None:
-        told = _read(config).get("model_type")
-    told = told if isinstance(told, str) else ""
+        model_type = _read(config).get("model_type")
+    model_type = model_type if isinstance(model_type, str) else ""
     # the video layouts too: `sam3_video`, `sam2_video`; but not SAM 3's tracker, which is another model
     return next(
-        (one for key, one in FAMILIES.items() if told.lower().removesuffix("model").removesuffix("_video") == key),
+        (
+            one
+            for key, one in FAMILIES.items()
+            if model_type.lower().removesuffix("model").removesuffix("_video") == key
+        ),
         None,
     )
 

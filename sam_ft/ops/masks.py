@@ -163,7 +163,7 @@ def _runs(counts: str) -> list[int]:
     Decode COCO's LEB128-like text to run lengths (format of pycocotools' `rleFrString`).
 
     Args:
-        counts (`str`): Characters of 6 bits: 5 of a number, lowest first, and one that says whether more follow.
+        counts (`str`): Characters of 6 bits: 5 of a number, lowest first, and a continuation bit.
 
     Returns:
         `list[int]`: Run lengths in px, background first.
@@ -178,7 +178,7 @@ def _runs(counts: str) -> list[int]:
         codes = np.frombuffer(counts.encode("utf-32-le", "surrogatepass"), dtype=np.uint32) - np.uint32(48)
     foreign = np.flatnonzero(codes > 63)
     readable = codes[: foreign[0]] if len(foreign) else codes
-    ends = np.flatnonzero(readable < 32)  # the sixth bit says that more follows
+    ends = np.flatnonzero(readable < 32)  # the sixth bit is the continuation bit
     lengths = np.diff(ends, prepend=-1)
     number = int(np.argmax(lengths > _LONGEST_NUMBER)) if len(ends) and lengths.max() > _LONGEST_NUMBER else len(ends)
     runs = _undo_differences(_numbers(readable, ends[:number], lengths[:number]))

@@ -165,7 +165,7 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
             json.loads(json.dumps({key: value for key, value in settings.items() if key not in free})),
             has_results=done.is_dir() and any(done.rglob("*.json")),
         )
-        owned = OwnedFiles(job.folder)
+        owned = OwnedFiles(job.folder, "prediction")
         owned.check_free(_SHARED_FILES, PREDICTIONS.argument)
         return _predict_missing(predictor, job, owned)
 

@@ -35,7 +35,7 @@ def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, ti
     size = SHEET_COLUMNS * SHEET_ROWS
     sheets = [f"sheet-{number}.png" for number in range(1, -(-len(indices) // size) + 1)]
     pictures = [f"picture-{number}.jpg" for number in range(len(indices))]
-    owned = OwnedFiles(folder)
+    owned = OwnedFiles(folder, "gallery")
     owned.check_free([*sheets, *pictures, _INDEX], _ARGUMENT)
     panels = [_panel(samples[(0, index)]) for index in indices]
     owned.remove(owned.names)  # of an earlier check, which may have drawn more

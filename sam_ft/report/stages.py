@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..utils.errors import describe_error
@@ -39,8 +40,30 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
         package.addHandler(_clean(logging.FileHandler(file, encoding="utf-8")))
 
 
+@contextlib.contextmanager
+def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
+    """
+    Append this package's messages to a file while the context is open, its error included.
+
+    Args:
+        file (`str` or `Path`): The file.
+        is_main (`bool`): Whether this process logs.
+    """
+    log_to_console_and_file(file, is_main=is_main)
+    try:
+        yield
+    except BaseException as error:
+        for handler in logging.getLogger("sam_ft").handlers:
+            if isinstance(handler, logging.FileHandler):
+                line = describe_error(error) or f"{type(error).__name__}: {error}"
+                handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, line, (), None))
+        raise
+    finally:
+        log_to_console_and_file(None, is_main=is_main)
+
+
 def _clean(handler: logging.Handler) -> logging.Handler:
-    """A handler whose lines contain no secret and no control character, wherever their words come from."""
+    """Add a filter that removes secrets and control characters."""
     handler.addFilter(_clean_record)
     return handler
 

@@ -96,7 +96,9 @@ def _prompt_of(entry: str) -> tuple[str, str | None]:
 
 def name_of(source: str) -> str:
     """Short name of a model or results file: the last part of its path or id."""
-    return Path(source.rstrip("/")).name.removesuffix(".json")
+    path = Path(source.rstrip("/"))
+    name = f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") and path.parent.name else path.name
+    return name.removesuffix(".json")
 
 
 def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> Evaluated:

@@ -31,6 +31,7 @@ from ..report.model_card import model_card
 from ..report.stages import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
+from .checkpoints import RUN_KIND
 from .comparison import RunReport, pictures_of
 from .cost import cost_of
 from .hub import without_places
@@ -77,7 +78,7 @@ def write_card(
     if not trainer.is_world_process_zero():
         return None
     folder = Path(trainer.args.output_dir)
-    owned = OwnedFiles(folder)
+    owned = OwnedFiles(folder, RUN_KIND)
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = isinstance(model, AdaptedSam)
     family = family_of_model(sam_of(model))
@@ -123,7 +124,7 @@ def _save_pictures(
 ) -> list[tuple[str, str]]:
     """
     The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
-    removed, as far as nobody changed them.
+    removed, unless they were edited.
     """
     owned.remove(name for name in owned.names if name.startswith("card/") and name.endswith(".png"))
     if not (trainer.args.hub_pictures and trainer.num_pictures):

@@ -3,28 +3,31 @@
 import fnmatch
 import json
 import logging
+import re
 import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
 
-from ..utils.owned_files import remove_empty_folders
+from ..utils.owned_files import OwnedFiles
+from ..utils.text import list_some
 
 
 logger = logging.getLogger("sam_ft.run")
 
+RUN_KIND = "run"  # of files that a training run wrote, see `OwnedFiles`
 STATE_FILE = "trainer_state.json"
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 MODEL_FILES = (
-    *WEIGHT_FILES, "config.json", "generation_config.json", "adapter_config.json", "base_fingerprint.json", "processor_config.json",
-    "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.*", "thresholds.json", "trained_phrases.json", "training_args.bin",
+    "model*.safetensors", "model*.safetensors.index.json", "adapter_model*.safetensors", "pytorch_model*.bin", "config.json",
+    "generation_config.json", "adapter_config.json", "base_fingerprint.json", "processor_config.json", "preprocessor_config.json",
+    "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja", "chat_template.json", "thresholds.json", "trained_phrases.json", "training_args.bin",
 )  # fmt: skip
-# everything that Trainer, PEFT, Accelerate, DeepSpeed and this package write into a checkpoint; no other file of it is ever removed
+# names that Trainer, PEFT, Accelerate, DeepSpeed and this package write into a checkpoint
 CHECKPOINT_FILES = (
-    *MODEL_FILES, "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", STATE_FILE, "data.json", "latest",
-    "zero_to_fp32.py", "base/*", "pytorch_model_fsdp_*/*", "optimizer_*/*", "global_step*/*",
+    *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth",
+    STATE_FILE, "data.json", "latest", "zero_to_fp32.py", "pytorch_model_fsdp_*/*", "optimizer_*/*", "global_step*/*",
 )  # fmt: skip
 
 
@@ -32,7 +35,7 @@ def find_damage(checkpoint: Path) -> str | None:
     """
     Describe why a checkpoint, or a run's folder, is incomplete.
 
-    Trainer writes its state file last, so a folder that has it whole was complete once; files that were cut later are found too.
+    Trainer writes its state file last, so a folder with a readable state file was complete; files that were cut later are found too.
 
     Args:
         checkpoint (`Path`): The folder.
@@ -118,8 +121,8 @@ def is_finished(folder: Path) -> bool:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The `checkpoint-N` folders, newest (largest N) first, complete or not."""
-    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdecimal()]
+    """Find the `checkpoint-N` folders, newest (largest N) first, complete or not; `checkpoint-best-5` of a user is none."""
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and re.fullmatch(r"checkpoint-\d+", p.name)]
     return sorted(found, key=_step_of, reverse=True)
 
 
@@ -187,24 +190,42 @@ def check_checkpoint(checkpoint: str) -> str:
     return checkpoint
 
 
-def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove the files of `CHECKPOINT_FILES` from a checkpoint, and its folders where this empties them; other files are kept."""
-    remove_matching(checkpoint, CHECKPOINT_FILES)
-    remove_empty_folders(checkpoint, checkpoint.parent)
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a relative path matches a pattern whose `*` crosses no folder."""
+    return any(name.count("/") == p.count("/") and fnmatch.fnmatchcase(name, p) for p in patterns)
+
+
+def names_below(folder: Path) -> set[str]:
+    """Relative paths of all files below a folder; none where it does not exist."""
+    return {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()} if folder.is_dir() else set()
+
+
+def remove_checkpoint(owned: OwnedFiles, checkpoint: Path) -> None:
+    """
+    Remove the recorded files of a checkpoint, and its folder where this empties it; other files are kept.
+
+    Args:
+        owned (`OwnedFiles`): Of the run's folder.
+        checkpoint (`Path`): A folder in it.
+    """
+    owned.remove(name for name in owned.names if name.startswith(f"{checkpoint.name}/"))
     if checkpoint.is_dir():
-        kept = ", ".join(sorted(p.name for p in checkpoint.iterdir())[:3])
-        logger.warning("%s is no longer a checkpoint; %s in it is kept, because no run wrote it", checkpoint, kept)
+        kept = list_some(sorted(p.name for p in checkpoint.iterdir()))
+        logger.warning("%s: kept, because the run did not write it: %s", checkpoint, kept)
 
 
-def remove_matching(folder: Path, patterns: tuple[str, ...]) -> None:
-    """Remove the files below a folder whose relative path matches a pattern, and sub-folders that this empties."""
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        # `*` of a pattern crosses no folder: `base/*` is not `base/mine/a.txt`
-        matches = any(fnmatch.fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
-        if matches and (file.is_symlink() or file.is_file()):
-            file.unlink()
-            remove_empty_folders(file.parent, folder)
+def record_checkpoint(owned: OwnedFiles, checkpoint: Path, before: set[str]) -> None:
+    """
+    Record the files of a checkpoint that was just saved.
+
+    Args:
+        owned (`OwnedFiles`): Of the run's folder.
+        checkpoint (`Path`): A folder in it.
+        before (`set[str]`): Of [`names_below`] before it was saved.
+    """
+    names = {f"{checkpoint.name}/{name}": name for name in names_below(checkpoint)}
+    earlier = set(owned.names)
+    owned.add(full for full, name in names.items() if full in earlier or name not in before)
 
 
 def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) -> None:
@@ -218,11 +239,13 @@ def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) ->
     """
     if not limit or limit < 1:
         return
-    complete = [p for p in find_checkpoints(folder) if (p / STATE_FILE).is_file()]
+    owned = OwnedFiles(folder, RUN_KIND)
+    written = set(owned.names)
+    complete = [p for p in find_checkpoints(folder) if f"{p.name}/{STATE_FILE}" in written]
     kept = set(complete[:1]) | {p for p in complete if best and p.resolve() == Path(best).resolve()}
     for checkpoint in complete:
         if len(kept) < limit:
             kept.add(checkpoint)
     for checkpoint in complete:
         if checkpoint not in kept:
-            remove_checkpoint(checkpoint)
+            remove_checkpoint(owned, checkpoint)

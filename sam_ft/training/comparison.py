@@ -26,6 +26,7 @@ from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
 from .candidates import Evaluated
+from .checkpoints import RUN_KIND
 from .evaluation import Scored, read_evaluation, read_objects, score_results, with_masks_only
 from .retention import Retention, agreement, verdict
 from .scoring import ScoringTrainer
@@ -172,6 +173,7 @@ def write_report(
     *,
     num_pictures: int,
     warnings: list[str] = (),
+    kind: str = "evaluation",
 ) -> list[Column]:
     """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
@@ -193,7 +195,7 @@ def write_report(
         "report.md": as_markdown(columns, eval_args.report_title),
         "report.json": to_json(as_plain(columns), "report.json", indent=1),
     }
-    owned = OwnedFiles(folder)
+    owned = OwnedFiles(folder, kind)
     for name, content in contents.items():
         file, is_replaced = owned.write_unless_edited(name, redact(content))
         if not is_replaced:
@@ -242,7 +244,14 @@ def report_run(
     else:
         arguments = EvalArguments(report_title=f"{folder.name}: before and after")
         columns = write_report(
-            evaluated, data, data_args, arguments, folder, num_pictures=trainer.num_pictures, warnings=warnings
+            evaluated,
+            data,
+            data_args,
+            arguments,
+            folder,
+            num_pictures=trainer.num_pictures,
+            warnings=warnings,
+            kind=RUN_KIND,
         )
     columns[-1].notes = columns[-1].notes if len(evaluated) > 1 else notes
     return RunReport(notes, evaluated, columns)

@@ -12,6 +12,7 @@ from ..utils.text import list_some
 logger = logging.getLogger("sam_ft.run")
 
 DATA_FILE = "data.json"
+MAX_IMAGES = 50_000  # above it, image files are compared by their sizes: reading them would delay every start
 _REMEDY = "Restore the data, set `start_over: true` to replace the run, or choose another `output_dir`"
 
 
@@ -25,7 +26,9 @@ class DataRecord:
     """
 
     def __init__(self, data: PhraseData, *, with_images: bool = True):
-        self.with_images = with_images
+        self.with_images = (
+            with_images and sum(len(rows) for rows in (data.train, data.validation) if rows is not None) <= MAX_IMAGES
+        )
         self._rows = {"train": data.train, "validation": data.validation}
         self._files = ImageFiles(self._rows.values())
         self.fingerprints = self._compute()
@@ -36,7 +39,7 @@ class DataRecord:
 
     def find_differences(self, file: Path) -> list[str]:
         """
-        Describe what differs from a record on disk; nothing does where there is none.
+        Describe what differs from a record on disk; return an empty list if there is no file.
 
         Args:
             file (`Path`): Written by [`write`].
@@ -47,16 +50,20 @@ class DataRecord:
         if not file.is_file():
             return []
         content = read_json_file(file, "output_dir", remedy="Set `start_over: true`")
-        if content.get("with_images") != self.with_images:  # the digests are of another kind
-            return []
+        same_kind = content.get("with_images") == self.with_images  # digests of image files, or their sizes
         differences = []
         for split, now in self.fingerprints.items():
             if split in content:
-                differences += now.find_differences(DataFingerprint(**content[split]), split)
+                differences += now.find_differences(DataFingerprint(**content[split]), split, with_images=same_kind)
         return differences
 
     def check(self, file: Path) -> None:
         """
+        Compare the data with a record on disk.
+
+        Args:
+            file (`Path`): Written by [`write`].
+
         Raises:
             `ValueError`: If the data differ from the record in `file`; names what changed.
         """
@@ -69,6 +76,8 @@ class DataRecord:
 
     def check_unchanged(self) -> None:
         """
+        Look for image files that were replaced since the record was made.
+
         Raises:
             `ValueError`: If image files were replaced since the record was made; names them.
         """
@@ -96,6 +105,8 @@ class DataRecord:
 
     def warnings(self) -> list[str]:
         """Describe what makes an evaluation optimistic: validation images that are also trained on."""
+        if not self.with_images:
+            return []
         shared = find_shared_images(self.fingerprints.get("train"), self.fingerprints.get("validation"))
         if not shared:
             return []

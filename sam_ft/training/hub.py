@@ -22,6 +22,7 @@ from ..models.load import ModelOptions, load_model
 from ..models.lora import AdaptedSam
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import check_no_secrets, redact, register_secret
+from .checkpoints import CHECKPOINT_FILES, RUN_KIND, matches
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -257,7 +258,7 @@ def stage(
     left_out = {file for pattern in without for file in folder.glob(pattern)}
     files = {file for pattern in PUBLISHED for file in folder.glob(pattern)}
     if shown:  # of pictures only those that the run drew
-        owned = OwnedFiles(folder)
+        owned = OwnedFiles(folder, RUN_KIND)
         files |= {
             f for pattern in SHOWN for f in folder.glob(pattern) if owned.is_owned(f.relative_to(folder).as_posix())
         }
@@ -272,7 +273,11 @@ def stage(
 def stage_whole(checkpoint: Path, draft: Path, *, base: str | None = None) -> None:
     """Links a checkpoint, optimizer states and all, but for the pickled arguments, which hold the token in clear, and PEFT's card."""
     files = [
-        f for f in sorted(checkpoint.rglob("*")) if f.is_file() and f.name not in ("training_args.bin", "README.md")
+        file
+        for file in sorted(checkpoint.rglob("*"))
+        if file.is_file()
+        and file.name != "training_args.bin"
+        and matches(file.relative_to(checkpoint).as_posix(), CHECKPOINT_FILES)
     ]
     _place(files, checkpoint, draft, base)
 

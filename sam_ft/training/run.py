@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..arguments import Run
-from ..report.stages import comparison_table, log_to_console_and_file, stage
+from ..report.stages import comparison_table, logging_to_file, stage
 from .build import load_data, load_sam
 from .card import publish
 from .checkpoints import check_checkpoint
@@ -19,6 +19,8 @@ from .run_folder import ClaimedRun, claim_run
 
 logger = logging.getLogger("sam_ft.run")
 
+LOG_FILE = "training.log"
+
 
 def fine_tune(run: Run) -> None:
     """
@@ -28,20 +30,20 @@ def fine_tune(run: Run) -> None:
         run (`Run`): The run's keys.
 
     Raises:
-        `ValueError`: If keys, data, model or folder cannot be used; before the first step where it can be known by then.
+        `ValueError`: If keys, data, model or folder cannot be used; raised before the first step where possible.
     """
     args = run.training
     if not args.dry_run:
         with contextlib.ExitStack() as claims:  # the folder is claimed until the run ends
             with args.main_process_first(desc="output folder"):
                 claimed = claims.enter_context(claim_run(run))
+            claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
             return _fine_tune(run, claimed)
     with tempfile.TemporaryDirectory() as folder:
         args.make_dry(f"{folder}/run")
         run.data.make_dry(folder)
         with claim_run(run) as claimed:
             _fine_tune(run, claimed)
-            log_to_console_and_file(None, is_main=args.process_index == 0)
     logger.info("✓ dry run: every stage works here")
     return None
 
@@ -51,13 +53,13 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
     if training_args.resume_from_checkpoint:
         checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
-    log_file = output_dir / "training.log"
-    log_to_console_and_file(log_file, is_main=is_main)
+    log_file = output_dir / LOG_FILE
     logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
 
     # ---- Data
-    with stage("data"), training_args.main_process_first(desc="data"):
-        data = load_data(data_args)
+    with stage("data"):
+        with training_args.main_process_first(desc="data"):
+            data = load_data(data_args)
         record = _record_data(data, output_dir, checkpoint, data_args.verify_images) if is_main else None
 
     # ---- Model
@@ -86,7 +88,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
 
     # ---- Evaluate after, save
     if record is not None:
-        record.check_unchanged()
+        _check_data(record, trainer)
     with stage("evaluation"):
         metrics = trainer.evaluate() | retention.compare(log=True)
         trainer.save_metrics("eval", metrics)
@@ -100,10 +102,20 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
         for line in [*report.notes, *comparison_table(before_file, metrics)]:
             logger.info("%s", line)
     publish(trainer, report, data, model_args, data_args)
+    trainer.close_loggers()
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
         logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)
+
+
+def _check_data(record: DataRecord, trainer) -> None:
+    """Refuse to evaluate where images were replaced during training; the weights are saved all the same."""
+    try:
+        record.check_unchanged()
+    except ValueError:
+        trainer.save_model()
+        raise
 
 
 def _record_data(data, output_dir: Path, checkpoint: str | None, with_images: bool) -> DataRecord:
@@ -113,5 +125,6 @@ def _record_data(data, output_dir: Path, checkpoint: str | None, with_images: bo
     record.check(file)
     if checkpoint is not None:
         record.check(Path(checkpoint) / DATA_FILE)
-    record.write(file)
+    if not file.is_file() or record.with_images:  # a record of image files is kept
+        record.write(file)
     return record

@@ -9,16 +9,19 @@ from pathlib import Path
 
 from ..arguments import Run
 from ..utils.output_folders import FolderKind, check_unclaimed, claim_settings, is_claimed, lock_folder
-from ..utils.owned_files import OwnedFiles, remove_empty_folders
+from ..utils.owned_files import RECORD, OwnedFiles
+from ..utils.text import list_some
 from ..utils.yaml_files import read_yaml_mapping
 from .build import run_settings
 from .checkpoints import (
+    CHECKPOINT_FILES,
     MODEL_FILES,
+    RUN_KIND,
     STATE_FILE,
     choose_checkpoint,
     find_checkpoints,
-    remove_checkpoint,
-    remove_matching,
+    matches,
+    names_below,
 )
 
 
@@ -30,6 +33,7 @@ RUN_FOLDER = FolderKind(
     RUN_FILE,
     "training run",
     "set `start_over: true` to replace this run, or `model_name_or_path` to it to go on from its weights",
+    ("adam_beta1", "ddp_backend", "full_determinism", "gradient_checkpointing_kwargs", "output_dir", "weight_decay"),
 )
 IMAGES_PER_STEP = "images_per_step"
 PROCESSES = "processes"
@@ -38,7 +42,7 @@ _BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 FREE_KEYS = frozenset(
     {
         *_BATCH_KEYS,  # their product with the processes is compared
-        PROCESSES, "config", "resume_from_checkpoint", "start_over", "dataloader_num_workers", "dataloader_prefetch_factor",
+        PROCESSES, "config", "output_dir", "resume_from_checkpoint", "start_over", "dataloader_num_workers", "dataloader_prefetch_factor",
         "dataloader_persistent_workers", "disable_tqdm", "dry_run", "logging_strategy", "logging_steps", "logging_first_step", "num_pictures",
         "report_to", "save_total_limit", "project", "run_name", "log_level", "log_level_replica", "verify_images", "push_to_hub",
         "hub_always_push", "hub_base", "hub_merged", "hub_model_id", "hub_pictures", "hub_private_repo", "hub_revision", "hub_strategy",
@@ -46,15 +50,18 @@ FREE_KEYS = frozenset(
     }
 )  # fmt: skip
 _EVALUATION_FILES = ("results.json", "ground_truth.json", "presence.json", "phrases.json", "objects.json")
-# what an attempt writes before its first checkpoint, and a later attempt with other settings must not take for its own
+# what an attempt writes before its first checkpoint, and a later attempt with other settings must not reuse
 ATTEMPT_FILES = (
     "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in _EVALUATION_FILES), "before/pictures.png",
-    "before/pictures/[0-9]*.png",
+    "before/pictures/*.png",
 )  # fmt: skip
 RUN_FILES = (
-    *ATTEMPT_FILES, *MODEL_FILES, STATE_FILE, "all_results.json", "train_results.json", "eval_results.json", "training.log",
-    *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png", "eval/pictures/[0-9]*.png", "base/*", "runs/*/events.out.tfevents.*",
+    *ATTEMPT_FILES, *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), STATE_FILE, "all_results.json", "train_results.json",
+    "eval_results.json", "training.log", *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png", "eval/pictures/*.png",
+    "runs/*/events.out.tfevents.*",
 )  # fmt: skip
+# names of which a user's own file is no collision: by example, by time and process
+_UNIQUE_FILES = ("before/pictures/*.png", "eval/pictures/*.png", "runs/*/events.out.tfevents.*")
 
 
 @dataclass
@@ -87,9 +94,12 @@ def claim_run(run: Run) -> Iterator[ClaimedRun]:
     args = run.training
     folder, is_main = Path(args.output_dir), args.process_index == 0
     with lock_folder(folder, RUN_FOLDER) if is_main else contextlib.nullcontext():
-        yield ClaimedRun(
-            folder, prepare_run_folder(folder, collect_settings(run), is_main=is_main, start_over=args.start_over)
-        )
+        checkpoint = prepare_run_folder(folder, collect_settings(run), is_main=is_main, start_over=args.start_over)
+        try:
+            yield ClaimedRun(folder, checkpoint)
+        finally:
+            if is_main:
+                record_run(folder)
 
 
 def collect_settings(run: Run) -> dict:
@@ -159,21 +169,63 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
     if not is_main:  # the first process has marked the folder and removed what it had to
         chosen = choose_checkpoint(folder)
         return None if chosen is None else str(chosen)
-    if start_over and is_claimed(folder, RUN_FOLDER):
-        remove_run(folder)
-    has_results = any(folder.glob("*.safetensors")) or any(
-        (p / STATE_FILE).is_file() for p in find_checkpoints(folder)
-    )
+    was_claimed = is_claimed(folder, RUN_FOLDER)
+    owned = OwnedFiles(folder, RUN_KIND)
+    if was_claimed:
+        _adopt_unrecorded(owned)
+        owned.check_free((name for name in _names_of_run(folder) if not matches(name, _UNIQUE_FILES)), "output_dir")
+        if start_over:
+            remove_run(owned)
     recorded = {k: v for k, v in settings.items() if k not in FREE_KEYS or k in (*_BATCH_KEYS, PROCESSES)}
-    compared = {k: v for k, v in settings.items() if k not in FREE_KEYS}
     again = claim_settings(
-        folder, RUN_FOLDER, compared, has_results=has_results, defaults=_defaults(settings), recorded=recorded, replace=start_over
+        folder, RUN_FOLDER, _compared_settings(folder, settings), has_results=_has_results(folder), defaults=_defaults(settings),
+        recorded=recorded, replace=start_over,
     )  # fmt: skip
-    if not again:
-        remove_matching(folder, ATTEMPT_FILES)
-        return None
-    chosen = choose_checkpoint(folder)
+    if not again and was_claimed:
+        owned.remove(name for name in owned.names if matches(name, ATTEMPT_FILES))
+    owned.begin(owned.find_foreign())
+    chosen = choose_checkpoint(folder) if again else None
     return None if chosen is None else str(chosen)
+
+
+def _has_results(folder: Path) -> bool:
+    weights = any(matches(name, MODEL_FILES[:3]) for name in names_below(folder))
+    return weights or any((p / STATE_FILE).is_file() for p in find_checkpoints(folder))
+
+
+def _compared_settings(folder: Path, settings: dict) -> dict:
+    """Settings that are compared: images a step instead of their factors, but for a record of a release without them."""
+    compared = {k: v for k, v in settings.items() if k not in FREE_KEYS}
+    if is_claimed(folder, RUN_FOLDER):
+        before = read_yaml_mapping(str(folder / RUN_FILE), "output_dir")
+        if IMAGES_PER_STEP not in before and any(key in before for key in _BATCH_KEYS):
+            compared.pop(IMAGES_PER_STEP, None)
+            compared |= {key: settings[key] for key in _BATCH_KEYS if key in settings}
+    return compared
+
+
+def _names_of_run(folder: Path) -> list[str]:
+    """Names of all files in a run's folder that a run may have written, or would write."""
+    names = {name for name in names_below(folder) if matches(name, RUN_FILES)}
+    for checkpoint in find_checkpoints(folder):
+        names |= {f"{checkpoint.name}/{name}" for name in names_below(checkpoint) if matches(name, CHECKPOINT_FILES)}
+    return sorted(names)
+
+
+def _adopt_unrecorded(owned: OwnedFiles) -> None:
+    """Record what a killed process wrote since its last record, or a run of a release without records."""
+    foreign = owned.foreign_when_opened
+    if foreign is None and (owned.folder / RECORD).is_file():
+        return
+    owned.add(name for name in _names_of_run(owned.folder) if name not in (foreign or ()))
+
+
+def record_run(folder: Path) -> None:
+    """Record all files that a run has written, at its end."""
+    owned = OwnedFiles(folder, RUN_KIND)
+    foreign = set(owned.foreign_when_opened or ())
+    owned.add(name for name in _names_of_run(folder) if name not in foreign)
+    owned.end()
 
 
 def _defaults(settings: dict) -> dict:
@@ -190,13 +242,13 @@ def _defaults(settings: dict) -> dict:
     return defaults
 
 
-def remove_run(folder: Path) -> None:
-    """Remove the files that a run wrote into its folder, checkpoints included; other files, and texts that the user edited, are kept."""
-    for checkpoint in find_checkpoints(folder):
-        remove_checkpoint(checkpoint)
-    remove_matching(folder, RUN_FILES)
-    owned = OwnedFiles(folder)
+def remove_run(owned: OwnedFiles) -> None:
+    """
+    Remove the recorded files of a run, checkpoints included; other files, and those that the user edited, are kept.
+
+    Args:
+        owned (`OwnedFiles`): Of the run's folder.
+    """
     kept = owned.remove(owned.names)
     if kept:
-        logger.warning("%s: kept, because they were edited: %s", folder, ", ".join(kept))
-    remove_empty_folders(folder / "runs", folder)
+        logger.warning("%s: kept, because they were edited: %s", owned.folder, list_some(kept))

@@ -14,6 +14,7 @@ from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_
 from .build import load_data, run_settings
 from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
 from .comparison import write_report
+from .data_record import DATA_FILE, DataRecord
 from .run_folder import RUN_FOLDER
 
 
@@ -61,8 +62,8 @@ def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: Eval
     run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if is_claimed(p, RUN_FOLDER)), None)
     if run_folder is not None:
         raise ValueError(
-            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Choose another "
-            "folder, or leave the key out"
+            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Give an "
+            "`--output_dir` outside it"
         )
     claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
     settings = run_settings(run.model, run.data, eval_args)
@@ -77,6 +78,8 @@ def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[
     candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
+        if is_main:
+            DataRecord(data, with_images=data_args.verify_images).write(output_dir / DATA_FILE)
     trained, evaluated = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision), []
     for candidate in candidates:
         with stage(f"evaluation of {candidate.name}"):

@@ -19,8 +19,9 @@ from ..data.draws import keyed_draws
 from ..data.lazy import MixedRows
 from ..data.pipeline import EpochSampler
 from ..utils.json_files import read_json_file
+from ..utils.owned_files import OwnedFiles
 from ..utils.signals import SIGNALS, Interrupted
-from .checkpoints import read_finished, remove_old_checkpoints
+from .checkpoints import RUN_KIND, names_below, read_finished, record_checkpoint, remove_old_checkpoints
 from .cost import RunCost
 from .data_record import DATA_FILE, DataRecord
 from .finite import FiniteCheck, naming_step
@@ -114,11 +115,21 @@ class SamTrainer(HubTrainer):
     def _save_checkpoint(self, model, trial):
         """As Trainer's, with the fingerprint of the data. Of old checkpoints only files that a run writes are removed."""
         folder = Path(self._get_output_dir(trial=trial))
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        before = names_below(checkpoint)
         if self.data_record is not None and self.args.should_save:
-            self.data_record.write(folder / f"checkpoint-{self.state.global_step}" / DATA_FILE)
+            self.data_record.write(checkpoint / DATA_FILE)
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
+            record_checkpoint(OwnedFiles(folder, RUN_KIND), checkpoint, before)
             remove_old_checkpoints(folder, self._save_total_limit, self.state.best_model_checkpoint)
+
+    def close_loggers(self) -> None:
+        """Close TensorBoard's writer, so that its file is complete."""
+        for callback in self.callback_handler.callbacks:
+            if getattr(callback, "tb_writer", None) is not None:
+                callback.tb_writer.close()
+                callback.tb_writer = None
 
     def _restore(self, finished: TrainerState) -> TrainOutput:
         folder = Path(self.args.output_dir)
@@ -129,9 +140,9 @@ class SamTrainer(HubTrainer):
         self.state.is_world_process_zero = self.is_world_process_zero()
         self._load_callback_state()
         metrics = folder / "train_results.json"
-        told = read_json_file(metrics) if metrics.is_file() else {}
+        train_metrics = read_json_file(metrics) if metrics.is_file() else {}
         self.accelerator.wait_for_everyone()  # the first process is about to write that file anew
-        return TrainOutput(finished.global_step, told.get("train_loss", 0.0), told)
+        return TrainOutput(finished.global_step, train_metrics.get("train_loss", 0.0), train_metrics)
 
     def _load_callback_state(self) -> None:
         super()._load_callback_state()
@@ -296,6 +307,7 @@ class _StopOnSignal(TrainerCallback):
         number = SIGNALS.received if self.trainer.args.world_size == 1 else self.trainer.stop_signal
         if number is not None:
             self.trainer.stop_signal = number
+            self.trainer.args.save_only_model = False  # the run resumes from this checkpoint
             control.should_save = True
         return control
 
@@ -307,7 +319,7 @@ class _StopOnSignal(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         if self.trainer.stop_signal is not None:
-            logger.warning("checkpoint-%d is saved; the same command goes on from it", state.global_step)
+            logger.warning("checkpoint-%d is saved; run the same command again to resume from it", state.global_step)
             raise Interrupted(self.trainer.stop_signal)
 
 

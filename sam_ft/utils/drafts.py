@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,28 +15,35 @@ from .text import list_some
 
 logger = logging.getLogger("sam_ft.run")
 
+_DRAFT_MARKER = ".sam-ft-draft"  # marks a temporary folder of this module
 
-def check_replaceable(folder: Path, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()) -> None:
+
+def check_replaceable(
+    folder: Path, kind: str, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()
+) -> None:
     """
     Check that a folder may be written, or replaced.
 
     Args:
         folder (`Path`): The result's folder.
-        argument (`str`): The argument that names it, for errors.
+        kind (`str`): Kind of the command; results of other kinds are never replaced.
+        argument (`str`): The argument that names the folder, for errors.
         overwrite (`bool`): Replace an earlier result.
-        allowed (`tuple[str, ...]`): Names of empty marker files.
+        allowed (`tuple[str, ...]`): Names of marker files that are not recorded.
 
     Raises:
-        `ValueError`: If the path is a file; if the folder contains files that this package did not write, or that changed since; if it contains an
-            earlier result and `overwrite` is false.
+        `ValueError`: If the path is a file; if the folder contains files that this kind of command did not write, or that changed since; if it contains
+            an earlier result and `overwrite` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`{argument}` is {str(folder)!r}, a file. Give a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    entries = [p for p in folder.iterdir() if not _is_ours(p)] if folder.is_dir() else []
+    if not entries:
         return
-    foreign = [name for name in OwnedFiles(folder).find_foreign() if name not in allowed]
-    if not foreign and not (folder / RECORD).is_file():  # empty folders of the user
-        foreign = sorted(p.name for p in folder.iterdir() if p.name not in allowed)
+    owned = OwnedFiles(folder, kind)
+    foreign = [name for name in owned.find_foreign() if name not in allowed and not _is_ours(folder / name)]
+    if not foreign and not owned.names:  # empty folders of the user
+        foreign = sorted(p.name for p in entries if p.name not in (*allowed, RECORD))
     if foreign:
         raise ValueError(
             f"`{argument}`: {str(folder)!r} contains {list_some(foreign)}, which this command did not write or which changed since. Move it "
@@ -46,44 +55,73 @@ def check_replaceable(folder: Path, argument: str, *, overwrite: bool, allowed: 
         )
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a path is a lock of this package, or lies in a temporary folder of it."""
+    if path.name.endswith(LOCK_FILE):
+        return True
+    return any((parent / _DRAFT_MARKER).is_file() for parent in (path, *path.parents[:3]))
+
+
 @contextlib.contextmanager
-def folder_draft(folder: Path, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()) -> Iterator[Path]:
+def folder_draft(
+    folder: Path, kind: str, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()
+) -> Iterator[Path]:
     """
     Yield a temporary folder that becomes `folder` when the context ends without an error. The folder is locked meanwhile.
 
+    The folder behind a symbolic link is replaced, not the link. Where the folder cannot be renamed, such as a mount point, its files are replaced one by one.
+
     Args:
-        folder, argument, overwrite, allowed: As in [`check_replaceable`].
+        folder, kind, argument, overwrite, allowed: As in [`check_replaceable`].
 
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process writes to the folder.
     """
-    short = folder.name[:80]
-    with hold_lock(folder.parent / f".{short}{LOCK_FILE}", argument, folder):
+    folder = Path(os.path.realpath(folder))
+    in_place = os.path.ismount(folder) or (folder.is_dir() and not os.access(folder.parent, os.W_OK))
+    root, short = (folder if in_place else folder.parent), folder.name.encode()[:80].decode(errors="ignore")
+    with hold_lock(root / f".{short}{LOCK_FILE}", argument, folder):
         earlier = folder.with_name(f".{short}.earlier")
-        if earlier.is_dir() and not folder.exists():  # a process was killed between the two renames below
-            earlier.rename(folder)
-        check_replaceable(folder, argument, overwrite=overwrite, allowed=allowed)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{short}.part-") as place:
-            draft = Path(place) / folder.name
+        _recover(folder, earlier, kind, allowed)
+        for left in root.glob(f".{short}.part-*"):  # of a killed process: this one holds the lock
+            if (left / _DRAFT_MARKER).is_file():
+                shutil.rmtree(left)
+        check_replaceable(folder, kind, argument, overwrite=overwrite, allowed=allowed)
+        with tempfile.TemporaryDirectory(dir=root, prefix=f".{short}.part-") as place:
+            (Path(place) / _DRAFT_MARKER).touch()
+            draft = Path(place) / (folder.name or "result")
             draft.mkdir()
             yield draft
-            owned = OwnedFiles(draft)
+            owned = OwnedFiles(draft, kind)
             owned.add(name for name in owned.find_foreign() if name not in allowed)
             # files that were added in the meantime
-            check_replaceable(folder, argument, overwrite=overwrite, allowed=allowed)
-            if folder.is_dir():
-                folder.rename(earlier)
-            draft.rename(folder)
-        if earlier.is_dir():
-            _remove_result(earlier, allowed)
+            check_replaceable(folder, kind, argument, overwrite=overwrite, allowed=allowed)
+            if in_place:
+                _remove_result(folder, kind, allowed)
+                for entry in sorted(draft.iterdir(), key=lambda p: p.name == RECORD):
+                    entry.rename(folder / entry.name)
+            else:
+                if folder.is_dir():
+                    folder.rename(earlier)
+                draft.rename(folder)
+        if earlier.is_dir() and not _remove_result(earlier, kind, allowed):
+            logger.warning("files that were added to the earlier result are kept in %s", earlier)
 
 
-def _remove_result(folder: Path, allowed: tuple[str, ...]) -> None:
-    owned = OwnedFiles(folder)
+def _recover(folder: Path, earlier: Path, kind: str, allowed: tuple[str, ...]) -> None:
+    """Finish what a process left that was killed while it replaced a folder."""
+    if earlier.is_dir() and not folder.exists():
+        earlier.rename(folder)
+    elif earlier.is_dir() and not _remove_result(earlier, kind, allowed):
+        raise ValueError(f"{earlier} contains files that were added to an earlier result of {folder}. Move it away")
+
+
+def _remove_result(folder: Path, kind: str, allowed: tuple[str, ...]) -> bool:
+    """Remove the recorded files of a result, and the folder where this empties it; whether nothing but locks is left."""
+    owned = OwnedFiles(folder, kind)
     kept = owned.remove(owned.names)
     for name in (*allowed, RECORD) if not kept else ():
         (folder / name).unlink(missing_ok=True)
-    try:
+    with contextlib.suppress(OSError):
         folder.rmdir()
-    except OSError:
-        logger.warning("files that were added to the earlier result are kept in %s", folder)
+    return not folder.is_dir() or all(_is_ours(p) for p in folder.iterdir())

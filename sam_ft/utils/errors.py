@@ -24,12 +24,12 @@ def describe_error(error: BaseException) -> str | None:
     if is_full_disk(error):
         place = getattr(error, "filename", None)
         where = f" for {place}" if place else ""
-        return f"no space is left on the disk{where} ({_first_line(error)}). Free some; the same command goes on from the last checkpoint"
+        return f"no space is left on the disk{where} ({_first_line(error)}). Free some; run the same command again to resume from the last checkpoint"
     worker = _WORKER.search(str(error))
     if isinstance(error, RuntimeError) and worker:
         return (
             f"a process that loads images was killed (pid {worker[1]}), most often because memory ran out. Set `dataloader_num_workers: 0` or "
-            "fewer; the same command goes on from the last checkpoint"
+            "fewer; run the same command again to resume from the last checkpoint"
         )
     if isinstance(error, ValueError):
         return str(error)

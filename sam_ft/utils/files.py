@@ -17,7 +17,8 @@ def atomic_path(file: str | Path) -> Iterator[Path]:
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name[:80]}.{os.getpid()}.part{file.suffix}")
+    short = file.name.encode()[:80].decode(errors="ignore")  # file systems limit bytes
+    draft = file.with_name(f".{short}.{os.getpid()}.part{file.suffix}")
     try:
         yield draft
         draft.replace(file)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ except ImportError:  # Windows has no record locks; the owner's process is looke
     fcntl = None
 
 LOCK_FILE = ".sam-ft.lock"
+STALE_AFTER_S = 600.0
+_RENEW_EVERY_S = 60.0
 _HELD: dict[str, int] = {}  # locks of this process: a POSIX record lock cannot refuse its own process
 
 
@@ -31,24 +34,30 @@ class LockOwner:
         host (`str`): Host name.
         pid (`int`): Process id on that host.
         started (`float`): Start time of the process, seconds since the epoch.
+        job (`str`): Id of the scheduler's job, which keeps it when the job is queued again; empty without one.
     """
 
     host: str
     pid: int
     started: float
+    job: str = ""
 
     @classmethod
     def current(cls) -> "LockOwner":
         """Describe this process."""
-        return cls(socket.gethostname(), os.getpid(), round(psutil.Process().create_time(), 2))
+        started = round(psutil.Process().create_time(), 2)
+        return cls(socket.gethostname(), os.getpid(), started, os.environ.get("SLURM_JOB_ID", ""))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process was started on this host."""
+        return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs. A process of another host counts as running: it cannot be looked up."""
-        if self.host != socket.gethostname():
-            return True
+        """Whether a process of this host still runs; false for another host's, which cannot be looked up."""
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) < 2
+            return self.is_here and abs(psutil.Process(self.pid).create_time() - self.started) < 2
         except psutil.Error:
             return False
 
@@ -62,8 +71,9 @@ def hold_lock(file: str | Path, argument: str, folder: str | Path) -> Iterator[L
     """
     Hold the lock of a folder while the context is open.
 
-    The kernel's record lock on `file` decides, so that the lock of a killed process ends with it; the content of the file names the owner. A lock file
-    that another host left counts as held until it is deleted, because its process cannot be looked up from here.
+    The kernel's record lock on `file` decides between processes of one host, so that the lock of a killed process ends with it. The content of the file names
+    the owner, and its modification time, which the owner renews every minute, shows to other hosts that it lives: after `STALE_AFTER_S` without a renewal, or by
+    the same job of a scheduler, the lock is taken over.
 
     Args:
         file (`str` or `Path`): The lock file, created and removed here.
@@ -83,21 +93,32 @@ def hold_lock(file: str | Path, argument: str, folder: str | Path) -> Iterator[L
         raise ValueError(f"`{argument}`: {folder} is already in use by this process")
     descriptor, dead = _acquire(file, argument, folder)
     _HELD[key] = descriptor
+    ended = threading.Event()
+    threading.Thread(target=_renew, args=(file, ended), daemon=True).start()
     try:
         yield dead
     finally:
+        ended.set()
         del _HELD[key]
         with contextlib.suppress(OSError):  # removed while it is held, so that no other process locks a removed file
             file.unlink()
         os.close(descriptor)
 
 
+def _renew(file: Path, ended: threading.Event) -> None:
+    while not ended.wait(_RENEW_EVERY_S):
+        with contextlib.suppress(OSError):
+            os.utime(file)
+
+
 def _acquire(file: Path, argument: str, folder: str | Path) -> tuple[int, LockOwner | None]:
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
+            age = time.time() - os.fstat(descriptor).st_mtime
             owner = _read_owner(descriptor)
-            if not _lock(descriptor) or (owner is not None and _is_elsewhere(owner)):
+            is_locked = _try_lock(descriptor)
+            if is_locked is False or (owner is not None and _is_held(owner, age, has_record_lock=bool(is_locked))):
                 raise ValueError(
                     f"`{argument}`: {folder} is in use by {owner or 'another process'}. Wait until it ends, or choose another "
                     f"`{argument}`; if that process no longer exists, delete {file}"
@@ -105,9 +126,9 @@ def _acquire(file: Path, argument: str, folder: str | Path) -> tuple[int, LockOw
             if not _is_same_file(descriptor, file):  # its owner removed it between opening and locking
                 os.close(descriptor)
                 continue
-            content = json.dumps(asdict(LockOwner.current())).encode()
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, content, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps(asdict(LockOwner.current())).encode())
             return descriptor, owner
         except BaseException:
             with contextlib.suppress(OSError):
@@ -115,26 +136,37 @@ def _acquire(file: Path, argument: str, folder: str | Path) -> tuple[int, LockOw
             raise
 
 
-def _lock(descriptor: int) -> bool:
-    """Take the record lock; false if another process has it. File systems without locks leave it to the owner's record."""
+def _try_lock(descriptor: int) -> bool | None:
+    """Take the record lock; false if another process has it, `None` where the file system or the platform has no such locks."""
     if fcntl is None:
-        return True
+        return None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return False if error.errno in (errno.EACCES, errno.EAGAIN) else None
     return True
 
 
-def _is_elsewhere(owner: LockOwner) -> bool:
-    """Whether a lock that the kernel granted is still another living process's: of another host, or without record locks."""
-    is_own = owner == LockOwner.current()
-    return not is_own and owner.is_alive and (owner.host != socket.gethostname() or fcntl is None)
+def _is_held(owner: LockOwner, age: float, *, has_record_lock: bool) -> bool:
+    """
+    Decide whether a recorded owner still holds the lock, where the kernel does not.
+
+    Args:
+        owner (`LockOwner`): The record.
+        age (`float`): Seconds since the owner renewed the file.
+        has_record_lock (`bool`): Whether the kernel granted the lock, so that no process of this host has it.
+    """
+    if owner == LockOwner.current():
+        return False
+    if owner.is_here:
+        return not has_record_lock and owner.is_alive
+    return age < STALE_AFTER_S and (not owner.job or owner.job != os.environ.get("SLURM_JOB_ID"))
 
 
 def _read_owner(descriptor: int) -> LockOwner | None:
     try:
-        return LockOwner(**json.loads(os.pread(descriptor, 4096, 0)))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return LockOwner(**json.loads(os.read(descriptor, 4096)))
     except (ValueError, TypeError):
         return None
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 
 from .files import write_text
 from .locks import LOCK_FILE, hold_lock
+from .secrets import redact
 from .text import short_repr
 from .yaml_files import read_yaml_mapping
 
@@ -17,7 +19,6 @@ from .yaml_files import read_yaml_mapping
 logger = logging.getLogger("sam_ft.run")
 
 _HEADER = "# Written by sam-ft: settings,"
-_MIN_RECORD_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class FolderKind:
         marker (`str`): Name of the YAML file that records the settings.
         description (`str`): Noun phrase, such as "training run".
         remedy (`str`): What to do about results of other settings, besides choosing another folder.
+        legacy_keys (`tuple[str, ...]`): Keys that together identify a marker of a release that wrote no header.
     """
 
     argument: str
     marker: str
     description: str
     remedy: str
+    legacy_keys: tuple[str, ...] = ()
 
 
 def changed_settings(before: dict, settings: dict, defaults: dict) -> list[str]:
@@ -65,12 +68,20 @@ def is_claimed(folder: Path, kind: FolderKind) -> bool:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    # a record of an earlier release has no header, but all keys of a run
-    return text.startswith(_HEADER) or text.count("\n") > _MIN_RECORD_LINES
+    # a record of an earlier release has no header, but every key
+    return text.startswith(_HEADER) or (
+        bool(kind.legacy_keys) and all(re.search(rf"^{key}:", text, re.MULTILINE) for key in kind.legacy_keys)
+    )
 
 
 def check_unclaimed(folder: Path, kind: FolderKind) -> None:
     """
+    Check that a folder is empty, missing, or claimed by `kind`.
+
+    Args:
+        folder (`Path`): The folder.
+        kind (`FolderKind`): Its kind.
+
     Raises:
         `ValueError`: If the path is a file, or a folder that contains anything and no marker of `kind`.
     """
@@ -92,6 +103,10 @@ def check_unclaimed(folder: Path, kind: FolderKind) -> None:
 def lock_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
     """
     Create a folder and hold its lock while the context is open. A lock of a dead process is taken over with a warning.
+
+    Args:
+        folder (`Path`): The folder.
+        kind (`FolderKind`): Its kind.
 
     Raises:
         `ValueError`: If another process holds the lock, or the folder contains something else; see [`check_unclaimed`].
@@ -145,6 +160,7 @@ def claim_settings(
         `ValueError`: If it has results of other settings; names the keys that differ.
     """
     file = folder / kind.marker
+    settings = _without_secrets(settings)
     if is_claimed(folder, kind):
         changed = changed_settings(read_yaml_mapping(str(file), kind.argument), settings, defaults or {})
         if not changed:
@@ -157,6 +173,17 @@ def claim_settings(
     write_text(
         file,
         f"{_HEADER} {kind.description}\n"
-        + yaml.safe_dump(settings if recorded is None else recorded, sort_keys=True, allow_unicode=True),
+        + yaml.safe_dump(
+            settings if recorded is None else _without_secrets(recorded), sort_keys=True, allow_unicode=True
+        ),
     )
     return False
+
+
+def _without_secrets(value):
+    """The same plain values with known secrets redacted in every text."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(one) for key, one in value.items()}
+    return [_without_secrets(one) for one in value] if isinstance(value, list) else value

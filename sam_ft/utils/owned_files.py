@@ -1,43 +1,99 @@
-"""A record of the files that this package wrote into a folder, so that no command replaces or removes any other file."""
+"""A record of the files that a kind of command wrote into a folder, so that no command replaces or removes any other file."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .files import atomic_path, file_digest
+from .files import atomic_path
 from .json_files import read_json_file, write_json
 from .text import list_some
 
 
 RECORD = ".sam-ft-files.json"
+_SAMPLE_BYTES = 1 << 20
+
+
+def content_digest(file: Path) -> str:
+    """
+    Compute a digest of a file's size and of its first and last MiB, which identifies it at a cost that does not grow with its size.
+
+    Args:
+        file (`Path`): The file.
+
+    Returns:
+        `str`: BLAKE2b, 16 bytes, hexadecimal.
+    """
+    with open(file, "rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        digest = hashlib.blake2b(f"{size} ".encode(), digest_size=16)
+        digest.update(stream.read(_SAMPLE_BYTES))
+        stream.seek(max(size - _SAMPLE_BYTES, 0))
+        digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 class OwnedFiles:
     """
-    Files of a folder with the digests of the content that was written.
+    Files of a folder that one kind of command wrote, with digests of their content.
 
-    A file is owned if the record contains it with its present content; a file that the user added or changed is not.
+    A file is owned if it is recorded under this kind with its present content. A file that the user added or changed is not, nor is a file of another
+    kind of command, nor one behind a symbolic link.
 
     Args:
         folder (`str` or `Path`): The folder. It need not exist yet.
+        kind (`str`): Kind of the command, such as "export".
 
     Raises:
         `ValueError`: If the folder's record cannot be read.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, kind: str):
+        self.folder, self.kind = Path(folder), kind
+        self._digests: dict[str, list[str]] = self._read().get(kind, {}).get("files", {})
+
+    def _read(self) -> dict:
         record = self.folder / RECORD
-        self._digests: dict[str, list[str]] = dict(read_json_file(record)) if record.is_file() else {}
+        content = read_json_file(record) if record.is_file() else {}
+        if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+            raise ValueError(f"{record} is no record of written files. Move it away")
+        return content
 
     @property
     def names(self) -> list[str]:
         """Recorded names, relative to the folder."""
         return sorted(self._digests)
 
+    @property
+    def foreign_when_opened(self) -> list[str] | None:
+        """Foreign files at the begin of a process that was killed before it recorded what it wrote; `None` where the last one ended normally."""
+        return self._read().get(self.kind, {}).get("open")
+
+    def begin(self, foreign: list[str]) -> None:
+        """
+        Note that a process begins to write without recording each file at once.
+
+        Args:
+            foreign (`list[str]`): Names of the files that are not owned now.
+        """
+        self._save(opened=foreign)
+
+    def end(self) -> None:
+        """Note that everything that was written is recorded; names that no longer exist are dropped."""
+        self._digests = {name: digests for name, digests in self._digests.items() if (self.folder / name).is_file()}
+        self._save(opened=None)
+
     def is_owned(self, name: str) -> bool:
         """Whether the file `name` exists with content that was recorded."""
         file = self.folder / name
-        return name in self._digests and file.is_file() and file_digest(file) in self._digests[name]
+        if name not in self._digests or not file.is_file() or self._is_linked(name):
+            return False
+        return content_digest(file) in self._digests[name]
+
+    def _is_linked(self, name: str) -> bool:
+        file = self.folder / name
+        parents = [file, *file.parents][: len(Path(name).parts)]
+        return any(path.is_symlink() for path in parents)
 
     def is_free(self, name: str) -> bool:
         """Whether `name` may be written: it does not exist, or it is owned."""
@@ -46,8 +102,14 @@ class OwnedFiles:
 
     def check_free(self, names: Iterable[str], argument: str) -> None:
         """
+        Check that files may be written.
+
+        Args:
+            names (`Iterable[str]`): Relative names.
+            argument (`str`): The argument that named the folder, for the error.
+
         Raises:
-            `ValueError`: If one of the files `names` exists and is not owned; names `argument`.
+            `ValueError`: If one of the files exists and is not owned.
         """
         foreign = [name for name in names if not self.is_free(name)]
         if foreign:
@@ -57,7 +119,7 @@ class OwnedFiles:
             )
 
     def find_foreign(self) -> list[str]:
-        """Names of all files below the folder that are not owned, in their order."""
+        """Find all files below the folder that are not owned, in the order of their names."""
         if not self.folder.is_dir():
             return []
         files = (f for f in sorted(self.folder.rglob("*")) if f.is_symlink() or not f.is_dir())
@@ -82,8 +144,7 @@ class OwnedFiles:
         self.check_free([name], argument)
         with atomic_path(self.folder / name) as draft:
             write(draft)
-            digest = file_digest(draft)
-            self._digests[name] = [*self._digests.get(name, [])[-1:], digest]
+            self._digests[name] = [*self._digests.get(name, [])[-1:], content_digest(draft)]
             self._save()
         return self.folder / name
 
@@ -94,6 +155,10 @@ class OwnedFiles:
     def write_unless_edited(self, name: str, text: str) -> tuple[Path, bool]:
         """
         Write a text that users edit, such as a model card. A file that they added or changed is kept, and the text goes to `STEM.new.SUFFIX` beside it.
+
+        Args:
+            name (`str`): Relative path.
+            text (`str`): The content.
 
         Returns:
             `tuple[Path, bool]`: The file that was written, and whether it is `name` itself.
@@ -108,12 +173,15 @@ class OwnedFiles:
 
     def add(self, names: Iterable[str]) -> None:
         """Record files as they are now."""
-        self._digests |= {name: [file_digest(self.folder / name)] for name in names}
+        self._digests |= {name: [content_digest(self.folder / name)] for name in names if not self._is_linked(name)}
         self._save()
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """
         Remove owned files and the folders that this empties.
+
+        Args:
+            names (`Iterable[str]`): Relative names.
 
         Returns:
             `list[str]`: Names that still exist, because they are not owned.
@@ -126,13 +194,14 @@ class OwnedFiles:
                 remove_empty_folders(file.parent, self.folder)
             elif file.exists():
                 kept.append(name)
-                continue
             self._digests.pop(name, None)
         self._save()
         return kept
 
-    def _save(self) -> None:
-        write_json(self.folder / RECORD, self._digests, indent=0)
+    def _save(self, **changed) -> None:
+        content = self._read()  # other commands may have written theirs since
+        opened = changed["opened"] if changed else content.get(self.kind, {}).get("open")
+        write_json(self.folder / RECORD, content | {self.kind: {"open": opened, "files": self._digests}}, indent=0)
 
 
 def remove_empty_folders(folder: Path, root: Path) -> None:

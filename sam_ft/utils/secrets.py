@@ -13,6 +13,8 @@ REDACTED = "<redacted>"
 _SECRET_VARIABLE = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD)(_|$)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"^token$|hub_.*token|api_?key|secret|password", re.IGNORECASE)  # `geometry_token` is none
 _TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_HUB_VARIABLE = re.compile(r"^(HF|HUGGING_?FACE|HUB|WANDB|TRACKIO)_", re.IGNORECASE)
+_MIN_OTHER_LENGTH = 16
 _MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, would be found in every file
 _MIN_REGISTERED = 6  # a shorter one would be found in ordinary words
 _REGISTERED: set[str] = set()
@@ -30,10 +32,17 @@ def register_secret(value: str | None) -> None:
 
 
 def known_secrets() -> set[str]:
-    """Collect registered secrets, the Hub's stored token, and the values of environment variables that are named like secrets."""
-    values = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name)}
-    values |= {get_token() or ""}
-    return _REGISTERED | {value for value in values if len(value) >= _MIN_LENGTH and not os.path.exists(value)}
+    """
+    Collect the values that must not be written: registered secrets, the Hub's stored token, and environment variables that are named like secrets.
+
+    A variable of another service counts from 16 characters on: a short password may be an ordinary word.
+    """
+    values = {get_token() or ""}
+    for name, value in os.environ.items():
+        if _SECRET_VARIABLE.search(name) and not os.path.exists(value):
+            least = _MIN_LENGTH if _HUB_VARIABLE.search(name) else _MIN_OTHER_LENGTH
+            values |= {value} if len(value) >= least else set()
+    return _REGISTERED | {value for value in values if len(value) >= _MIN_LENGTH}
 
 
 def redact(text: str) -> str:
@@ -45,8 +54,13 @@ def redact(text: str) -> str:
 
 def check_no_secrets(files: Iterable[Path]) -> None:
     """
+    Search files for known secrets before they are uploaded.
+
+    Args:
+        files (`Iterable[Path]`): The files.
+
     Raises:
-        `ValueError`: If one of the files contains a known secret; names the file.
+        `ValueError`: If one of them contains a known secret; names the file.
     """
     secrets = [secret.encode() for secret in known_secrets()]
     for file in files:

@@ -69,6 +69,8 @@ class SignalWatch:
 
     def raise_received(self) -> None:
         """
+        End the program where a signal was recorded.
+
         Raises:
             `Interrupted`: If a signal was recorded.
         """

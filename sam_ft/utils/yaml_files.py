@@ -16,7 +16,7 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key in (self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged):
             if key in seen:
-                raise yaml.YAMLError(f"the key {short_repr(key)} stands twice")
+                raise yaml.YAMLError(f"the key {short_repr(key)} occurs twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -29,7 +29,7 @@ def parse_yaml(text: str):
         text (`str`): The YAML text.
 
     Raises:
-        `yaml.YAMLError`: On a text that is no YAML, a key that stands twice, or more than `MAX_NODES` values after its aliases
+        `yaml.YAMLError`: On a text that is no YAML, a key that occurs twice, or more than `MAX_NODES` values after its aliases
             (`*name`) are expanded.
         `RecursionError`: On a text that is nested too deeply.
     """

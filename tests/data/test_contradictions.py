@@ -89,7 +89,7 @@ def test_json_files_with_a_key_twice_are_refused(tmp_path, name):
     key = text[text.index('"') : text.index(":")]
     value = "[]" if text[text.index(":") + 1 :].strip().startswith("[") else '"x"'
     file.write_text(text.rstrip()[:-1] + f", {key}: {value}}}")
-    with pytest.raises(ValueError, match=rf"{file.name}.*the key .{key[1:-1]}. stands twice in one object"):
+    with pytest.raises(ValueError, match=rf"{file.name}.*the key .{key[1:-1]}. occurs twice in one object"):
         load(tmp_path, **options)
 
 
@@ -97,7 +97,7 @@ def test_a_coco_file_of_two_lists_of_annotations_is_refused(coco):
     file = coco([square()])
     text = file.read_text()
     file.write_text(text[:-1] + ', "annotations": []}')
-    with pytest.raises(ValueError, match="the key 'annotations' stands twice"):
+    with pytest.raises(ValueError, match="the key 'annotations' occurs twice"):
         load(file.parent.parent)
 
 

@@ -362,7 +362,7 @@ def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, mo
     with pytest.raises(ValueError, match="a folder. Give a file"):
         check_output(folder, [], overwrite=True, is_file=True)
     # an export whose outputs differ leaves what was there
-    OwnedFiles(tmp_path).add(["sam3.pt"])
+    OwnedFiles(tmp_path, "export").add(["sam3.pt"])
     monkeypatch.setattr(exits, "distance", lambda *_: 0.5)
     with pytest.raises(ValueError, match="answers otherwise than its source, by 0.5"):
         FORMATS["official"](source, output)

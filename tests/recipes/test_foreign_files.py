@@ -16,7 +16,7 @@ SHORT = [
 FOREIGN = (
     "notes.txt", "data/train/a.png", "good/model.safetensors", "good/run.yaml", "card/holiday.png", "before/notes.md", "eval/results.csv",
     "eval/pictures/mine.png", "retention/notes.md", "runs/other/events.txt", "checkpoint-7/notes.txt", "base.old/config.json",
-    "overlays/mine.jpg", "yolo/images/mine.jpg", "predictions/mine.txt", "annotations/mine.json", "train_images/mine.png", "sheet-9.png",
+    "checkpoint-best-5/model.safetensors", "my_model.safetensors", "base/notes.txt", "overlays/mine.jpg", "yolo/images/mine.jpg", "predictions/mine.txt", "annotations/mine.json", "train_images/mine.png", "sheet-9.png",
 )  # fmt: skip
 
 
@@ -219,6 +219,25 @@ def test_check(script, shapes, tmp_path):
     foreign.check()
 
 
+def test_folders_of_two_commands(script, shapes, tmp_path):
+    """A gallery in a converted data set, a conversion and an export over each other, an export in a run's folder."""
+    convert = ["convert_data.py", "--dataset_name", shapes, "--overwrite", "true", "--target_dir"]
+    check = ["check_data.py", "--dataset_name", shapes, "--num_pictures", "1", "--resolution", "96", "--gallery_dir"]
+    export = ["export.py", "--model_name_or_path", "sam-ft/random-tiny", "--overwrite", "true", "--output_path"]
+    assert script(*convert, "c")[0] == 0
+    converted = {file: file.read_bytes() for file in (tmp_path / "c").rglob("*.*g")}
+    assert len(converted) == 6
+    for _ in range(2):
+        assert script(*check, "c")[0] == 0
+    assert script(*export, "c")[0] == 1
+    assert script(*convert, "c")[0] == 1  # which contains a gallery now
+    assert {file: file.read_bytes() for file in converted} == converted
+    assert script(*export, "e")[0] == 0
+    exported = names_in(tmp_path / "e")
+    assert script(*convert, "e")[0] == 1
+    assert names_in(tmp_path / "e") == exported
+
+
 def test_conversion(script, shapes, tmp_path):
     call = ["convert_data.py", "--dataset_name", shapes, "--target_dir", "c", "--overwrite", "true"]
     foreign = ForeignFiles(tmp_path / "c")
@@ -230,7 +249,7 @@ def test_conversion(script, shapes, tmp_path):
     with hold_lock(tmp_path / f".d{LOCK_FILE}", "target_dir", "d"):  # another conversion
         status, _, said = script(*call)
     assert status == 1
-    assert "`target_dir`: d is already in use" in said
+    assert "is already in use by this process" in said
     assert script(*call, "--keep_phrases", "nothing")[0] == 1
     assert not (tmp_path / "d").exists()
     assert script(*call)[0] == 0

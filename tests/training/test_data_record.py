@@ -55,6 +55,15 @@ def test_changed_data_are_refused_and_named(tree, tmp_path, change, message):
         DataRecord(read(tree)).check(file)
 
 
+def test_changed_labels_are_noticed_without_reading_images(tree, tmp_path):
+    file = tmp_path / "data.json"
+    DataRecord(read(tree)).write(file)
+    DataRecord(read(tree), with_images=False).check(file)
+    relabel(tree)
+    with pytest.raises(ValueError, match="1 validation images with other annotations"):
+        DataRecord(read(tree), with_images=False).check(file)
+
+
 def test_pictures_that_are_replaced_during_a_run_are_noticed(tree):
     record = DataRecord(read(tree))
     file = tree / "train" / "00001.png"

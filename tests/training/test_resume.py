@@ -9,13 +9,15 @@ import yaml
 from safetensors.torch import save_file
 
 from sam_ft.training.checkpoints import (
+    RUN_KIND,
     check_checkpoint,
     choose_checkpoint,
     find_checkpoints,
     find_damage,
+    record_checkpoint,
     remove_old_checkpoints,
 )
-from sam_ft.training.run_folder import RUN_FOLDER, keep_images_per_step, prepare_run_folder
+from sam_ft.training.run_folder import RUN_FOLDER, keep_images_per_step, prepare_run_folder, record_run
 from sam_ft.utils.output_folders import lock_folder
 from sam_ft.utils.owned_files import OwnedFiles
 
@@ -151,19 +153,18 @@ def test_missing_checkpoint_is_named(tmp_path):
 
 
 def test_old_checkpoints_are_removed_without_foreign_files(tmp_path):
+    owned = OwnedFiles(tmp_path, RUN_KIND)
     for step in (1, 2, 3, 4):
-        make_checkpoint(tmp_path / f"checkpoint-{step}")
+        record_checkpoint(owned, make_checkpoint(tmp_path / f"checkpoint-{step}"), set())
     (tmp_path / "checkpoint-1" / "notes.txt").write_text("mine")
-    (tmp_path / "checkpoint-7").mkdir()
-    (tmp_path / "checkpoint-7" / "notes.txt").write_text("mine, too")
+    (tmp_path / "checkpoint-1" / "model-mine.safetensors").write_text("mine")
+    make_checkpoint(tmp_path / "checkpoint-best-5")
+    make_checkpoint(tmp_path / "checkpoint-7")  # a copy of the user's
     remove_old_checkpoints(tmp_path, 2, str(tmp_path / "checkpoint-2"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "checkpoint-1",
-        "checkpoint-2",
-        "checkpoint-4",
-        "checkpoint-7",
-    ]
-    assert [p.name for p in (tmp_path / "checkpoint-1").iterdir()] == ["notes.txt"]
+    left = sorted(p.name for p in tmp_path.iterdir() if p.is_dir())
+    assert left == ["checkpoint-1", "checkpoint-2", "checkpoint-4", "checkpoint-7", "checkpoint-best-5"]
+    assert {p.name for p in (tmp_path / "checkpoint-1").iterdir()} == {"notes.txt", "model-mine.safetensors"}
+    assert len(list((tmp_path / "checkpoint-7").iterdir())) == 5
 
 
 def test_an_output_folder_belongs_to_one_run(tmp_path):
@@ -173,6 +174,7 @@ def test_an_output_folder_belongs_to_one_run(tmp_path):
     assert prepare_run_folder(folder, settings) is None
     assert yaml.safe_load((folder / "run.yaml").read_text()) == {"learning_rate": 1.0}  # logging may differ
     assert prepare_run_folder(folder, settings | {"logging_steps": 9}) is None
+    # killed while it saved its second checkpoint: nothing was recorded at its end
     make_checkpoint(folder / "checkpoint-2")
     half = make_checkpoint(folder / "checkpoint-10")
     (half / "trainer_state.json").unlink()
@@ -189,10 +191,10 @@ def test_a_foreign_folder_is_refused(tmp_path):
 
 
 def test_a_users_own_file_with_the_markers_name_is_kept(tmp_path):
-    (tmp_path / "run.yaml").write_text("learning_rate: 1e-4\n")
+    (tmp_path / "run.yaml").write_text("learning_rate: 1e-4\n" + "# a long file\n" * 100)
     with pytest.raises(ValueError, match="already contains run.yaml and no run.yaml that this package wrote"):
         prepare_run_folder(tmp_path, {"learning_rate": 1.0})
-    assert (tmp_path / "run.yaml").read_text() == "learning_rate: 1e-4\n"
+    assert (tmp_path / "run.yaml").read_text().startswith("learning_rate: 1e-4\n# a long")
 
 
 def test_a_failed_attempt_is_replaced_by_name(tmp_path):
@@ -200,9 +202,10 @@ def test_a_failed_attempt_is_replaced_by_name(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     prepare_run_folder(folder, {"dataset_name": "wrong"})
-    (folder / "before_results.json").write_text("{}")  # of the failed attempt
+    (folder / "before_results.json").write_text("{}")
+    record_run(folder)  # the end of the failed attempt
     foreign = {
-        "training.log": "",
+        "my.safetensors": "",
         "data/a.txt": "data set",
         "before/notes.txt": "",
         "good/model.safetensors": "finished",
@@ -219,19 +222,58 @@ def test_a_failed_attempt_is_replaced_by_name(tmp_path):
         prepare_run_folder(folder, {"dataset_name": "third"})
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "data.json", "eval/results.json", "training.log", "checkpoint-3/config.json"]
+)
+def test_a_file_of_the_user_with_a_name_of_the_runs_is_neither_overwritten_nor_deleted(tmp_path, name):
+    prepare_run_folder(tmp_path, {"dataset_name": "wrong"})
+    record_run(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    for settings, start_over in (("wrong", False), ("right", False), ("right", True)):
+        with pytest.raises(
+            ValueError, match=f"`output_dir`: .* already contains {name}, which this command did not write"
+        ):
+            prepare_run_folder(tmp_path, {"dataset_name": settings}, start_over=start_over)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_start_over_removes_the_earlier_run_and_no_other_file(tmp_path):
     prepare_run_folder(tmp_path, {"learning_rate": 1.0})
     checkpoint = make_checkpoint(tmp_path / "checkpoint-1")
-    OwnedFiles(tmp_path).write_text("README.md", "card", "output_dir")
-    OwnedFiles(tmp_path).write_text("report.md", "report", "output_dir")
-    (tmp_path / "report.md").write_text("edited")
-    for name in ("model.safetensors", "eval_results.json", "training.log", "mine.txt", "checkpoint-1/mine.txt"):
+    OwnedFiles(tmp_path, RUN_KIND).write_text("README.md", "card", "output_dir")
+    OwnedFiles(tmp_path, RUN_KIND).write_text("report.md", "report", "output_dir")
+    for name in ("model.safetensors", "eval_results.json", "training.log"):
         (tmp_path / name).write_text("")
+    record_run(tmp_path)
+    (tmp_path / "report.md").write_text("edited")
+    mine = {
+        "mine.txt",
+        "my_ensemble.safetensors",
+        "sam3.pt",
+        "base/notes.txt",
+        "checkpoint-1/mine.txt",
+        "checkpoint-best-1/config.json",
+    }
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
     assert prepare_run_folder(tmp_path, {"learning_rate": 2.0}, start_over=True) is None
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {"run.yaml", "report.md", "mine.txt", "checkpoint-1/mine.txt", ".sam-ft-files.json"}
+    assert left == {"run.yaml", "report.md", ".sam-ft-files.json", *mine}
     assert checkpoint.is_dir()
     assert (tmp_path / "report.md").read_text() == "edited"
+
+
+def test_a_moved_run_is_resumed_and_an_earlier_release_is_understood(tmp_path):
+    """A record of an earlier release has neither header nor the images of a step; its batch keys are compared instead."""
+    old = dict.fromkeys(RUN_FOLDER.legacy_keys) | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(old))
+    make_checkpoint(tmp_path / "checkpoint-1")
+    now = old | {"output_dir": "elsewhere", "images_per_step": 2}
+    with pytest.raises(ValueError, match="`per_device_train_batch_size` was 2, is 4"):
+        prepare_run_folder(tmp_path, now | {"per_device_train_batch_size": 4})
+    assert prepare_run_folder(tmp_path, now) == str(tmp_path / "checkpoint-1")
 
 
 def test_keys_of_a_later_release_are_compared_with_their_defaults(tmp_path):

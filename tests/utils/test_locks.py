@@ -1,5 +1,6 @@
 """Locks: one process at a time, dead owners taken over, other hosts respected."""
 
+import errno
 import json
 import os
 import signal
@@ -55,12 +56,29 @@ def test_lock_of_a_killed_process_is_taken_over_and_reported(holder, tmp_path):
     assert not (tmp_path / LOCK_FILE).exists()
 
 
-def test_lock_of_another_host_is_respected(tmp_path):
+def test_lock_of_another_host_is_respected(tmp_path, monkeypatch):
     owner = {"host": "elsewhere", "pid": os.getpid(), "started": time.time()}
     (tmp_path / LOCK_FILE).write_text(json.dumps(owner))
     with pytest.raises(ValueError, match=r"in use by process \d+ on elsewhere.*delete .*lock"):
         acquire(tmp_path / LOCK_FILE)
     assert json.loads((tmp_path / LOCK_FILE).read_text()) == owner
+    # the same job of a scheduler on another node, or no sign of life for ten minutes
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (tmp_path / LOCK_FILE).write_text(json.dumps(owner | {"job": "7"}))
+    assert acquire(tmp_path / LOCK_FILE).host == "elsewhere"
+    (tmp_path / LOCK_FILE).write_text(json.dumps(owner))
+    os.utime(tmp_path / LOCK_FILE, (time.time() - 700,) * 2)
+    assert acquire(tmp_path / LOCK_FILE).host == "elsewhere"
+
+
+def test_without_record_locks_the_owner_is_looked_up(holder, tmp_path, monkeypatch):
+    """As on file systems that have none."""
+    monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "no locks")))
+    with pytest.raises(ValueError, match=f"in use by process {holder.pid}"):
+        acquire(tmp_path / LOCK_FILE)
+    holder.kill()
+    holder.wait()
+    assert acquire(tmp_path / LOCK_FILE).pid == holder.pid
 
 
 def test_process_id_that_was_given_to_another_process_is_not_the_owner():

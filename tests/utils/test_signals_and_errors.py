@@ -97,8 +97,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
     assert all(
-        line.startswith("no space is left on the disk") and "goes on from the last checkpoint" in line
-        for line in lines
+        line.startswith("no space is left on the disk") and "resume from the last checkpoint" in line for line in lines
     )
 
 

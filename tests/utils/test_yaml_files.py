@@ -92,5 +92,5 @@ def test_aliases_and_merged_keys_are_read(tmp_path):
 
 def test_a_key_that_stands_twice_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("cat: 1\ncat: 2\n")
-    with pytest.raises(ValueError, match="the key 'cat' stands twice"):
+    with pytest.raises(ValueError, match="the key 'cat' occurs twice"):
         read_yaml_mapping(str(tmp_path / "a.yaml"), "phrase_map")

@@ -58,6 +58,6 @@ class ImageRoots:
 
 def _roots_of(folder: Path) -> list[str]:
     real = Path(os.path.realpath(folder))
-    if real.parent.name == "snapshots":  # the Hub's cache: files of a snapshot are links to `blobs` beside `snapshots`
-        return [str(real), str(real.parent.parent / "blobs")]
-    return [str(real)]
+    # the Hub's cache: files of a snapshot are links to `blobs` beside `snapshots`
+    snapshots = next((parent for parent in real.parents if parent.name == "snapshots"), None)
+    return [str(real), *([str(snapshots.parent / "blobs")] if snapshots is not None else [])]

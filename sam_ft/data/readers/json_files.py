@@ -67,6 +67,6 @@ def _unique_keys(pairs: list[tuple]) -> dict:
     seen = set()
     key = next(key for key, _ in pairs if key in seen or seen.add(key))
     raise DuplicateKeyError(
-        f"the key {short_repr(key)} stands twice in one object, {short_repr(content)}; its first value would be lost. "
+        f"the key {short_repr(key)} occurs twice in one object, {short_repr(content)}; its first value would be lost. "
         "Merge both values, or remove one"
     )

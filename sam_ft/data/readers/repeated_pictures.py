@@ -70,7 +70,8 @@ def picture_key(image) -> Hashable | None:
         found = os.stat(image)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    # some file systems number no files
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(image)
 
 
 def refuse_contradiction(

@@ -154,7 +154,7 @@ def test_folders_without_a_layout_list_what_is_there_and_what_is_read(tmp_path):
 def test_annotations_that_cannot_be_read_are_named(tmp_path):
     TREES["yolo"](tmp_path)
     (tmp_path / "data.yaml").write_text("train: train/images\nnames: [apple, pear]\nnames: [pear, apple]\n")
-    with pytest.raises(ValueError, match=r"(?s)none of.*data.yaml is not YAML: the key 'names' stands twice"):
+    with pytest.raises(ValueError, match=r"(?s)none of.*data.yaml is not YAML: the key 'names' occurs twice"):
         find_splits(tmp_path)
     (tmp_path / "data.yaml").write_bytes("names: [Äpfel]".encode("latin-1"))
     with pytest.raises(ValueError, match=r"data.yaml is not UTF-8 text"):
