@@ -61,7 +61,7 @@ def exemplars_in_view(exemplars: Exemplars | None, views: Views, view: View) -> 
 
 
 def _inside(box: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Clip a box `(x, y, w, h)` lies in an image of height and width `size`."""
+    """Clip a box `(x, y, w, h)` to an image of height and width `size`."""
     left, top = max(box[0], 0), max(box[1], 0)
     return left, top, min(box[0] + box[2], size[1]) - left, min(box[1] + box[3], size[0]) - top
 

@@ -73,7 +73,7 @@ def roots_of(source: HubSource, options: ReadOptions) -> ImageRoots:
 def _refuse_unused_keys(name: str, options: ReadOptions) -> None:
     if options.attributes is not None or options.phrase_map != PhraseMap():
         raise ValueError(
-            f"{name} holds finished rows: `phrase_map` and `attribute_templates` have no effect on finished rows. Give these keys "
+            f"{name} holds finished rows: `phrase_map` and `attribute_templates` have no effect on them. Give these keys "
             "to convert_data.py"
         )
 
