@@ -8,7 +8,9 @@ from PIL import Image
 
 from sam_ft.data.load import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
+from sam_ft.training.checkpoints import RUN_KIND
 from sam_ft.training.data_record import DataRecord
+from sam_ft.utils.owned_files import OwnedFiles
 
 
 @pytest.fixture
@@ -103,10 +105,12 @@ def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_
     assert '"out {0} {x}"' in (out / "README.md").read_text()
     before = (out / "before_results.json").read_text()
     (out / "before_results.json").write_text("")
+    OwnedFiles(out, RUN_KIND).begin([])  # a full disk, then a kill before the file was recorded
     status, _, said = script(*call)
     assert status == 1
     assert "before_results.json cannot be read as JSON (the file is empty)" in said
     (out / "before_results.json").write_text(before)
+    OwnedFiles(out, RUN_KIND).begin([])
     relabel(tree)
     status, _, said = script(*call)
     assert status == 1
