@@ -24,15 +24,15 @@ from transformers import TrainerCallback  # noqa: E402
 from benchmarks.measure import DEVICE, device_name  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments  # noqa: E402
-from sam_ft.data.scenes import SceneOptions  # noqa: E402
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.models.config import tiny_processor  # noqa: E402
+from sam_ft.commands.build import load_data, load_sam  # noqa: E402
+from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.synthetic.scenes import SceneOptions  # noqa: E402
 from sam_ft.models.outputs import Keep  # noqa: E402
-from sam_ft.models.sam3 import Sam3ForConceptSegmentation  # noqa: E402
-from sam_ft.models.untrained import random_model  # noqa: E402
+from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
+from sam_ft.models.sam3.model import Sam3ForConceptSegmentation  # noqa: E402
+from sam_ft.models.sam3.random_model import random_model  # noqa: E402
 from sam_ft.testing import random_batch  # noqa: E402
-from sam_ft.training.build import load_data, load_sam  # noqa: E402
-from sam_ft.training.build_sam3 import build_sam3_trainer  # noqa: E402
 
 
 RESOLUTION, PHRASES, IMAGES, EPOCHS = 224, (1, 8, 32), 4, 3

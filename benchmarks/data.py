@@ -23,16 +23,16 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks.measure import device_name  # noqa: E402
-from sam_ft.data.collators import Sam3Collator  # noqa: E402
-from sam_ft.data.example import to_rgb  # noqa: E402
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset  # noqa: E402
-from sam_ft.data.phrases import PhraseOptions  # noqa: E402
-from sam_ft.data.pipeline import PromptOptions, TrainingSamples, make_sample  # noqa: E402
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset  # noqa: E402
+from sam_ft.data.phrases.sampling import PhraseOptions  # noqa: E402
 from sam_ft.data.readers.coco_tree import find_coco_splits  # noqa: E402
 from sam_ft.data.readers.records import ReadOptions  # noqa: E402
-from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.data.transforms import OFFICIAL_SIDES, TransformOptions  # noqa: E402
+from sam_ft.data.row_schema import to_rgb  # noqa: E402
+from sam_ft.data.samples.collators import Sam3Collator  # noqa: E402
+from sam_ft.data.samples.pipeline import PromptOptions, TrainingSamples, make_sample  # noqa: E402
+from sam_ft.data.samples.transforms import OFFICIAL_SIDES, TransformOptions  # noqa: E402
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.synthetic.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
 
 
@@ -112,7 +112,7 @@ def rows_a_second(loaders: list[Callable[[int], object]], number: int) -> list[f
 
 def where_time_goes(samples: TrainingSamples, number: int) -> dict[str, float]:
     """Milliseconds a row."""
-    from sam_ft.data.phrases import all_phrases
+    from sam_ft.data.phrases.sampling import all_phrases
 
     spent = dict.fromkeys(["decoding the image", "resizing it", "masks and boxes"], 0.0)
     light = samples.rows.remove_columns("image")

@@ -21,11 +21,11 @@ from PIL import Image  # noqa: E402
 from benchmarks.cached import RESOLUTION, model_with_the_official_ratio  # noqa: E402
 from benchmarks.measure import DEVICE, device_name, seconds  # noqa: E402
 from sam_ft.arguments import DataArguments, LossArguments, Sam3TrainingArguments  # noqa: E402
-from sam_ft.data.example import to_dataset  # noqa: E402
-from sam_ft.data.load import PhraseData  # noqa: E402
+from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
+from sam_ft.data.loading import PhraseData  # noqa: E402
+from sam_ft.data.row_schema import to_dataset  # noqa: E402
 from sam_ft.metrics.postprocess import to_detections  # noqa: E402
-from sam_ft.models.config import tiny_processor  # noqa: E402
-from sam_ft.training.build_sam3 import build_sam3_trainer  # noqa: E402
+from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
 
 
 IMAGES, PHRASES, THRESHOLD, MOST = 4, 20, 0.05, 20

@@ -45,9 +45,9 @@ def build(mode: str, levers: bool, reduced: bool):
     from transformers import Sam3Config
 
     from benchmarks.models import reduced_config
-    from sam_ft.models.freeze import freeze
+    from sam_ft.models.freezing import freeze
     from sam_ft.models.lora import LoraOptions, add_adapters, sam_of
-    from sam_ft.models.sam3 import Sam3ForConceptSegmentation
+    from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 
     lora, frozen, *_ = MODES[mode]
     device = "cuda" if torch.cuda.is_available() else "cpu"

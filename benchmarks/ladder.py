@@ -5,7 +5,7 @@ What does each memory lever save, and what does it cost?
 
 A reduced SAM 3 (200 queries, six layers of each stack) at 336 px learns scenes with some eight phrases each, through the real Trainer. Each
 line is a process of its own with one change against the first line, which pulls no lever; peaks are the most memory held at
-once (see `sam_ft/training/measure.py`), times of an image's share of a step. Printed as the table of recipes/README.md.
+once (see `sam_ft/commands/plan_measurement.py`), times of an image's share of a step. Printed as the table of recipes/README.md.
 """
 
 import copy
@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import device_name  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments  # noqa: E402
-from sam_ft.data.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.models.config import tiny_processor  # noqa: E402
-from sam_ft.models.untrained import random_model  # noqa: E402
-from sam_ft.training.build import load_data  # noqa: E402
-from sam_ft.training.measure import measure  # noqa: E402
+from sam_ft.commands.build import load_data  # noqa: E402
+from sam_ft.commands.plan_measurement import measure  # noqa: E402
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.synthetic.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
+from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
+from sam_ft.models.sam3.random_model import random_model  # noqa: E402
 
 
 RESOLUTION = 336

@@ -31,8 +31,8 @@ def measure_case(phrases: int, instances: int) -> int:
 
     from benchmarks.measure import DEVICE, peak_bytes
     from benchmarks.models import reduced_config
-    from sam_ft.models.freeze import freeze
-    from sam_ft.models.untrained import random_model
+    from sam_ft.models.freezing import freeze
+    from sam_ft.models.sam3.random_model import random_model
     from sam_ft.testing import random_batch
 
     model = random_model(reduced_config(), 0).train().to(DEVICE)

@@ -4,7 +4,7 @@ import copy
 
 from transformers import Sam3Config
 
-from sam_ft.models.config import set_resolution, tiny_config
+from sam_ft.models.sam3.config import set_resolution, tiny_config
 
 
 def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, queries: int = 200) -> Sam3Config:

@@ -29,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from transformers import Sam3Config  # noqa: E402
 
-from sam_ft.exits.keys import compare  # noqa: E402
-from sam_ft.exits.weight_files import read_weights  # noqa: E402
+from sam_ft.export.weight_files import read_weights  # noqa: E402
+from sam_ft.export.weight_names import compare  # noqa: E402
 from sam_ft.models.families import TINY  # noqa: E402
 from sam_ft.models.outputs import Keep  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
-from sam_ft.models.untrained import random_model  # noqa: E402
+from sam_ft.models.sam3.random_model import random_model  # noqa: E402
 
 
 PHRASE, SIDE = "a red apple", 1008
@@ -81,7 +81,7 @@ def picture() -> Image.Image:
 
 
 def export(folder: Path) -> Path:
-    from sam_ft.exits.export import FORMATS, Export
+    from sam_ft.export.formats import FORMATS, Export
 
     begin = time.perf_counter()
     model = random_model(Sam3Config(), 0).eval()

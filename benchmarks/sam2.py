@@ -45,9 +45,9 @@ def measure_case(
     from transformers import Sam2Config
 
     from benchmarks.measure import DEVICE, peak_bytes
-    from sam_ft.models.freeze import freeze as freeze_parts
+    from sam_ft.models.freezing import freeze as freeze_parts
     from sam_ft.models.lora import LoraOptions, add_adapters, sam_of
-    from sam_ft.models.sam2_config import random_sam2, set_sam2_resolution
+    from sam_ft.models.sam2.config import random_sam2, set_sam2_resolution
     from sam_ft.testing import random_prompts
 
     config = Sam2Config()

@@ -22,9 +22,9 @@ from accelerate.utils import send_to_device  # noqa: E402
 
 from benchmarks.measure import DEVICE, device_name, peak_bytes, seconds  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
-from sam_ft.models.freeze import freeze  # noqa: E402
+from sam_ft.models.freezing import freeze  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
-from sam_ft.models.untrained import random_model  # noqa: E402
+from sam_ft.models.sam3.random_model import random_model  # noqa: E402
 from sam_ft.testing import random_batch  # noqa: E402
 from tests import official, official_model  # noqa: E402
 

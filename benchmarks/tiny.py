@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
-from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
-from sam_ft.training.build import load_data, load_sam
-from sam_ft.training.build_sam3 import build_sam3_trainer
-from sam_ft.training.evaluation import score
+from sam_ft.commands.build import load_data, load_sam
+from sam_ft.commands.build_sam3 import build_sam3_trainer
+from sam_ft.data.synthetic.scene_phrases import ATTRIBUTES, attribute_values, words_for
+from sam_ft.evaluation.predictions import score
 
 
 COLUMNS = {

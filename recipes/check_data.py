@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from sam_ft.arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, CheckArguments, DataArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -25,9 +25,9 @@ def make_parser() -> RecipeParser:
 
 
 def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
-    from sam_ft.data.collators import warn_long_phrases
-    from sam_ft.data.inspect import add_training_refusal, inspect_splits, with_a_bar
-    from sam_ft.data.load import find_phrase_splits
+    from sam_ft.data.loading import find_phrase_splits
+    from sam_ft.data.samples.collators import warn_long_phrases
+    from sam_ft.data.validation.inspection import add_training_refusal, inspect_splits, with_a_bar
     from sam_ft.models.families import TINY
     from sam_ft.models.processors import load_processor
 
@@ -59,8 +59,8 @@ def main(data_args: DataArguments, check_args: CheckArguments) -> bool:
 
 
 def write_pictures(rows, data_args: DataArguments, check_args: CheckArguments) -> list[Path]:
-    from sam_ft.data.pipeline import TrainingSamples
-    from sam_ft.report.gallery import write_gallery
+    from sam_ft.data.samples.pipeline import TrainingSamples
+    from sam_ft.reporting.gallery import write_gallery
 
     transforms = data_args.transforms(check_args.resolution)
     samples = TrainingSamples(

@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 
 from sam_ft.arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, ConvertArguments, DataArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -24,10 +24,10 @@ def make_parser() -> RecipeParser:
 
 
 def main(data_args: DataArguments, convert_args: ConvertArguments):
-    from sam_ft.data.load import find_phrase_splits
+    from sam_ft.data.loading import find_phrase_splits
     from sam_ft.data.sources import read_splits
     from sam_ft.data.splits import all_rows, known_phrases, split_by_image, split_by_phrase, subset
-    from sam_ft.data.writers import check_target, conversion_target, push_rows, write_coco, write_rows
+    from sam_ft.data.writers.conversion import check_target, conversion_target, push_rows, write_coco, write_rows
 
     folder = Path(convert_args.target_dir)
     check_target(folder, data_args.places(), overwrite=convert_args.overwrite)

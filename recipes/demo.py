@@ -10,8 +10,8 @@ import logging
 from pathlib import Path
 
 from sam_ft.arguments import DataArguments, DemoArguments, LossArguments, ModelArguments, Sam3TrainingArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -22,8 +22,8 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: ModelArguments, demo_args: DemoArguments) -> None:
-    from sam_ft.models.files import read_trained_phrases
-    from sam_ft.prediction.page import build_page, load_predictors
+    from sam_ft.inference.demo_page import build_page, load_predictors
+    from sam_ft.models.model_files import read_trained_phrases
 
     tuned = model_args.options(seed=0)
     if demo_args.examples is not None and not Path(demo_args.examples).is_dir():

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from sam_ft.arguments import DataArguments, ExportArguments, LossArguments, ModelArguments, Sam3TrainingArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -31,9 +31,9 @@ def make_parser() -> RecipeParser:
 
 def main(model_args: ModelArguments, export_args: ExportArguments) -> bool:
     """Exports or verifies; whether all is well."""
-    from sam_ft.exits.export import FORMATS, Export
-    from sam_ft.exits.source import load_source, plain_options, verify
-    from sam_ft.exits.writing import check_output
+    from sam_ft.export.formats import FORMATS, Export
+    from sam_ft.export.output_places import check_output
+    from sam_ft.export.source_model import load_source, plain_options, verify
 
     if export_args.verify:
         table = verify(export_args.verify, export_args.base)

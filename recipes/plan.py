@@ -18,8 +18,8 @@ from sam_ft.arguments import (
     Run,
     Sam3TrainingArguments,
 )
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -36,8 +36,8 @@ def main(
     training_args: Sam3TrainingArguments,
     plan_args: PlanArguments,
 ):
-    from sam_ft.training.build import load_data
-    from sam_ft.training.plan import device_memory, plan
+    from sam_ft.commands.build import load_data
+    from sam_ft.commands.plan import device_memory, plan
 
     if training_args.world_size > 1:
         raise ValueError(

@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 
 from sam_ft.arguments import SAM2_ARGUMENTS, Sam2ModelArguments, Sam2PredictArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -24,10 +24,10 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
-    from sam_ft.prediction.fingerprint import fingerprint
-    from sam_ft.prediction.job import PredictionJob, find_images, run_job
-    from sam_ft.prediction.prompt_files import read_prompts
-    from sam_ft.prediction.sam2 import Sam2Predictor
+    from sam_ft.inference.batch_prediction import PredictionJob, find_images, run_job
+    from sam_ft.inference.prompt_files import read_prompts
+    from sam_ft.inference.sam2_predictor import Sam2Predictor
+    from sam_ft.inference.weights_fingerprint import fingerprint
 
     name = model_args.model_name_or_path
     files = find_images(predict_args.images, Path(predict_args.predictions_dir))

@@ -10,8 +10,8 @@ out/eval/NAME of the model where the command line does not give it, and results,
 """
 
 from sam_ft.arguments import SAM3_ARGUMENTS, EvalArguments, Run
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program
 
 
 def make_parser() -> RecipeParser:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # a YAML file's `output_dir` is the training run's
     output_dir = groups[-1].output_dir if "output_dir" in parser.given else None
 
-    from sam_ft.training.scorecard import score_models
+    from sam_ft.commands.evaluate import score_models
 
     return score_models(Run(*groups), eval_args, output_dir)
 

@@ -13,8 +13,8 @@ import logging
 from pathlib import Path
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, PredictArguments, Sam3TrainingArguments
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import as_program, stage
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.utils.console import as_program, stage
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -27,11 +27,11 @@ def make_parser() -> RecipeParser:
 
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
-    from sam_ft.models.files import read_trained_phrases
-    from sam_ft.prediction.fingerprint import fingerprint
-    from sam_ft.prediction.job import PredictionJob, find_images, run_job
-    from sam_ft.prediction.predictor import Sam3Predictor
-    from sam_ft.prediction.prompt_files import read_exemplars
+    from sam_ft.inference.batch_prediction import PredictionJob, find_images, run_job
+    from sam_ft.inference.prompt_files import read_exemplars
+    from sam_ft.inference.sam3_predictor import Sam3Predictor
+    from sam_ft.inference.weights_fingerprint import fingerprint
+    from sam_ft.models.model_files import read_trained_phrases
 
     name, folder = model_args.model_name_or_path, Path(predict_args.predictions_dir)
     files = find_images(predict_args.images, folder)

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from .data.clicks import ClickOptions, collate_prompts, draw_prompts
-from .models.config import TINY_SIDE
+from .data.samples.object_prompts import ClickOptions, collate_prompts, draw_prompts
 from .models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from .models.load import ModelOptions, load_model
+from .models.loading import ModelOptions, load_model
 from .models.processors import load_processor
+from .models.sam3.config import TINY_SIDE
 
 
 def tiny_sam3(**options):

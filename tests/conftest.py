@@ -18,8 +18,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from sam_ft.data.scenes import NEW_SHAPES, SHAPES, SceneOptions  # noqa: E402
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
+from sam_ft.data.synthetic.scenes import NEW_SHAPES, SHAPES, SceneOptions  # noqa: E402
 
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import nn
 
-from sam_ft.models.official import to_official
+from sam_ft.models.sam3.official_names import to_official
 
 from . import official
 

@@ -1,6 +1,7 @@
 """
-Every key of a run. The `help` texts are the reference; functions below `training/` take the plain options that the
-methods here make of them.
+Keys of every command: default, help and allowed range, and the parser that reads them from YAML and command line.
+
+No code that trains, evaluates or reads data belongs here.
 """
 
 from .check import CheckArguments

@@ -3,9 +3,9 @@
 import os
 from dataclasses import dataclass
 
-from ..data.load import SYNTHETIC, DatasetOptions
-from ..data.phrases import PhraseOptions
-from ..data.pipeline import PromptOptions
+from ..data.loading import SYNTHETIC, DatasetOptions
+from ..data.phrases.sampling import PhraseOptions
+from ..data.samples.pipeline import PromptOptions
 from .base import arg, take
 from .dataset import SharedDataArguments
 

@@ -3,15 +3,15 @@
 import dataclasses
 from dataclasses import dataclass
 
-from ..data.attributes import read_attribute_templates
 from ..data.hub.source import HubSource
-from ..data.load import SYNTHETIC, SYNTHETIC_FOLDER, SYNTHETIC_STREAM, DatasetOptions
+from ..data.loading import SYNTHETIC, SYNTHETIC_FOLDER, SYNTHETIC_STREAM, DatasetOptions
+from ..data.phrases.attributes import read_attribute_templates
+from ..data.phrases.vocabulary import PhraseMap, read_phrase_map
 from ..data.readers.layouts import LAYOUTS
 from ..data.readers.records import MASK_VALUES, ReadOptions
-from ..data.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
-from ..data.synthetic import SceneFiles
-from ..data.transforms import TransformOptions
-from ..data.vocabulary import PhraseMap, read_phrase_map
+from ..data.samples.transforms import TransformOptions
+from ..data.synthetic.scene_files import SceneFiles
+from ..data.synthetic.scenes import COLORS, FILLS, LIGHT_GROUNDS, SHAPES, SIZES, SceneOptions
 from .base import arg, check_ranges, default_of, take
 
 

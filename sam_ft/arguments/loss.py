@@ -3,8 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
-from ..data.probes import TAUGHT
-from ..data.vocabulary import normalize_phrase
+from ..data.phrases.probe_phrases import TAUGHT
+from ..data.phrases.vocabulary import normalize_phrase
 from ..losses.matcher import HungarianMatcher, OneToManyMatcher
 from ..losses.sam3 import LossWeights, Sam3Criterion
 from .base import arg, check_ranges, take

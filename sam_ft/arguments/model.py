@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..models.families import SAM2, SAM3, TINY, TINY_SAM2
-from ..models.load import ModelOptions
+from ..models.loading import ModelOptions
 from ..models.lora import LoraOptions
 from .base import arg, check_ranges, take
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..prediction.predictor import PredictOptions
-from ..prediction.sam2 import Sam2PredictOptions
+from ..inference.sam2_predictor import Sam2PredictOptions
+from ..inference.sam3_predictor import PredictOptions
 from .base import arg, take
 
 

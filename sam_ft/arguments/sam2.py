@@ -3,9 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 
-from ..data.clicks import ClickOptions
+from ..data.samples.object_prompts import ClickOptions
 from ..losses.sam2 import PromptLossWeights, Sam2Criterion
-from ..training.optim import Rates
+from ..optim.parameter_groups import Rates
 from .base import arg, check_ranges, take
 from .dataset import SharedDataArguments
 from .training import SamTrainingArguments

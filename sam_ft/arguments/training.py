@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..models.outputs import Keep
-from ..training.optim import Rates
+from ..optim.parameter_groups import Rates
 from .base import arg, check_ranges
 
 

@@ -1,1 +1,5 @@
-"""From what people have on disk to the batch: readers, rows, phrases, transforms, collator."""
+"""
+From files and Hub data sets to rows, and from rows to batches.
+
+Nothing here imports models, losses or trainers.
+"""

@@ -11,7 +11,7 @@ from pathlib import Path
 from datasets import Dataset, Image
 
 from ..utils.text import list_some
-from .lazy import MixedRows
+from .lazy_rows import MixedRows
 
 
 MAX_EXAMPLES = 20_000  # above it the digests of single examples are not kept

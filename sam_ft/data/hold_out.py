@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, Image
 
-from .draws import keyed_draws
-from .example import to_dataset
-from .lazy import LazyRows
-from .picture_checks import near_pictures, roboflow_source, seen_pictures
+from .keyed_random import keyed_draws
+from .lazy_rows import LazyRows
+from .row_schema import to_dataset
+from .validation.image_checks import near_pictures, roboflow_source, seen_pictures
 
 
 MAX_COMPARED = 50_000  # above it, images are not opened to find copies: it would delay every start

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from .example import to_dataset
 from .hub.convert import convert, lazily
 from .hub.source import HubSource, is_hub_folder, open_splits
-from .lazy import LazyRows, RecordRows
+from .lazy_rows import LazyRows, RecordRows
 from .readers.layouts import ACCEPTED, USES, SplitReader, find_splits
 from .readers.records import ReadOptions, number_twins
 from .readers.rows import make_rows
-from .report import DataReport
+from .reading_report import DataReport
+from .row_schema import to_dataset
 
 
 @dataclass

@@ -5,8 +5,8 @@ import difflib
 from datasets import Dataset, concatenate_datasets
 
 from ..utils.text import list_some
-from .draws import keyed_draws
-from .vocabulary import normalize_phrase
+from .keyed_random import keyed_draws
+from .phrases.vocabulary import normalize_phrase
 
 
 def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Dataset]:

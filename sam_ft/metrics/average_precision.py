@@ -100,7 +100,7 @@ def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dic
     Rows as a COCO file's content, so that a row's example id and phrase become numbers that pycocotools reads.
 
     Args:
-        rows (`Iterable[dict]`): rows of `sam_ft/data/example.py`; their images are not read.
+        rows (`Iterable[dict]`): rows of `sam_ft/data/row_schema.py`; their images are not read.
         category_ids (`dict[str, int]`): phrase -> category id.
 
     Returns:

@@ -1,1 +1,5 @@
-"""SAM models as Transformers has them, with a training forward; loading, freezing, weight names."""
+"""
+Model families: registry, loading, adapters, freezing, quantisation, offloading, and the carried weights.
+
+Each family has a folder; losses and data do not belong here.
+"""

@@ -9,19 +9,22 @@ from transformers import Sam2Config, Sam2Processor, Sam3Config, Sam3Processor
 
 from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
-from .config import set_resolution, tiny_config, tiny_processor
-from .sam2 import Sam2ForPromptSegmentation
-from .sam2_config import random_sam2, set_sam2_resolution, tiny_sam2_config, tiny_sam2_processor
-from .sam3 import Sam3ForConceptSegmentation
-from .untrained import random_model
+from .sam2.config import random_sam2, set_sam2_resolution, tiny_sam2_config, tiny_sam2_processor
+from .sam2.model import Sam2ForPromptSegmentation
+from .sam3.config import set_resolution, tiny_config, tiny_processor
+from .sam3.model import Sam3ForConceptSegmentation
+from .sam3.random_model import random_model
 
 
 TINY = "sam-ft/tiny"
-TINY_FOLDER = Path(__file__).parent / "tiny"
+TINY_FOLDER = Path(__file__).parent / "carried" / "tiny"
 RANDOM_TINY = "sam-ft/random-tiny"
 RANDOM_TINY_SAM2 = "sam-ft/random-tiny-sam2"
 TINY_SAM2 = "sam-ft/tiny-sam2"
-CARRIED = {TINY: TINY_FOLDER, TINY_SAM2: Path(__file__).parent / "tiny_sam2"}  # weights inside this package
+CARRIED = {
+    TINY: TINY_FOLDER,
+    TINY_SAM2: Path(__file__).parent / "carried" / "tiny_sam2",
+}  # weights inside this package
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .detr import DecoderOutputs
+from .sam3.detr import DecoderOutputs
 
 
 @dataclass

@@ -23,7 +23,7 @@ from .base_fingerprint import (
     read_base_fingerprint,
     write_base_fingerprint,
 )
-from .freeze import freeze
+from .freezing import freeze
 
 
 MAX_RANK = 4096

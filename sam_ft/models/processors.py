@@ -4,9 +4,9 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
-from .config import side_of
 from .families import FAMILIES, Family, family_of_model
-from .files import family_of, file_beside, naming_the_model, source_of
+from .model_files import family_of, file_beside, naming_the_model, source_of
+from .sam3.config import side_of
 
 
 def load_processor(

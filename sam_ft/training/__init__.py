@@ -1,1 +1,5 @@
-"""Transformers' Trainer with SAM 3's and SAM 2's counting, rates, logs and evaluation."""
+"""
+Trainer subclasses with their evaluation loop, callbacks, checkpoints, feature cache and Hub upload.
+
+Losses, metrics and the scoring of stored predictions do not belong here.
+"""

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from ..data.fingerprint import DataFingerprint, ImageFiles, find_shared_images, fingerprint_rows
-from ..data.load import PhraseData
+from ..data.loading import PhraseData
 from ..utils.json_files import read_json_file, write_json
 from ..utils.text import list_some
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sam_ft.data.attributes import AttributeTemplates, Thing, attribute_values, read_attribute_templates
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
+from sam_ft.data.phrases.attributes import AttributeTemplates, Thing, attribute_values, read_attribute_templates
 from sam_ft.data.readers.records import ReadOptions
 
 from .readers.trees import polygons

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.inspect import inspect_splits
-from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.loading import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.validation.inspection import inspect_splits
 
 from ..conftest import square
 from .readers.trees import TREES

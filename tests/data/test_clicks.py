@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_ft.data.clicks import (
+from sam_ft.data.row_schema import to_dataset
+from sam_ft.data.samples.collators import Sam2Collator
+from sam_ft.data.samples.object_prompts import (
     ClickOptions,
     ObjectEvaluation,
     ObjectSamples,
@@ -14,9 +16,7 @@ from sam_ft.data.clicks import (
     draw_prompts,
     objects_of,
 )
-from sam_ft.data.collators import Sam2Collator
-from sam_ft.data.example import to_dataset
-from sam_ft.data.transforms import TransformOptions
+from sam_ft.data.samples.transforms import TransformOptions
 from sam_ft.ops.masks import encode_mask
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.example import DatasetFormatError
+from sam_ft.data.phrases.vocabulary import PhraseMap
 from sam_ft.data.readers.coco import read_coco
 from sam_ft.data.readers.coco_tree import CocoFiles, find_coco_splits
 from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.vocabulary import PhraseMap
+from sam_ft.data.row_schema import DatasetFormatError
 from sam_ft.ops.masks import decode_mask, encode_mask
 
 from ..conftest import square

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
+from sam_ft.data.phrases.vocabulary import PhraseMap
 from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.vocabulary import PhraseMap
 
 from ..conftest import square
 from .readers.trees import TREES
@@ -115,7 +115,7 @@ def test_composed_and_decomposed_spellings_are_one_phrase(coco):
 
 
 def test_spellings_in_a_phrase_map_and_in_noun_phrases(coco, tmp_path):
-    from sam_ft.data.vocabulary import read_phrase_map
+    from sam_ft.data.phrases.vocabulary import read_phrase_map
 
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     (tmp_path / "map.yaml").write_text(f"cat: {decomposed}\n", encoding="utf-8")

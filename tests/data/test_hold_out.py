@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.draws import keyed_draws
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.keyed_random import keyed_draws
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
 
 from ..conftest import square

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.pipeline import EvaluationSamples
+from sam_ft.data.samples.pipeline import EvaluationSamples
 from sam_ft.ops.masks import encode_mask
 
 from .readers.trees import png, write_json
@@ -22,7 +22,7 @@ MASKS = 220  # of 1.0 MB each
 SIDE = 1000
 PROGRAM = """
 import json, resource, sys
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
 with open("/proc/self/statm") as stream:
     used = int(stream.read().split()[0]) * resource.getpagesize()

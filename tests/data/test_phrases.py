@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sam_ft.data.draws import keyed_draws
-from sam_ft.data.phrases import PhraseOptions, choose_phrases
-from sam_ft.data.vocabulary import PhraseMap, name_phrases, normalize_phrase, read_phrase_map
+from sam_ft.data.keyed_random import keyed_draws
+from sam_ft.data.phrases.sampling import PhraseOptions, choose_phrases
+from sam_ft.data.phrases.vocabulary import PhraseMap, name_phrases, normalize_phrase, read_phrase_map
 
 
 def row(positives=3, absent=10, crowd_only=1):

@@ -3,14 +3,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_ft.data.collators import Sam3Collator, warn_long_phrases
-from sam_ft.data.example import DatasetFormatError, to_dataset, to_rgb, validate_example
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
-from sam_ft.data.phrases import PhraseOptions
-from sam_ft.data.pipeline import EpochSampler, EvaluationSamples, PromptOptions, TrainingSamples
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
+from sam_ft.data.phrases.sampling import PhraseOptions
 from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.transforms import TransformOptions
-from sam_ft.models.config import tiny_processor
+from sam_ft.data.row_schema import DatasetFormatError, to_dataset, to_rgb, validate_example
+from sam_ft.data.samples.collators import Sam3Collator, warn_long_phrases
+from sam_ft.data.samples.pipeline import EpochSampler, EvaluationSamples, PromptOptions, TrainingSamples
+from sam_ft.data.samples.transforms import TransformOptions
+from sam_ft.models.sam3.config import tiny_processor
 from sam_ft.ops.masks import encode_mask
 
 

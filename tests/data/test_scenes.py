@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from sam_ft.data.draws import keyed_draws
-from sam_ft.data.example import FEATURES, validate_example
-from sam_ft.data.load import SYNTHETIC_STREAM, DatasetOptions, load_phrase_dataset
+from sam_ft.data.keyed_random import keyed_draws
+from sam_ft.data.loading import SYNTHETIC_STREAM, DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.scene_phrases import ATTRIBUTES, attribute_values, words_for
-from sam_ft.data.scenes import ALL_SHAPES, COLORS, GROUNDS, SIZES, SceneOptions, draw_scene
-from sam_ft.data.synthetic import SceneFiles, SceneRows, scene_row, stream_scenes, write_shape_scenes
+from sam_ft.data.row_schema import FEATURES, validate_example
+from sam_ft.data.synthetic.scene_files import SceneFiles, SceneRows, scene_row, stream_scenes, write_shape_scenes
+from sam_ft.data.synthetic.scene_phrases import ATTRIBUTES, attribute_values, words_for
+from sam_ft.data.synthetic.scenes import ALL_SHAPES, COLORS, GROUNDS, SIZES, SceneOptions, draw_scene
 from sam_ft.metrics.presence import is_near_miss
 from sam_ft.ops.masks import decode_mask
 

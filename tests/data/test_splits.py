@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
 

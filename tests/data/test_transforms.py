@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.draws import keyed_draws
-from sam_ft.data.transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
+from sam_ft.data.keyed_random import keyed_draws
+from sam_ft.data.samples.transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
 
 
 def test_image_mask_and_box_move_together():
@@ -23,7 +23,7 @@ def test_image_mask_and_box_move_together():
 def test_whole_image_equals_the_processors_resize():
     import torch
 
-    from sam_ft.models.config import tiny_processor
+    from sam_ft.models.sam3.config import tiny_processor
 
     noise = Image.fromarray((np.random.rand(90, 120, 3) * 255).astype(np.uint8))
     ours = Geometry.whole(120, 90, 112).image(noise)

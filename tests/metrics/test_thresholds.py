@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam_ft.exits import onnx_predict
+from sam_ft.export import onnx_script as onnx_predict
 from sam_ft.metrics.pairs import Pair
 from sam_ft.metrics.thresholds import Thresholds, choose_thresholds, read_thresholds
 

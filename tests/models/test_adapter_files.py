@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
 from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from sam_ft.models.load import ModelOptions, adapt, load_adapted, load_as_trained, load_model
+from sam_ft.models.loading import ModelOptions, adapt, load_adapted, load_as_trained, load_model
 from sam_ft.models.lora import LoraOptions, merge_adapters
 from sam_ft.models.processors import load_processor
 from sam_ft.utils.regex import matches_within

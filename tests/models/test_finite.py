@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam_ft.exits.source import load_source
+from sam_ft.export.source_model import load_source
 from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
 from sam_ft.models.finite import NonFiniteError, find_non_finite_tensor
-from sam_ft.models.load import ModelOptions, adapt, load_as_trained, load_model
+from sam_ft.models.loading import ModelOptions, adapt, load_as_trained, load_model
 from sam_ft.models.lora import LoraOptions
 from sam_ft.models.processors import load_processor
 

@@ -11,7 +11,7 @@ from transformers import Sam3Model
 
 from sam_ft.models.anatomy import SAM3, plain_name
 from sam_ft.models.families import RANDOM_TINY
-from sam_ft.models.load import ModelOptions, adapt, load_adapted, load_model
+from sam_ft.models.loading import ModelOptions, adapt, load_adapted, load_model
 from sam_ft.models.lora import LoraOptions, add_adapters, find_targets, merge_adapters, sam_of
 from sam_ft.testing import random_batch, tiny_sam3
 
@@ -197,7 +197,7 @@ def test_adapters_learn_over_encoders_in_four_bits(tmp_path):
 
 
 def test_quantisation_says_what_it_needs(monkeypatch):
-    monkeypatch.setattr("sam_ft.models.quantize.find_spec", lambda name: None)
+    monkeypatch.setattr("sam_ft.models.quantization.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs bitsandbytes.*pip install sam-ft\[quantization\]"):
         load_model(ModelOptions("sam-ft/tiny", quantization="nf4"))
 
@@ -263,7 +263,7 @@ def test_a_damaged_adapter_is_named(tmp_path):
 
 def test_evaluation_keeps_a_half_precision_base_apart_from_its_adapter(tmp_path):
     """Merged into bfloat16 weights, an adapter of small steps would be rounded away."""
-    from sam_ft.models.load import load_as_trained
+    from sam_ft.models.loading import load_as_trained
 
     tiny_sam3().save_pretrained(tmp_path / "start")
     model = moved(LoraOptions("vision", r=2), tmp_path / "start", dtype="bfloat16")

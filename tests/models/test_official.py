@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sam_ft.models.families import RANDOM_TINY
-from sam_ft.models.freeze import freeze
-from sam_ft.models.official import from_official, to_official, transformers_names
+from sam_ft.models.freezing import freeze
 from sam_ft.models.processors import load_processor
+from sam_ft.models.sam3.official_names import from_official, to_official, transformers_names
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .. import official, official_model

@@ -13,11 +13,11 @@ from transformers import Sam2Config, Sam2Model, Sam2Processor
 from sam_ft.losses.sam2 import RoundOutputs, Sam2Criterion, silence_absent
 from sam_ft.models.anatomy import SAM2
 from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from sam_ft.models.freeze import count_parameters, freeze
-from sam_ft.models.load import ModelOptions, adapt, load_adapted, load_model
+from sam_ft.models.freezing import count_parameters, freeze
+from sam_ft.models.loading import ModelOptions, adapt, load_adapted, load_model
 from sam_ft.models.lora import LoraOptions, merge_adapters
 from sam_ft.models.processors import load_processor
-from sam_ft.models.sam2_config import set_sam2_resolution
+from sam_ft.models.sam2.config import set_sam2_resolution
 from sam_ft.ops.clicks import uniform_clicks
 from sam_ft.ops.prompts import ObjectPrompts
 from sam_ft.testing import random_prompts, tiny_sam2

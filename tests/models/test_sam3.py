@@ -5,11 +5,11 @@ import torch
 from transformers import Sam3Config, Sam3Model
 
 from sam_ft.models.anatomy import SAM3
-from sam_ft.models.config import set_resolution, tiny_config, tiny_processor
-from sam_ft.models.freeze import count_parameters, freeze
-from sam_ft.models.load import ModelOptions, load_model
+from sam_ft.models.freezing import count_parameters, freeze
+from sam_ft.models.loading import ModelOptions, load_model
 from sam_ft.models.outputs import Keep
-from sam_ft.models.sam3 import Sam3ForConceptSegmentation
+from sam_ft.models.sam3.config import set_resolution, tiny_config, tiny_processor
+from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .test_official import no_dropout

@@ -7,7 +7,7 @@ import torch
 from transformers import Sam3Model, Sam3Processor
 
 from sam_ft.models.families import TINY, TINY_FOLDER
-from sam_ft.models.load import ModelOptions, load_model
+from sam_ft.models.loading import ModelOptions, load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.testing import random_batch
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sam_ft.exits.weight_files import read_weights
+from sam_ft.export.weight_files import read_weights
 from sam_ft.models.families import TINY_FOLDER
 
 from ..training.common import ROOT

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sam_ft.training.run_folder import prepare_run_folder
+from sam_ft.commands.run_folder import prepare_run_folder
 from sam_ft.utils.locks import LOCK_FILE, hold_lock
 
 

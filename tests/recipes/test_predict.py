@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
 from sam_ft.models.families import CARRIED, RANDOM_TINY, RANDOM_TINY_SAM2, TINY
-from sam_ft.models.load import ModelOptions, adapt, load_model
+from sam_ft.models.loading import ModelOptions, adapt, load_model
 from sam_ft.models.lora import LoraOptions
 from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import decode_mask

@@ -20,13 +20,13 @@ from sam_ft.arguments import (
     Sam2TrainingArguments,
     Sam3TrainingArguments,
 )
-from sam_ft.data.load import load_phrase_dataset
+from sam_ft.commands.build import load_sam
+from sam_ft.commands.build_sam2 import build_sam2_trainer
+from sam_ft.commands.build_sam3 import build_sam3_trainer
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2, TINY
-from sam_ft.models.load import load_model
+from sam_ft.models.loading import load_model
 from sam_ft.models.processors import load_processor
-from sam_ft.training.build import load_sam
-from sam_ft.training.build_sam2 import build_sam2_trainer
-from sam_ft.training.build_sam3 import build_sam3_trainer
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def build_stream(output_dir, model_name=TINY, *, scenes):
 
 def save_model_without_dropout(folder):
     """A tiny model whose config has no dropout, so that runs cut into other batches can be compared."""
-    from sam_ft.models.load import ModelOptions
+    from sam_ft.models.loading import ModelOptions
 
     model = load_model(ModelOptions(RANDOM_TINY))
     for part in ("geometry_encoder_config", "detr_encoder_config", "detr_decoder_config"):

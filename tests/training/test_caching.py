@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
-from sam_ft.models.load import load_model
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
+from sam_ft.models.loading import load_model
 
 from ..conftest import HEADS, HEADS_RATES, HEADS_STEPS, tune
 from .common import build, run_recipe, weights
@@ -17,7 +17,7 @@ SAME_VIEW = {"flip_probability": 0.0, "color_jitter": 0.0}  # as long as a view 
 @pytest.fixture
 def rounded(monkeypatch):
     """A run without cache whose features are rounded as a cache stores them: the only difference there may be."""
-    from sam_ft.models.sam3 import Sam3ForConceptSegmentation
+    from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 
     encode = Sam3ForConceptSegmentation.encode_images
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_views_follow_the_epoch(shapes, tmp_path):
 
 
 def load_model_of(trainer):
-    from sam_ft.models.load import ModelOptions
+    from sam_ft.models.loading import ModelOptions
 
     return load_model(ModelOptions("sam-ft/random-tiny", seed=trainer.args.seed)).eval()
 
@@ -117,7 +117,7 @@ def test_a_damaged_tensor_is_named(shapes, tmp_path):
 
 
 def test_a_full_disk_keeps_what_was_written(shapes, tmp_path, monkeypatch):
-    import sam_ft.data.features as features
+    import sam_ft.data.samples.feature_store as features
 
     written = []
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sam_ft.training.cost import RunCost
+from sam_ft.training.run_cost import RunCost
 
 
 def event(cost, name, step):

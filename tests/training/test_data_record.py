@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from sam_ft.data.load import DatasetOptions, load_phrase_dataset
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.training.checkpoints import RUN_KIND
 from sam_ft.training.data_record import DataRecord

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from sam_ft.models.freeze import freeze
+from sam_ft.models.freezing import freeze
 from sam_ft.testing import random_batch, tiny_sam3
 
 from ..models.test_official import no_dropout

@@ -11,9 +11,9 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import Sam3Model
 
-from sam_ft.models.load import ModelOptions, load_model
-from sam_ft.training.card import command_line
-from sam_ft.training.hub import without_places
+from sam_ft.commands.run_card import command_line
+from sam_ft.models.loading import ModelOptions, load_model
+from sam_ft.training.hub_upload import without_places
 
 from ..hub_server import TOKEN, HubServer
 from .common import ROOT

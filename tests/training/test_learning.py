@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam_ft.data.scenes import NEW_SHAPES
+from sam_ft.data.synthetic.scenes import NEW_SHAPES
 
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ def test_a_short_run_learns_new_shapes(name, request):
 
 def test_frozen_encoders_stay_as_they_were(tuned_behind_frozen_encoders):
     from sam_ft.models.families import TINY
-    from sam_ft.models.load import ModelOptions, load_model
+    from sam_ft.models.loading import ModelOptions, load_model
 
     base = load_model(ModelOptions(TINY)).state_dict()
     frozen = moved = 0

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Sam3Model
 
-from sam_ft.models.load import ModelOptions, load_model
+from sam_ft.models.loading import ModelOptions, load_model
 from sam_ft.models.lora import sam_of
 
 from .common import build, run_recipe

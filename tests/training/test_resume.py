@@ -8,6 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from sam_ft.commands.run_folder import RUN_FOLDER, keep_images_per_step, prepare_run_folder, record_run
 from sam_ft.training.checkpoints import (
     RUN_KIND,
     check_checkpoint,
@@ -17,7 +18,6 @@ from sam_ft.training.checkpoints import (
     record_checkpoint,
     remove_old_checkpoints,
 )
-from sam_ft.training.run_folder import RUN_FOLDER, keep_images_per_step, prepare_run_folder, record_run
 from sam_ft.utils.output_folders import lock_folder
 from sam_ft.utils.owned_files import OwnedFiles
 

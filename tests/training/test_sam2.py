@@ -10,11 +10,11 @@ from pycocotools import mask as coco_mask
 from transformers import Sam2Config, Sam2Model, get_scheduler
 
 from sam_ft.arguments import SAM2_ARGUMENTS, Run
-from sam_ft.parser import RecipeParser
-from sam_ft.report.stages import log_to_console_and_file
-from sam_ft.training.evaluation import read_objects
-from sam_ft.training.optim import Rates, parameter_groups
-from sam_ft.training.run import fine_tune
+from sam_ft.arguments.parser import RecipeParser
+from sam_ft.commands.finetune import fine_tune
+from sam_ft.evaluation.predictions import read_objects
+from sam_ft.optim.parameter_groups import Rates, parameter_groups
+from sam_ft.utils.console import log_to_console_and_file
 
 from ..conftest import square
 from .common import build_sam2, command, distance, kill_when, run_recipe, same, weights

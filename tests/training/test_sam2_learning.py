@@ -2,8 +2,8 @@
 
 import pytest
 
-from sam_ft.data.scenes import SceneOptions
-from sam_ft.data.synthetic import SceneFiles, write_shape_scenes
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
+from sam_ft.data.synthetic.scenes import SceneOptions
 from sam_ft.models.families import TINY_SAM2
 
 from .common import build_sam2

@@ -163,7 +163,7 @@ def test_pairs_that_nobody_knows_teach_no_presence(tmp_path):
 
 
 def test_a_users_criterion_reaches_the_step(shapes, tmp_path):
-    from sam_ft.training.sam3 import Sam3Trainer
+    from sam_ft.training.sam3_trainer import Sam3Trainer
 
     donor = build(shapes, tmp_path, max_steps=1)
 
@@ -185,7 +185,7 @@ def test_a_users_criterion_reaches_the_step(shapes, tmp_path):
 def test_half_precision_by_loss_scaling_and_data_parallel_are_refused(shapes, tmp_path):
     trainer = build(shapes, tmp_path)
     trainer.args._n_gpu = 2
-    from sam_ft.training.trainer import SamTrainer
+    from sam_ft.training.base_trainer import SamTrainer
 
     with pytest.raises(ValueError, match="2 GPUs are visible to one process.*accelerate launch --config_file"):
         SamTrainer(model=trainer.model, args=trainer.args)

@@ -14,7 +14,7 @@ from sam_ft.utils.errors import describe_error
 
 WAITING = """
 import sys, time
-from sam_ft.report.stages import as_program
+from sam_ft.utils.console import as_program
 from sam_ft.utils.signals import SIGNALS
 with as_program():
     if sys.argv[1] == "deferring":
@@ -134,7 +134,7 @@ def test_errors_of_the_user_and_defects_are_told_apart(error, line):
 def test_lines_of_a_program_contain_no_escape_code_and_no_token():
     code = """
 import logging
-from sam_ft.report.stages import as_program
+from sam_ft.utils.console import as_program
 from sam_ft.utils.secrets import register_secret
 with as_program():
     register_secret("planted-secret")

@@ -9,13 +9,13 @@ from datasets import Dataset, Features, List, Value, config
 from datasets.fingerprint import Hasher
 
 from ... import __version__
-from ..example import FEATURES, DatasetFormatError, validate_example
-from ..lazy import LazyRows
+from ..lazy_rows import LazyRows
+from ..phrases.vocabulary import normalize_phrase
 from ..readers.images import ImageError
 from ..readers.records import ReadOptions, Record, Split
 from ..readers.rows import RowMaker
-from ..report import DataReport, Remark
-from ..vocabulary import normalize_phrase
+from ..reading_report import DataReport, Remark
+from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .columns import Columns, find_columns
 from .finished import FinishedRows, RowVerifier, are_finished, read_finished, roots_of
 from .groups import ranges_of, rows_of_images, rows_of_paths, without_contradictions

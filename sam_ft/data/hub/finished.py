@@ -7,14 +7,14 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 
-from ..example import FEATURES, DatasetFormatError, validate_example
+from ..phrases.vocabulary import PhraseMap
 from ..readers.image_roots import ImageRoots
 from ..readers.images import ImageError, upright_size
 from ..readers.records import ReadOptions, Split
 from ..readers.repeated_pictures import picture_key, refuse_contradiction
 from ..readers.rows import RowMaker
-from ..report import DataReport
-from ..vocabulary import PhraseMap
+from ..reading_report import DataReport
+from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .parquet import ParquetRows
 from .source import HubSource, image_roots
 

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from datasets import Dataset
 
-from ..example import DatasetFormatError
 from ..readers.repeated_pictures import refuse_contradiction
+from ..row_schema import DatasetFormatError
 from .columns import Columns
 from .parquet import ParquetRows
 

@@ -8,7 +8,7 @@ import fsspec
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, load_dataset
 
-from ..lazy import WINDOW
+from ..lazy_rows import WINDOW
 
 
 def undecoded(features: Features) -> Features:

@@ -10,13 +10,13 @@ import numpy as np
 from datasets import ClassLabel
 from PIL import Image as PILImage
 
-from ..example import MAX_INSTANCES, too_many_instances
+from ..phrases.vocabulary import normalize_phrase
 from ..readers.image_roots import ImageRoots
 from ..readers.images import IMAGE_ERRORS
 from ..readers.mask_values import read_numbers, read_one_mask, shapes_of_values
 from ..readers.records import ReadOptions, Shape
 from ..readers.sa1b import sa1b_shapes
-from ..vocabulary import normalize_phrase
+from ..row_schema import MAX_INSTANCES, too_many_instances
 from .columns import Columns, inside, is_image
 
 

@@ -3,9 +3,9 @@
 from collections import Counter
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
-from ..report import DataReport, Remark
-from ..vocabulary import normalize_phrase
+from ..phrases.vocabulary import normalize_phrase
+from ..reading_report import DataReport, Remark
+from ..row_schema import DatasetFormatError
 from .coco_tree import CocoFiles
 from .images import bare_names, find_listed, listed_name
 from .json_files import read_json

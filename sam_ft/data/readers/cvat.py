@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import split_of_folder, split_of_name
 from .images import bare_names, find_listed
 from .outlines import ellipse

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from ..report import Remark
+from ..reading_report import Remark
 from .records import Shape
 
 

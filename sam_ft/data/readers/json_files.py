@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 
 
 def read_json(path: Path, kind: str):

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
-from ..report import Remark
+from ..reading_report import Remark
+from ..row_schema import DatasetFormatError
 from .files import by_split, example_id_of, images_in
 from .images import IMAGE_ERRORS, ImageError, bare_name, listed_name
 from .json_files import read_json

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in, split_of_name
 from .mask_values import read_mask_file
 from .records import ReadOptions, Record, Shape, Split

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ...utils.text import short_repr
 from ...utils.yaml_files import parse_yaml
-from ..example import MAX_INSTANCES, DatasetFormatError
+from ..row_schema import MAX_INSTANCES, DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in
 from .images import IMAGE_ERRORS
 from .json_files import parse_json

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS
 from .images import ImageError, find_image
 from .json_files import read_json

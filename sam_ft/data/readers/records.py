@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..attributes import AttributeTemplates
-from ..report import Remark
-from ..vocabulary import PhraseMap
+from ..phrases.attributes import AttributeTemplates
+from ..phrases.vocabulary import PhraseMap
+from ..reading_report import Remark
 from .images import ImageError
 
 

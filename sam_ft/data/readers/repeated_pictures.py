@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .records import Record
 
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ...ops import masks as mask_ops
 from ...utils.text import short_repr
-from ..attributes import Thing, attribute_values
-from ..example import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
-from ..report import DataReport, Remark
+from ..phrases.attributes import Thing, attribute_values
+from ..phrases.vocabulary import name_phrases
+from ..reading_report import DataReport, Remark
+from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
 from ..safe_text import clean_name
-from ..vocabulary import name_phrases
 from .doubts import doubts
 from .encoding import clipped_box, shape_counts
 from .image_roots import ImageRoots

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import by_split, example_id_of
 from .images import ImageError, find_image, listed_name
 from .json_files import read_json

@@ -1,8 +1,8 @@
 """SA-Co Gold and Silver: an `images` entry for each (image, phrase), with the phrases that are not in it."""
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
-from ..vocabulary import normalize_phrase
+from ..phrases.vocabulary import normalize_phrase
+from ..row_schema import DatasetFormatError
 from .coco_tree import CocoFiles
 from .images import bare_names, find_listed
 from .records import ReadOptions, Record, Shape, Split

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ...utils.text import short_repr
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import by_split
 from .images import bare_names, find_listed
 from .json_files import read_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...utils.text import short_repr
 from ...utils.yaml_files import read_yaml_mapping
-from ..example import DatasetFormatError
+from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, image_suffixes, images_in
 from .records import ReadOptions, Record, Shape, Split
 

@@ -9,11 +9,11 @@ import pytest
 from datasets import ClassLabel, Features, Image, List, Value
 
 from sam_ft.data.hub.source import HubSource
-from sam_ft.data.lazy import LazyRows
-from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.lazy_rows import LazyRows
+from sam_ft.data.loading import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.sources import read_splits
-from sam_ft.data.writers import write_coco, write_rows
+from sam_ft.data.writers.conversion import write_coco, write_rows
 
 from ..readers.test_layouts import content
 from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH

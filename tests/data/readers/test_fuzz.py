@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sam_ft.data.example import validate_example
-from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.loading import DatasetOptions, find_phrase_splits
 from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.row_schema import validate_example
 from sam_ft.data.sources import read_splits
 
 from .trees import TREES

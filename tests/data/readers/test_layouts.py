@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.attributes import AttributeTemplates
 from sam_ft.data.hub.source import HubSource
-from sam_ft.data.load import DatasetOptions, find_phrase_splits
+from sam_ft.data.loading import DatasetOptions, find_phrase_splits
+from sam_ft.data.phrases.attributes import AttributeTemplates
 from sam_ft.data.readers.layouts import LAYOUTS, find_splits
 from sam_ft.data.readers.records import ReadOptions
 from sam_ft.data.sources import read_splits
-from sam_ft.data.writers import write_coco
+from sam_ft.data.writers.conversion import write_coco
 from sam_ft.ops.masks import decode_mask
 
 from .trees import HEIGHT, NAMES, PICTURES, THINGS, TREES, WIDTH

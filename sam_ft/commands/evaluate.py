@@ -1,0 +1,107 @@
+"""Several models on one data set: what recipes/sam3_eval.py and recipes/sam2_eval.py start."""
+
+import contextlib
+import copy
+import json
+import logging
+from pathlib import Path
+
+from ..arguments import EvalArguments, Run
+from ..models.model_files import read_trained_phrases
+from ..training.data_record import DATA_FILE, DataRecord
+from ..utils.console import comparison_table, log_to_console_and_file, stage
+from ..utils.json_files import write_json
+from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
+from .build import load_data, run_settings
+from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
+from .run_folder import RUN_FOLDER
+from .run_report import write_report
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+RESULTS_FILE = "eval_results.json"
+EVALUATION_FOLDER = FolderKind(
+    "output_dir", "evaluation.yaml", "evaluation", "set `overwrite: true` to replace the earlier evaluation's files"
+)
+# keys of an evaluation on which no number depends
+_FREE_KEYS = ("output_dir", "overwrite", "report_title", "num_pictures", "dataloader_num_workers", "disable_tqdm")
+
+
+def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = None) -> dict[str, float]:
+    """
+    Scores the run's model and what it is compared with, and writes one report.
+
+    Args:
+        run (`Run`): The keys; `output_dir` among them is the training run's and is not written to.
+        eval_args (`EvalArguments`): What is compared.
+        output_dir (`str`, *optional*): Folder of the report; `out/eval/NAME` of the model where it is not given.
+
+    Returns:
+        `dict[str, float]`: the numbers of the run's own model, prefixed `eval_`.
+
+    Raises:
+        `ValueError`: where a model or a results file cannot be read; says which.
+    """
+    model_args, training_args = run.model, run.training
+    training_args.report_to, training_args.push_to_hub = [], False
+    is_main = training_args.process_index == 0
+    log_to_console_and_file(None, is_main=is_main)
+    folder = Path(output_dir or Path("out/eval", name_of(model_args.model_name_or_path)))
+    training_args.output_dir = str(folder)
+    with contextlib.ExitStack() as claims:
+        with training_args.main_process_first(desc="output folder"):
+            if is_main:
+                _claim(claims, folder, run, eval_args)
+        return _score_models(run, eval_args, folder)
+
+
+def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: EvalArguments) -> None:
+    """Lock the folder and compare its settings; the folder of a training run, or one below it, is refused."""
+    run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if is_claimed(p, RUN_FOLDER)), None)
+    if run_folder is not None:
+        raise ValueError(
+            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Give an "
+            "`--output_dir` outside it"
+        )
+    claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
+    settings = run_settings(run.model, run.data, eval_args)
+    settings = json.loads(json.dumps({key: value for key, value in settings.items() if key not in _FREE_KEYS}))
+    has_results = (folder / RESULTS_FILE).is_file()
+    claim_settings(folder, EVALUATION_FOLDER, settings, has_results=has_results, replace=eval_args.overwrite)
+
+
+def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[str, float]:
+    model_args, data_args, training_args = run.model, run.data, run.training
+    is_main = training_args.process_index == 0
+    candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
+    with stage("data"), training_args.main_process_first(desc="data"):
+        data = load_data(data_args, with_train=False)
+        if is_main:
+            DataRecord(data, with_images=data_args.verify_images).write(output_dir / DATA_FILE)
+    trained, evaluated = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision), []
+    for candidate in candidates:
+        with stage(f"evaluation of {candidate.name}"):
+            if candidate.is_results:
+                one = evaluate_results(candidate, data, trained, with_masks=model_args.train_masks)
+            else:
+                # each model's results beside the others'; those of one model where they always were
+                training_args.output_dir = str(output_dir / candidate.name if eval_args.compare else output_dir)
+                one = evaluate_model(candidate, copy.copy(data), trained, run)
+            evaluated.append(one)
+    training_args.output_dir = str(output_dir)
+    metrics = evaluated[-1].metrics
+    if is_main:
+        with stage("report"):
+            columns = write_report(
+                evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
+            )
+            write_json(output_dir / RESULTS_FILE, metrics, indent=4)
+    for line in comparison_table(None, metrics):
+        logger.info("%s", line)
+    for one in columns if is_main else ():
+        for note in one.notes:
+            logger.info("%s: %s", one.name, note)
+    logger.info("report: %s; results, ground truth and pictures of each model: eval/", output_dir / "report.html")
+    return metrics

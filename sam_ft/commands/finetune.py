@@ -1,0 +1,130 @@
+"""An end-to-end fine-tuning run of SAM 3 or SAM 2: what recipes/sam3_ft.py and recipes/sam2_ft.py start."""
+
+import contextlib
+import logging
+import tempfile
+from pathlib import Path
+
+from ..arguments import Run
+from ..training.checkpoints import check_checkpoint
+from ..training.data_record import DATA_FILE, DataRecord
+from ..utils.console import comparison_table, logging_to_file, stage
+from .build import load_data, load_sam
+from .model_kinds import kind_of
+from .retention_probe import build_retention
+from .run_card import publish
+from .run_folder import ClaimedRun, claim_run
+from .run_report import report_run
+
+
+logger = logging.getLogger("sam_ft.run")
+
+LOG_FILE = "training.log"
+
+
+def fine_tune(run: Run) -> None:
+    """
+    Train, evaluate, save, report and publish, or with `dry_run` go through every stage once and leave nothing behind.
+
+    Args:
+        run (`Run`): The run's keys.
+
+    Raises:
+        `ValueError`: If keys, data, model or folder cannot be used; raised before the first step where possible.
+    """
+    args = run.training
+    if not args.dry_run:
+        with contextlib.ExitStack() as claims:  # the folder is claimed until the run ends
+            with args.main_process_first(desc="output folder"):
+                claimed = claims.enter_context(claim_run(run))
+            claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
+            return _fine_tune(run, claimed)
+    with tempfile.TemporaryDirectory() as folder:
+        args.make_dry(f"{folder}/run")
+        run.data.make_dry(folder)
+        with claim_run(run) as claimed:
+            _fine_tune(run, claimed)
+    logger.info("✓ dry run: every stage works here")
+    return None
+
+
+def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
+    model_args, data_args, loss_args, training_args = run.groups()
+    is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
+    if training_args.resume_from_checkpoint:
+        checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
+    log_file = output_dir / LOG_FILE
+    logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
+
+    # ---- Data
+    with stage("data"):
+        with training_args.main_process_first(desc="data"):
+            data = load_data(data_args)
+        record = _record_data(data, output_dir, checkpoint, data_args.verify_images) if is_main else None
+
+    # ---- Model
+    with stage("model"):
+        model, processor = load_sam(model_args, training_args.seed)
+        build = kind_of(run).build
+        trainer = build(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
+        trainer.data_record = record
+    with stage("one batch"):
+        batch = next(iter(trainer.get_train_dataloader()))
+        logger.info("  %s", trainer.describe(batch))
+
+    # ---- Evaluate before
+    before_file = output_dir / "before_results.json"
+    with stage("evaluation before training"):
+        if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
+            trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
+        retention = build_retention(trainer, data, data_args)
+        retention.remember()
+
+    # ---- Train
+    with stage("one optimizer step" if training_args.dry_run else "training"):
+        if checkpoint:
+            logger.info("  resuming from %s", checkpoint)
+        trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
+
+    # ---- Evaluate after, save
+    if record is not None:
+        _check_data(record, trainer)
+    with stage("evaluation"):
+        metrics = trainer.evaluate() | retention.compare(log=True)
+        trainer.save_metrics("eval", metrics)
+    if not training_args.dry_run:
+        with stage("saving"):
+            trainer.save_model()
+            trainer.save_state()
+    with stage("report"):
+        warnings = [*data.warnings, *(record.warnings() if record is not None else [])]
+        report = report_run(trainer, metrics, retention, data, data_args, warnings)
+        for line in [*report.notes, *comparison_table(before_file, metrics)]:
+            logger.info("%s", line)
+    publish(trainer, report, data, model_args, data_args)
+    trainer.close_loggers()
+    for message in [message for report in data.reports for message in report.skipped]:
+        logger.warning("left out: %s", message)
+    if not training_args.dry_run:
+        logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)
+
+
+def _check_data(record: DataRecord, trainer) -> None:
+    """Refuse to evaluate where images were replaced during training; the weights are saved all the same."""
+    try:
+        record.check_unchanged()
+    except ValueError:
+        trainer.save_model()
+        raise
+
+
+def _record_data(data, output_dir: Path, checkpoint: str | None, with_images: bool) -> DataRecord:
+    """Compare the data with the records of the run and of the checkpoint, then write the run's."""
+    record = DataRecord(data, with_images=with_images)
+    file = output_dir / DATA_FILE
+    record.check(file)
+    if checkpoint is not None:
+        record.check(Path(checkpoint) / DATA_FILE)
+    if not file.is_file() or record.with_images:  # a record of image files is kept
+        record.write(file)
+    return record

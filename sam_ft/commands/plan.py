@@ -1,0 +1,122 @@
+"""Will a run fit, how long will it take, what would make it fit: told from measured steps."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ..arguments import Run
+from ..data.loading import PhraseData
+from ..planning.memory_ladder import ladder
+from .plan_measurement import Measured, measure
+
+
+HEADROOM = 1.1  # what the allocator loses to fragments and the driver to its context
+_OFFICIAL_SIDE = 1008  # px
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of the device: the card's, or what the machine has free."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+
+
+def plan(run: Run, data: PhraseData, memory: int) -> Iterator[str]:
+    """
+    Lines of a plan; each is told as soon as it has been measured.
+
+    Args:
+        run (`Run`), data (`PhraseData`).
+        memory (`int`): bytes that the run may take.
+
+    Raises:
+        `ValueError`: what the run itself would raise.
+    """
+    measured = measure(run, data)
+    if measured is None:
+        yield f"a step does not fit {_gb(memory)}: the device's memory ran out"
+    else:
+        yield from _parameters(measured)
+        yield from _memory(measured, memory)
+        yield from _time(measured, run, data)
+        yield from _disk(measured, run, data)
+    if measured is None or measured.peak * HEADROOM > memory:
+        yield from _what_would_fit(run, data, memory, _OFFICIAL_SIDE if measured is None else measured.side)
+
+
+def _parameters(measured: Measured) -> Iterator[str]:
+    yield "trained parameters"
+    for part, (trained, total) in measured.trained.items():
+        yield f"  {part:20}{trained / 1e6:7.2f} of {total / 1e6:7.2f} M"
+
+
+def _memory(measured: Measured, memory: int) -> Iterator[str]:
+    yield "memory of a step on the largest images, measured"
+    for name in ("weights", "gradients", "optimizer", "activations"):
+        yield f"  {name:20}{_gb(getattr(measured, name)):>10}"
+    yield f"  {'evaluation':20}{_gb(measured.evaluation_peak):>10}"
+    yield f"  {'loading, caching':20}{_gb(measured.loading_peak):>10}"
+    verdict = "fits" if measured.peak * HEADROOM <= memory else "does not fit"
+    yield f"  {'a step':20}{_gb(measured.step_peak):>10}"
+    yield f"  {'most':20}{_gb(measured.peak):>10}: {verdict} {_gb(memory)} with a tenth for fragments"
+
+
+def _time(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
+    args = run.training
+    window = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    images = args.max_steps * window if args.max_steps > 0 else args.num_train_epochs * len(data.train)
+    train = images * measured.step / args.world_size
+    evaluation = len(data.validation) * measured.evaluation / args.world_size
+    yield "time on this device, measured on a few images"
+    yield f"  training            {measured.step:.3f} s an image, {_hours(train)} for {images:.0f}"
+    if run.data.feature_cache:
+        views = len(data.train) * run.data.cache_views + len(data.validation)
+        yield f"  caching             {measured.caching:.3f} s a view, {_hours(views * measured.caching)} once"
+    yield f"  one evaluation      {measured.evaluation:.3f} s an image, {_hours(evaluation)} for {len(data.validation)}"
+
+
+def _disk(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
+    limit = run.training.save_total_limit
+    # one is written before the oldest goes, and then the final model
+    number, text = (1, "each") if limit is None else (limit + 2, f"{limit + 2} of {_gb(measured.checkpoint)}")
+    yield "disk"
+    yield f"  checkpoints         {_gb(measured.checkpoint * number)} ({text}), {_free(run.training.output_dir)}"
+    if run.data.feature_cache:
+        views = len(data.train) * run.data.cache_views + len(data.validation)
+        yield f"  cached features     {_gb(measured.view * views)}, {_free(run.data.feature_cache)}"
+
+
+def _free(folder: str) -> str:
+    path = Path(folder).resolve()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    return f"free {_gb(shutil.disk_usage(there).free)}"
+
+
+def _what_would_fit(run: Run, data: PhraseData, memory: int, side: int) -> Iterator[str]:
+    yield "what would make it fit, each with all above it"
+    cache = f"{run.training.output_dir}-features"
+    for rung in ladder(run, cache, side):
+        try:
+            measured = measure(rung.run, data)
+        except ValueError as error:
+            yield f"  ({rung.yaml[-1]} is not for this run: {error})"
+            continue
+        fits = measured is not None and measured.peak * HEADROOM <= memory
+        peak = "memory ran out" if measured is None else f"{_gb(measured.peak)}, {measured.step:.3f} s an image"
+        for line in rung.yaml:
+            yield f"  {line}"
+        yield f"    {peak}; costs {rung.costs}{': it fits' if fits else ''}"
+        if fits:
+            return
+    yield "  nothing more: take a smaller `resolution`, or a larger card"
+
+
+def _gb(size: float) -> str:
+    return f"{size / 2**30:.2f} GB"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,81 @@
+"""Instances of a row on the model's canvas, and a limit of what their masks may take."""
+
+import numpy as np
+
+from ...ops.masks import decode_mask
+from .transforms import Geometry
+
+
+MAX_MASK_BYTES = 4 * 2**30  # of the masks of one image: 4,227 at 1008 px, of which SAM 3 can find 200 a phrase
+
+
+def limit_masks(row: dict, number: int, canvas: int) -> None:
+    """
+    Refuse an image whose masks would take more memory than a sample should.
+
+    Args:
+        row (`dict`): See `example.py`; it is named in the message.
+        number (`int`): Of its masks.
+        canvas (`int`): Side of the canvas in px; a mask takes a byte a pixel.
+
+    Raises:
+        `ValueError`: Where they take more than `MAX_MASK_BYTES`.
+    """
+    if number * canvas**2 > MAX_MASK_BYTES:
+        raise ValueError(
+            f"example {row['example_id']!r} has {number} instances, whose masks take {number * canvas**2 / 2**30:.1f} "
+            f"GiB at {canvas} px, more than {MAX_MASK_BYTES / 2**30:g} GiB an image. Cut the image into tiles, or "
+            "drop classes with `phrase_map`"
+        )
+
+
+def move_instance(
+    row: dict, index: int, geometry: Geometry, canvas: np.ndarray | None, min_visible: float
+) -> tuple[list[int] | np.ndarray | None, bool]:
+    """
+    Move an instance of a row onto the canvas.
+
+    Args:
+        row (`dict`): See `example.py`.
+        index (`int`): Of the instance.
+        geometry (`Geometry`): From the image to the canvas.
+        canvas (`np.ndarray` of shape `(R, R)`, *optional*): bool, zeros; a mask is drawn on it.
+        min_visible (`float`): Share below which an instance counts as vanished.
+
+    Returns:
+        `tuple`: Its box `(x1, y1, x2, y2)` in px of the canvas, `None` where it vanished; whether it has a mask.
+    """
+    instance = row["instances"][index]
+    counts = instance["segmentation"]
+    if counts is None:
+        box = geometry.box_xyxy(instance["bbox"])
+        size = box[2:] - box[:2]
+        scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
+        full = instance["bbox"][2] * instance["bbox"][3] * scale
+        return (box if min(size) > 0 and size[0] * size[1] >= min_visible * full else None), False
+    mask = decode_mask(counts, row["height"], row["width"])
+    if geometry.visible_share(mask) < min_visible:
+        return None, True
+    drawn = np.zeros((geometry.canvas, geometry.canvas), dtype=bool) if canvas is None else canvas
+    return geometry.paint(mask, drawn), True
+
+
+def draw_region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
+    """
+    Draw a crowd region of a row.
+
+    Args:
+        row (`dict`): See `example.py`.
+        index (`int`): Of the instance that is the region.
+        geometry (`Geometry`): From the image to the canvas.
+
+    Returns:
+        `np.ndarray` of shape `(R, R)`: bool.
+    """
+    instance = row["instances"][index]
+    if instance["segmentation"] is not None:
+        return geometry.mask(decode_mask(instance["segmentation"], row["height"], row["width"]))
+    region = np.zeros((geometry.canvas, geometry.canvas), dtype=bool)
+    x1, y1, x2, y2 = geometry.box_xyxy(instance["bbox"]).round().astype(int)
+    region[y1:y2, x1:x2] = True
+    return region

@@ -1,0 +1,319 @@
+"""A small world to learn from: scenes of things with a shape, a colour, a size and a fill on textured grounds."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ...ops.masks import encode_mask
+
+
+COLORS = {
+    "red": (214, 40, 40),
+    "orange": (245, 130, 20),
+    "yellow": (240, 205, 40),
+    "green": (50, 150, 60),
+    "blue": (33, 90, 210),
+    "purple": (130, 50, 165),
+    "black": (25, 25, 28),
+}
+FILLS = ("solid", "outlined", "striped", "dotted")
+# radius as a share of the image's shorter side; the gaps keep "small" and "large" from being matters of taste
+SIZES = {"tiny": (0.045, 0.06), "small": (0.08, 0.11), "medium": (0.15, 0.19), "large": (0.24, 0.3)}
+_SIZE_WEIGHTS = {"tiny": 0.08, "small": 0.2, "medium": 0.4, "large": 0.32}
+_FILL_WEIGHTS = {"solid": 0.52, "outlined": 0.16, "striped": 0.16, "dotted": 0.16}
+GROUNDS = ("plain", "gradient", "checkered", "ruled", "speckled", "night")
+LIGHT_GROUNDS = GROUNDS[:5]
+
+
+@dataclass
+class SceneOptions:
+    """
+    What a world's scenes look like.
+
+    Attributes:
+        width, height (`int`): size in px.
+        min_shapes, max_shapes (`int`): things a scene.
+        shapes (`list[str]`): which of `ALL_SHAPES` are drawn.
+        colors, fills, sizes, grounds (`list[str]`): which of `COLORS`, `FILLS`, `SIZES` and `GROUNDS`.
+        clutter (`float`): mean number of scribbles that no phrase names.
+        cut_off (`float`): share of things that may reach over the image's edge.
+        ramp (`int`): over so many training rows the share of plain scenes falls from all to none. From random weights a
+            model that meets full scenes first learns nothing of words for tens of thousands of them.
+        shape_alone (`float`, *optional*): share of phrases that name the shape and nothing else: the hardest, and the last to
+            be learned. The world's own where not given.
+        seed (`int`): the same seed draws the same scenes.
+    """
+
+    width: int = 160
+    height: int = 160
+    min_shapes: int = 2
+    max_shapes: int = 5
+    shapes: list[str] = field(default_factory=lambda: list(SHAPES))
+    colors: list[str] = field(default_factory=lambda: list(COLORS))
+    fills: list[str] = field(default_factory=lambda: list(FILLS))
+    sizes: list[str] = field(default_factory=lambda: list(SIZES))
+    grounds: list[str] = field(default_factory=lambda: list(LIGHT_GROUNDS))
+    clutter: float = 2.0
+    cut_off: float = 0.15
+    ramp: int = 0
+    shape_alone: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.min_shapes <= self.max_shapes:
+            raise ValueError(
+                f"`min_shapes` is {self.min_shapes} and `max_shapes` is {self.max_shapes} (`scene_…` in a recipe); the first must be "
+                "at least 1 and at most the second"
+            )
+        for name, known in (("shapes", ALL_SHAPES), ("colors", COLORS), ("fills", FILLS), ("sizes", SIZES), ("grounds", GROUNDS)):  # fmt: skip
+            check_choice(name, getattr(self, name), known)
+
+    def plain(self) -> "SceneOptions":
+        """The same world at its simplest: few things of one colour each, none small, on a plain ground."""
+        return replace(
+            self,
+            min_shapes=1,
+            max_shapes=min(4, self.max_shapes),
+            fills=["solid"],
+            sizes=["medium", "large"],
+            grounds=["plain"],
+            clutter=0.0,
+            cut_off=0.0,
+        )
+
+
+def check_choice(name: str, chosen: list[str], known: Iterable[str]) -> None:
+    """Raises `ValueError` for an empty choice or one of something unknown; names it and the nearest."""
+    unknown = [value for value in chosen if value not in known]
+    if chosen and not unknown:
+        return
+    near = difflib.get_close_matches(str(unknown[0]), list(known), 1) if unknown else []
+    raise ValueError(
+        f"`{name}` (`scene_{name}` in a recipe) is {chosen}; choose from {', '.join(known)}"
+        + (f". Did you mean {near[0]!r}?" if near else "")
+    )
+
+
+@dataclass
+class Thing:
+    """
+    One thing of a scene.
+
+    Attributes:
+        shape, color, fill, size (`str`): its attributes.
+        mask (`np.ndarray` of shape `(height, width)`): bool, what is visible of it.
+    """
+
+    shape: str
+    color: str
+    fill: str
+    size: str
+    mask: np.ndarray
+
+    def rle(self) -> str:
+        """The mask as `counts` of a compressed COCO RLE."""
+        return encode_mask(self.mask)
+
+
+def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[Thing]]:
+    """
+    Draws one scene. A thing that would hide more than half of another, or of which less than half would be seen, is drawn
+    elsewhere, or not at all after 20 tries, so that everything in the picture is also in the truth.
+
+    Returns:
+        `tuple[Image.Image, list[Thing]]`: the RGB image and its things in drawing order.
+    """
+    pixels = _ground(rng, options)
+    for _ in range(rng.poisson(options.clutter)):
+        _scribble(pixels, rng)
+    things: list[Thing] = []
+    whole: list[int] = []  # each thing's pixels without anything in front of it
+    for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
+        shape, color, fill, size = _attributes(rng, options)
+        for _ in range(20):
+            place = _place(size, rng, options)
+            mask, full = _silhouette(shape, place, options)
+            # one colour on itself would have no edge
+            hides = any(
+                (t.mask & ~mask).sum() * 2 < n or (t.color == color and (t.mask & mask).any())
+                for t, n in zip(things, whole)
+            )
+            if hides or mask.sum() < max(0.5 * full, 6):
+                continue
+            _paint(pixels, mask, color, fill, place, rng)
+            for thing in things:
+                thing.mask &= ~mask
+            things.append(Thing(shape, color, fill, size, mask))
+            whole.append(int(mask.sum()))
+            break
+    noise = rng.normal(0, rng.uniform(0, 6), pixels.shape)
+    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)), things
+
+
+def _attributes(rng: np.random.Generator, options: SceneOptions) -> tuple[str, str, str, str]:
+    size = _weighted(options.sizes, _SIZE_WEIGHTS, rng)
+    shape, color = (values[rng.integers(len(values))] for values in (options.shapes, options.colors))
+    # a pattern cannot be seen on something of a few pixels
+    fill = "solid" if size == "tiny" else _weighted(options.fills, _FILL_WEIGHTS, rng)
+    return shape, color, fill, size
+
+
+def _weighted(values: list[str], weights: dict[str, float], rng: np.random.Generator) -> str:
+    shares = np.array([weights[value] for value in values])
+    return values[rng.choice(len(values), p=shares / shares.sum())]
+
+
+@dataclass
+class _Place:
+    """Centre `(x, y)` and radius in px; turn in radians."""
+
+    centre: tuple[float, float]
+    radius: float
+    turn: float
+
+
+def _place(size: str, rng: np.random.Generator, options: SceneOptions) -> _Place:
+    low, high = SIZES[size]
+    radius = float(rng.uniform(low, high)) * min(options.width, options.height)
+    margin = -0.3 * radius if rng.random() < options.cut_off else radius
+    x, y = (float(rng.uniform(margin, side - margin)) for side in (options.width, options.height))
+    return _Place((x, y), radius, float(rng.uniform(-_TURN, _TURN)))
+
+
+# ---- Shapes: outlines in [-1, 1], before turning
+
+
+def _polygon(corners: int) -> list[tuple[float, float]]:
+    return [(math.sin(2 * math.pi * i / corners), -math.cos(2 * math.pi * i / corners)) for i in range(corners)]
+
+
+def _crescent() -> list[tuple[float, float]]:
+    """Two arcs through the same tips, the inner one flatter."""
+    turns = np.linspace(0.3 * math.pi, 1.7 * math.pi, 32)
+    outer = [(math.cos(a), math.sin(a)) for a in turns]
+    tip_x, tip_y = outer[0]
+    inner = [(tip_x + 0.55 * (x - tip_x), y * (tip_y - 0.1 * (tip_x - x)) / tip_y) for x, y in reversed(outer)]
+    return outer + inner
+
+
+def _heart() -> list[tuple[float, float]]:
+    turns = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+    xs = 16 * np.sin(turns) ** 3
+    ys = 13 * np.cos(turns) - 5 * np.cos(2 * turns) - 2 * np.cos(3 * turns) - np.cos(4 * turns)
+    return [(x / 17, -(y + 2.5) / 15.5) for x, y in zip(xs, ys)]
+
+
+def _arc(start: float, end: float, squeeze: float = 1.0) -> list[tuple[float, float]]:
+    """Points of an ellipse from one angle to another, in turns; its height is `squeeze` times its width."""
+    return [(math.cos(2 * math.pi * t), squeeze * math.sin(2 * math.pi * t)) for t in np.linspace(start, end, 32)]
+
+
+_ARM = 0.32
+_OUTLINES = {
+    "circle": _polygon(48),
+    "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
+    "triangle": _polygon(3),
+    "rectangle": [(-1, -0.36), (1, -0.36), (1, 0.36), (-1, 0.36)],
+    "crescent": _crescent(),
+    "arrow": [(-1, -0.25), (0.1, -0.25), (0.1, -0.75), (1, 0), (0.1, 0.75), (0.1, 0.25), (-1, 0.25)],
+    "oval": _arc(0, 1, 0.55),
+    "diamond": [(0, -1), (0.6, 0), (0, 1), (-0.6, 0)],
+    "pentagon": _polygon(5),
+    "trapezoid": [(-0.5, -0.6), (0.5, -0.6), (1, 0.6), (-1, 0.6)],
+    "dome": [(x, y + 0.4) for x, y in _arc(0.5, 1)],
+    "corner": [(-0.8, -0.9), (-0.25, -0.9), (-0.25, 0.35), (0.8, 0.35), (0.8, 0.9), (-0.8, 0.9)],
+    "hammer": [(-0.9, -0.9), (0.9, -0.9), (0.9, -0.35), (0.28, -0.35), (0.28, 1), (-0.28, 1), (-0.28, -0.35), (-0.9, -0.35)],
+    "drop": [(0, -1), *((0.62 * x, 0.62 * y + 0.36) for x, y in _arc(-0.08, 0.58))],
+    "bolt": [(0.25, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2), (0.45, -1)],
+    "hut": [(0, -1), (0.9, -0.2), (0.65, -0.2), (0.65, 0.85), (-0.65, 0.85), (-0.65, -0.2), (-0.9, -0.2)],
+    "star": [(x * r, y * r) for (x, y), r in zip(_polygon(10), (1, 0.42) * 5)],
+    "heart": _heart(),
+    "cross": [
+        (-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM),
+        (_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM),
+    ],
+}  # fmt: skip
+_TURN = 0.35  # radians to either side: a square on its corner would be a diamond
+SHAPES = ("circle", "square", "triangle", "rectangle", "crescent", "arrow")
+# drawn on wish; the embedded model knows them from the second half of its training
+MORE_SHAPES = ("oval", "diamond", "pentagon", "trapezoid", "dome", "corner", "hammer", "drop", "bolt", "hut")
+NEW_SHAPES = ("star", "heart", "cross")  # what the demo teaches it
+ALL_SHAPES = SHAPES + MORE_SHAPES + NEW_SHAPES
+
+
+def _silhouette(shape: str, place: _Place, options: SceneOptions) -> tuple[np.ndarray, int]:
+    """The visible mask, and the pixels that the thing would have away from the edge."""
+    cos, sin = place.radius * math.cos(place.turn), place.radius * math.sin(place.turn)
+    points = [(place.centre[0] + cos * x - sin * y, place.centre[1] + sin * x + cos * y) for x, y in _OUTLINES[shape]]
+    canvas = Image.new("1", (options.width, options.height))
+    ImageDraw.Draw(canvas).polygon(points, fill=1)
+    xs, ys = np.array(points).T
+    full = abs(float(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1)))) / 2  # shoelace formula
+    return np.array(canvas), int(full)
+
+
+# ---- Colour and texture
+
+
+def _paint(pixels: np.ndarray, mask: np.ndarray, color: str, fill: str, place: _Place, rng: np.random.Generator):
+    """Ink on the mask's pixels, pale paper where the fill leaves gaps."""
+    ink = np.array(COLORS[color]) + rng.uniform(-14, 14, 3)
+    paper = rng.uniform(232, 255)
+    y, x = np.nonzero(mask)
+    inked = np.ones(len(x), dtype=bool)
+    step = max(0.42 * place.radius, 4.0)
+    u, v = _turned(x - place.centre[0], y - place.centre[1], float(rng.uniform(0, math.pi)))
+    if fill == "striped":
+        inked = (u / step) % 1.0 < 0.55
+    elif fill == "dotted":
+        inked = ((u / step) % 1.0 - 0.5) ** 2 + ((v / step) % 1.0 - 0.5) ** 2 > 0.09
+    elif fill == "outlined":
+        inked = ~_inside(mask, max(round(0.16 * place.radius), 1))[y, x]
+    pixels[y, x] = np.where(inked[:, None], ink, paper)
+
+
+def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+
+
+def _inside(mask: np.ndarray, depth: int) -> np.ndarray:
+    """The pixels that are deeper than `depth` px within the mask; the image's edge is no border."""
+    for _ in range(depth):
+        padded = np.pad(mask, 1, mode="edge")
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask
+
+
+def _ground(rng: np.random.Generator, options: SceneOptions) -> np.ndarray:
+    """A textured ground `(height, width, 3)`, float in [0, 255]; pale, and dark for `night`."""
+    kind = options.grounds[rng.integers(len(options.grounds))]
+    base = (
+        rng.uniform(20, 55, 3) + (25, 25, 45) if kind == "night" else rng.uniform(175, 235) + rng.uniform(-14, 14, 3)
+    )
+    second = base + rng.uniform(-22, 22)
+    angle, step = rng.uniform(0, math.pi), rng.uniform(0.06, 0.2) * min(options.width, options.height)
+    y, x = np.mgrid[: options.height, : options.width]
+    u, v = _turned(x, y, angle)
+    share = {
+        "gradient": (u - u.min()) / (np.ptp(u) + 1),
+        "checkered": ((u // step + v // step) % 2),
+        "ruled": ((u / step) % 1.0 < 0.15),
+        "speckled": rng.random(u.shape) < 0.12,
+        "night": rng.random(u.shape) < 0.02,
+    }.get(kind, np.zeros(u.shape))[..., None]
+    if kind == "night":
+        second = np.full(3, 200.0)  # stars in the sky
+    return base * (1 - share) + second * share
+
+
+def _scribble(pixels: np.ndarray, rng: np.random.Generator):
+    """A thin line of a muted colour: something to look past."""
+    height, width = pixels.shape[:2]
+    canvas = Image.new("1", (width, height))
+    points = [(float(rng.uniform(0, width)), float(rng.uniform(0, height))) for _ in range(2)]
+    ImageDraw.Draw(canvas).line(points, fill=1, width=int(rng.integers(1, 3)))
+    pixels[np.array(canvas)] = pixels.mean() + rng.uniform(-90, 20, 3)

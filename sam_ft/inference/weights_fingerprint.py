@@ -1,0 +1,64 @@
+"""Fingerprint of the weights behind a model's name: a folder of predictions contains those of one set of weights."""
+
+import hashlib
+from pathlib import Path
+
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
+from transformers.utils.hub import extract_commit_hash
+
+from ..models.families import CARRIED, OWN_NAMES
+from ..models.lora import BASE_FOLDER
+from ..models.model_files import adapter_file, file_beside
+from ..utils.files import file_digest
+from ..utils.json_files import read_json_file
+
+
+_FILES = ("*.safetensors", "*.bin", "config.json", ADAPTER_CONFIG, "thresholds.json")
+_MAX_DEPTH = 8  # of adapters whose base is an adapter
+
+
+def fingerprint(name: str, revision: str | None = None) -> str:
+    """
+    Describe the weights, and for an adapter also those of its base, in a few characters.
+
+    Args:
+        name (`str`): Folder, Hub id, or name of a carried model.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Returns:
+        `str`: Changes with names, sizes and times of a folder's files, with the commit of a Hub id, and with the
+        content of a carried model.
+
+    Raises:
+        `ValueError`: If an adapter's config cannot be read.
+    """
+    return hashlib.sha256("\n".join(_parts(name, revision)).encode()).hexdigest()[:16]
+
+
+def _parts(name: str, revision: str | None, depth: int = 0) -> list[str]:
+    if name in OWN_NAMES:
+        folder = CARRIED.get(name)
+        files = [] if folder is None else sorted(folder.glob("*.safetensors"))
+        return [name, *map(file_digest, files)]
+    adapter = adapter_file(name, revision)
+    if Path(name).is_dir():
+        files = sorted({file for pattern in _FILES for file in Path(name).glob(pattern)})
+        parts = [f"{file.name} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
+    else:
+        file = adapter or file_beside(name, "config.json", revision)
+        commit = None if file is None else extract_commit_hash(str(file), None)
+        parts = [f"{name} {commit}"]
+    if adapter is None or depth == _MAX_DEPTH:
+        return parts
+    config = read_json_file(adapter, "model_name_or_path", remedy="Copy the adapter again")
+    config = config if isinstance(config, dict) else {}
+    beside = Path(adapter).parent / BASE_FOLDER
+    base = str(beside) if beside.is_dir() else config.get("base_model_name_or_path")
+    # a missing base is the loader's to report
+    if not isinstance(base, str) or not (base in OWN_NAMES or Path(base).is_dir() or _is_hub_id(base)):
+        return parts
+    return [*parts, "base", *_parts(base, config.get("revision"), depth + 1)]
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))

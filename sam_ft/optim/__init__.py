@@ -1,0 +1,5 @@
+"""
+Parameter groups with a learning rate by part, and learning-rate schedules.
+
+Trainers and losses do not belong here.
+"""

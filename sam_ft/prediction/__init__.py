@@ -1,1 +1,0 @@
-"""Images and phrases, clicks or boxes to masks, in Python and over folders of files."""

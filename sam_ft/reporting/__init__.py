@@ -1,0 +1,5 @@
+"""
+Metric table, HTML report, pictures, gallery and model card.
+
+Computation of metrics does not belong here.
+"""

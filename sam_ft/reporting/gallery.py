@@ -1,0 +1,93 @@
+"""What a model will be fed, as pictures: contact sheets and one page."""
+
+import html
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data.samples.pipeline import Sample, TrainingSamples
+from ..ops.boxes import box_cxcywh_to_xyxy
+from ..ops.masks import encode_mask
+from ..utils.owned_files import OwnedFiles
+from .pictures import color_of, draw_instances, tile
+
+
+SHEET_COLUMNS, SHEET_ROWS = 4, 3
+_INDEX, _ARGUMENT = "index.html", "gallery_dir"
+
+
+def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, title: str) -> list[Path]:
+    """
+    Draws samples of epoch 0 as the collator takes them: after cropping, flipping and colours, on the model's canvas.
+
+    Args:
+        samples (`TrainingSamples`), indices (`list[int]`): which rows.
+        folder (`Path`): `sheet-N.png` and the pictures of `index.html` are written there. title (`str`): of the page.
+
+    Returns:
+        `list[Path]`: the sheets, then the page.
+
+    Raises:
+        `ValueError`: If the folder contains a file of one of these names that no earlier check wrote.
+    """
+    size = SHEET_COLUMNS * SHEET_ROWS
+    sheets = [f"sheet-{number}.png" for number in range(1, -(-len(indices) // size) + 1)]
+    pictures = [f"picture-{number}.jpg" for number in range(len(indices))]
+    owned = OwnedFiles(folder, "gallery")
+    owned.check_free([*sheets, *pictures, _INDEX], _ARGUMENT)
+    panels = [_panel(samples[(0, index)]) for index in indices]
+    owned.remove(owned.names)  # of an earlier check, which may have drawn more
+    files = []
+    for number, name in enumerate(sheets):
+        chosen = [panel for panel, _ in panels[number * size : (number + 1) * size]]
+        lines = [chosen[i : i + SHEET_COLUMNS] for i in range(0, len(chosen), SHEET_COLUMNS)]
+        files.append(owned.write(name, tile(lines).save, _ARGUMENT))
+    entries = []
+    for name, (panel, caption) in zip(pictures, panels, strict=True):
+        owned.write(name, partial(panel.save, quality=88), _ARGUMENT)
+        entries.append(
+            f'<figure><img src="{name}" loading="lazy"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        )
+    page = _PAGE.format(title=html.escape(title), entries="\n".join(entries))
+    return [*files, owned.write_text(_INDEX, page, _ARGUMENT)]
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; background: #f7f7f5; color: #222 }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1.2rem }}
+figure {{ margin: 0; background: white; padding: .6rem; border-radius: 6px; box-shadow: 0 1px 4px #0002 }}
+img {{ width: 100%; border-radius: 3px }}
+figcaption {{ margin-top: .4rem; overflow-wrap: anywhere }}
+</style>
+<h1>{title}</h1>
+<main>
+{entries}
+</main>
+</html>
+"""
+
+
+def _panel(sample: Sample) -> tuple[Image.Image, str]:
+    """A picture of a sample, and what it asks in words."""
+    image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+    side = image.width
+    boxes = box_cxcywh_to_xyxy(sample.boxes) * side
+    colors = {phrase.text: color_of(i) for i, phrase in enumerate(sample.phrases)}
+    drawn = []
+    for phrase in sample.phrases:
+        for i in phrase.instances:
+            x1, y1, x2, y2 = boxes[i].tolist()
+            counts = (
+                encode_mask(np.asarray(sample.masks[i])) if sample.masks is not None and sample.has_mask[i] else None
+            )
+            drawn.append((phrase.text, counts, [x1, y1, x2 - x1, y2 - y1], None))
+    present = [f"{p.text} ({len(p.instances)})" for p in sample.phrases if p.instances]
+    absent = [p.text for p in sample.phrases if not p.instances]
+    caption = f"{sample.example_id} · asked: {', '.join(present) or 'nothing present'}" + (
+        f" · absent: {', '.join(absent)}" if absent else ""
+    )
+    return draw_instances(image, drawn, colors, sample.example_id[-40:]), caption

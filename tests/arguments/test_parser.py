@@ -1,0 +1,192 @@
+import dataclasses
+
+import pytest
+from transformers import IntervalStrategy
+
+from sam_ft.arguments import (
+    SAM2_ARGUMENTS,
+    SAM3_ARGUMENTS,
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    Sam3TrainingArguments,
+)
+from sam_ft.arguments.parser import RecipeParser
+
+
+@pytest.fixture
+def parse(tmp_path):
+    def run(text="", *arguments):
+        file = tmp_path / "run.yaml"
+        file.write_text(text)
+        kinds = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
+        return RecipeParser(kinds).parse(["--config", str(file), "--use_cpu", "true", *arguments])
+
+    return run
+
+
+def test_yaml_sets_and_the_command_line_wins(parse):
+    model, data, loss, training = parse(
+        "resolution: 168\nnegative_ratio: 0.5\nloss_mask: 100\nlearning_rate: 1e-4\nfreeze: [vision_encoder]\n"
+        'eval_strategy: "no"\ntrain_masks: false\nearly_stopping_patience: null\n',
+        *["--learning_rate", "2e-4", "--resolution=112"],
+    )
+    assert model.resolution == 112
+    assert model.freeze == ["vision_encoder"]
+    assert model.train_masks is False
+    assert data.negative_ratio == 0.5
+    assert loss.loss_mask == 100.0
+    assert isinstance(loss.loss_mask, float)
+    assert training.learning_rate == 2e-4  # YAML 1.1 reads 1e-4 as a text; it is typed all the same
+    assert training.eval_strategy == IntervalStrategy.NO
+    assert training.early_stopping_patience is None
+
+
+def test_defaults_are_the_official_recipe(parse):
+    model, data, loss, training = parse()
+    rates = training.rates()
+    assert (rates.transformer, rates.vision, rates.text) == pytest.approx((8e-5, 2.5e-5, 5e-6))
+    assert (rates.vision_layer_decay, rates.weight_decay, training.max_grad_norm) == (0.9, 0.1, 0.1)
+    assert (training.num_train_epochs, training.gradient_accumulation_steps) == (20, 4)
+    weights = loss.criterion().weights
+    assert dataclasses.astuple(weights)[:9] == (5, 2, 20, 20, 200, 10, 20, 30, 2)
+    assert (data.negative_ratio, data.flip_probability, data.color_jitter, data.resize) == (0.2, 0.5, 0.2, "official")
+    assert training.accelerator_config.dispatch_batches is False
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("per_device_train_batchsize: 2", "Unknown key `per_device_train_batchsize` in .*run.yaml. Did you mean `per_device_train_batch_size`"),
+        ("eval_strategy: no", "`eval_strategy` is the YAML boolean false in .*run.yaml.*`eval_strategy: \"no\"`"),
+        ("learning_rate: fast", "`learning_rate` in .*run.yaml: invalid float value: 'fast'"),
+        ("resolution: 112.5", "`resolution` in .*run.yaml: invalid int value"),
+        ("train_masks: maybe", "train_masks.*expected one of yes/no"),
+        ("resize: huge", "`resize` in .*run.yaml: invalid choice: 'huge'"),
+        ("learning_rate: [1, 2]", "`learning_rate` is a list"),
+        ("- a", "holds a list; expected lines"),
+        ("a: [", "is not YAML"),
+        ("config: x.yaml", "Unknown key `config`"),
+    ],
+)  # fmt: skip
+def test_bad_yaml_names_file_key_and_remedy(parse, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--learning_rat=1", "Unknown argument `--learning_rat`. Did you mean `--learning_rate`"),
+        ("--learning_rate=fast", "command line: argument --learning_rate.*invalid float value"),
+        ("--learn=1", "Unknown argument `--learn`"),  # no abbreviations
+        ("--column_mapping=image", "--column_mapping.*expected {key: value}, found 'image'"),
+    ],
+)
+def test_bad_command_lines_are_named(parse, argument, message):
+    with pytest.raises(ValueError, match=message):
+        parse("", argument)
+
+
+@pytest.mark.parametrize("text", ["{image: picture, labels: null}", '{"image": "picture", "labels": null}'])
+def test_a_mapping_fits_a_command_line(parse, text):
+    _, data, _, _ = parse("", "--column_mapping", text)
+    assert data.column_mapping == {"image": "picture", "labels": None}
+
+
+def test_missing_file_lists_the_shipped_ones():
+    with pytest.raises(ValueError, match="there is no file 'nothing.yaml'"):
+        RecipeParser((ModelArguments,)).parse(["--config", "nothing.yaml"])
+
+
+def test_no_evaluation_means_no_best_checkpoint(parse):
+    *_, training = parse('eval_strategy: "no"')
+    assert not training.load_best_model_at_end
+    assert training.early_stopping_patience is None
+
+
+@pytest.mark.parametrize("kinds", [SAM3_ARGUMENTS, SAM2_ARGUMENTS])
+def test_keys_are_not_defined_twice(kinds):
+    names = [f.name for kind in kinds for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("kinds", [SAM3_ARGUMENTS, SAM2_ARGUMENTS])
+def test_every_key_has_a_help_text(kinds):
+    for kind in kinds[:3]:
+        assert all(len(f.metadata.get("help", "")) > 10 for f in dataclasses.fields(kind))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["--prompt_type", "mask"], "prompt_type.*choose from"),
+        (["--max_points", "6"], "`max_points` is 6; it must be between 1 and 5"),
+        (["--min_points", "3"], "`min_points` is 3, more than `max_points`, 1"),
+        (["--n_rounds", "0"], "`n_rounds` is 0; it must be between 1 and 20"),
+        (["--box_jitter", "-1"], "`box_jitter` is -1.0"),
+        (["--negative_ratio", "0.2"], "Unknown argument `--negative_ratio`"),
+        (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
+    ],
+)
+def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeParser(SAM2_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2", "the key 'seed' occurs twice"),
+        ("learning_rate: null", "`learning_rate` is null in .*which it does not take"),
+        ("resolution: {a: 1}", "`resolution` is a mapping"),
+        ("pairs_per_chunk: 0", "`pairs_per_chunk` is 0; it must be 1 or more"),
+        ("learning_rate: -1", "`learning_rate` is -1.0; it must be 0 or more"),
+        ("validation_fraction: 2", "`validation_fraction` is 2.0; it must be between 0 and 0.9"),
+        ("min_crop: .nan", "`min_crop` is nan; it must be between 0.05 and 1"),
+        ("loss_mask_alpha: 7", "`loss_mask_alpha` is 7.0; it must be between 0 and 1"),
+        ("max_steps: 0", "`max_steps` is 0. Leave it out or set -1"),
+        ("max_steps: -3", "`max_steps` is -3"),
+        ("eval_accumulation_steps: 0", "`eval_accumulation_steps` is 0; it must be 1 or more"),
+        (
+            "lr_scheduler_type: cosine",
+            "`lr_scheduler_type` is 'cosine', which has no effect.*`lr_schedule: transformers`",
+        ),
+        ("lr_scheduler_kwargs: {a: 1}", "`lr_scheduler_kwargs` is .*no effect.*`lr_schedule: transformers`"),
+        ("lora: attention\nlora_r: 1000000000", "`lora_r` is 1000000000; it must be between 1 and 4096"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: 1.5}", "`lora_rank_pattern` maps 'q_proj' to 1.5"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: 0}", "`lora_rank_pattern` maps 'q_proj' to 0"),
+        ("lora: attention\nlora_rank_pattern: {q_proj: many}", "`lora_rank_pattern` maps 'q_proj' to 'many'"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(parse, text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_ranges_speak_of_keys_that_exist():
+    from sam_ft.arguments.base import RANGES
+
+    assert RANGES.keys() <= {f.name for kind in (*SAM3_ARGUMENTS, *SAM2_ARGUMENTS) for f in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
+        (["--quantization", "nf4"], "`quantization` .* set `lora`"),
+        (["--cache_views", "3"], "`cache_views` is 3, but there is no `feature_cache`"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeParser(SAM3_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
+
+
+def test_an_optimizer_without_its_package_is_named(monkeypatch):
+    from sam_ft.arguments import Sam3TrainingArguments
+
+    monkeypatch.setattr("sam_ft.arguments.training.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="`optim: paged_adamw_8bit` needs bitsandbytes"):
+        Sam3TrainingArguments(optim="paged_adamw_8bit", use_cpu=True).check_optimizer()
+    Sam3TrainingArguments(use_cpu=True).check_optimizer()

@@ -1,0 +1,233 @@
+"""What a run forgets, that it is told, and what helps."""
+
+import pytest
+import torch
+
+from sam_ft.commands.retention_probe import Retention, agreement, make_probe, verdict
+from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
+from sam_ft.data.phrases.probe_phrases import INVENTED, SWAPPED, UNTOUCHED, probe_kinds, swapped
+from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
+from sam_ft.data.synthetic.scenes import SHAPES, SceneOptions
+from sam_ft.evaluation.predictions import PredictionStore
+from sam_ft.models.lora import sam_of
+from sam_ft.models.sam3.teacher import Teacher
+from sam_ft.ops.masks import encode_mask
+from sam_ft.utils.console import read_metrics
+
+from ..training.common import build
+
+
+PLAIN = {
+    "min_shapes": 1, "max_shapes": 2, "sizes": ["medium", "large"], "fills": ["solid"],
+    "grounds": ["plain", "gradient", "speckled"], "clutter": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory):
+    """16 scenes in which stars alone are labelled; 40 to be scored on in which all shapes are."""
+    scenes = SceneOptions(shapes=["star", "star", "star", *SHAPES], seed=11, **PLAIN)
+    return write_shape_scenes(tmp_path_factory.mktemp("stars"), SceneFiles(scenes, 16, 40, train_labels=["star"]))
+
+
+@pytest.fixture(scope="module")
+def old_scenes(tmp_path_factory):
+    """What the model was trained on before: scenes of the shapes that it knows, all labelled."""
+    scenes = SceneOptions(shapes=list(SHAPES), seed=12, **(PLAIN | {"max_shapes": 4}))
+    return write_shape_scenes(tmp_path_factory.mktemp("old"), SceneFiles(scenes, 80, 2))
+
+
+def tune(data, folder, *, replay=None, negatives=0.0, **loss):
+    torch.manual_seed(0)
+    trainer = build(
+        data, folder, "sam-ft/tiny",
+        data={
+            "negative_ratio": negatives, "color_jitter": 0.4, "crop_probability": 0.7,
+            **({"replay": str(replay), "replay_share": 0.5} if replay else {}),
+        },
+        loss=loss, model={"pairs_per_chunk": 64}, max_steps=40,
+        per_device_train_batch_size=4, per_device_eval_batch_size=10, gradient_accumulation_steps=1,
+        learning_rate=4e-4, vision_learning_rate=2.4e-4, text_learning_rate=1.6e-3, lr_scale=1.0, vision_layer_decay=1.0,
+        weight_decay=0.01, lr_schedule="transformers", lr_scheduler_type="cosine", warmup_steps=5, logging_steps=20,
+    )  # fmt: skip
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def ruined(stars, tmp_path_factory):
+    """A run on one new phrase without a single absent one, which teaches that everything is a star."""
+    folder = tmp_path_factory.mktemp("ruined")
+    trainer = tune(stars, folder)
+    data = load_phrase_dataset(DatasetOptions(str(stars)), ReadOptions())
+    retention = Retention(trainer, make_probe(data, probe_kinds(list(SHAPES), trainer.trained_phrases), 12))
+    before = trainer.evaluate(metric_key_prefix="before")
+    trainer.save_metrics("before", before, combined=False)
+    retention.remember()
+    trainer.train()
+    after = trainer.evaluate()
+    after |= retention.compare()
+    return folder, before, after
+
+
+def test_without_absent_phrases_a_model_forgets_and_the_report_says_so_first(ruined):
+    folder, before, after = ruined
+    assert after["eval_mask_AP50_trained"] > before["before_mask_AP50_trained"] + 0.25
+    assert after["eval_mask_AP50_other"] <= before["before_mask_AP50_other"] - 0.3
+    now = {name.removeprefix("eval_"): value for name, value in after.items()}
+    lines = verdict(now, read_metrics(folder / "before_results.json", "before_"))
+    assert lines[0].startswith("FORGOTTEN")
+    assert "AP50 of labelled phrases that were not trained: 0." in lines[1]
+    assert after["eval_retention_presence_agreement"] < 0.9
+
+
+@pytest.mark.parametrize("remedy", ["replay", "distillation"])
+def test_each_remedy_brings_half_back_and_keeps_the_gain(ruined, stars, old_scenes, tmp_path, remedy):
+    _, before, without = ruined
+    if remedy == "replay":
+        trainer = tune(stars, tmp_path, replay=old_scenes, negatives=0.3)
+    else:
+        phrases = [*SHAPES, *(f"red {shape}" for shape in SHAPES)]
+        trainer = tune(stars, tmp_path, distill_weight=1.0, distill_phrases=phrases, distill_per_image=4)
+    assert trainer.trained_phrases == {"star"}
+    trainer.train()
+    after = trainer.evaluate()
+    lost = before["before_mask_AP50_other"] - without["eval_mask_AP50_other"]
+    gain = without["eval_mask_AP50_trained"] - before["before_mask_AP50_trained"]
+    assert after["eval_mask_AP50_other"] - without["eval_mask_AP50_other"] >= 0.5 * lost
+    assert after["eval_mask_AP50_trained"] - before["before_mask_AP50_trained"] >= 0.9 * gain
+
+
+def test_what_was_asked_before_a_stop_is_read_and_not_asked_again(stars, tmp_path, monkeypatch):
+    trainer = tune(stars, tmp_path)
+    data = load_phrase_dataset(DatasetOptions(str(stars)), ReadOptions())
+    probe = make_probe(data, probe_kinds(["circle"], {"star"}), 3)
+    first = Retention(trainer, probe)
+    first.remember()
+    monkeypatch.setattr(trainer, "answer", None)
+    again = Retention(trainer, probe)
+    again.remember()
+    assert again.before["probe"].presence == pytest.approx(first.before["probe"].presence)
+    other = Retention(trainer, make_probe(data, probe_kinds(["square"], {"star"}), 3))
+    with pytest.raises(TypeError):  # another probe would have to ask
+        other.remember()
+
+
+def test_a_labelled_probe_set_is_scored_before_and_after(stars, old_scenes, tmp_path):
+    trainer = tune(stars, tmp_path)
+    data, known = (load_phrase_dataset(DatasetOptions(str(p)), ReadOptions()) for p in (stars, old_scenes))
+    retention = Retention(trainer, make_probe(data, {"circle": UNTOUCHED}, 12, known, {"star"}))
+    retention.remember()
+    numbers = retention.compare()
+    assert numbers["eval_retention_AP50"] == pytest.approx(numbers["eval_retention_AP50_before"])
+    assert numbers["eval_retention_presence_agreement"] == 1
+    with pytest.raises(ValueError, match="`probe_dataset` shows nothing but phrases that are trained"):
+        make_probe(data, {}, 2, known, set(known.category_ids))
+
+
+def test_probes_are_not_trained_and_colours_are_swapped():
+    kinds = probe_kinds([], {"person", "red car"})
+    assert "person" not in kinds
+    assert kinds["dog"] == UNTOUCHED
+    assert kinds["blue car"] == SWAPPED
+    assert INVENTED in kinds.values()
+    assert swapped(["red car", "blue car"]) == ["green car"]
+
+
+def found(*boxes) -> list[dict]:
+    made = []
+    for x, y, w, h, score in boxes:
+        mask = torch.zeros(20, 20, dtype=torch.bool)
+        mask[y : y + h, x : x + w] = True
+        rle = {"size": [20, 20], "counts": encode_mask(mask.numpy())}
+        made.append({"bbox": [x, y, w, h], "score": score, "segmentation": rle})
+    return made
+
+
+def test_agreement_by_hand():
+    kinds = {"dog": UNTOUCHED, "cat": UNTOUCHED, "blue car": SWAPPED, "zib": INVENTED}
+    before = PredictionStore(
+        {("a", "dog"): found((0, 0, 10, 10, 0.9)), ("a", "cat"): []},
+        {("a", "dog"): 0.9, ("a", "cat"): 0.1, ("a", "blue car"): 0.2, ("a", "zib"): 0.1},
+    )
+    after = PredictionStore(
+        {("a", "dog"): found((0, 0, 10, 5, 0.6), (10, 10, 5, 5, 0.3)), ("a", "cat"): found((3, 3, 4, 4, 0.9))},
+        {("a", "dog"): 0.6, ("a", "cat"): 0.7, ("a", "blue car"): 0.8, ("a", "zib"): 0.1},
+    )
+    assert agreement(before, after, kinds, {"a": (20, 20)}, fewest=1) == {
+        "retention_presence_agreement": 0.5,
+        "retention_false_yes": 1.0,
+        "retention_IoU": 0.5,
+        "retention_swapped_yes_before": 0.0,
+        "retention_swapped_yes": 1.0,
+        "retention_invented_yes_before": 0.0,
+        "retention_invented_yes": 0.0,
+    }
+    assert agreement(before, after, kinds, {"a": (20, 20)}) == {}  # of two pairs and fewer
+    boxes = {
+        key: [{k: v for k, v in one.items() if k != "segmentation"} for one in listed]
+        for key, listed in after.detections.items()
+    }
+    alone = PredictionStore(boxes, after.presence)
+    assert agreement(before, alone, kinds, {"a": (20, 20)}, fewest=1)["retention_IoU"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("lora", [None, "attention"])
+def test_a_student_that_has_not_moved_is_taught_nothing(stars, tmp_path, lora):
+    model = {"lora": lora} if lora else {}
+    trainer = build(
+        stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 2.0, "distill_phrases": ["circle", "red square"]},
+        model={"pairs_per_chunk": 3, **model}, per_device_train_batch_size=3, data={"geometry_token": "mixed"},
+    )  # fmt: skip
+    sam3 = sam_of(trainer.model)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert len(batch["soft_image"]) == 6
+    trainer.model.train()
+    assert float(sam3(**batch).parts["loss_distill"]) == pytest.approx(0, abs=1e-4)
+    with torch.no_grad():
+        for parameter in sam3.parameters():
+            if parameter.requires_grad:
+                parameter += 0.02 * torch.randn_like(parameter)
+    moved = sam3(**batch)
+    assert float(moved.parts["loss_distill"]) > 0.01
+    sam3.pairs_per_chunk = 64
+    assert float(sam3(**batch).loss) == pytest.approx(float(moved.loss), rel=1e-4)  # float32 sums in another order
+
+
+def test_phrases_for_the_teacher_that_are_trained_are_refused(stars, tmp_path):
+    with pytest.raises(ValueError, match=r"`distill_phrases` \(star\) are all trained"):
+        build(stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 1.0, "distill_phrases": ["star"]})
+    with pytest.raises(ValueError, match="`distill_weight` is 0"):
+        build(stars, tmp_path, "sam-ft/tiny", loss={"distill_phrases": ["circle"]})
+    with pytest.raises(ValueError, match="`replay_share` is 1"):
+        build(stars, tmp_path, "sam-ft/tiny", data={"replay": "x", "replay_share": 1.0})
+
+
+def test_an_adapter_that_was_trained_before_is_no_teacher(stars, tmp_path):
+    trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
+    with torch.no_grad():
+        next(p for n, p in trainer.model.named_parameters() if ".lora_B." in n).fill_(0.1)
+    with pytest.raises(ValueError, match="this adapter has been trained before"):
+        Teacher(trainer.model)
+
+
+def test_frozen_adapters_stay_frozen_while_the_base_teaches(stars, tmp_path):
+    trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
+    frozen = [p for n, p in trainer.model.named_parameters() if ".lora_A." in n][:3]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    trainer.model.train()
+    with Teacher(trainer.model).model(torch.device("cpu")) as base:
+        assert not base.training
+    assert trainer.model.training
+    assert not any(parameter.requires_grad for parameter in frozen)
+
+
+def test_what_is_trained_or_unseen_is_not_asked_of_the_teacher(stars, old_scenes, tmp_path):
+    names = tmp_path / "names.yaml"
+    names.write_text("star: [star, asterisk]\n")
+    trainer = build(
+        stars, tmp_path, "sam-ft/tiny", data={"phrase_map": str(names)},
+        loss={"distill_weight": 1.0, "distill_phrases": ["asterisk", "star", "circle"]},
+    )  # fmt: skip
+    assert trainer.train_dataset.phrases.soft == ["circle"]

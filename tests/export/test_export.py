@@ -1,0 +1,370 @@
+"""Exports are loaded by those who will load them: the official package's own loader, Sam3Model, Sam3VideoModel."""
+
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Sam3Model, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
+from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
+
+from sam_ft.export import formats as exits
+from sam_ft.export.formats import FORMATS, Export
+from sam_ft.export.output_places import check_output
+from sam_ft.export.source_model import load_source, verify
+from sam_ft.export.weight_files import read_weights
+from sam_ft.models.families import RANDOM_TINY, TINY
+from sam_ft.models.loading import ModelOptions, adapt, load_model
+from sam_ft.models.lora import LoraOptions
+from sam_ft.models.processors import fit_processor, load_processor
+from sam_ft.models.sam3.config import tiny_config, tiny_processor
+from sam_ft.models.sam3.random_model import random_model
+from sam_ft.testing import random_batch
+from sam_ft.utils.owned_files import OwnedFiles
+
+from .. import official, official_model
+
+
+@pytest.fixture(scope="module")
+def source():
+    """The carried model with other weights than those that anything here could fall back to."""
+    model = load_model(ModelOptions(TINY))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+    return Export(model, load_processor(TINY), TINY)
+
+
+@pytest.fixture(scope="module")
+def official_file(source, tmp_path_factory):
+    file = tmp_path_factory.mktemp("official") / "sam3.pt"
+    FORMATS["official"](source, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    """A base to take config and processor from."""
+    folder = tmp_path_factory.mktemp("base")
+    load_model(ModelOptions(RANDOM_TINY)).save_pretrained(folder)
+    load_processor(RANDOM_TINY).save_pretrained(folder)
+    return folder
+
+
+def package_model(config):
+    """The package's model, composed from its modules, every weight set to one that no export writes."""
+
+    def tokenize(texts):
+        tokens = tiny_processor().tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
+        return tokens.input_ids * tokens.attention_mask
+
+    model = official_model.build(config, tokenize)
+    model.inst_interactive_predictor = None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    return model
+
+
+def test_official_file_in_the_package_s_own_loader(source, official_file, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sam3.model_builder import _load_checkpoint
+
+    config = source.model.config
+    theirs = package_model(config)
+    _load_checkpoint(theirs, str(official_file))
+    assert "missing" not in capsys.readouterr().out, "the loader prints what it misses"
+    # it keeps names with "detector" and ignores what does not fit: looked at here
+    written = {
+        name.replace("detector.", ""): t for name, t in read_weights(official_file).items() if "detector" in name
+    }
+    assert written.keys() == theirs.state_dict().keys()
+
+    batch = random_batch([(0, "red circle", 1), (0, "blue", 1), (1, "square", 1)], seed=3)
+    data, _ = official_model.datapoint(batch, batch["labels"][0]["phrases"])
+    theirs.eval()
+    with official.on_cpu(), torch.no_grad():
+        expected = theirs(data)[-1]
+    ours = Sam3Model(config).eval()
+    ours.detr_decoder.clamp_presence_logit_max_val = float("inf")
+    ours.load_state_dict(source.model.state_dict())
+    images = torch.tensor(batch["pair_image"])
+    with torch.no_grad():
+        found = ours(
+            (batch["pixel_values"].float() / 127.5 - 1)[images],
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            # a padded box shows the geometry token, which the package always shows
+            input_boxes=batch["input_boxes"],
+            input_boxes_labels=batch["input_boxes_labels"],
+        )
+    close = {"rtol": 0, "atol": 1e-4}  # the issue's bound
+    torch.testing.assert_close(found.pred_logits, expected["pred_logits"][..., 0], **close)
+    torch.testing.assert_close(found.presence_logits, expected["presence_logit_dec"], **close)
+    torch.testing.assert_close(found.pred_boxes, expected["pred_boxes_xyxy"], **close)
+    # of logits up to 40
+    torch.testing.assert_close(found.pred_masks.sigmoid(), expected["pred_masks"].sigmoid(), **close)
+
+
+@pytest.mark.parametrize("form", ["sam3.pt", "safetensors", "as the trainer writes it", "video layout"])
+def test_back_to_transformers_bit_by_bit(source, official_file, tiny_folder, tmp_path, form):
+    weights = read_weights(official_file)
+    if form == "sam3.pt":
+        file = official_file
+    elif form == "safetensors":
+        file = tmp_path / "sam3.safetensors"
+        FORMATS["official"](source, file)
+    elif form == "as the trainer writes it":
+        file = tmp_path / "checkpoint.pt"
+        bare = {name.removeprefix("detector."): tensor for name, tensor in weights.items()}
+        torch.save({"model": bare, "optimizer": {"state": {}}, "epoch": 3, "steps": {"train": 7}}, file)
+    else:
+        file = tmp_path / "model.safetensors"
+        save_file({f"detector_model.{name}": tensor for name, tensor in source.model.state_dict().items()}, file)
+    model, _ = load_source(ModelOptions(str(file)), str(tiny_folder))
+    found = model.state_dict()
+    for name, tensor in source.model.state_dict().items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_a_trainer_s_checkpoint_as_base_gets_what_its_loader_needs(source, official_file, tmp_path):
+    bare = {
+        n.removeprefix("detector."): t for n, t in read_weights(official_file).items() if not n.endswith("freqs_cis")
+    }
+    torch.save({"model": bare}, tmp_path / "checkpoint.pt")
+    FORMATS["official"](
+        Export(source.model, source.processor, TINY, str(tmp_path / "checkpoint.pt")), tmp_path / "sam3.pt"
+    )
+    assert read_weights(tmp_path / "sam3.pt").keys() == read_weights(official_file).keys()
+
+
+def test_an_adapter_of_another_canvas_keeps_it(tmp_path):
+    """The adapter has no config; its processor says what it was tuned at."""
+    adapted = adapt(ModelOptions(TINY, resolution=64), LoraOptions("attention", r=2))
+    adapted.save_pretrained(tmp_path / "adapter")
+    fit_processor(load_processor(TINY), 64).save_pretrained(tmp_path / "adapter")
+    model, processor = load_source(ModelOptions(str(tmp_path / "adapter")), None)
+    assert model.config.image_size == 64
+    FORMATS["transformers"](Export(model, processor, "adapter"), tmp_path / "merged")
+    assert Sam3Model.from_pretrained(tmp_path / "merged").config.image_size == 64
+    assert load_processor(str(tmp_path / "merged")).image_processor.size["height"] == 64
+
+
+def test_base_keeps_what_is_not_the_detector_s(source, official_file, tmp_path):
+    base, config = read_weights(official_file), source.model.config
+    base = {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in base.items()}
+    base |= {"tracker.memory": torch.randn(3), "detector.backbone.vision_backbone.sam2_convs.0.x": torch.randn(2)}
+    file, output = tmp_path / "base.pt", tmp_path / "tuned.pt"
+    torch.save(base, file)
+    FORMATS["official"](Export(source.model, source.processor, TINY, str(file)), output)
+    found = read_weights(output)
+    assert found.keys() == base.keys()
+    kept = [n for n in base if n.startswith("tracker") or "sam2_convs" in n or "points_" in n or "freqs_cis" in n]
+    assert len(kept) == 14
+    assert all(torch.equal(found[name], base[name]) for name in kept)
+    positions = "detector.backbone.vision_backbone.trunk.pos_embed"
+    assert torch.equal(found[positions][:, :1], base[positions][:, :1])
+    assert torch.equal(found[positions][:, 1:], source.model.vision_encoder.backbone.embeddings.position_embeddings)
+    assert not any(torch.equal(found[n], base[n]) for n in base if n not in kept)
+    assert config.image_size == 96
+
+
+def test_merged_adapter_loads_in_plain_transformers(tuned_adapter, tmp_path):
+    name = str(tuned_adapter.folder)
+    model, processor = load_source(ModelOptions(name), None)
+    difference = FORMATS["transformers"](Export(model, processor, name), tmp_path / "merged")
+    assert difference == 0
+    merged, base = (
+        Sam3Model.from_pretrained(tmp_path / "merged").state_dict(),
+        load_model(ModelOptions(TINY)).state_dict(),
+    )
+    changed = [name for name, tensor in base.items() if not torch.equal(merged[name], tensor)]
+    assert len(changed) > 50
+    assert all(name.endswith("_proj.weight") for name in changed)
+    assert (tmp_path / "merged" / "thresholds.json").read_text() == (
+        tuned_adapter.folder / "thresholds.json"
+    ).read_text()
+    assert json.loads((tmp_path / "merged" / "export.json").read_text())["source"] == name
+
+
+@pytest.fixture(scope="module")
+def video_base(tmp_path_factory):
+    """A `Sam3VideoModel` of the tiny detector and a tracker of one layer."""
+    folder = tmp_path_factory.mktemp("video")
+    tracker = Sam3TrackerVideoConfig(memory_attention_num_layers=1, memory_fuser_num_layers=1)
+    Sam3VideoModel(Sam3VideoConfig(detector_config=tiny_config(), tracker_config=tracker)).save_pretrained(folder)
+    image = tiny_processor()
+    Sam3VideoProcessor(
+        image.image_processor, Sam2VideoVideoProcessor(), image.tokenizer, target_size=96
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_video_layout(source, video_base, tmp_path):
+    output = tmp_path / "video"
+    FORMATS["video"](Export(source.model, source.processor, TINY, str(video_base)), output)
+    loaded, report = Sam3VideoModel.from_pretrained(output, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    base, found = Sam3VideoModel.from_pretrained(video_base).state_dict(), loaded.state_dict()
+    assert load_file(output / "model.safetensors").keys() == found.keys(), "the names of the Hub's file"
+    tracker = [name for name in base if not name.startswith("detector_model.")]
+    assert len(tracker) > 100
+    assert all(torch.equal(found[name], base[name]) for name in tracker)
+    for name, tensor in source.model.state_dict().items():
+        assert torch.equal(found[f"detector_model.{name}"], tensor), name
+    assert verify(str(output), None).fits
+    # and the image model in it, as from facebook/sam3
+    again, _ = load_source(ModelOptions(str(output)), None)
+    assert torch.equal(
+        again.state_dict()["detr_decoder.query_embed.weight"], source.model.detr_decoder.query_embed.weight
+    )
+
+
+@pytest.mark.parametrize("base", [None, "image"], ids=["no base", "an image model"])
+def test_video_needs_a_video_base(source, tiny_folder, tmp_path, base):
+    with pytest.raises(ValueError, match="`base`.*facebook/sam3"):
+        FORMATS["video"](Export(source.model, source.processor, TINY, base and str(tiny_folder)), tmp_path / "video")
+    assert not any(tmp_path.iterdir())
+
+
+def small_model():
+    """One layer of each kind: the exporter's time goes by layers."""
+    config = tiny_config()
+    config.vision_config.backbone_config.num_hidden_layers = 2
+    config.vision_config.backbone_config.global_attn_indexes = [1]
+    config.detr_encoder_config.num_layers = config.detr_decoder_config.num_layers = 1
+    config.text_config.num_hidden_layers = 1
+    return random_model(config, 0)
+
+
+def test_onnx_graphs_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr("sam_ft.export.onnx_graphs.IN_ONE_FILE", 0)  # as at full size: weights beside the graphs
+    processor, output = tiny_processor(), tmp_path / "onnx"
+    # the check inside compares 1, 3 and 17 phrases in a process that cannot import torch
+    difference = FORMATS["onnx"](Export(small_model(), processor, RANDOM_TINY), output)
+    assert difference < 1e-3
+    assert (output / "detector.onnx.data").is_file(), "the reference survives the move to its place"
+    image = tmp_path / "noise.png"
+    picture = torch.rand(60, 80, 3).mul(255).byte().numpy()
+    from PIL import Image
+
+    Image.fromarray(picture).save(image)
+    script = f"import sys; sys.argv = ['predict.py', {str(image)!r}, 'red circle', 'blue', '--threshold', '0', '--output', {str(tmp_path / 'm')!r}]; "
+    script += f"import runpy; runpy.run_path({str(output / 'predict.py')!r}, run_name='__main__'); assert sys.modules['torch'] is None"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "red circle: 25 found" in done.stdout
+    with Image.open(tmp_path / "m" / "red_circle.png") as mask:
+        assert mask.size == (80, 60)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ("code", "could run code when it is read: refused"),
+        ("raw pickle", "or holds code: refused"),
+        ("cut", "damaged"),
+        ("empty", "damaged"),
+        ("text", "damaged"),
+        ("list", "holds a list"),
+        ("other tensors", "no weights of SAM 3"),
+        ("an adapter", "give the adapter's folder"),
+        ("key", "unexpected       1"),
+        ("missing", "missing          1"),
+        ("shape", "misshapen        1"),
+        ("no tensor", "is no tensor"),
+        ("numbers for names", "is no name"),
+        ("away", "there is no file"),
+    ],
+)
+def test_bad_files_are_refused(official_file, tiny_folder, tmp_path, capsys, damage, message):
+    file, weights = tmp_path / "bad.pt", read_weights(official_file)
+    some = "detector.transformer.decoder.query_embed.weight"
+    match damage:
+        case "code":
+            torch.save({"model": Bomb()}, file)
+        case "raw pickle":
+            file.write_bytes(pickle.dumps({"model": Bomb()}))
+        case "cut":
+            file.write_bytes(official_file.read_bytes()[:100_000])
+        case "empty":
+            file.touch()
+        case "text":
+            file.write_text("no weights")
+        case "list":
+            torch.save([1, 2], file)
+        case "other tensors":
+            torch.save({"layer1.weight": torch.zeros(2)}, file)
+        case "an adapter":
+            torch.save({"base_model.model.x.lora_A.weight": torch.zeros(2)}, file)
+        case "key":
+            torch.save(weights | {"detector.transformer.decoder.nothing": torch.zeros(1)}, file)
+        case "missing":
+            torch.save({name: t for name, t in weights.items() if name != some}, file)
+        case "shape":
+            torch.save(weights | {some: torch.zeros(1, 2)}, file)
+        case "numbers for names":
+            torch.save({1: torch.zeros(2)}, file)
+        case "no tensor":
+            torch.save(weights | {"epoch": 3}, file)
+    with pytest.raises(ValueError, match=message):
+        load_source(ModelOptions(str(file)), str(tiny_folder))
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_pickle_in_a_safetensors_s_name(tmp_path, capsys):
+    torch.save({"a": Bomb()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="no safetensors file"):
+        read_weights(tmp_path / "model.safetensors")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_wrong_architecture(official_file, source, tmp_path):
+    config = tiny_config()
+    config.detr_decoder_config.num_layers = 2
+    random_model(config, 0).save_pretrained(tmp_path / "other")
+    tiny_processor().save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="does not fit the architecture of .*other"):
+        load_source(ModelOptions(str(official_file)), str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="`base`: .* no official checkpoint of this architecture"):
+        FORMATS["official"](
+            Export(load_model(ModelOptions(str(tmp_path / "other"))), source.processor, "other", str(official_file)),
+            tmp_path / "x.pt",
+        )
+
+
+def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, monkeypatch):
+    output = tmp_path / "sam3.pt"
+    output.write_text("mine")
+    with pytest.raises(ValueError, match="--overwrite true"):
+        check_output(output, [], overwrite=False, is_file=True)
+    with pytest.raises(ValueError, match="contains sam3.pt, which this command did not write"):
+        check_output(output, [], overwrite=True, is_file=True)
+    with pytest.raises(ValueError, match="is read: give a place beside it"):
+        check_output(official_file, [str(official_file)], overwrite=True, is_file=True)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "holiday.jpg").touch()
+    with pytest.raises(ValueError, match="contains holiday.jpg, which this command did not write"):
+        check_output(folder, [], overwrite=True, is_file=False)
+    with pytest.raises(ValueError, match="a folder. Give a file"):
+        check_output(folder, [], overwrite=True, is_file=True)
+    # an export whose outputs differ leaves what was there
+    OwnedFiles(tmp_path, "export").add(["sam3.pt"])
+    monkeypatch.setattr(exits, "distance", lambda *_: 0.5)
+    with pytest.raises(ValueError, match="answers otherwise than its source, by 0.5"):
+        FORMATS["official"](source, output)
+    assert output.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".sam-ft-files.json", "pictures", "sam3.pt"]
