@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo tiny tiny-sam2 test quality test-oldest test-browser benchmarks clean
+.PHONY: setup demo tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks clean
 
 # torch and torchvision in the same command: they must come from one index, and pip must weigh all bounds at once
 $(VENV)/.done: setup.cfg pyproject.toml
@@ -31,8 +31,14 @@ tiny-sam2: setup
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain.yaml --use_cpu true
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain_more.yaml --use_cpu true
 
+# two processes of one thread each; the tests of a file share its fixtures
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 --dist loadfile
 test: setup
-	$(VENV)/bin/python -m pytest -q
+	$(PYTEST)
+
+# units alone, nothing is trained
+test-fast: setup
+	$(PYTEST) tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
 quality: setup
 	$(VENV)/bin/ruff check .
