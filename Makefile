@@ -1,14 +1,15 @@
-# Two commands on a fresh machine do everything: `make demo` and `make test`. Each sets up its own virtual environment.
+# `make demo` and `make test` work on a fresh machine: each sets up the virtual environment first.
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
-# every process of a test or the demo shares the machine's cores
+# Tests and the demo run several processes on the same cores, so tokenizers use one thread.
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: setup demo tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks clean
 
-# torch and torchvision in the same command: they must come from one index, and pip must weigh all bounds at once
+# One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
+# bounds at once.
 $(VENV)/.done: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch torchvision --editable ".[test]"
@@ -16,27 +17,28 @@ $(VENV)/.done: setup.cfg pyproject.toml
 
 setup: $(VENV)/.done
 
-# Fine-tunes a tiny SAM 3 on three new shapes and prints AP before and after, new and old ones apart; a second call starts over
+# Fine-tunes a tiny SAM 3 on three new shapes and prints AP before and after, for new and old shapes; a second call
+# starts over.
 demo: setup
 	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml --start_over true
 
-# Makes the weights of sam-ft/tiny again, in two halves of two hours each on two cores; killed and called again, it goes on
+# Trains the weights of sam-ft/tiny, in two halves of two hours each on two cores; the same call resumes a killed one.
 PRETRAIN := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --standalone --nproc_per_node 2 recipes/sam3_ft.py --per_device_train_batch_size 4 --use_cpu true
 tiny: setup
 	$(PRETRAIN) --config recipes/configs/tiny_pretrain.yaml
 	$(PRETRAIN) --config recipes/configs/tiny_pretrain_more.yaml
 
-# Makes the weights of sam-ft/tiny-sam2 again, in two halves, 40 minutes on one core, into out/tiny-sam2
+# Trains the weights of sam-ft/tiny-sam2, in two halves, 40 minutes on one core, into out/tiny-sam2.
 tiny-sam2: setup
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain.yaml --use_cpu true
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain_more.yaml --use_cpu true
 
-# two processes of one thread each; the tests of a file share its fixtures
+# Two processes of one thread each; the tests of a file run in one process, because they share its fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 --dist loadfile
 test: setup
 	$(PYTEST)
 
-# units alone, nothing is trained
+# Unit tests, without training.
 test-fast: setup
 	$(PYTEST) tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
@@ -44,7 +46,7 @@ quality: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# the oldest releases this package supports
+# The oldest supported releases.
 $(OLDEST)/.done: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.11.*" torchvision "transformers==5.17.*" --editable ".[test]"
@@ -53,7 +55,7 @@ $(OLDEST)/.done: setup.cfg pyproject.toml
 test-oldest: $(OLDEST)/.done
 	$(OLDEST)/bin/python -m pytest -q
 
-# the demo page in a real browser; CHROMIUM names one that is installed already
+# The demo page in a real browser; CHROMIUM is the path of an installed one.
 test-browser: setup
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]" playwright
 	test -n "$(CHROMIUM)" || $(VENV)/bin/python -m playwright install chromium

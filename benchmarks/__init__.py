@@ -1,0 +1,1 @@
+"""Benchmarks: one question per script; each prints a ratio."""

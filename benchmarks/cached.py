@@ -1,11 +1,10 @@
-"""
-How much of the speed-up that the operation counts allow do cached features bring?
+"""Benchmark of cached features: measured speed-up of an epoch against the speed-up by operation counts.
 
     python benchmarks/cached.py
 
-A model with SAM 3's own ratio of trunk to rest (5.6 TFLOP an image against 0.43 a pair), its encoders frozen, for 1, 8 and 32
-phrases an image. An epoch through the real Trainer, files and loader included, on images and on cached features; the allowed
-speed-up is the ratio of the operations that one step counts in each.
+The model has SAM 3's ratio of ViT to the rest (5.6 TFLOP per image, 0.43 per pair), frozen encoders, and 1, 8 or 32
+phrases per image. An epoch runs through the real Trainer, files and loader included, on images and on cached features.
+The ratio of the operations of one step in each gives the allowed speed-up.
 """
 
 import json
@@ -40,20 +39,21 @@ OFFICIAL_RATIO = 5.6 / 0.43
 
 
 def operations(call) -> int:
+    """Count the floating-point operations of a call."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
 
 def forward_operations(model: Sam3ForConceptSegmentation) -> tuple[int, int]:
-    """Of one image's trunk, and of what one pair more costs behind it."""
+    """Count the operations of one image in the ViT, and of one more pair behind it."""
 
     def run(pairs):
         batch = random_batch([(0, f"phrase {i}", 1) for i in range(pairs)], resolution=RESOLUTION)
         batch = {k: v.to(DEVICE) if torch.is_tensor(v) else v for k, v in batch.items() if k != "labels"}
         batch["text_features"] = torch.zeros(pairs, 32, model.text_projection.out_features, device=DEVICE)
         with torch.no_grad():
-            return operations(lambda: model(**batch, keep=Keep(0.0), collect=lambda prediction: None))
+            return operations(lambda: model(**batch, keep=Keep(0.0), collect=lambda _: None))
 
     pixels = torch.zeros(1, 3, RESOLUTION, RESOLUTION, device=DEVICE)
     with torch.no_grad():
@@ -61,40 +61,50 @@ def forward_operations(model: Sam3ForConceptSegmentation) -> tuple[int, int]:
     return trunk, run(2) - run(1)
 
 
-def model_with_the_official_ratio() -> Sam3ForConceptSegmentation:
-    """
-    A trunk that deepens until an image costs as many pairs as in SAM 3, as wide as in SAM 3 behind it: in narrower ones calls
-    cost more than the operations that are counted.
+def build_model_with_official_ratio() -> Sam3ForConceptSegmentation:
+    """Build a model whose ViT costs as many pairs as SAM 3's does.
+
+    The ViT gets layers until the ratio is reached. The rest is as wide as in SAM 3, because in narrower models calls
+    cost more than the counted operations.
+
+    Returns:
+        `Sam3ForConceptSegmentation`: Random weights, in evaluation mode.
+
+    Raises:
+        RuntimeError: If no depth of the ViT reaches the ratio.
     """
     for layers in range(8, 100, 4):
         config = reduced_config(RESOLUTION, width=256, layers=2, queries=50)
         trunk = config.vision_config.backbone_config
         trunk.hidden_size, trunk.intermediate_size = 512, 2048
         trunk.num_hidden_layers, trunk.global_attn_indexes = layers, list(range(3, layers, 4))
-        config._attn_implementation = "eager"  # the counter does not know every attention kernel
+        config._attn_implementation = "eager"  # The counter supports no other attention kernel.
         model = random_model(config, 0).eval().to(DEVICE)
         image, pair = forward_operations(model)
         if image / pair >= OFFICIAL_RATIO:
-            print(f"{layers} ViT layers: an image's trunk counts as many operations as {image / pair:.1f} pairs")
+            print(f"{layers} ViT layers: one image in the ViT counts as many operations as {image / pair:.1f} pairs")
             return model
-    raise RuntimeError("no depth of the trunk reaches the official ratio")
+    raise RuntimeError("no depth of the ViT below 100 layers reaches the official ratio")
 
 
 class Stopwatch(TrainerCallback):
-    """Seconds of each epoch."""
+    """Callback that records the seconds of each epoch."""
 
     def __init__(self):
+        """Start without epochs."""
         self.seconds = []
 
     def on_epoch_begin(self, args, state, control, **kwargs):
+        """Start the clock."""
         self.begin = time.perf_counter()
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        """Record the seconds since the start of the epoch."""
         self.seconds.append(time.perf_counter() - self.begin)
 
 
 def write_data(folder: Path) -> Path:
-    """Scenes of one thing each, in a vocabulary large enough to ask 32 phrases of every image."""
+    """Write scenes of one object each, with a vocabulary large enough for 32 phrases per image."""
     write_shape_scenes(folder, SceneFiles(SceneOptions(min_shapes=1, max_shapes=1, sizes=["large"]), IMAGES, 1))
     for file in (folder / "annotations").iterdir():
         coco = json.loads(file.read_text())
@@ -104,44 +114,54 @@ def write_data(folder: Path) -> Path:
 
 
 def make_trainer(folder: Path, phrases: int, cached: bool):
-    """A trainer whose steps have one image and so many phrases, one of them present."""
-    out = folder / f"{phrases}-{cached}"
+    """Build a trainer whose steps have one image, with one present phrase and absent ones.
+
+    Args:
+        folder (`Path`): Folder of model, data and output.
+        phrases (`int`): Phrases per image.
+        cached (`bool`): Whether the ViT's features are cached.
+    """
+    output_dir = folder / f"{phrases}-{cached}"
     data_args = DataArguments(
-        dataset_name=str(folder / "data"), resize="plain", negatives_per_image=phrases - 1, max_phrases_per_image=phrases,
-        feature_cache=f"{out}-features" if cached else None, cache_text=True,
+        dataset_name=str(folder / "data"), resize="plain", negatives_per_image=phrases - 1,
+        max_phrases_per_image=phrases, feature_cache=f"{output_dir}-features" if cached else None, cache_text=True,
     )  # fmt: skip
     model_args = ModelArguments(str(folder / "model"), freeze=["vision_encoder", "text_encoder"], pairs_per_chunk=8)
     training_args = Sam3TrainingArguments(
-        output_dir=str(out), report_to=[], num_train_epochs=EPOCHS, gradient_accumulation_steps=1, eval_strategy="no",
-        save_strategy="no", dataloader_num_workers=0, disable_tqdm=True, logging_strategy="no",
+        output_dir=str(output_dir), report_to=[], num_train_epochs=EPOCHS, gradient_accumulation_steps=1,
+        eval_strategy="no", save_strategy="no", dataloader_num_workers=0, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
     model, processor = load_sam(model_args, 0)
     return build_sam3_trainer(model, processor, load_data(data_args), data_args, LossArguments(), training_args)
 
 
 def measure_epoch(folder: Path, phrases: int, cached: bool) -> tuple[int, float]:
-    """Operations of a step and seconds of an epoch."""
+    """Measure the operations of a step and the seconds of the fastest epoch after the first."""
     trainer, watch = make_trainer(folder, phrases, cached), Stopwatch()
     trainer.add_callback(watch)
     trainer.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     counted = operations(lambda: trainer.model.train()(**batch).loss.backward())
-    return counted, min(watch.seconds[1:])  # the first warms up
+    return counted, min(watch.seconds[1:])  # The first epoch is the warm-up.
 
 
 def main():
+    """Print the table."""
     print(device_name())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model_with_the_official_ratio().save_pretrained(folder / "model")
+        build_model_with_official_ratio().save_pretrained(folder / "model")
         tiny_processor(RESOLUTION).save_pretrained(folder / "model")
         write_data(folder / "data")
-        print("| phrases an image | allowed by operation counts | measured | share |\n|---|---|---|---|")
+        print("| phrases per image | allowed by operation counts | measured | share |\n|---|---|---|---|")
         for phrases in PHRASES:
-            (whole, plain), (rest, cached) = (measure_epoch(folder, phrases, cached) for cached in (False, True))
-            allowed, measured = whole / rest, plain / cached
+            (full_flops, full_time), (cached_flops, cached_time) = (
+                measure_epoch(folder, phrases, cached) for cached in (False, True)
+            )
+            allowed, measured = full_flops / cached_flops, full_time / cached_time
             share = (1 - 1 / measured) / (1 - 1 / allowed)
-            print(f"| {phrases} | {allowed:.2f}× | {measured:.2f}× | {measured / allowed:.0%} of the factor, {share:.0%} of the saved time |")  # fmt: skip
+            numbers = f"{allowed:.2f}× | {measured:.2f}× | {measured / allowed:.0%} of the factor"
+            print(f"| {phrases} | {numbers}, {share:.0%} of the saved time |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""
-How fast are matcher and criterion against the official ones, and how much memory do they take?
+"""Benchmark of matcher and criterion against the official ones: time and peak memory.
 
     python benchmarks/criterion.py
 
-Forward and backward, ours and the `sam3` package's in turn on the same tensors: 16 pairs, 6 layers, 200 + 200 queries,
-60 objects; box-only, and with masks (logits 288², targets 1008²). On a CPU the package's Triton focal loss is replaced by
-the plain formula.
+Forward and backward of ours and of the `sam3` package's take turns on the same tensors: 16 pairs, 6 layers, 200 + 200
+queries, 60 objects; box-only, and with masks (logits 288², targets 1008²). On a CPU the plain formula replaces the
+package's Triton focal loss.
 """
 
 import sys
@@ -26,6 +25,14 @@ PAIRS, LAYERS, QUERIES, OBJECTS, SIDE, TARGET_SIDE = 16, 6, 200, 60, 288, 1008
 
 
 def make_tensors(with_masks: bool):
+    """Draw predictions and targets.
+
+    Args:
+        with_masks (`bool`): Whether to draw masks and a semantic map.
+
+    Returns:
+        `tuple`: Predictions (`dict[str, torch.Tensor]`), boxes, number of objects of each pair, and masks or `None`.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def rand(*shape):
@@ -37,7 +44,7 @@ def make_tensors(with_masks: bool):
     for name in ("one", "many"):
         predicted = torch.cat([rand(LAYERS, PAIRS, QUERIES, 2), 0.05 + 0.2 * rand(LAYERS, PAIRS, QUERIES, 2)], -1)
         start = 0
-        for pair, count in enumerate(counts):  # a trained model's queries sit near objects
+        for pair, count in enumerate(counts):  # Queries of a trained model are near objects.
             near = boxes[start : start + count].repeat(20, 1)[: QUERIES // 2]
             predicted[:, pair, : len(near)] = (near + 0.02 * (rand(LAYERS, len(near), 4) - 0.5)).clamp(0.01, 0.99)
             start += count
@@ -55,6 +62,7 @@ def make_tensors(with_masks: bool):
 
 
 def main():
+    """Print time and peak memory of both."""
     print(f"{device_name()}, torch {torch.__version__}; {PAIRS} pairs, {LAYERS} layers, {QUERIES}+{QUERIES} queries, "
           f"{OBJECTS} objects")  # fmt: skip
     for with_masks in (False, True):

@@ -1,11 +1,11 @@
-"""
-How many rows a second does a core make ready, against the official package's loader on the same files?
+"""Benchmark of data loading: rows per second on one core, against the official package's loader on the same files.
 
     python benchmarks/data.py                            # scenes of 640×480, eight objects each, JPEG
     python benchmarks/data.py --folder path/to/coco      # a COCO tree with annotations/instances_train*.json
 
-A row is an image with all its phrases and masks, decoded, resized to a random square of 480 to 992 px, padded to 1008 px and
-collated alone; both loaders ask every category, neither flips nor changes colours. One process, one thread.
+A row is an image with all its phrases and masks, decoded, resized to a random square of 480 to 992 px, padded to
+1008 px and collated alone. Both loaders return every category, without flips and colour changes. One process, one
+thread.
 """
 
 import argparse
@@ -40,7 +40,7 @@ RESOLUTION, ROUNDS = 1008, 3
 
 
 def write_photos(folder: Path) -> Path:
-    """Scenes in the sizes and the format of photographs."""
+    """Write scenes in the size and the format of photographs."""
     scenes = SceneOptions(width=640, height=480, shapes=list(ALL_SHAPES), min_shapes=8, max_shapes=8)
     write_shape_scenes(folder, SceneFiles(scenes, num_train=24, num_validation=1))
     for file in (folder / "train").glob("*.png"):
@@ -52,6 +52,7 @@ def write_photos(folder: Path) -> Path:
 
 
 def our_loader(folder: Path) -> tuple[Callable[[int], object], TrainingSamples]:
+    """Build this package's loader of one row by index, and its samples."""
     rows = load_phrase_dataset(DatasetOptions(str(folder)), ReadOptions()).train
     samples = TrainingSamples(
         rows,
@@ -65,6 +66,7 @@ def our_loader(folder: Path) -> tuple[Callable[[int], object], TrainingSamples]:
 
 
 def official_loader(folder: Path) -> Callable[[int], object]:
+    """Build the `sam3` package's loader of one row by index."""
     from sam3.train.data.coco_json_loaders import COCO_FROM_JSON
     from sam3.train.data.collator import collate_fn_api
     from sam3.train.data.sam3_image_dataset import Sam3ImageDataset
@@ -98,8 +100,13 @@ def official_loader(folder: Path) -> Callable[[int], object]:
     return lambda index: collate_fn_api([dataset[index]], dict_key="all", with_seg_masks=True)
 
 
-def rows_a_second(loaders: list[Callable[[int], object]], number: int) -> list[float]:
-    """Of each loader; they take turns row by row, and the first round warms up."""
+def rows_per_second(loaders: list[Callable[[int], object]], number: int) -> list[float]:
+    """Measure the rows per second of each loader.
+
+    Args:
+        loaders (`list[Callable[[int], object]]`): Loaders of one row by index. They take turns row by row.
+        number (`int`): Rows of a round; the first round is the warm-up.
+    """
     times = [0.0] * len(loaders)
     for round_ in range(ROUNDS + 1):
         for index in range(number):
@@ -107,11 +114,11 @@ def rows_a_second(loaders: list[Callable[[int], object]], number: int) -> list[f
                 begin = time.perf_counter()
                 load(index)
                 times[i] += (time.perf_counter() - begin) * (round_ > 0)
-    return [ROUNDS * number / spent for spent in times]
+    return [ROUNDS * number / seconds for seconds in times]
 
 
-def where_time_goes(samples: TrainingSamples, number: int) -> dict[str, float]:
-    """Milliseconds a row."""
+def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
+    """Measure the milliseconds per row of each step of loading."""
     from sam_ft.data.phrases.sampling import all_phrases
 
     spent = dict.fromkeys(["decoding the image", "resizing it", "masks and boxes"], 0.0)
@@ -132,6 +139,7 @@ def where_time_goes(samples: TrainingSamples, number: int) -> dict[str, float]:
 
 
 def main():
+    """Print the rows per second of both loaders, and the time of each step of ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="a COCO tree")
     args = parser.parse_args()
@@ -142,9 +150,11 @@ def main():
         folder = Path(args.folder) if args.folder else write_photos(Path(name) / "photos")
         ours, samples = our_loader(folder)
         number = min(len(samples), 24)
-        here, there = rows_a_second([ours, official_loader(folder)], number)
-        print(f"rows a second, one core: {here:.1f}; official loader {there:.1f}: {here / there:.1f}×")
-        for step, milliseconds in where_time_goes(samples, number).items():
+        rate, official_rate = rows_per_second([ours, official_loader(folder)], number)
+        print(
+            f"rows per second, one core: {rate:.1f}; official loader {official_rate:.1f}: {rate / official_rate:.1f}×"
+        )
+        for step, milliseconds in time_of_steps(samples, number).items():
             print(f"  {step}: {milliseconds:.1f} ms")
 
 

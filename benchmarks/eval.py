@@ -1,10 +1,10 @@
-"""
-How much faster is asking all phrases of an image at once than one forward a phrase?
+"""Benchmark of evaluation: all phrases of an image in one pass against one forward pass per phrase.
 
     python benchmarks/eval.py
 
-A model with SAM 3's own ratio of trunk to rest answers twenty phrases of each image: through the Trainer's evaluation, which runs the vision encoder
-once an image, and through `Sam3Model`'s own forward, once a phrase. Both end in the same detections at the image's size.
+The model has SAM 3's ratio of ViT to the rest; each image has twenty phrases. The Trainer's evaluation runs the vision
+encoder once per image, `Sam3Model`'s own forward once per phrase. Both end with the same detections at the image's
+size.
 """
 
 import sys
@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.cached import RESOLUTION, model_with_the_official_ratio  # noqa: E402
+from benchmarks.cached import RESOLUTION, build_model_with_official_ratio  # noqa: E402
 from benchmarks.measure import DEVICE, device_name, seconds  # noqa: E402
 from sam_ft.arguments import DataArguments, LossArguments, Sam3TrainingArguments  # noqa: E402
 from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
@@ -28,10 +28,11 @@ from sam_ft.metrics.postprocess import to_detections  # noqa: E402
 from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
 
 
-IMAGES, PHRASES, THRESHOLD, MOST = 4, 20, 0.05, 20
+IMAGES, PHRASES, SCORE_THRESHOLD, MAX_DETECTIONS = 4, 20, 0.05, 20
 
 
 def make_data(folder: Path) -> PhraseData:
+    """Write random images without objects, with twenty phrases each."""
     texts = [f"thing {chr(97 + i)}" for i in range(PHRASES)]
     rows = []
     for number in range(IMAGES):
@@ -45,7 +46,8 @@ def make_data(folder: Path) -> PhraseData:
 
 
 def main():
-    model, processor = model_with_the_official_ratio(), tiny_processor(RESOLUTION)
+    """Print the times of both, and the largest difference of their detections."""
+    model, processor = build_model_with_official_ratio(), tiny_processor(RESOLUTION)
     images = [0]
     model.vision_encoder.backbone.register_forward_pre_hook(
         lambda _, inputs: images.__setitem__(0, images[0] + len(inputs[0]))
@@ -54,8 +56,8 @@ def main():
         data = make_data(Path(folder))
         training_args = Sam3TrainingArguments(
             output_dir=f"{folder}/out", report_to=[], num_pictures=0, disable_tqdm=True, dataloader_num_workers=0,
-            per_device_eval_batch_size=1, keep_score_threshold=THRESHOLD, keep_max_detections=MOST, eval_strategy="no",
-            save_strategy="no", use_cpu=DEVICE == "cpu",
+            per_device_eval_batch_size=1, keep_score_threshold=SCORE_THRESHOLD, keep_max_detections=MAX_DETECTIONS,
+            eval_strategy="no", save_strategy="no", use_cpu=DEVICE == "cpu",
         )  # fmt: skip
         trainer = build_sam3_trainer(model, processor, data, DataArguments(), LossArguments(), training_args)
         samples = trainer.eval_dataset
@@ -65,7 +67,7 @@ def main():
 
         def one_by_one():
             return {
-                (row["example_id"], phrase["text"]): ask(model, processor, sample, phrase["text"])
+                (row["example_id"], phrase["text"]): predict_phrase(model, processor, sample, phrase["text"])
                 for row, sample in ((data.validation[i], samples[i]) for i in range(IMAGES))
                 for phrase in row["phrases"]
             }
@@ -82,29 +84,41 @@ def main():
 
 
 @torch.no_grad()
-def ask(model, processor, sample, text: str) -> list[dict]:
-    """One phrase, as `Sam3Model` is called, brought to the image as we do."""
+def predict_phrase(model, processor, sample, text: str) -> list[dict]:
+    """Predict one phrase by `Sam3Model`'s own forward, and resize the detections to the image.
+
+    Args:
+        model (`Sam3Model`): The model.
+        processor (`Sam3Processor`): Its processor.
+        sample: Evaluation sample of the image.
+        text (`str`): The phrase.
+    """
     tokens = processor.tokenizer([text], padding="max_length", max_length=32, return_tensors="pt").to(DEVICE)
     pixels = (sample.image[None].float() / 127.5 - 1).to(DEVICE)
     out = model(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
     scores = out.pred_logits[0].sigmoid() * out.presence_logits[0].sigmoid()
-    values, order = scores.topk(min(MOST, len(scores)))
-    kept = order[values >= THRESHOLD]
+    values, order = scores.topk(min(MAX_DETECTIONS, len(scores)))
+    indices = order[values >= SCORE_THRESHOLD]
     return to_detections(
-        scores[kept], out.pred_boxes[0, kept].clamp(0, 1), out.pred_masks[0, kept], *sample.original_size
+        scores[indices], out.pred_boxes[0, indices].clamp(0, 1), out.pred_masks[0, indices], *sample.original_size
     )
 
 
 def largest_difference(first: dict, second: dict) -> float:
-    """Of scores, and of boxes as shares of the image's width; both must have found as many."""
+    """Compute the largest difference of scores, and of boxes as shares of the image's width.
+
+    Args:
+        first (`dict`): Detections by image and phrase.
+        second (`dict`): The same number of detections for each key.
+    """
     worst = 0.0
-    for key, found in first.items():
-        assert len(found) == len(second[key]), key
-        one, other = (
-            np.array([[d["score"], *(v / 320 for v in d["bbox"])] for d in some]) for some in (found, second[key])
+    for key, detections in first.items():
+        assert len(detections) == len(second[key]), key
+        a, b = (
+            np.array([[d["score"], *(v / 320 for v in d["bbox"])] for d in side]) for side in (detections, second[key])
         )
-        # each with its like: equal scores may stand in another order
-        worst = max(worst, float(np.abs(one[:, None] - other[None]).max(-1).min(1).max(initial=0.0)))
+        # Each detection is compared with its nearest, because equal scores may be in another order.
+        worst = max(worst, float(np.abs(a[:, None] - b[None]).max(-1).min(1).max(initial=0.0)))
     return worst
 
 

@@ -1,17 +1,17 @@
-"""
-What does a step of the full model cost on this device?
+"""Benchmark of a training step of the full-size model: time, peak memory and FLOP utilisation.
 
-    python benchmarks/full_size.py                                  # every mode with 1, 8 and 32 phrases an image
-    python benchmarks/full_size.py --caps_gb 8 16 24                # and which of them fit such cards
-    python benchmarks/full_size.py --reduced                        # a small model in the same code, to try it on a CPU
+    python benchmarks/full_size.py                                  # every mode with 1, 8 and 32 phrases per image
+    python benchmarks/full_size.py --caps_gb 8 16 24                # and whether each mode fits such GPUs
+    python benchmarks/full_size.py --reduced                        # a small model, to run the code on a CPU
 
-SAM 3's 840 M-parameter architecture with random weights at 1008 px, one image a step, two instances of every other phrase, masks on;
-forward, backward and update through bf16 autocast where there is a GPU. Each cell is a process of its own. Peaks are the
-allocator's, the context excluded. A cap is `set_per_process_memory_fraction`, with every lever pulled that changes no result.
+SAM 3's 840 M-parameter architecture with random weights at 1008 px, one image per step, two instances of every other
+phrase, masks on; forward, backward and update, with bf16 autocast on a GPU. Each cell runs in a separate process.
+Peaks are the allocator's, without the context. A cap is `set_per_process_memory_fraction`, with every lever that
+changes no result.
 
-Model FLOP utilisation counts 5.6 TFLOP an image for the ViT and 0.43 a pair behind it (DESIGN, section 4): once for the forward
-pass, once for the gradients of activations where there are any, once for those of weights that are trained. What is recomputed
-does not count. The peak is the card's dense bf16 rate.
+Model FLOP utilisation counts 5.6 TFLOP per image for the ViT and 0.43 per pair behind it (DESIGN, section 4): once for
+the forward pass, once for the gradients of activations where there are any, once for those of trained weights.
+Recomputation does not count. The peak is the GPU's dense bf16 rate.
 """
 
 import argparse
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 IMAGE_TFLOP, PAIR_TFLOP = 5.6, 0.43
 DENSE_BF16_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165, "3090": 71, "L4": 121}
 ENCODERS = ["vision_encoder", "text_encoder"]
-# mode -> LoRA preset, frozen parts, passes of the ViT, passes of what is behind it
+# Mode -> LoRA preset, frozen parts, passes of the ViT, passes of the rest.
 MODES = {
     "full": (None, [], 3, 3),
     "LoRA all": ("attention", [], 2, 2),
@@ -41,6 +41,16 @@ STEPS = 4
 
 
 def build(mode: str, levers: bool, reduced: bool):
+    """Build a model in training mode.
+
+    Args:
+        mode (`str`): Key of `MODES`.
+        levers (`bool`): Whether to use every memory lever that changes no result.
+        reduced (`bool`): Whether to build a small model.
+
+    Returns:
+        `tuple`: The model and its device.
+    """
     import torch
     from transformers import Sam3Config
 
@@ -66,12 +76,13 @@ def build(mode: str, levers: bool, reduced: bool):
     sam3.pairs_per_chunk, sam3.pair_checkpointing = (1, True) if levers else (4, False)
     sam3.criterion.masks_per_block = 2 if levers else 8
     trunk_trains = any(p.requires_grad for p in sam3.vision_encoder.parameters())
-    if trunk_trains:  # without it the ViT's activations alone are tens of gigabytes
+    if trunk_trains:  # Without it the ViT's activations alone take tens of gigabytes.
         sam3.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.to(device).train(), device
 
 
 def make_batch(model, device: str, phrases: int, mode: str) -> dict:
+    """Build a batch of one image; in mode `cached` with features, and offload the encoders."""
     import torch
     from accelerate.utils import send_to_device
 
@@ -82,7 +93,7 @@ def make_batch(model, device: str, phrases: int, mode: str) -> dict:
     side = sam3.config.image_size
     pairs = [(0, f"phrase {i}", 2 if i % 2 == 0 else 0) for i in range(phrases)]
     batch = send_to_device(random_batch(pairs, resolution=side, instances_per_image=2), device)
-    # the tokens are of the carried tokenizer; any numbers below the vocabulary's size will do
+    # The packaged tokenizer has another vocabulary; the benchmark needs any valid token ids.
     batch["input_ids"] = batch["input_ids"].clamp(max=sam3.config.text_config.vocab_size - 1)
     if mode == "cached":
         with torch.no_grad(), autocast(device):
@@ -93,12 +104,24 @@ def make_batch(model, device: str, phrases: int, mode: str) -> dict:
 
 
 def autocast(device: str):
+    """Return bf16 autocast on a GPU, and no autocast on a CPU."""
     import torch
 
     return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else nullcontext()
 
 
 def measure(mode: str, phrases: int, cap_gb: float | None, reduced: bool) -> dict:
+    """Measure a training step.
+
+    Args:
+        mode (`str`): Key of `MODES`.
+        phrases (`int`): Phrases of the image.
+        cap_gb (`float`, *optional*): Memory cap in GB; none by default.
+        reduced (`bool`): Whether to measure a small model.
+
+    Returns:
+        `dict`: `seconds` (median) and `peak` (bytes).
+    """
     import torch
 
     from benchmarks.measure import peak_bytes
@@ -109,14 +132,14 @@ def measure(mode: str, phrases: int, cap_gb: float | None, reduced: bool) -> dic
     model, device = build(mode, bool(cap_gb), reduced)
     batch = make_batch(model, device, phrases, mode)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = small_adam(trained) if cap_gb and mode == "full" else torch.optim.AdamW(trained, lr=1e-5)
+    optimizer = build_adamw_8bit(trained) if cap_gb and mode == "full" else torch.optim.AdamW(trained, lr=1e-5)
 
     def step():
         with autocast(device):
             loss = model(**batch).loss
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)  # gradients stay, as within an accumulation window
+        optimizer.zero_grad(set_to_none=False)  # Gradients stay allocated, as in an accumulation window.
 
     step()
     if device == "cuda":
@@ -136,20 +159,23 @@ def measure(mode: str, phrases: int, cap_gb: float | None, reduced: bool) -> dic
     return {"seconds": sorted(times)[len(times) // 2], "peak": peak}
 
 
-def small_adam(parameters):
+def build_adamw_8bit(parameters):
+    """Build AdamW with 8-bit states."""
     from bitsandbytes.optim import AdamW8bit
 
     return AdamW8bit(parameters, lr=1e-5)
 
 
 def utilisation(mode: str, phrases: int, seconds: float, name: str) -> str:
+    """Format the model FLOP utilisation of a step; empty for a GPU without an entry in `DENSE_BF16_TFLOPS`."""
     rate = next((rate for card, rate in DENSE_BF16_TFLOPS.items() if card in name), None)
     *_, image_passes, pair_passes = MODES[mode]
-    done = image_passes * IMAGE_TFLOP + pair_passes * PAIR_TFLOP * phrases
-    return "" if rate is None else f"{done / seconds / rate:.0%}"
+    tflop = image_passes * IMAGE_TFLOP + pair_passes * PAIR_TFLOP * phrases
+    return "" if rate is None else f"{tflop / seconds / rate:.0%}"
 
 
-def in_a_process_of_its_own(**cell) -> dict | None:
+def run_in_subprocess(**cell) -> dict | None:
+    """Measure a cell in a subprocess; `None` where memory runs out."""
     done = subprocess.run([sys.executable, __file__, "--cell", json.dumps(cell)], capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
@@ -159,6 +185,7 @@ def in_a_process_of_its_own(**cell) -> dict | None:
 
 
 def main():
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--phrases", nargs="+", type=int, default=[1, 8, 32])
@@ -173,21 +200,22 @@ def main():
     from benchmarks.measure import device_name
 
     print(
-        f"{device_name()}\n\n| mode | phrases | s a step | images/s | peak GB | FLOP utilisation |\n|---|---|---|---|---|---|"
+        f"{device_name()}\n\n| mode | phrases | s per step | images/s | peak GB | FLOP utilisation |\n"
+        "|---|---|---|---|---|---|"
     )
     for mode in args.modes:
         for phrases in args.phrases:
-            cell = in_a_process_of_its_own(mode=mode, phrases=phrases, cap_gb=None, reduced=args.reduced)
+            cell = run_in_subprocess(mode=mode, phrases=phrases, cap_gb=None, reduced=args.reduced)
             if cell is None:
-                print(f"| {mode} | {phrases} | memory ran out | | | |", flush=True)
+                print(f"| {mode} | {phrases} | out of memory | | | |", flush=True)
                 continue
             used = "" if args.reduced else utilisation(mode, phrases, cell["seconds"], device_name())
             numbers = f"{cell['seconds']:.2f} | {1 / cell['seconds']:.2f} | {cell['peak'] / 2**30:.1f}"
             print(f"| {mode} | {phrases} | {numbers} | {used} |", flush=True)
     for cap in args.caps_gb:
-        print(f"\n| mode in {cap:g} GB | phrases | fits | peak GB | s a step |\n|---|---|---|---|---|")
+        print(f"\n| mode in {cap:g} GB | phrases | fits | peak GB | s per step |\n|---|---|---|---|---|")
         for mode in args.modes:
-            cell = in_a_process_of_its_own(mode=mode, phrases=8, cap_gb=cap, reduced=args.reduced)
+            cell = run_in_subprocess(mode=mode, phrases=8, cap_gb=cap, reduced=args.reduced)
             numbers = "no | |" if cell is None else f"yes | {cell['peak'] / 2**30:.1f} | {cell['seconds']:.2f}"
             print(f"| {mode} | 8 | {numbers} |", flush=True)
 

@@ -1,11 +1,11 @@
-"""
-What does each memory lever save, and what does it cost?
+"""Benchmark of the memory levers: peak memory and time of each, relative to a run without levers.
 
     python benchmarks/ladder.py
 
-A reduced SAM 3 (200 queries, six layers of each stack) at 336 px learns scenes with some eight phrases each, through the real Trainer. Each
-line is a process of its own with one change against the first line, which pulls no lever; peaks are the most memory held at
-once (see `sam_ft/commands/plan_measurement.py`), times of an image's share of a step. Printed as the table of recipes/README.md.
+A reduced SAM 3 (200 queries, six layers of each stack) at 336 px trains on scenes with about eight phrases each,
+through the real Trainer. Each line is a separate process with one change against the first line. Peaks are the most
+memory held at once (see `sam_ft/commands/plan_measurement.py`), times are per image of a step. The output is the table
+of docs/memory_and_speed.md.
 """
 
 import copy
@@ -29,7 +29,7 @@ from sam_ft.models.sam3.random_model import random_model  # noqa: E402
 
 RESOLUTION = 336
 HEADS = {"freeze": ["vision_encoder", "text_encoder"]}
-# YAML -> changed arguments of model, data, loss, training
+# YAML -> changed arguments of model, data, loss and training.
 LEVERS = {
     "none": {},
     "pairs_per_chunk: 1": {"model": {"pairs_per_chunk": 1}},
@@ -64,6 +64,15 @@ LEVERS = {
 
 
 def make_run(folder: Path, model=None, data=None, loss=None, training=None) -> Run:
+    """Build the arguments of a run.
+
+    Args:
+        folder (`Path`): Folder of model, data and output.
+        model (`dict`, *optional*): Changed model arguments.
+        data (`dict`, *optional*): Changed data arguments.
+        loss (`dict`, *optional*): Changed loss arguments.
+        training (`dict`, *optional*): Changed training arguments.
+    """
     return Run(
         ModelArguments(**{"model_name_or_path": str(folder / "model"), "pairs_per_chunk": 8} | (model or {})),
         DataArguments(dataset_name=str(folder / "data"), resize="plain", negatives_per_image=4, **(data or {})),
@@ -76,6 +85,7 @@ def make_run(folder: Path, model=None, data=None, loss=None, training=None) -> R
 
 
 def main():
+    """Print the table."""
     print(device_name())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,17 +100,17 @@ def main():
             try:
                 measured = measure(make_run(folder, **changes), data)
             except (ValueError, RuntimeError) as error:
-                print(f"| `{yaml}` | not here: {str(error).splitlines()[-1]} | |")
+                print(f"| `{yaml}` | not supported here: {str(error).splitlines()[-1]} | |")
                 continue
             if measured is None:
-                print(f"| `{yaml}` | memory ran out | |")
+                print(f"| `{yaml}` | out of memory | |")
                 continue
             first = first or measured
             print(
                 f"| `{yaml}` | {measured.step_peak / first.step_peak:.2f} | {measured.step / first.step:.2f} |",
                 flush=True,
             )
-        print(f"1.00 is {first.step_peak / 2**20:.0f} MB and {first.step:.2f} s an image")
+        print(f"1.00 is {first.step_peak / 2**20:.0f} MB and {first.step:.2f} s per image")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time and peak memory of a call, on whatever device there is."""
+"""Time and peak memory of a call, on a GPU or a CPU."""
 
 import gc
 import statistics
@@ -13,6 +13,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:
+    """Return the name of the GPU, or of the CPU with its number of threads."""
     if DEVICE == "cuda":
         return torch.cuda.get_device_name()
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -20,23 +21,32 @@ def device_name() -> str:
 
 
 def seconds(*calls: Callable, repeats: int = 3) -> list[float]:
-    """Median seconds of each call; the calls take turns, so that a slow moment hits them all. One round warms up."""
+    """Measure the median seconds of each call. The calls take turns, so that slow moments affect all of them.
+
+    Args:
+        *calls (`Callable`): Calls without arguments.
+        repeats (`int`): Measured rounds after one warm-up round, 3 by default.
+    """
     times = [[] for _ in calls]
     for round_ in range(repeats + 1):
-        for call, kept in zip(calls, times, strict=True):
+        for call, durations in zip(calls, times, strict=True):
             _finish()
             begin = time.perf_counter()
             call()
             _finish()
             if round_:
-                kept.append(time.perf_counter() - begin)
-    return [statistics.median(kept) for kept in times]
+                durations.append(time.perf_counter() - begin)
+    return [statistics.median(durations) for durations in times]
 
 
 def peak_bytes(call: Callable) -> int:
-    """
-    Most memory that the call held beyond what was there before it. On CUDA the allocator's own count; on a CPU the kernel's
-    high-water mark of resident memory (`VmHWM`, reset through `/proc/self/clear_refs`).
+    """Measure the peak memory of a call, in bytes beyond the memory held before it.
+
+    On CUDA it is the allocator's count; on a CPU the kernel's high-water mark of resident memory (`VmHWM`, reset
+    through `/proc/self/clear_refs`).
+
+    Args:
+        call (`Callable`): Call without arguments.
     """
     gc.collect()
     if DEVICE == "cuda":

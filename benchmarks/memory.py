@@ -1,11 +1,11 @@
-"""
-Does the memory of a training step grow with phrases or instances?
+"""Benchmark of memory against the number of phrases and of instances.
 
     python benchmarks/memory.py
 
-One image, masks on, a reduced SAM 3 (200 queries, six layers of each stack) at 336 px. Every number is the most memory a
-forward and backward pass holds beyond what was there before it, in a process of its own; on a CPU that is the kernel's
-high-water mark of resident memory (see measure.py). Then masks of all 400 queries against those of matched ones.
+One image, masks on, a reduced SAM 3 (200 queries, six layers of each stack) at 336 px. Every number is the peak memory
+of a forward and backward pass beyond the memory held before it, in a separate process; on a CPU it is the kernel's
+high-water mark of resident memory (see measure.py). The last line compares masks of all 400 queries with those of
+matched ones.
 """
 
 import json
@@ -26,6 +26,15 @@ CASES = {
 
 
 def measure_case(phrases: int, instances: int) -> int:
+    """Measure the peak memory of a training step.
+
+    Args:
+        phrases (`int`): Phrases of the image; seven of eight are present.
+        instances (`int`): Instances of each present phrase.
+
+    Returns:
+        `int`: Bytes.
+    """
     import torch
     from accelerate.utils import send_to_device
 
@@ -38,7 +47,6 @@ def measure_case(phrases: int, instances: int) -> int:
     model = random_model(reduced_config(), 0).train().to(DEVICE)
     freeze(model, [])
     model.pairs_per_chunk, model.criterion.masks_per_block = 1, 4
-    # seven of eight phrases are present
     pairs = [(0, f"phrase {i}", 0 if i % 8 == 7 else instances) for i in range(phrases)]
     batch = send_to_device(random_batch(pairs, resolution=336, instances_per_image=1), DEVICE)
 
@@ -46,12 +54,19 @@ def measure_case(phrases: int, instances: int) -> int:
         model(**batch).loss.backward()
         model.zero_grad(set_to_none=False)
 
-    step()  # gradients exist and every buffer has been made once
+    step()  # Warm-up: gradients and buffers are allocated.
     return min(peak_bytes(step) for _ in range(3 if torch.cuda.is_available() else 2))
 
 
 def measure_masks(dense: bool) -> int:
-    """Masks, loss and backward of 6 instances: all 400 queries' masks made first (dense), or the matched ones alone."""
+    """Measure the peak memory of masks, loss and backward of 6 instances.
+
+    Args:
+        dense (`bool`): Whether the masks of all 400 queries are computed first, or those of matched queries alone.
+
+    Returns:
+        `int`: Bytes.
+    """
     import torch
 
     from benchmarks.measure import DEVICE, peak_bytes
@@ -81,12 +96,12 @@ def measure_masks(dense: bool) -> int:
     def step():
         product = torch.einsum("pqc,pchw->pqhw", embeddings, pixels) if dense else None
 
-        def of(k):
+        def predictions_of(k):
             part = slice(k * queries, (k + 1) * queries)
-            made = DenseMasks(product[:, part]) if dense else FactoredMasks(embeddings[:, part], pixels)
-            return QueryOutputs(torch.zeros(1, 1, queries, device=DEVICE), predicted[k], made)
+            masks_of_queries = DenseMasks(product[:, part]) if dense else FactoredMasks(embeddings[:, part], pixels)
+            return QueryOutputs(torch.zeros(1, 1, queries, device=DEVICE), predicted[k], masks_of_queries)
 
-        outputs = ConceptOutputs(of(0), of(1), torch.zeros(1, 1, device=DEVICE))
+        outputs = ConceptOutputs(predictions_of(0), predictions_of(1), torch.zeros(1, 1, device=DEVICE))
         loss, _ = Sam3Criterion()(outputs, targets, Normalizers(count, 1, 1))
         torch.autograd.grad(loss, [pixels, embeddings])
 
@@ -94,25 +109,29 @@ def measure_masks(dense: bool) -> int:
     return min(peak_bytes(step) for _ in range(3))
 
 
-def in_a_process_of_its_own(**case) -> int:
-    # freed blocks go back to the kernel, so that resident memory follows what is held
+def run_in_subprocess(**case) -> int:
+    """Measure a case in a subprocess."""
+    # These thresholds return freed blocks to the kernel, so that resident memory follows allocated memory.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, __file__, json.dumps(case)]
     return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def main():
+    """Print the peaks and their ratios."""
     from benchmarks.measure import device_name
 
     print(device_name())
-    peaks = {name: in_a_process_of_its_own(**case) for name, case in CASES.items()}
+    peaks = {name: run_in_subprocess(**case) for name, case in CASES.items()}
     for name, peak in peaks.items():
         print(f"{name:26} {peak / 2**20:8.0f} MB")
     print(f"32 phrases against 4:       {peaks['32 phrases'] / peaks['4 phrases']:.2f}×")
     print(f"300 instances against 3:    {peaks['1 phrase, 300 instances'] / peaks['1 phrase, 3 instances']:.2f}×")
-    matched, everything = (in_a_process_of_its_own(dense=dense) for dense in (False, True))
-    print(f"masks of 6 instances' matched queries {matched / 2**20:.0f} MB, of all 400 queries {everything / 2**20:.0f} MB: "
-          f"{everything / matched:.2f}×")  # fmt: skip
+    matched, dense_peak = (run_in_subprocess(dense=dense) for dense in (False, True))
+    print(
+        f"masks of 6 instances' matched queries {matched / 2**20:.0f} MB, "
+        f"of all 400 queries {dense_peak / 2**20:.0f} MB: {dense_peak / matched:.2f}×"
+    )
 
 
 if __name__ == "__main__":

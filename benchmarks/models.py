@@ -8,7 +8,14 @@ from sam_ft.models.sam3.config import set_resolution, tiny_config
 
 
 def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, queries: int = 200) -> Sam3Config:
-    """SAM 3 with `width` channels behind the encoders, six layers of each stack and 200 queries, as the real one."""
+    """Build the configuration of a reduced SAM 3.
+
+    Args:
+        resolution (`int`): Side of the input in px, 336 by default.
+        width (`int`): Channels behind the encoders, 128 by default.
+        layers (`int`): Layers of each stack, 6 by default as in SAM 3.
+        queries (`int`): Queries of the decoder, 200 by default as in SAM 3.
+    """
     config = copy.deepcopy(tiny_config(resolution))
     config.vision_config.fpn_hidden_size = width
     for part in (config.geometry_encoder_config, config.detr_encoder_config, config.detr_decoder_config):

@@ -1,13 +1,13 @@
-"""
-Does an export load in Meta's own builder at full size, and answer alike?
+"""Comparison of an export with Meta's own builder at full size.
 
     pip install open_clip_torch    # for the BPE file, which the wheel of `sam3` lacks
     python benchmarks/official_full.py path/to/bpe_simple_vocab_16e6.txt.gz
 
-A full-size SAM 3 (840 M parameters) with random weights goes to `sam3.pt` by the exit that recipes/export.py uses, and from there into
-`build_sam3_image_model`; then `Sam3Processor.set_image` and `set_text_prompt` answer a picture of 1008 px, and every score, box and mask is
-compared with what this package says of the same weights. Without a GPU four stand-ins keep the package off "cuda": two precomputed tables
-are left out, `pin_memory` and `Tensor.cuda` return their tensor. Takes 20 GB of memory and some minutes.
+The script exports a full-size SAM 3 (840 M parameters, random weights) to `sam3.pt` as recipes/export.py does, and
+loads it with `build_sam3_image_model`. `Sam3Processor.set_image` and `set_text_prompt` predict on a picture of
+1008 px, and every score, box and mask is compared with this package's prediction. Without a GPU four stubs keep the
+package off "cuda": two precomputed tables are left out, and `pin_memory` and `Tensor.cuda` return their tensor. The
+script takes 20 GB of memory and some minutes.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ PHRASE, SIDE = "a red apple", 1008
 
 @contextlib.contextmanager
 def package_on_this_device():
-    """The package's builder, which allocates on "cuda" wherever it runs."""
+    """Yield the package's builder, patched to run without "cuda" where there is no GPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sam3 import model_builder
@@ -50,7 +50,7 @@ def package_on_this_device():
     if torch.cuda.is_available():
         yield model_builder
         return
-    kept = (
+    originals = (
         model_builder.PositionEmbeddingSine,
         model_builder.TransformerDecoder,
         torch.Tensor.pin_memory,
@@ -58,7 +58,7 @@ def package_on_this_device():
     )
 
     def without(cls, **left_out):
-        return lambda *args, **given: cls(*args, **(given | left_out))
+        return lambda *args, **kwargs: cls(*args, **(kwargs | left_out))
 
     model_builder.PositionEmbeddingSine = without(position_encoding.PositionEmbeddingSine, precompute_resolution=None)
     model_builder.TransformerDecoder = without(decoder.TransformerDecoder, resolution=None, stride=None)
@@ -71,21 +71,23 @@ def package_on_this_device():
             model_builder.TransformerDecoder,
             torch.Tensor.pin_memory,
             torch.Tensor.cuda,
-        ) = kept
+        ) = originals
 
 
 def picture() -> Image.Image:
+    """Draw a picture of smooth waves."""
     rows, columns = np.indices((SIDE, SIDE))
     channels = np.sin(rows / 40), np.cos(columns / 25), np.sin((rows + columns) / 60)
     return Image.fromarray((127 * (1 + np.stack(channels, -1))).astype(np.uint8))
 
 
 def export(folder: Path) -> Path:
+    """Export a model of random weights to `sam3.pt`."""
     from sam_ft.export.formats import FORMATS, Export
 
     begin = time.perf_counter()
     model = random_model(Sam3Config(), 0).eval()
-    # the export's own check asks phrases; their tokens mean nothing to random weights
+    # The export's own check runs phrases; any tokens will do for random weights.
     difference = FORMATS["official"](Export(model, load_processor(TINY), "random"), folder / "sam3.pt")
     print(
         f"written, loaded back and compared in {time.perf_counter() - begin:.0f} s; outputs differ by {difference:.1e}"
@@ -93,15 +95,24 @@ def export(folder: Path) -> Path:
     return folder / "sam3.pt"
 
 
-def official_answer(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def predict_officially(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Predict with the `sam3` package.
+
+    Args:
+        file (`Path`): The `sam3.pt`.
+        bpe (`str`): File of the BPE vocabulary.
+
+    Returns:
+        `tuple`: Scores, boxes in px and masks (`dict[str, torch.Tensor]`), and the tokens of the phrase.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with package_on_this_device() as builder:
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
+        loader_output = io.StringIO()
+        with contextlib.redirect_stdout(loader_output):
             model = builder.build_sam3_image_model(
                 bpe_path=bpe, device=device, checkpoint_path=str(file), load_from_HF=False
             )
-        # the loader prints missing keys and ignores unexpected ones: both are looked at here
+        # The loader prints missing keys and ignores unexpected ones, so both are compared here.
         needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         written = {name.removeprefix("detector."): tuple(t.shape) for name, t in read_weights(file).items()}
         missing, unexpected = needed.keys() - written.keys(), written.keys() - needed.keys()
@@ -109,7 +120,7 @@ def official_answer(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torc
             f"build_sam3_image_model: {len(needed)} tensors, {len(missing)} missing, {len(unexpected)} unexpected",
             sorted(missing | unexpected)[:4],
         )
-        print("the loader says:", said.getvalue().strip() or "nothing")
+        print("output of the loader:", loader_output.getvalue().strip() or "none")
         from sam3.model.sam3_image_processor import Sam3Processor
 
         processor = Sam3Processor(model, device=device, confidence_threshold=0.0)
@@ -118,16 +129,16 @@ def official_answer(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], torc
         state = processor.set_text_prompt(PHRASE, state)
         print(f"set_image and set_text_prompt: {time.perf_counter() - begin:.1f} s, {len(state['scores'])} detections")
         tokens = model.backbone.language_backbone.tokenizer([PHRASE], context_length=32)
-    boxes = state["boxes"].cpu().clamp(0, SIDE)  # this package gives boxes inside the image
-    answer = {"scores": state["scores"].cpu(), "boxes": boxes, "masks": state["masks"].cpu()}
-    return answer, tokens
+    boxes = state["boxes"].cpu().clamp(0, SIDE)  # This package clamps boxes to the image.
+    return {"scores": state["scores"].cpu(), "boxes": boxes, "masks": state["masks"].cpu()}, tokens
 
 
 @torch.inference_mode()
-def our_answer(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+def predict(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Predict with this package, from the same weights and tokens."""
     model = random_model(Sam3Config(), 0).eval()
     pixels = torch.from_numpy(np.asarray(picture()).copy()).permute(2, 0, 1)[None]
-    found = []
+    predictions = []
     model(
         pixel_values=pixels,
         input_ids=tokens.long(),
@@ -136,24 +147,25 @@ def our_answer(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
         pair_phrase=[0],
         input_boxes=torch.full((1, 1, 4), 0.5),
         input_boxes_labels=torch.full((1, 1), -10),
-        geometry_token=torch.ones(1, dtype=torch.bool),  # the package always shows it
+        geometry_token=torch.ones(1, dtype=torch.bool),  # The package always adds it.
         keep=Keep(0.0, 200),
-        collect=found.append,
+        collect=predictions.append,
     )
-    masks = torch.nn.functional.interpolate(found[0].masks[:, None], (SIDE, SIDE), mode="bilinear") > 0
-    return {"scores": found[0].scores, "boxes": found[0].boxes_xyxy * SIDE, "masks": masks}
+    masks = torch.nn.functional.interpolate(predictions[0].masks[:, None], (SIDE, SIDE), mode="bilinear") > 0
+    return {"scores": predictions[0].scores, "boxes": predictions[0].boxes_xyxy * SIDE, "masks": masks}
 
 
 def main() -> None:
+    """Print the largest differences."""
     with tempfile.TemporaryDirectory() as folder:
         file = export(Path(folder))
         gc.collect()
         table = compare({name: tuple(tensor.shape) for name, tensor in read_weights(file).items()}, Sam3Config())
         print(f"key table: {table.matched} matched, {len(table.missing)} missing, {len(table.unexpected)} unexpected")
-        theirs, tokens = official_answer(file, sys.argv[1])
+        theirs, tokens = predict_officially(file, sys.argv[1])
     gc.collect()
-    ours = our_answer(tokens)
-    # random weights score many queries alike: paired by their boxes, not by their order
+    ours = predict(tokens)
+    # Random weights give many queries similar scores, so boxes pair the detections and not their order.
     distances = torch.cdist(ours["boxes"], theirs["boxes"], p=1)
     order = torch.from_numpy(linear_sum_assignment(distances.numpy())[1])
     for name, within in (("scores", 1e-4), ("boxes", 1e-4 * SIDE)):

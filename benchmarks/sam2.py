@@ -1,12 +1,11 @@
-"""
-What does a training step of SAM 2 hold and take, and what saves?
+"""Benchmark of a training step of SAM 2: peak memory and time of each lever.
 
     python benchmarks/sam2.py
 
-The real architecture of SAM 2.1 tiny (31 M parameters, random weights), one image at 512 px, eight objects, three rounds of clicks, AdamW's
-states left out. Each line changes one thing of the first one; peak memory is what a forward and backward pass holds beyond what was there
-before it, in a process of its own (see measure.py), as a ratio to the first line; so is the time. Then: objects one by one through the whole
-model, as loops over a processor do, against all of an image behind one pass of its encoder.
+The architecture of SAM 2.1 tiny (31 M parameters, random weights), one image at 512 px, eight objects, three rounds of
+clicks, without AdamW's states. Each line changes one setting of the first line. Peak memory is that of a forward and
+backward pass beyond the memory held before it, in a separate process (see measure.py); peak and time are ratios to the
+first line. The last line runs objects one by one through the whole model, as loops over a processor do.
 """
 
 import json
@@ -37,9 +36,25 @@ CASES = {
 
 
 def measure_case(
-    objects: int, rounds: int, chunk: int, side: int, checkpointing: bool = False, freeze: tuple = (), cached: bool = False,
-    lora: str | None = None, apart: bool = False,
+    objects: int, rounds: int, chunk: int, side: int, checkpointing: bool = False, freeze: tuple = (),
+    cached: bool = False, lora: str | None = None, apart: bool = False,
 ) -> tuple[int, float]:  # fmt: skip
+    """Measure a training step.
+
+    Args:
+        objects (`int`): Objects of the image.
+        rounds (`int`): Rounds of clicks.
+        chunk (`int`): Objects in memory at once.
+        side (`int`): Side of the input in px.
+        checkpointing (`bool`): Whether the image encoder recomputes activations.
+        freeze (`tuple`): Frozen parts.
+        cached (`bool`): Whether the image encoder's features are precomputed.
+        lora (`str`, *optional*): LoRA preset.
+        apart (`bool`): Whether each object is a batch of its own.
+
+    Returns:
+        `tuple[int, float]`: Peak bytes and seconds.
+    """
     import torch
     from accelerate.utils import send_to_device
     from transformers import Sam2Config
@@ -76,14 +91,15 @@ def measure_case(
             model(**batch).loss.backward()
         model.zero_grad(set_to_none=False)
 
-    step()  # gradients exist and every buffer has been made once
+    step()  # Warm-up: gradients and buffers are allocated.
     begin = time.perf_counter()
     peak = peak_bytes(step)
     return peak, time.perf_counter() - begin
 
 
-def in_a_process_of_its_own(**case) -> tuple[int, float]:
-    # freed blocks go back to the kernel, so that resident memory follows what is held
+def run_in_subprocess(**case) -> tuple[int, float]:
+    """Measure a case in a subprocess."""
+    # These thresholds return freed blocks to the kernel, so that resident memory follows allocated memory.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, __file__, json.dumps(case)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -91,12 +107,13 @@ def in_a_process_of_its_own(**case) -> tuple[int, float]:
 
 
 def main():
+    """Print the table."""
     from benchmarks.measure import device_name
 
     print(device_name())
     first = None
     for name, change in CASES.items():
-        peak, seconds = in_a_process_of_its_own(**(BASE | change))
+        peak, seconds = run_in_subprocess(**(BASE | change))
         first = first or (peak, seconds)
         print(
             f"| {name} | {peak / first[0]:.2f} | {seconds / first[1]:.2f} |   {peak / 2**20:.0f} MB, {seconds:.1f} s",

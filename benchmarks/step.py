@@ -1,12 +1,11 @@
-"""
-How fast is a training step against the official model's?
+"""Benchmark of a training step against the official model: time and peak memory.
 
     python benchmarks/step.py
 
-Forward, loss and backward of a reduced SAM 3 (200 queries, six layers of each stack) at 336 px with equal weights, 4 images ×
-8 phrases, masks on: ours and a model composed from the `sam3` package's modules in turn. On a CPU the package's Triton
-focal loss is replaced by the plain formula; both run in float32, the package with the activation checkpointing that its
-train mode demands.
+Forward, loss and backward of a reduced SAM 3 (200 queries, six layers of each stack) at 336 px with equal weights,
+4 images × 8 phrases, masks on. Ours and a model composed from the `sam3` package's modules take turns. On a CPU the
+plain formula replaces the package's Triton focal loss. Both run in float32, the package with the activation
+checkpointing that its training mode requires.
 """
 
 import dataclasses
@@ -33,18 +32,20 @@ IMAGES, PHRASES, RESOLUTION = 4, 8, 336
 
 
 def tokenize(texts):
+    """Encode phrases to tokens of shape `(phrases, 32)`, 0 in the padding."""
     tokenizer = load_processor("sam-ft/random-tiny").tokenizer
     tokens = tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
     return tokens.input_ids * tokens.attention_mask
 
 
 def main():
+    """Print time and peak memory of both."""
     ours = random_model(reduced_config(RESOLUTION), 0).train().to(DEVICE)
     freeze(ours, [])
     theirs = official_model.build(ours.config, tokenize, checkpointing=True)
     official_model.copy_weights(ours, theirs)
     theirs.train().to(DEVICE)
-    # six of eight phrases are present, with one to three instances
+    # Six of eight phrases are present, with one to three instances.
     pairs = [(i, f"phrase {p}", 0 if p % 4 == 3 else 1 + p % 3) for i in range(IMAGES) for p in range(PHRASES)]
     batch = random_batch(pairs, resolution=RESOLUTION)
     data, target = official_model.datapoint(batch, batch["labels"][0]["phrases"])
@@ -71,13 +72,15 @@ def main():
     a, b = our_step(), their_step()
     assert abs(a - b) < 1e-4 * abs(b), (a, b)
     print(
-        f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, equal loss {a:.4f}"
+        f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, "
+        f"equal loss {a:.4f}"
     )
-    mine, official_time = seconds(our_step, their_step, repeats=2)
+    our_time, official_time = seconds(our_step, their_step, repeats=2)
     memory, official_memory = peak_bytes(our_step), peak_bytes(their_step)
-    print(f"ours {mine:.2f} s, official {official_time:.2f} s: {official_time / mine:.2f}× faster")
+    print(f"ours {our_time:.2f} s, official {official_time:.2f} s: {official_time / our_time:.2f}× faster")
     print(
-        f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: {memory / official_memory:.2f} of it"
+        f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: "
+        f"{memory / official_memory:.2f} of it"
     )
 
 

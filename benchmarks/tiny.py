@@ -1,8 +1,7 @@
-"""
-How good is the carried tiny model, and at what: scores on held-out scenes, over all and by attribute.
+"""Scores of the packaged tiny model on held-out scenes, over all phrases and by attribute.
 
-    python benchmarks/tiny.py                                   # sam-ft/tiny on 500 scenes
-    python benchmarks/tiny.py --model_name_or_path out/tiny     # a model that you trained
+python benchmarks/tiny.py                                   # sam-ft/tiny on 500 scenes
+python benchmarks/tiny.py --model_name_or_path out/tiny     # a model that you trained
 """
 
 import argparse
@@ -25,7 +24,16 @@ COLUMNS = {
 
 
 def evaluate(model_name: str, scenes: int, seed: int):
-    """Runs the model on the held-out scenes; returns the rows, the stored predictions and the phrases' numbers."""
+    """Run the model on the held-out scenes.
+
+    Args:
+        model_name (`str`): Folder, Hub id or packaged model.
+        scenes (`int`): Number of scenes.
+        seed (`int`): Random seed of the scenes.
+
+    Returns:
+        `tuple`: The rows, the stored predictions, and the category id of each phrase.
+    """
     model_args = ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64)
     data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes, scene_seed=seed)
     data = load_data(data_args, with_train=False)
@@ -39,20 +47,29 @@ def evaluate(model_name: str, scenes: int, seed: int):
     return list(data.validation.remove_columns("image")), trainer.store, data.category_ids
 
 
-def line(name: str, evaluated: tuple, asked: Callable[[str], bool] = lambda text: True) -> str:
-    """One line of the table: of the phrases for which `asked(text)` holds."""
+def line(name: str, evaluated: tuple, is_scored: Callable[[str], bool] = lambda _: True) -> str:
+    """Format one line of the table.
+
+    Args:
+        name (`str`): First cell.
+        evaluated (`tuple`): Result of [`evaluate`].
+        is_scored (`Callable[[str], bool]`): Whether a phrase counts; all by default.
+    """
     rows, store, category_ids = evaluated
-    metrics = score(rows, store, category_ids, with_masks=True, asked=asked).metrics
-    pairs = sum(asked(phrase["text"]) for row in rows for phrase in row["phrases"])
+    metrics = score(rows, store, category_ids, with_masks=True, asked=is_scored).metrics
+    pairs = sum(is_scored(phrase["text"]) for row in rows for phrase in row["phrases"])
     numbers = [f"{metrics[key]:.3f}" if metrics.get(key, -1) >= 0 else "" for key in COLUMNS.values()]
     return f"| {name} | {pairs} | {' | '.join(numbers)} |"
 
 
 def main():
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model_name_or_path", default="sam-ft/tiny")
     parser.add_argument("--scenes", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0, help="of the world; its validation scenes are never trained on")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the scenes; validation scenes are never trained on"
+    )
     args = parser.parse_args()
     evaluated = evaluate(args.model_name_or_path, args.scenes, args.seed)
     print(f"| phrases | pairs | {' | '.join(COLUMNS)} |\n|{'---|' * (2 + len(COLUMNS))}")

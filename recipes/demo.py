@@ -1,9 +1,9 @@
-"""
-A page to try models side by side in a browser: a picture, phrases, exemplar boxes.
+"""Demo page to compare models side by side in a browser: a picture, phrases, exemplar boxes.
 
     python recipes/demo.py --model_name_or_path out/demo --base sam-ft/tiny --examples data/test_shapes
 
-Needs `pip install sam-ft[demo]`. Takes the model's keys and the YAML files of sam3_ft.py. Keys: `--help`.
+It needs `pip install sam-ft[demo]`. The keys are the model keys, from the YAML files of
+sam3_ft.py; `--help` lists them.
 """
 
 import logging
@@ -18,10 +18,20 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
+    """Build the parser of the model keys and of the page's keys."""
     return RecipeParser((ModelArguments, DemoArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments))
 
 
 def main(model_args: ModelArguments, demo_args: DemoArguments) -> None:
+    """Load the models and serve the page.
+
+    Args:
+        model_args (`ModelArguments`): The tuned model.
+        demo_args (`DemoArguments`): Base model, folder of example images, host and port.
+
+    Raises:
+        ValueError: If the folder of example images does not exist.
+    """
     from sam_ft.inference.demo_page import build_page, load_predictors
     from sam_ft.models.model_files import read_trained_phrases
 

@@ -1,11 +1,11 @@
-"""
-Fine-tune SAM 2 on masks: points, boxes, several clicks.
+"""Fine-tuning of SAM 2 on masks: points, boxes, several clicks.
 
-    accelerate launch --quiet recipes/sam2_ft.py                        # the smoke test: a tiny model, synthetic scenes, a CPU
+    accelerate launch --quiet recipes/sam2_ft.py                        # without arguments: the smoke test
     accelerate launch --quiet recipes/sam2_ft.py --config recipes/configs/sam2_ft.yaml --dataset_name path/to/coco
-    accelerate launch --quiet recipes/sam2_ft.py --config … --dry_run   # every stage once, on whatever device there is
+    accelerate launch --quiet recipes/sam2_ft.py --config … --dry_run   # every stage once, on any device
 
-Keys: `--help`. A second run with the same `output_dir` resumes the first. What a run does, stage by stage: sam_ft/commands/finetune.py.
+A second run with the same `output_dir` resumes the first. sam_ft/commands/finetune.py implements the stages of a run.
+`--help` lists the keys.
 """
 
 from pathlib import Path
@@ -19,17 +19,23 @@ DEFAULT = Path(__file__).parent / "configs" / "sam2_smoke.yaml"
 
 
 def make_parser() -> RecipeParser:
+    """Build the parser of the model, data, loss and training keys."""
     return RecipeParser(SAM2_ARGUMENTS)
 
 
 def run(arguments: list[str] | None = None):
-    """Parses and runs; without any argument the embedded default."""
+    """Fine-tune SAM 2.
+
+    Args:
+        arguments (`list[str]`, *optional*): Command-line arguments, `sys.argv[1:]` by default; `sam2_smoke.yaml` is
+            the config where there are none.
+    """
     with stage("config"):
-        given = make_parser().parse(arguments, DEFAULT)
+        groups = make_parser().parse(arguments, DEFAULT)
 
     from sam_ft.commands.finetune import fine_tune
 
-    fine_tune(Run(*given))
+    fine_tune(Run(*groups))
 
 
 if __name__ == "__main__":

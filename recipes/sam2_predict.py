@@ -1,11 +1,11 @@
-"""
-Images, clicks and boxes to masks: from the base, a tuned model, an adapter, or a Hub id.
+r"""Prediction of SAM 2: images, clicks and boxes to masks, with the base, a tuned model, an adapter, or a Hub id.
 
     python recipes/sam2_predict.py --model_name_or_path out/mine --images photos/ --prompt_file prompts.json
-    python recipes/sam2_predict.py --model_name_or_path out/mine --images photos/ --prompt_file detections_coco.json --outputs coco labelme masks
+    python recipes/sam2_predict.py --model_name_or_path out/mine --images photos/ --prompt_file detections_coco.json \
+        --outputs coco labelme masks
 
-All objects of an image share one pass of the image encoder. Takes the model's keys and the YAML files of sam2_ft.py; the same call again goes
-on where it was stopped. Keys: `--help`.
+All objects of an image share one pass of the image encoder. The same command resumes a stopped one. The keys are the
+model's keys, from the YAML files of sam2_ft.py; `--help` lists them.
 """
 
 import logging
@@ -20,10 +20,17 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
+    """Build the parser of the model keys and of the prediction's keys."""
     return RecipeParser((Sam2ModelArguments, Sam2PredictArguments), ignored=SAM2_ARGUMENTS)
 
 
 def main(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
+    """Predict masks and write them to files.
+
+    Args:
+        model_args (`Sam2ModelArguments`): Model to predict with.
+        predict_args (`Sam2PredictArguments`): Images, prompts, outputs and folder.
+    """
     from sam_ft.inference.batch_prediction import PredictionJob, find_images, run_job
     from sam_ft.inference.prompt_files import read_prompts
     from sam_ft.inference.sam2_predictor import Sam2Predictor

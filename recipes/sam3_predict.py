@@ -1,12 +1,13 @@
-"""
-Images and phrases to masks: from the base, a tuned model, an adapter, or a Hub id.
+r"""Prediction of SAM 3: images and phrases to masks, with the base, a tuned model, an adapter, or a Hub id.
 
     python recipes/sam3_predict.py --model_name_or_path out/mine --images photos/ --phrases "pothole" "manhole cover"
-    python recipes/sam3_predict.py --model_name_or_path out/mine --images 'photos/**/*.jpg' --outputs coco labelme masks overlays
-    python recipes/sam3_predict.py --model_name_or_path facebook/sam3 --images aerial.tif --phrases car --tile_size 1008 --nms_iom 0.5
+    python recipes/sam3_predict.py --model_name_or_path out/mine --images 'photos/**/*.jpg' \
+        --outputs coco labelme masks overlays
+    python recipes/sam3_predict.py --model_name_or_path facebook/sam3 --images aerial.tif --phrases car \
+        --tile_size 1008 --nms_iom 0.5
 
-All phrases of an image share one pass of the vision encoder. Takes the model's keys and the YAML files of sam3_ft.py; the same call again goes
-on where it was stopped. Keys: `--help`.
+All phrases of an image share one pass of the vision encoder. The same command resumes a stopped one. The keys are the
+model's keys, from the YAML files of sam3_ft.py; `--help` lists them.
 """
 
 import logging
@@ -21,12 +22,19 @@ logger = logging.getLogger("sam_ft.run")
 
 
 def make_parser() -> RecipeParser:
+    """Build the parser of the model keys and of the prediction's keys."""
     return RecipeParser(
         (ModelArguments, PredictArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments)
     )
 
 
 def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
+    """Predict masks and write them to files.
+
+    Args:
+        model_args (`ModelArguments`): Model to predict with.
+        predict_args (`PredictArguments`): Images, phrases, exemplars, outputs and folder.
+    """
     from sam_ft.inference.batch_prediction import PredictionJob, find_images, run_job
     from sam_ft.inference.prompt_files import read_exemplars
     from sam_ft.inference.sam3_predictor import Sam3Predictor
@@ -52,7 +60,7 @@ def main(model_args: ModelArguments, predict_args: PredictArguments) -> None:
             **{key: getattr(model_args, key) for key in ("model_revision", "resolution", "dtype", "train_masks")},
         },
     )
-    logger.info("%s: %d images, asked for %s", name, len(files), ", ".join(phrases) or "what the exemplars show")
+    logger.info("%s: %d images, prompts: %s", name, len(files), ", ".join(phrases) or "exemplar boxes")
     with stage("model"):
         predictor = Sam3Predictor.load(
             model_args.options(seed=0), options=predict_args.options(), device=predict_args.device

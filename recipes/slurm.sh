@@ -1,5 +1,6 @@
 #!/bin/bash
-# Two nodes of four GPUs; stopped by the time limit or preempted, the job is queued again and goes on. The first argument is a YAML file; the rest goes to sam3_ft.py:
+# Training on two nodes of four GPUs; a job that reaches the time limit or is preempted is requeued and resumes.
+# The first argument is a YAML file; the other arguments are those of sam3_ft.py:
 #   sbatch recipes/slurm.sh recipes/configs/sam3_full.yaml --dataset_name path/to/coco
 #SBATCH --job-name=sam-ft
 #SBATCH --nodes=2
@@ -7,21 +8,21 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --requeue
-# five minutes before the time limit, or on preemption, the batch shell receives SIGTERM
+# The batch shell receives SIGTERM five minutes before the time limit, or on preemption.
 #SBATCH --signal=B:TERM@300
 #SBATCH --open-mode=append
 
-# every node asks the first for its place; the port only has to be free there
+# Every node connects to the first node; the port must be free there.
 export MAIN_ADDRESS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_PORT=$((20000 + SLURM_JOB_ID % 20000))
 CONFIG=$1
 shift
 
-# the signal goes on to every task, which saves a checkpoint and ends; the job is queued again and resumes from it
+# Every task receives the signal, saves a checkpoint and ends; the requeued job resumes from it.
 STOPPED=0
 trap 'STOPPED=1; kill -TERM "$TASKS"' TERM
 
-# in single quotes: SLURM_NODEID is each node's own
+# Single quotes, because SLURM_NODEID differs on each node.
 srun bash -c 'accelerate launch --quiet --config_file accelerate_configs/multi_gpu.yaml --num_machines "$SLURM_NNODES" \
     --num_processes $((SLURM_NNODES * SLURM_GPUS_ON_NODE)) --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$MAIN_ADDRESS" --main_process_port "$MAIN_PORT" \
@@ -30,7 +31,7 @@ TASKS=$!
 wait "$TASKS"
 STATUS=$?
 if [ "$STOPPED" = 1 ]; then
-    wait "$TASKS"  # the first wait ended with the signal
+    wait "$TASKS"  # The signal ended the first wait.
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
 fi

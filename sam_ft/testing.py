@@ -1,4 +1,4 @@
-"""Small real parts for tests, ours and the users': a tiny SAM 3 and SAM 2, batches for them. No download, CPU, seconds."""
+"""Tiny SAM 3 and SAM 2 models and random batches for tests, without a download, in seconds on the CPU."""
 
 import numpy as np
 import torch
@@ -11,12 +11,12 @@ from .models.sam3.config import TINY_SIDE
 
 
 def tiny_sam3(**options):
-    """An untrained SAM 3 of 1.8 M parameters; keyword arguments as in [`ModelOptions`]."""
+    """Build an untrained SAM 3 of 1.8 M parameters; keyword arguments as in [`ModelOptions`]."""
     return load_model(ModelOptions(RANDOM_TINY, **options))
 
 
 def tiny_sam2(**options):
-    """An untrained SAM 2 of 1.0 M parameters; keyword arguments as in [`ModelOptions`]."""
+    """Build an untrained SAM 2 of 1.0 M parameters; keyword arguments as in [`ModelOptions`]."""
     return load_model(ModelOptions(RANDOM_TINY_SAM2, **options))
 
 
@@ -30,15 +30,18 @@ def random_prompts(
     seed: int = 0,
 ) -> dict:
     """
-    A batch of noise with rectangles to cut out, in the format of SAM 2's collator.
+    Build a batch of noise images with rectangular objects, in the format of SAM 2's collator.
 
     Args:
-        objects (`list[int]`): how many each image has. resolution (`int`): side of the square images in pixels. rounds (`int`): of prompts.
-        mixed (`bool`): every other image is prompted with boxes, the others with one click. mask_prompts (`bool`): the first image also with masks.
-        seed (`int`): of the noise.
+        objects (`list[int]`): Number of objects of each image.
+        resolution (`int`): Side of the square images, px.
+        rounds (`int`): Rounds of prompts, default 1.
+        mixed (`bool`): Prompt every other image with boxes and the others with one click, default false.
+        mask_prompts (`bool`): Also prompt the first image with masks, default false.
+        seed (`int`): Random seed, default 0.
 
     Returns:
-        `dict`: the arguments of [`Sam2ForPromptSegmentation.forward`].
+        `dict`: Arguments of [`Sam2ForPromptSegmentation.forward`].
     """
     rng = np.random.default_rng(seed)
     labels, prompts = [], []
@@ -68,17 +71,17 @@ def random_batch(
     exemplars: bool = False,
 ) -> dict:
     """
-    A batch of noise in the collator's format.
+    Build a batch of noise images in the format of SAM 3's collator.
 
     Args:
         pairs (`list[tuple[int, str, int]]`): (image, phrase, number of instances) of each pair.
-        resolution (`int`): side of the square images in pixels.
-        instances_per_image (`int`): distinct instances an image has at least.
-        seed (`int`): of the noise.
-        exemplars (`bool`): give every other pair one exemplar box.
+        resolution (`int`): Side of the square images, px.
+        instances_per_image (`int`): Minimum number of distinct instances per image, default 4.
+        seed (`int`): Random seed, default 0.
+        exemplars (`bool`): Add one exemplar box to every other pair, default false.
 
     Returns:
-        `dict`: the arguments of [`Sam3ForConceptSegmentation.forward`].
+        `dict`: Arguments of [`Sam3ForConceptSegmentation.forward`].
     """
     generator = torch.Generator().manual_seed(seed)
 

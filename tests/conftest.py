@@ -1,4 +1,4 @@
-"""Offline, seeded, one thread, which tiny models are faster with; small data sets that several tests read."""
+"""Shared fixtures: offline mode, seeds, one thread (faster for tiny models), small data sets and tuned models."""
 
 import os
 
@@ -25,7 +25,7 @@ from sam_ft.data.synthetic.scenes import NEW_SHAPES, SHAPES, SceneOptions  # noq
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 
 HEADS = {"freeze": ["vision_encoder", "text_encoder"]}
-# what only the heads can learn takes larger steps
+# With frozen encoders only the heads are trained, which needs larger steps.
 HEADS_RATES = {"learning_rate": 7e-4}
 HEADS_STEPS = 80
 
@@ -45,7 +45,7 @@ def shapes(tmp_path_factory):
 
 @dataclass
 class TunedRun:
-    """The carried model after a short fine-tune to stars, hearts and crosses; what it left and what it scored."""
+    """Carried model after a short fine-tuning run on stars, hearts and crosses, with its folder and metrics."""
 
     folder: Path
     trainer: object
@@ -66,7 +66,7 @@ def new_shapes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tuned(new_shapes, tmp_path_factory):
-    """The run that every test of a model which has learned something shares."""
+    """Tuned model that several tests share."""
     return tune(new_shapes, tmp_path_factory.mktemp("tuned"))
 
 
@@ -78,7 +78,7 @@ def tuned_behind_frozen_encoders(tuned, new_shapes, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tuned_adapter(tuned, new_shapes, tmp_path_factory):
-    """As `tuned`, by adapters: three to five times the rates, as LoRA wants."""
+    """Tuned model with LoRA adapters, whose learning rates are three to five times larger."""
     return tune(
         new_shapes,
         tmp_path_factory.mktemp("adapter"),
@@ -90,7 +90,7 @@ def tuned_adapter(tuned, new_shapes, tmp_path_factory):
 
 
 def tune(dataset, folder, steps=120, rates=None, data=None, before=None, **model):
-    """`before`: the evaluation of the same start on the same images, where another run has made it."""
+    """Fine-tune the carried model; `before` is an evaluation of the same initial model on the same images."""
     from .training.common import build
 
     trainer = build(
@@ -123,8 +123,9 @@ def tune(dataset, folder, steps=120, rates=None, data=None, before=None, **model
 @pytest.fixture
 def coco(tmp_path):
     """
-    Writes a COCO file with its images: `coco(images=…, annotations=…, categories=…)`; images are 40×30 unless told, and
-    drawn unless `draw=False`. Returns the file.
+    Return a function `coco(annotations, images=…, categories=…)` that writes a COCO file and returns its path.
+
+    Images are 40×30 px by default, and are drawn unless `draw=False`.
     """
 
     def write(annotations, images=None, categories=None, draw=True, name="instances_train.json"):
@@ -145,7 +146,7 @@ def coco(tmp_path):
 
 
 def square(image_id=1, annotation_id=1, x=5, y=5, side=10, **more):
-    """An annotation: a square polygon."""
+    """Return an annotation with a square polygon."""
     polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
     return {
         "id": annotation_id,
@@ -161,8 +162,10 @@ def square(image_id=1, annotation_id=1, x=5, y=5, side=10, **more):
 @pytest.fixture
 def script(tmp_path, monkeypatch, capsys):
     """
-    `script(name, *arguments)` runs `recipes/name` as a program in this process and in `tmp_path`; returns its exit status,
-    output and error stream. A process of its own spends ten seconds on imports; the tests of whole runs start one all the same.
+    Return a function `script(name, *arguments)` that runs `recipes/name` in this process and in `tmp_path`.
+
+    It returns exit status, output and error stream. A separate process would spend ten seconds on imports; only the
+    tests of whole runs start one.
     """
     package = logging.getLogger("sam_ft")
     for attribute, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
@@ -179,7 +182,7 @@ def script(tmp_path, monkeypatch, capsys):
             status = 0
         except SystemExit as end:
             status = end.code
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
 
     return run

@@ -1,8 +1,8 @@
 """
-The official SAM 3 code as an oracle: the installed `sam3` package, driven on CPU. Nothing of it is copied.
+Reference losses and matchers of the installed official `sam3` package, on CPU. No code of it is copied.
 
-Two stand-ins are needed without a GPU, both stated wherever they matter: its Triton focal loss is replaced by the plain
-formula, and `pin_memory`, which its geometry encoder calls unconditionally, returns its tensor.
+Two functions are replaced without a GPU: the Triton focal loss by the formula in torch, and `pin_memory`, which the
+geometry encoder always calls, by the identity.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 def plain_focal_loss(
     inputs, targets, num_boxes, alpha=0.25, gamma=2, loss_on_multimask=False, reduce=True, triton=True
 ):
-    """The formula of Lin et al. 2017 in torch, with the signature of the package's Triton kernel."""
+    """Compute the focal loss of Lin et al. 2017, with the signature of the package's Triton kernel."""
     targets = targets.to(inputs.dtype)
     p = inputs.sigmoid()
     p_t = p * targets + (1 - p) * (1 - targets)
@@ -33,8 +33,8 @@ def plain_focal_loss(
 
 @contextlib.contextmanager
 def on_cpu():
-    """The two stand-ins for as long as the package's code runs."""
-    if torch.cuda.is_available():  # the package's own kernels run
+    """Replace the two functions within the context."""
+    if torch.cuda.is_available():  # the package's kernels run on a GPU
         yield
         return
     focal, pin = loss_fns.sigmoid_focal_loss, torch.Tensor.pin_memory
@@ -47,17 +47,19 @@ def on_cpu():
 
 
 def hungarian_matcher():
+    """Build the official one-to-one matcher."""
     return BinaryHungarianMatcherV2(
         focal=True, cost_class=2.0, cost_bbox=5.0, cost_giou=2.0, alpha=0.25, gamma=2, stable=False
     )
 
 
 def one_to_many_matcher():
+    """Build the official one-to-many matcher."""
     return BinaryOneToManyMatcher(alpha=0.3, threshold=0.4, topk=4)
 
 
 def loss_wrapper(*, masks: bool, positive_weight: float):
-    """The losses of the Roboflow configuration, masks and semantic map switched on as its comments say."""
+    """Build the losses of the official Roboflow configuration, with masks and semantic map as in its comments."""
     find = [
         loss_fns.Boxes(weight_dict={"loss_bbox": 5.0, "loss_giou": 2.0}),
         loss_fns.IABCEMdetr(
@@ -105,11 +107,12 @@ def loss_wrapper(*, masks: bool, positive_weight: float):
 
 
 def box_xyxy(boxes):
+    """Convert boxes `(cx, cy, w, h)` to corners."""
     return torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
 
 
 def targets_for(boxes, counts, masks=None, valid=None):
-    """The package's target dictionary from packed boxes `(N, 4)` cxcywh and instances a pair."""
+    """Build the package's targets from packed boxes `(N, 4)` cxcywh and the number of instances of each pair."""
     padded = torch.zeros(len(counts), max([*counts, 0]), 4)
     ids = torch.full(padded.shape[:2], -1)
     start = 0
@@ -132,12 +135,12 @@ def targets_for(boxes, counts, masks=None, valid=None):
     }
 
 
-def outputs_for(one, many, presence, masks=None, many_masks=None, semantic=None):
-    """The package's output dictionary from `(logits, boxes)` of shape `(L, P, Q)`, `(L, P, Q, 4)` and presence `(L, P)`."""
+def outputs_for(one_to_one, one_to_many, presence, masks=None, many_masks=None, semantic=None):
+    """Build the package's outputs from `(logits (L, P, Q), boxes (L, P, Q, 4))` and presence logits `(L, P)`."""
 
     def layer(i):
         out = {"presence_logit_dec": presence[i][:, None]}
-        for suffix, (logits, boxes) in (("", one), ("_o2m", many)):
+        for suffix, (logits, boxes) in (("", one_to_one), ("_o2m", one_to_many)):
             out[f"pred_logits{suffix}"] = logits[i][..., None]
             out[f"pred_boxes{suffix}"] = boxes[i]
             out[f"pred_boxes_xyxy{suffix}"] = box_xyxy(boxes[i])
@@ -151,7 +154,7 @@ def outputs_for(one, many, presence, masks=None, many_masks=None, semantic=None)
 
 
 def compute(wrapper, outputs, targets):
-    """Matches as the package's model does, then its loss: `(core_loss, parts)`."""
+    """Match predictions and compute the package's loss: `(core_loss, parts)`."""
     with on_cpu():
         matcher = hungarian_matcher()
         for out in (outputs, *outputs["aux_outputs"]):

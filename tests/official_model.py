@@ -1,4 +1,4 @@
-"""A reduced SAM 3 composed from the installed `sam3` package's own modules, of the sizes of a Transformers config."""
+"""Reduced official SAM 3, composed from modules of the installed `sam3` package."""
 
 import warnings
 
@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 
 def build(config, tokenize, checkpointing=False):
-    """The package's `Sam3Image` for a `Sam3Config`, without dropout; `tokenize(texts)` gives ids, 0 where padded."""
+    """Build the package's `Sam3Image` for a `Sam3Config`, without dropout; `tokenize(texts)` returns ids, 0 for padding."""
     vit = config.vision_config.backbone_config
     decoder, encoder, geometry = config.detr_decoder_config, config.detr_encoder_config, config.geometry_encoder_config
     width = decoder.hidden_size
@@ -102,7 +102,7 @@ def build(config, tokenize, checkpointing=False):
             d_model=width,
             num_feature_levels=1,
             frozen=False,
-            use_act_checkpoint=True,  # its train mode asserts it
+            use_act_checkpoint=True,  # required in train mode
             add_pooled_text_to_img_feat=False,
             pool_text_with_mask=True,
         ),
@@ -127,7 +127,7 @@ def build(config, tokenize, checkpointing=False):
             frozen=False,
             interaction_layer=None,
             dac_use_selfatt_ln=True,
-            resolution=None,  # a number makes it allocate on CUDA
+            resolution=None,  # a number causes an allocation on CUDA
             stride=None,
             use_act_checkpoint=True,
             presence_token=True,
@@ -188,16 +188,16 @@ def build(config, tokenize, checkpointing=False):
 
 
 def copy_weights(model, reference):
-    """Loads our model's weights into the package's; every tensor that both have."""
+    """Load the weights of our model into the package's model."""
     base = reference.state_dict()
     for value in base.values():
         if value.is_floating_point():
-            value.nan_to_num_()  # some of its parameters are torch.empty
+            value.nan_to_num_()  # some parameters are not initialised
     reference.load_state_dict(to_official(model.state_dict(), base))
 
 
 def datapoint(batch, texts):
-    """The package's batch for one of ours: same pixels, same pairs, same truth."""
+    """Convert a batch of ours to the package's batch."""
     counts = [len(i) for i in batch["pair_instances"]]
     rows = [(image, i) for image, ids in zip(batch["pair_image"], batch["pair_instances"]) for i in ids]
     boxes = torch.stack([batch["labels"][image]["boxes"][i] for image, i in rows]) if rows else torch.zeros(0, 4)

@@ -1,4 +1,4 @@
-"""Who may import whom, and names that would hide a dependency."""
+"""Allowed imports between the folders, and names that would shadow a dependency."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sam_ft"
-# folder -> folders below it that it may import; all of them may import `utils`
+# Folders below each folder that it may import; all of them may import `utils`.
 BELOW_MODELS = {"losses", "metrics", "data", "reporting", "ops"}
 ALLOWED = {
     "utils": set(),
@@ -24,7 +24,7 @@ ALLOWED = {
     "inference": {"models", *BELOW_MODELS},
     "export": {"models", *BELOW_MODELS},
     "planning": {"models", "data", "ops"},
-    # options of a folder are made from keys; the keys' folder knows where the options are declared
+    # The keys are converted to the options of these folders.
     "arguments": {"optim", "inference", "models", "losses", "data", "ops"},
     "commands": {
         "arguments",
@@ -42,7 +42,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imported(file):
-    """Modules that a file imports, as absolute dotted names, and whether at its top level."""
+    """Yield the modules that a file imports as absolute dotted names, and whether at its top level."""
     package = file.relative_to(ROOT).with_suffix("").parts
     tree = ast.parse(file.read_text(encoding="utf-8"))
     top = set(tree.body)
@@ -55,21 +55,21 @@ def imported(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_rooms_know_only_those_below(file):
+def test_folders_import_only_folders_below(file):
     parts = file.relative_to(PACKAGE).parts
-    room = parts[0] if len(parts) > 1 else None
+    folder = parts[0] if len(parts) > 1 else None
     for module, at_top in imported(file):
         assert module.split(".")[0] != "sam3" or not at_top, "training must run where the official package is missing"
-        if room in ALLOWED and module.startswith("sam_ft.") and module != "sam_ft":
-            assert module.split(".")[1] in ALLOWED[room] | {room, "utils"}, f"{file.name} imports {module}"
+        if folder in ALLOWED and module.startswith("sam_ft.") and module != "sam_ft":
+            assert module.split(".")[1] in ALLOWED[folder] | {folder, "utils"}, f"{file.name} imports {module}"
 
 
-def test_every_room_is_in_the_table():
-    rooms = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
-    assert rooms == set(ALLOWED)
+def test_all_folders_are_in_the_table():
+    folders = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(ALLOWED)
 
 
-def test_no_name_hides_a_dependency():
+def test_no_name_shadows_a_dependency():
     dependencies = {
         "torch",
         "transformers",
@@ -81,11 +81,11 @@ def test_no_name_hides_a_dependency():
         "safetensors",
         "PIL",
     }
-    names = {p.stem for folder in ("recipes", ".", "benchmarks") for p in (ROOT / folder).glob("*.py")}
+    names = {p.stem for parent in ("recipes", ".", "benchmarks") for p in (ROOT / parent).glob("*.py")}
     assert not names & dependencies
 
 
-def test_recipes_know_only_the_package():
+def test_recipes_import_only_the_package():
     for file in (ROOT / "recipes").glob("*.py"):
         assert {m.split(".")[0] for m, _ in imported(file)} <= {
             "sam_ft",

@@ -1,4 +1,4 @@
-"""How a key is declared and what values it may have."""
+"""Declaration of keys and their allowed ranges."""
 
 import inspect
 from dataclasses import MISSING, field, fields
@@ -7,13 +7,21 @@ from ..models.lora import MAX_RANK
 
 
 def arg(default, help: str, **metadata):
+    """
+    Declare a key of a dataclass.
+
+    Args:
+        default: Default value; a list or dict is copied for each instance.
+        help (`str`): Text of `--help`.
+        metadata: Further metadata of the field, such as `choices`.
+    """
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
     return field(default=default, metadata={"help": help, **metadata})
 
 
 _ANY = float("inf")
-# smallest and largest value that mean something; anything else would quietly train on nothing or on nonsense
+# Smallest and largest allowed value of each key, both included. Values outside would make a run meaningless.
 RANGES = {
     **dict.fromkeys(
         [
@@ -88,7 +96,15 @@ RANGES = {
 
 
 def check_ranges(arguments) -> None:
-    """Raises `ValueError` for a number outside `RANGES`; names key, value and range."""
+    """
+    Check every number of a dataclass against `RANGES`.
+
+    Args:
+        arguments: Instance of a dataclass of keys; keys that it lacks are skipped.
+
+    Raises:
+        ValueError: If a number is outside its range. The message names key, value and range.
+    """
     for key, (low, high) in RANGES.items():
         value = getattr(arguments, key, None)
         if isinstance(value, int | float) and not (low <= value <= high and value < _ANY):
@@ -101,14 +117,21 @@ def default_of(arguments: type, key: str):
     Return the default value of a key.
 
     Args:
-        arguments (`type`): A dataclass of keys.
-        key (`str`): One of its fields.
+        arguments (`type`): Dataclass of keys.
+        key (`str`): Name of one of its fields.
     """
     field_of_key = next(f for f in fields(arguments) if f.name == key)
     return field_of_key.default if field_of_key.default is not MISSING else field_of_key.default_factory()
 
 
-def take(options: type, source, **given):
-    """Options from the fields of the same name."""
-    names = inspect.signature(options).parameters.keys() - given.keys()
-    return options(**{n: getattr(source, n) for n in names if hasattr(source, n)}, **given)
+def take(options: type, source, **overrides):
+    """
+    Build an options object from the attributes of the same names.
+
+    Args:
+        options (`type`): Class to instantiate; its parameters are the names.
+        source: Instance of a dataclass of keys. Parameters that it lacks keep their defaults.
+        overrides: Parameters that are not read from `source`.
+    """
+    names = inspect.signature(options).parameters.keys() - overrides.keys()
+    return options(**{name: getattr(source, name) for name in names if hasattr(source, name)}, **overrides)

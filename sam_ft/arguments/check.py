@@ -1,4 +1,4 @@
-"""Keys of a check."""
+"""Keys of the data check."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,22 @@ from .base import arg
 
 @dataclass
 class CheckArguments:
-    """What a check writes."""
+    """Gallery, report format and seed of the data check."""
 
-    gallery_dir: str = arg("out/check", "Folder of the gallery: contact sheets and index.html.")
-    num_pictures: int = arg(24, "Training images in the gallery; 0 writes none.")
-    resolution: int = arg(1008, "Side of the model's canvas in px, for the gallery and for instances that vanish.")
-    seed: int = arg(42, "Of the gallery's augmentation.")
+    gallery_dir: str = arg("out/check", "Output folder of the gallery: contact sheets and index.html.")
+    num_pictures: int = arg(24, "Number of training images in the gallery; 0 writes no gallery.")
+    resolution: int = arg(
+        1008,
+        "Side of the model's input in px, at least 14; used for the gallery and to find instances that are too small "
+        "at this size.",
+    )
+    seed: int = arg(42, "Random seed of the gallery's images and augmentation.")
     json: bool = arg(False, "Print one JSON object instead of text.")
-    max_findings: int = arg(10, "Lines of each kind of defect; --json has all.")
+    max_findings: int = arg(
+        10, "Maximum number of printed lines per kind of defect, at least 1; `--json` prints all of them."
+    )
 
     def __post_init__(self):
-        for name, least in (("num_pictures", 0), ("resolution", 14), ("max_findings", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
+        for name, minimum in (("num_pictures", 0), ("resolution", 14), ("max_findings", 1)):
+            if getattr(self, name) < minimum:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {minimum} or more")

@@ -1,4 +1,4 @@
-"""Keys of a conversion."""
+"""Keys of the data set conversion."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,38 @@ from .base import arg
 
 @dataclass
 class ConvertArguments:
-    """What is written, and where."""
+    """Output format, splits and Hub upload of a data set conversion."""
 
-    target_dir: str = arg("out/converted", "Folder that is written.")
+    target_dir: str = arg("out/converted", "Output folder of the converted data set.")
     output_format: str = arg(
         "coco",
-        "coco: annotations/{train,val}_coco.json beside {train,val}_images/; rows: parquet with a data set card, ready for the Hub.",
+        "Output format. coco: annotations/{train,val}_coco.json and the images in {train,val}_images/; rows: parquet "
+        "files with a data set card, which can be pushed to the Hub.",
         choices=["coco", "rows"],
     )
-    polygons: bool = arg(False, "coco: masks as polygons where these can say them exactly, instead of RLE.")
-    splits: list[str] = arg([], "Splits to convert. Default: all that are there.")
+    polygons: bool = arg(
+        False, "With `output_format: coco`, write a mask as polygons if they reproduce it exactly, instead of RLE."
+    )
+    splits: list[str] = arg([], "Splits to convert. Default: all splits of the data set.")
     new_validation_fraction: float | None = arg(
-        None, "Put all splits together and draw this share of the images for validation."
+        None,
+        "Merge all splits and draw this fraction of the images, between 0 and 1, as the new validation split.",
     )
     hold_out_phrases: list[str] = arg(
         [],
-        "Put all splits together; images that show one of these phrases are validation, and training never asks them.",
+        "Merge all splits and use the images that contain one of these phrases for validation; training neither shows "
+        "nor prompts these phrases.",
     )
-    keep_phrases: list[str] = arg([], "Ask these phrases alone; images without any of them are left out.")
-    max_rows: int | None = arg(None, "At most so many images of each split.")
-    split_seed: int = arg(0, "Another number draws another split.")
-    push_to_hub: str | None = arg(None, "rows: also push to this data set, owner/name.")
-    private: bool = arg(True, "Whether a pushed data set is private.")
-    overwrite: bool = arg(False, "Replace what an earlier conversion wrote to `target_dir`.")
+    keep_phrases: list[str] = arg(
+        [], "Convert these phrases alone; images without any of them are left out. Default: all phrases."
+    )
+    max_rows: int | None = arg(None, "Maximum number of images per split, at least 1. Default: all.")
+    split_seed: int = arg(0, "Random seed of the new validation split.")
+    push_to_hub: str | None = arg(
+        None, "With `output_format: rows`, also push the result to this Hub data set, given as owner/name."
+    )
+    private: bool = arg(True, "Create the Hub data set as private.")
+    overwrite: bool = arg(False, "Replace the files that an earlier conversion wrote to `target_dir`.")
 
     def __post_init__(self):
         if self.new_validation_fraction is not None and not 0 < self.new_validation_fraction < 1:
@@ -37,10 +46,15 @@ class ConvertArguments:
                 f"`new_validation_fraction` is {self.new_validation_fraction}; it must lie between 0 and 1"
             )
         if self.new_validation_fraction is not None and self.hold_out_phrases:
-            raise ValueError("`new_validation_fraction` and `hold_out_phrases` are two ways to split; give one")
+            raise ValueError(
+                "`new_validation_fraction` and `hold_out_phrases` both define the validation split. Set one of them"
+            )
         if self.max_rows is not None and self.max_rows < 1:
             raise ValueError(f"`max_rows` is {self.max_rows}; it must be 1 or more")
         if self.polygons and self.output_format != "coco":
-            raise ValueError("`polygons` is for `output_format: coco`; rows hold RLE")
+            raise ValueError(
+                f"`polygons` is true, but `output_format: {self.output_format}` stores masks as RLE. "
+                "`polygons` is for `output_format: coco`"
+            )
         if self.push_to_hub and self.output_format != "rows":
             raise ValueError("`push_to_hub` needs `output_format: rows`")

@@ -1,4 +1,4 @@
-"""Keys of the data: what SAM 3 is asked of each image."""
+"""Keys of the data of SAM 3: prompted phrases, augmentation and feature cache."""
 
 import os
 from dataclasses import dataclass
@@ -12,71 +12,98 @@ from .dataset import SharedDataArguments
 
 @dataclass
 class DataArguments(SharedDataArguments):
-    """What is read, what is asked of each image, and how it is drawn."""
+    """Data set, retention probe, phrases, augmentation and feature cache of a SAM 3 run."""
 
     probe_phrases: list[str] = arg(
         [],
-        "Phrases that a run does not train, asked of validation images before and after: what is forgotten. Default: sixteen common nouns.",
+        "Untrained phrases that are predicted on validation images before and after training to measure retention. "
+        "Default: sixteen common nouns.",
     )
-    probe_images: int = arg(32, "Validation images that are asked those, at most; 0: none.")
+    probe_images: int = arg(
+        32, "Maximum number of validation images on which retention is measured with `probe_phrases`; 0 measures none."
+    )
     probe_dataset: str | None = arg(
-        None, "Folder or Hub id of a labelled data set whose validation split is scored before and after, too."
+        None,
+        "Folder or Hub id of a labelled data set whose validation split is evaluated before and after training to "
+        "measure retention.",
     )
 
-    negative_ratio: float = arg(0.2, "Share of absent phrases among those asked.")
-    negatives_per_image: int | None = arg(None, "A fixed number of absent phrases an image, instead of the ratio.")
-    max_phrases_per_image: int = arg(32, "Phrases asked of an image at most; positives are kept first.")
+    negative_ratio: float = arg(
+        0.2, "Fraction of negative phrases (absent from the image) among the prompted phrases, 0 to 0.99."
+    )
+    negatives_per_image: int | None = arg(
+        None, "Fixed number of negative phrases per image, at least 0; replaces `negative_ratio`."
+    )
+    max_phrases_per_image: int = arg(
+        32, "Maximum number of prompted phrases per image, at least 1; positive phrases are chosen first."
+    )
 
     resize: str = arg(
         "official",
-        "official: a square of 480 to 992 px (of 1008) at a random place; plain: the whole canvas.",
+        "Resizing of training images. official: to a random side of 480 to 992 px (of 1008), placed at a random "
+        "offset; plain: to the whole input of the model.",
         choices=["official", "plain"],
     )
-    flip_probability: float = arg(0.5, "Horizontal flip; never of images whose phrases say left or right.")
-    color_jitter: float = arg(0.2, "Brightness, contrast and saturation change by up to this share.")
-    exemplar_probability: float = arg(0.0, "A present phrase also gets one of its instances as a box prompt.")
+    flip_probability: float = arg(
+        0.5,
+        "Probability of a horizontal flip, 0 to 1. Images whose phrases contain left or right are never flipped.",
+    )
+    color_jitter: float = arg(
+        0.2, "Maximum relative change of brightness, contrast and saturation, 0 to 1; 0 changes no colours."
+    )
+    exemplar_probability: float = arg(
+        0.0, "Probability, 0 to 1, that a positive phrase is prompted with the box of one of its instances as well."
+    )
     geometry_token: str = arg(
         "mixed",
-        "Whether text-only prompts see the geometry encoder's token: always (official package), never (Transformers), "
-        "mixed (right in both).",
+        "Geometry token of text-only prompts in training. always: added, as in the official package; never: left "
+        "out, as in Transformers; mixed: drawn for each phrase, so that the model is right in both.",
         choices=["always", "never", "mixed"],
     )
     eval_geometry_token: str = arg(
-        "never", "The same for evaluation: never scores what Transformers will predict.", choices=["always", "never"]
+        "never",
+        "Geometry token of text-only prompts in evaluation. never: left out, as in Transformers; always: added, as in "
+        "the official package.",
+        choices=["always", "never"],
     )
 
     feature_cache: str | None = arg(
         None,
-        "Folder: what the frozen ViT says of each image is computed once, stored there and read in every epoch (10.6 MB an "
-        "image and view at 1008 px); the ViT leaves the device. Needs `freeze: [vision_trunk]`.",
+        "Folder of precomputed ViT features. The frozen ViT encodes each image once, every epoch reads the stored "
+        "features (10.6 MB per image and view at 1008 px), and the ViT is offloaded. Needs `freeze: [vision_trunk]`.",
     )
     cache_text: bool = arg(
-        False, "The same for phrases, in memory: the text tower leaves the device. Needs `freeze: [text_encoder]`."
+        False,
+        "Encode each phrase once, hold the text features in memory and offload the text encoder. Needs `freeze: "
+        "[text_encoder]`.",
     )
 
     def __post_init__(self):
         super().__post_init__()
         if self.probe_dataset and (self.feature_cache or self.cache_text):
             raise ValueError(
-                "`probe_dataset` needs the encoders, which `feature_cache` and `cache_text` take off the device; leave it or them out"
+                f"`probe_dataset` is {self.probe_dataset!r}, but its images need the encoders, which `feature_cache` "
+                "and `cache_text` offload. Leave out `probe_dataset`, or both of these"
             )
         if (self.probe_dataset or "").startswith(SYNTHETIC) and not os.path.isdir(self.probe_dataset):
             raise ValueError(f"`probe_dataset` is {self.probe_dataset!r}; name a folder or a data set of the Hub")
 
-    def asked(self) -> str:
-        """What an evaluation asks, in words."""
+    def describe_prompts(self) -> str:
+        """Describe the prompts of an evaluation for reports."""
         return f"text-only prompts {'with' if self.eval_geometry_token == 'always' else 'without'} the geometry token"
 
     def places(self) -> list[str]:
-        """Files and folders that are read."""
+        """Return the files, folders and Hub ids that a run reads."""
         return [*super().places(), *([self.probe_dataset] if self.probe_dataset else [])]
 
     def probe_source(self) -> DatasetOptions | None:
-        """The labelled probe set, read as it stands."""
+        """Return the options that load `probe_dataset` unchanged; `None` without one."""
         return DatasetOptions(self.probe_dataset) if self.probe_dataset else None
 
     def phrases(self) -> PhraseOptions:
+        """Return the options of phrase sampling."""
         return take(PhraseOptions, self)
 
     def prompts(self) -> PromptOptions:
+        """Return the options of exemplars and geometry token."""
         return take(PromptOptions, self)

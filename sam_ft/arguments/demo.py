@@ -7,15 +7,19 @@ from .base import arg
 
 @dataclass
 class DemoArguments:
-    """What is shown, and where."""
+    """Models, example images and network address of the demo page."""
 
-    base: str | None = arg(None, "A second model, shown beside `model_name_or_path`: what it was tuned from.")
-    examples: str | None = arg(None, "Folder whose pictures are offered.")
-    port: int = arg(7860, "Port of the page.")
-    host: str = arg("127.0.0.1", "Address of the page; 0.0.0.0 shows it to other machines.")
-    share: bool = arg(False, "Also through a public link of Gradio's.")
+    base: str | None = arg(
+        None,
+        "Second model, shown beside `model_name_or_path` for comparison: a folder or Hub id, such as the model before "
+        "fine-tuning.",
+    )
+    examples: str | None = arg(None, "Folder of example images to choose from on the page.")
+    port: int = arg(7860, "Network port of the page, 0 to 65535.")
+    host: str = arg("127.0.0.1", "Network address of the page; 0.0.0.0 makes it reachable from other machines.")
+    share: bool = arg(False, "Also create a public link through Gradio's servers.")
     device: str | None = arg(
-        None, "Where it runs: cuda, cuda:1, mps, cpu. Default: the accelerator, where there is one."
+        None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
 
     def __post_init__(self):

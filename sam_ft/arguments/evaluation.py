@@ -1,4 +1,4 @@
-"""Keys of an evaluation."""
+"""Keys of the evaluation."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,21 @@ from .base import arg
 
 @dataclass
 class EvalArguments:
-    """What is compared, and how the report is made."""
+    """Compared models, confidence intervals and report of an evaluation."""
 
     compare: list[str] = arg(
         [],
-        "Beside `model_name_or_path`: models (folder or Hub id) or COCO results files (.json) of other programs, `NAME=SOURCE` or SOURCE. "
-        "The first one is what differences are taken from: name the base here.",
+        "Models (folder or Hub id) or COCO results files (.json) of other programs to evaluate beside "
+        "`model_name_or_path`, each as SOURCE or NAME=SOURCE. The report gives differences to the first one, so name "
+        "the base model first.",
     )
-    bootstrap_samples: int = arg(400, "Draws of images behind the 95 % intervals; 0: none.")
-    overwrite: bool = arg(False, "Replace the files of an earlier evaluation with other settings in `output_dir`.")
-    report_title: str = arg("SAM 3 evaluation", "Heading of the report.")
+    bootstrap_samples: int = arg(
+        400, "Number of bootstrap resamples of the images for the 95-percent confidence intervals; 0 computes none."
+    )
+    overwrite: bool = arg(
+        False, "Replace the files that an earlier evaluation with other settings wrote to `output_dir`."
+    )
+    report_title: str = arg("SAM 3 evaluation", "Title of the HTML report.")
 
     def __post_init__(self):
         if self.bootstrap_samples < 0:

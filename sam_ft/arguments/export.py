@@ -1,4 +1,4 @@
-"""Keys of an export."""
+"""Keys of the model export."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,33 @@ from .base import arg
 
 @dataclass
 class ExportArguments:
-    """What `model_name_or_path` becomes, and where."""
+    """Format, output path and base of a model export."""
 
     format: str = arg(
         "transformers",
-        "transformers: a folder for Sam3Model, adapters merged; official: the layout of sam3.pt for Meta's package; video: a folder for "
-        "Sam3VideoModel; onnx: three graphs and a script that runs them without torch.",
+        "Output format. transformers: a folder for Sam3Model with the adapters merged; official: one file in the "
+        "layout of sam3.pt for Meta's package; video: a folder for Sam3VideoModel; onnx: three graphs and a script "
+        "that runs them without torch.",
         choices=["transformers", "official", "video", "onnx"],
     )
     output_path: str | None = arg(
         None,
-        "File (official: .pt, or .safetensors) or folder to write. Default: out/export/sam3.pt or out/export/FORMAT.",
+        "Output file (.pt or .safetensors, with `format: official`) or output folder. Default: out/export/sam3.pt or "
+        "out/export/FORMAT.",
     )
     base: str | None = arg(
         None,
-        "What the model was made from. official: its sam3.pt, whose tracker and other tensors are kept; without it what the image builder "
-        "needs is written. video: facebook/sam3 or a folder like it, needed. Of a model that is a file of weights: the folder or Hub id whose "
-        "config and processor it takes, facebook/sam3 where not given.",
+        "Model from which this one was fine-tuned. With `format: official`, its sam3.pt: the tracker and other "
+        "tensors are copied from it; without it the file contains only the tensors of the image model. With `format: "
+        "video` it is required: facebook/sam3 or a folder in the same layout. If `model_name_or_path` is a file of "
+        "weights: folder or Hub id of its config and processor, by default facebook/sam3.",
     )
     verify: str | None = arg(
         None,
-        "Check this file or folder of unknown origin and stop: a table of missing, unexpected and mis-shaped tensors.",
+        "File or folder of weights to check instead of an export: prints a table of missing, unexpected and "
+        "mis-shaped tensors and stops.",
     )
-    overwrite: bool = arg(False, "Replace what is at `output_path`.")
+    overwrite: bool = arg(False, "Replace the existing file or folder at `output_path`.")
 
     def __post_init__(self):
         if self.output_path is None:

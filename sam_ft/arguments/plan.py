@@ -1,4 +1,4 @@
-"""Keys of a plan."""
+"""Keys of the memory plan."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ from .base import arg
 
 @dataclass
 class PlanArguments:
-    """What a run may take."""
+    """Memory limit of the planned run."""
 
-    memory_gb: float | None = arg(None, "Memory that the run may take, in GB of 2³⁰ bytes. Default: this device's.")
+    memory_gb: float | None = arg(
+        None, "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of this device."
+    )
 
     def __post_init__(self):
         if self.memory_gb is not None and not self.memory_gb > 0:

@@ -1,4 +1,4 @@
-"""Keys of a prediction."""
+"""Keys of the prediction."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,27 @@ from .base import arg, take
 
 @dataclass
 class SharedPredictArguments:
-    """Which images, and what is written."""
+    """Input images, output formats and device: keys that SAM 3 and SAM 2 share."""
 
-    images: list[str] = arg([], "Image files, folders (all below them) or globs such as 'photos/**/*.jpg'.")
+    images: list[str] = arg([], "Image files, folders (searched recursively) or globs such as 'photos/**/*.jpg'.")
     predictions_dir: str = arg(
-        "out/predictions", "Folder that is written. The same call again goes on where it stopped."
+        "out/predictions", "Output folder. The same command with the same folder continues an interrupted prediction."
     )
     outputs: list[str] = arg(
         ["coco", "overlays"],
-        "coco: coco.json and results.json; labelme, yolo: for labelling further; overlays: pictures; masks: a PNG a phrase or label.",
+        "Output formats, one or several. coco: coco.json and results.json; labelme, yolo: annotation files of these "
+        "tools; overlays: images with the predictions drawn; masks: one PNG per phrase or label.",
         choices=["coco", "labelme", "yolo", "overlays", "masks"],
     )
-    images_per_batch: int = arg(1, "Images or tiles through the vision encoder at once.")
-    workers: int = arg(2, "Processes that load images.")
-    on_bad_images: str = arg("error", "A file that cannot be read: stop, or leave it out.", choices=["error", "skip"])
+    images_per_batch: int = arg(1, "Number of images or tiles that the vision encoder processes at once, at least 1.")
+    workers: int = arg(2, "Number of processes that load images; 0 loads them in the main process.")
+    on_bad_images: str = arg(
+        "error",
+        "Handling of an image file that cannot be read. error: stop; skip: continue without it.",
+        choices=["error", "skip"],
+    )
     device: str | None = arg(
-        None, "Where it runs: cuda, cuda:1, mps, cpu. Default: the accelerator, where there is one."
+        None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
 
     def __post_init__(self):
@@ -39,30 +44,39 @@ class SharedPredictArguments:
 
 @dataclass
 class PredictArguments(SharedPredictArguments):
-    """What SAM 3 is asked of which images, and what is written."""
+    """Phrases, exemplars, thresholds and tiling of a prediction with SAM 3."""
 
-    phrases: list[str] = arg([], "What to find. Default: the phrases that the model was trained on.")
+    phrases: list[str] = arg([], "Noun phrases to segment. Default: the phrases on which the model was trained.")
     exemplar_file: str | None = arg(
         None,
-        'JSON file {"image": [[x, y, w, h], …]} of boxes, px, that show what is wanted; a fifth number 0: none such. Beside phrases, or alone.',
+        'JSON file {"image": [[x, y, w, h], …]} of exemplar boxes in px; a fifth number 0 marks a negative exemplar. '
+        "Used together with `phrases` or without them.",
     )
     score_threshold: float | None = arg(
-        None, "Score from which on a detection counts. Default: the thresholds saved with the model, 0.5 without."
+        None,
+        "Minimum score of a detection, 0 to 1. Default: the thresholds saved with the model, or 0.5 without them.",
     )
-    max_detections: int = arg(100, "Detections a phrase and image (or tile) at most.")
+    max_detections: int = arg(100, "Maximum number of detections per phrase and image (or tile), 1 to 10000.")
     nms_iom: float | None = arg(
         None,
-        "Of two detections of a phrase that overlap by this share of the smaller one, keep the better. Default: both.",
+        "Non-maximum suppression threshold, 0.01 to 1: of two detections of a phrase whose intersection is at least "
+        "this fraction of the smaller mask, the lower score is removed. Default: no suppression.",
     )
     tile_size: int | None = arg(
-        None, "Show images that are larger than this, px, in tiles of it, too: for small things."
+        None,
+        "Side of the tiles in px, at least 32: images larger than this are also predicted tile by tile, to find small "
+        "objects. Default: no tiles.",
     )
-    tile_overlap: float = arg(0.2, "Share of a tile's side that the next one shows again.")
+    tile_overlap: float = arg(0.2, "Overlap of neighbouring tiles as a fraction of `tile_size`, 0 to 0.9.")
     eval_geometry_token: str = arg(
-        "never", "never: as Transformers answers; always: as the official package does.", choices=["always", "never"]
+        "never",
+        "Geometry token of text-only prompts. never: left out, as in Transformers; always: added, as in the official "
+        "package.",
+        choices=["always", "never"],
     )
 
     def options(self) -> PredictOptions:
+        """Return the options of the SAM 3 predictor."""
         return take(
             PredictOptions, self, views_per_batch=self.images_per_batch, geometry_token=self.eval_geometry_token
         )
@@ -70,18 +84,22 @@ class PredictArguments(SharedPredictArguments):
 
 @dataclass
 class Sam2PredictArguments(SharedPredictArguments):
-    """Which objects of which images SAM 2 is to cut out, and what is written."""
+    """Prompts of a prediction with SAM 2."""
 
     prompt_file: str | None = arg(
         None,
-        'JSON file {"image": [{"points": [[x, y, 1], [x, y, 0]], "box": [x, y, w, h], "label": "cat"}, …]}, px, an entry an object; or a COCO file '
-        "whose boxes are the prompts, such as a detector's.",
+        'JSON file {"image": [{"points": [[x, y, 1], [x, y, 0]], "box": [x, y, w, h], "label": "cat"}, …]} in px with '
+        "one entry per object, or a COCO file whose boxes are the prompts, such as the results of a detector.",
     )
 
     def __post_init__(self):
         super().__post_init__()
         if self.images and self.prompt_file is None:
-            raise ValueError("`prompt_file`: SAM 2 is told where to look; give a JSON file of clicks and boxes")
+            raise ValueError(
+                "`prompt_file` is missing: SAM 2 needs a prompt for each object. Set it to a JSON file of clicks and "
+                "boxes"
+            )
 
     def options(self) -> Sam2PredictOptions:
+        """Return the options of the SAM 2 predictor."""
         return Sam2PredictOptions(self.images_per_batch)

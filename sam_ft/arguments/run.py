@@ -1,4 +1,4 @@
-"""All that a run is made of."""
+"""Keys of a training run, grouped by topic."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,15 @@ SAM2_ARGUMENTS = (Sam2ModelArguments, Sam2DataArguments, Sam2LossArguments, Sam2
 
 @dataclass
 class Run:
-    """A run's keys, of SAM 3 or of SAM 2."""
+    """
+    Parsed keys of a training run of SAM 3 or SAM 2.
+
+    Attributes:
+        model (`SharedModelArguments`): Keys of the model.
+        data (`SharedDataArguments`): Keys of the data.
+        loss (`LossArguments` or `Sam2LossArguments`): Keys of the loss.
+        training (`SamTrainingArguments`): Keys of the Trainer.
+    """
 
     model: SharedModelArguments
     data: SharedDataArguments
@@ -24,4 +32,5 @@ class Run:
     training: SamTrainingArguments
 
     def groups(self) -> tuple:
+        """Return the four groups in the order of `SAM3_ARGUMENTS` and `SAM2_ARGUMENTS`."""
         return self.model, self.data, self.loss, self.training

@@ -20,86 +20,126 @@ logger = logging.getLogger(__name__)
 @dataclass
 class SamTrainingArguments(TrainingArguments):
     """
-    Transformers' `TrainingArguments` and what SAM 3 and SAM 2 add alike.
+    Transformers' `TrainingArguments` with the keys and defaults that SAM 3 and SAM 2 share.
 
-    Defaults that differ from `TrainingArguments`: `remove_unused_columns`, `label_names`, `accelerator_config` and
-    `logging_nan_inf_filter`, without which Trainer strips, cuts, mixes or hides what the loss needs; clipping at 0.1, workers, an
-    evaluation and a checkpoint an epoch, the best one kept.
+    The loss needs other defaults than `TrainingArguments` for `remove_unused_columns`, `label_names`,
+    `accelerator_config` and `logging_nan_inf_filter`. Further defaults: gradient clipping at 0.1, two data workers,
+    one evaluation and one checkpoint per epoch, and the best checkpoint at the end.
     """
 
-    per_device_eval_batch_size: int = arg(1, "Images a step and device in evaluation.")
-    vision_layer_decay: float = arg(0.9, "Each ViT layer's rate is the next one's times this.")
-    weight_decay: float = arg(0.1, "AdamW's decay of all but biases and norms.")
-    max_grad_norm: float = arg(0.1, "Gradient clipping.")
+    per_device_eval_batch_size: int = arg(1, "Number of images per step and device in evaluation, at least 1.")
+    vision_layer_decay: float = arg(
+        0.9,
+        "Layer-wise learning-rate decay of the ViT, 0 to 1: the learning rate of a layer is this factor times that of "
+        "the layer behind it.",
+    )
+    weight_decay: float = arg(0.1, "Weight decay of AdamW, at least 0; biases and normalization layers have none.")
+    max_grad_norm: float = arg(0.1, "Maximum gradient norm for gradient clipping; 0 clips nothing.")
     normalizer: str = arg(
         "window",
-        "window: losses are divided by the counts of the accumulation window and all processes; batch: by each batch's "
-        "own, as the official code.",
+        "Counts by which the losses are divided. window: those of the accumulation window over all processes; batch: "
+        "those of each batch, as in the official code.",
         choices=["window", "batch"],
     )
-    eval_strategy: str = arg("epoch", 'When to evaluate: "no", steps, epoch.')
-    save_strategy: str = arg("epoch", 'When to save: "no", steps, epoch, best.')
-    save_total_limit: int | None = arg(2, "Checkpoints kept.")
-    load_best_model_at_end: bool = arg(True, "End with the best checkpoint's weights.")
-    early_stopping_patience: int | None = arg(10, "Stop after so many evaluations without improvement; null: never.")
-    restore_callback_states_from_checkpoint: bool = arg(True, "Early stopping goes on counting after a resume.")
-    logging_steps: float = arg(5, "Steps between logs.")
-    logging_first_step: bool = arg(True, "Log the first step too.")
-    logging_nan_inf_filter: bool = arg(False, "Trainer hides NaN losses by default.")
-    report_to: None | str | list[str] = arg("tensorboard", "Loggers: tensorboard, wandb, trackio, none.")
-    dataloader_num_workers: int = arg(2, "Processes that load images.")
-    remove_unused_columns: bool = arg(False, "Trainer would drop the collator's input.")
-    label_names: list[str] | None = arg(["labels"], "Trainer would take box prompts for labels.")
-    accelerator_config: dict | str | None = field(
-        default_factory=lambda: {"dispatch_batches": False},  # dispatching cuts and mixes targets of unequal size
-        metadata={"help": "Accelerate's data loading."},
+    eval_strategy: str = arg("epoch", 'Interval of evaluations: "no", steps or epoch.')
+    save_strategy: str = arg("epoch", 'Interval of checkpoints: "no", steps, epoch or best.')
+    save_total_limit: int | None = arg(2, "Maximum number of checkpoints on disk; null keeps all.")
+    load_best_model_at_end: bool = arg(True, "Load the weights of the best checkpoint at the end of training.")
+    early_stopping_patience: int | None = arg(
+        10, "Number of evaluations without improvement after which training stops; null never stops early."
     )
-    ddp_find_unused_parameters: bool | None = arg(False, "Every trained parameter gets a gradient in every step.")
-    seed: int = arg(42, "Of every draw.")
-    num_pictures: int = arg(4, "Evaluation images drawn with truth and prediction.")
-    hub_merged: bool = arg(False, "With `push_to_hub` and `lora`: push the merged weights, too, as NAME-merged.")
+    restore_callback_states_from_checkpoint: bool = arg(
+        True, "Restore the state of callbacks, such as the count of early stopping, when training resumes."
+    )
+    logging_steps: float = arg(5, "Number of steps between log lines; a value below 1 is a fraction of all steps.")
+    logging_first_step: bool = arg(True, "Log the first step as well.")
+    logging_nan_inf_filter: bool = arg(False, "Leave NaN and infinite losses out of the logged mean.")
+    report_to: None | str | list[str] = arg(
+        "tensorboard", "Loggers, one or several: tensorboard, wandb, trackio or none."
+    )
+    dataloader_num_workers: int = arg(2, "Number of processes that load images; 0 loads them in the main process.")
+    remove_unused_columns: bool = arg(
+        False,
+        "Remove data columns that the model's forward does not take; the collator needs them, so leave it false.",
+    )
+    label_names: list[str] | None = arg(
+        ["labels"], "Names of the batch entries that contain labels; the default excludes box prompts."
+    )
+    accelerator_config: dict | str | None = field(
+        default_factory=lambda: {"dispatch_batches": False},  # Dispatching would split targets of unequal size.
+        metadata={"help": "Options of Accelerate's data loading, as a mapping or a JSON file."},
+    )
+    ddp_find_unused_parameters: bool | None = arg(
+        False,
+        "Find parameters without gradient in each step of DistributedDataParallel; not needed, because all trained "
+        "parameters get one.",
+    )
+    seed: int = arg(
+        42, "Random seed of the run: new weights, order, phrases, prompts and augmentation; 0 to 2^32 − 1."
+    )
+    num_pictures: int = arg(
+        4, "Number of evaluation images that are drawn with ground truth and prediction; 0 draws none."
+    )
+    hub_merged: bool = arg(False, "Also push the merged weights as NAME-merged, with `push_to_hub` and `lora`.")
     hub_base: str | None = arg(
         None,
-        "With `push_to_hub` and `lora` over a base in a folder here: its Hub id, such as facebook/sam3; else NAME-base is pushed along.",
+        "Hub id of the base model, such as facebook/sam3, with `push_to_hub`, `lora` and a base model in a local "
+        "folder. Default: the base is pushed as NAME-base.",
     )
     hub_pictures: bool = arg(
-        True, "With `push_to_hub`: the card shows evaluation images. false where they may not be published."
+        True,
+        "Show evaluation images in the model card with `push_to_hub`; set it to false if they must not be published.",
     )
-    eval_before: bool = arg(True, "Evaluate once before training, so that there is something to compare with.")
+    eval_before: bool = arg(
+        True, "Evaluate the initial model before training, for the comparison of before and after."
+    )
     start_over: bool = arg(
         False,
-        "Remove the files that an earlier run wrote into `output_dir`, checkpoints included, and train from the start. Other files there are kept.",
+        "Remove the files that an earlier run wrote to `output_dir`, checkpoints included, and train from the start; "
+        "other files in the folder are kept.",
     )
-    dry_run: bool = arg(False, "Go through every stage with one step, then stop and leave nothing behind.")
+    dry_run: bool = arg(False, "Run every stage with one optimizer step, then stop and remove all output.")
 
     def __post_init__(self):
         check_ranges(self)
         if self.max_steps == 0 or self.max_steps < -1:
             raise ValueError(
-                f"`max_steps` is {self.max_steps}. Leave it out or set -1 to train `num_train_epochs`, or give 1 or more steps"
+                f"`max_steps` is {self.max_steps}. Leave it out or set -1 to train `num_train_epochs`, or set 1 or "
+                "more steps"
             )
         if self.bf16 and not torch.accelerator.is_available():
-            logger.warning("`bf16: true`, but there is no accelerator here: ignored")
+            logger.warning("`bf16: true` is ignored, because there is no accelerator here")
             self.bf16 = False
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
         if "no" in (self.eval_strategy, self.save_strategy):
-            # there will be no score to choose by, or no checkpoint to choose
+            # The best checkpoint and early stopping both need a metric and a checkpoint.
             self.load_best_model_at_end, self.early_stopping_patience = False, None
         super().__post_init__()
 
     def check_optimizer(self) -> None:
-        """Raises `ValueError` where the optimizer's package is missing; a run should say so before it reads gigabytes."""
+        """
+        Check that the package of the optimizer is installed, before a run loads data and model.
+
+        Raises:
+            ValueError: If `optim` needs bitsandbytes and it is missing.
+        """
         if any(part in self.optimizer_name() for part in ("8bit", "paged", "bnb")) and not find_spec("bitsandbytes"):
             raise ValueError(
-                f"`optim: {self.optimizer_name()}` needs bitsandbytes, which is not installed: `pip install sam-ft[quantization]`, or "
-                "`optim: adamw_torch`"
+                f"`optim: {self.optimizer_name()}` needs bitsandbytes, which is not installed. Run `pip install "
+                "sam-ft[quantization]`, or set `optim: adamw_torch`"
             )
 
     def optimizer_name(self) -> str:
+        """Return `optim` as text."""
         return str(getattr(self.optim, "value", self.optim))
 
     def make_dry(self, folder: str) -> None:
-        """One optimizer step, no checkpoint, no logger, everything in `folder`."""
+        """
+        Reduce the run to one optimizer step without checkpoint, logger and Hub upload.
+
+        Args:
+            folder (`str`): Temporary folder that replaces `output_dir`.
+        """
         self.output_dir, self.report_to, self.max_steps, self.gradient_accumulation_steps = folder, [], 1, 1
         self.eval_strategy, self.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
         self.load_best_model_at_end, self.early_stopping_patience = False, None
@@ -107,25 +147,31 @@ class SamTrainingArguments(TrainingArguments):
         self.eval_before, self.num_pictures, self.resume_from_checkpoint = False, 1, None
 
     def summary(self, model: str, dataset: str | None) -> str:
-        """One line that says what this run assumes."""
+        """
+        Summarize length, batch size, learning rates, precision and device of the run in one line.
+
+        Args:
+            model (`str`): Name of the model.
+            dataset (`str`, *optional*): Name of the data set.
+        """
         window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         precision = "bf16" if self.uses_bf16() else "float32"
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
         rates = self.rates()
-        shown = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
-        listed = " / ".join(f"{part}{rate:g}" for part, rate in shown.items() if rate is not None)
+        rate_of_part = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
+        rate_text = " / ".join(f"{part}{rate:g}" for part, rate in rate_of_part.items() if rate is not None)
         return (
-            f"{model} on {dataset}: {length}, {window} images a step ({self.per_device_train_batch_size} × "
-            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), rates {listed}, {precision} on {self.device}, seed "
-            f"{self.seed}, output in {self.output_dir}"
+            f"{model} on {dataset}: {length}, {window} images per step ({self.per_device_train_batch_size} × "
+            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), learning rates "
+            f"{rate_text}, {precision} on {self.device}, seed {self.seed}, output in {self.output_dir}"
         )
 
     def uses_bf16(self) -> bool:
-        """Whether steps run under bf16 autocast, by this class's key or by the Accelerate config."""
+        """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""
         return bool(self.bf16) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16"
 
     def rates(self) -> Rates:
-        """Learning rates by part."""
+        """Return the learning rates by part."""
         raise NotImplementedError
 
 
@@ -133,30 +179,50 @@ class SamTrainingArguments(TrainingArguments):
 class Sam3TrainingArguments(SamTrainingArguments):
     """[`SamTrainingArguments`] for SAM 3: batch size 1, accumulation 4, 20 epochs, the official rates and schedule."""
 
-    output_dir: str = arg("out/sam3", "Checkpoints, logs, pictures and the final model.")
-    num_train_epochs: float = arg(20.0, "Passes over the training images.")
-    per_device_train_batch_size: int = arg(1, "Images a step and device.")
-    gradient_accumulation_steps: int = arg(4, "Batches an optimizer step; exact: losses are divided by all instances.")
-    learning_rate: float = arg(8e-4, "Rate of everything but the encoders, before `lr_scale`.")
-    vision_learning_rate: float = arg(2.5e-4, "Rate of the vision encoder, before `lr_scale`.")
-    text_learning_rate: float = arg(5e-5, "Rate of the text encoder, before `lr_scale`.")
-    lr_scale: float = arg(0.1, "Factor of all three: 1 is the paper's pre-training, 0.1 its fine-tuning.")
+    output_dir: str = arg("out/sam3", "Output folder of checkpoints, logs, pictures and the final model.")
+    num_train_epochs: float = arg(20.0, "Number of training epochs, at least 0.01.")
+    per_device_train_batch_size: int = arg(1, "Number of training images per step and device, at least 1.")
+    gradient_accumulation_steps: int = arg(
+        4,
+        "Number of batches per optimizer step, at least 1. Losses are divided by the instances of all of them, so "
+        "that the step equals one large batch.",
+    )
+    learning_rate: float = arg(
+        8e-4, "Learning rate of all parts but the encoders, at least 0; multiplied by `lr_scale`."
+    )
+    vision_learning_rate: float = arg(
+        2.5e-4, "Learning rate of the vision encoder, at least 0; multiplied by `lr_scale`."
+    )
+    text_learning_rate: float = arg(5e-5, "Learning rate of the text encoder, at least 0; multiplied by `lr_scale`.")
+    lr_scale: float = arg(
+        0.1, "Factor of all three learning rates, at least 0: 1 is the paper's pre-training, 0.1 its fine-tuning."
+    )
     lr_schedule: str = arg(
         "sam3",
-        "sam3: inverse square root with warm-up and cool-down; transformers: `lr_scheduler_type`.",
+        "Learning rate schedule. sam3: inverse square root with warm-up and cool-down; transformers: the schedule of "
+        "`lr_scheduler_type`.",
         choices=["sam3", "transformers"],
     )
-    warmup_steps: float = arg(20, "Steps of rising rates; below 1, a share of all steps.")
-    timescale_steps: int = arg(20, "sam3 schedule: steps after which the rate falls.")
-    cooldown_steps: int = arg(20, "sam3 schedule: steps of falling to 0 at the end.")
-    metric_for_best_model: str | None = arg(
-        "eval_mask_AP", "What best means: eval_mask_AP, eval_box_AP, eval_cgF1, eval_presence_accuracy, eval_loss, …"
+    warmup_steps: float = arg(20, "Number of warm-up steps; a value below 1 is a fraction of all steps.")
+    timescale_steps: int = arg(
+        20,
+        "Timescale of the inverse square root decay with `lr_schedule: sam3`, in steps, at least 1.",
     )
-    keep_score_threshold: float = arg(0.05, "Evaluation keeps detections with at least this score.")
-    keep_max_detections: int = arg(100, "Evaluation keeps at most this many a phrase.")
+    cooldown_steps: int = arg(
+        20,
+        "Number of steps at the end of training over which the learning rate falls to 0, with `lr_schedule: sam3`.",
+    )
+    metric_for_best_model: str | None = arg(
+        "eval_mask_AP",
+        "Metric that selects the best checkpoint: eval_mask_AP, eval_box_AP, eval_cgF1, eval_presence_accuracy, "
+        "eval_loss, or another metric of the evaluation.",
+    )
+    keep_score_threshold: float = arg(0.05, "Minimum score of a detection in evaluation, 0 to 1.")
+    keep_max_detections: int = arg(100, "Maximum number of detections per phrase and image in evaluation, at least 1.")
     max_false_positives: float | None = arg(
         None,
-        "Thresholds of phrases, saved with the model, allow so many false detections an image. Default: those of the best F1.",
+        "Number of false detections per image that the saved score thresholds of the phrases allow, at least 0. "
+        "Default: thresholds with the best F1.",
     )
 
     def __post_init__(self):
@@ -168,12 +234,13 @@ class Sam3TrainingArguments(SamTrainingArguments):
         for key, value in without_effect.items():
             if self.lr_schedule == "sam3" and value not in (None, "{}", "null"):
                 raise ValueError(
-                    f"`{key}` is {value!r}, which has no effect under `lr_schedule: sam3`. Set `lr_schedule: transformers`, or "
-                    f"leave `{key}` out"
+                    f"`{key}` is {value!r}, which has no effect under `lr_schedule: sam3`. Set `lr_schedule: "
+                    f"transformers`, or leave `{key}` out"
                 )
         super().__post_init__()
 
     def rates(self) -> Rates:
+        """Return the learning rates by part, multiplied by `lr_scale`."""
         return Rates(
             self.learning_rate * self.lr_scale,
             self.vision_learning_rate * self.lr_scale,
@@ -183,4 +250,5 @@ class Sam3TrainingArguments(SamTrainingArguments):
         )
 
     def keep(self) -> Keep:
+        """Return score threshold and number of the detections in evaluation."""
         return Keep(self.keep_score_threshold, self.keep_max_detections)

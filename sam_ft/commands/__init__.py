@@ -1,5 +1,6 @@
 """
-One module per command, and what several commands share: from keys to data, model and trainer, output folders, reports and cards.
+One module per command, and the steps that commands share: build data, model and trainer from keys, claim folders,
+report.
 
-Algorithms do not belong here; they are in the folders below, which know no keys.
+Algorithms do not belong here; they are in the folders below, which do not use keys.
 """

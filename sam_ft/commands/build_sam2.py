@@ -1,4 +1,4 @@
-"""From arguments to SAM 2's trainer."""
+"""Trainer of SAM 2, built from keys."""
 
 import logging
 
@@ -32,11 +32,19 @@ def build_sam2_trainer(
     log_file: str | None = None,
 ) -> Sam2Trainer:
     """
-    A trainer over a data set; with `data.train` missing it only evaluates. Training images without an object that can be prompted are left out of
-    `data`.
+    Build the trainer of SAM 2; without `data.train` it only evaluates.
+
+    Args:
+        model (`Sam2ForPromptSegmentation` or `AdaptedSam`): Model to train.
+        processor (`Sam2Processor`): Processor that is saved with the model.
+        data (`PhraseData`): Data of the run; training images without an object that has a mask are removed from it.
+        data_args (`Sam2DataArguments`): Keys of the data.
+        loss_args (`Sam2LossArguments`): Keys of the loss.
+        training_args (`Sam2TrainingArguments`): Keys of the training.
+        log_file (`str`, *optional*): File that receives each log line.
 
     Raises:
-        `ValueError`: where no training image shows an object with a mask.
+        ValueError: If no training image shows an object with a mask.
     """
     sam2 = sam_of(model)
     sam2.criterion, sam2.gate_absent = loss_args.criterion(), loss_args.gate_absent
@@ -50,7 +58,7 @@ def build_sam2_trainer(
             data.train, seed=data_seed(training_args), transforms=data_args.transforms(side), clicks=clicks
         )
         if not clicks.shows_masks:
-            # without a mask prompt nothing would reach it but weight decay
+            # Without mask prompts these weights get no gradient, and weight decay alone would change them.
             sam2.prompt_encoder.mask_embed.requires_grad_(False)
     evaluation = ObjectEvaluation(data.validation, resolution=side)
     if data_args.feature_cache and train is not None:
@@ -76,54 +84,64 @@ def build_sam2_trainer(
 
 def with_objects(rows):
     """
-    The training rows that show an object with a mask; all of them where they are made when asked for.
+    Select the training rows that show an object with a mask; streamed rows are returned unchanged.
+
+    Args:
+        rows (`datasets.Dataset` or lazy rows): Training rows.
 
     Raises:
-        `ValueError`: where there is none.
+        ValueError: If no row shows an object with a mask.
     """
     if not isinstance(rows, Dataset):
         return rows
-    light = rows.select_columns(["instances"])
-    objects = [objects_of(row) for row in light]
-    total = sum(len(row["instances"]) for row in light)
-    kept = [i for i, found in enumerate(objects) if found]
-    if not kept:
-        told = f"none of its {total} annotations has a mask" if total else "it has no annotations"
+    instance_rows = rows.select_columns(["instances"])
+    objects = [objects_of(row) for row in instance_rows]
+    total = sum(len(row["instances"]) for row in instance_rows)
+    selected = [i for i, row_objects in enumerate(objects) if row_objects]
+    if not selected:
+        reason = f"none of its {total} annotations has a mask" if total else "it has no annotations"
         raise ValueError(
-            f"`dataset_name`: SAM 2 learns from masks, and no training image shows an object with one: {told}. Give polygons or masks; boxes alone "
-            "train SAM 3 (sam3_ft.py)"
+            f"`dataset_name`: SAM 2 learns from masks, and no training image shows an object with one: {reason}. Use "
+            f"a data "
+            "set with polygons or masks, or train SAM 3 on boxes with sam3_ft.py"
         )
-    without = total - sum(map(len, objects))
-    if without:
+    left_out = total - sum(map(len, objects))
+    if left_out:
         logger.info(
-            "note: %d of %d training annotations are left out: crowds, or boxes without a mask", without, total
+            "note: %d of %d training annotations are left out: crowds, or boxes without a mask", left_out, total
         )
-    if len(kept) < len(rows):
+    if len(selected) < len(rows):
         logger.info(
             "note: %d of %d training images show no object with a mask and are left out",
-            len(rows) - len(kept),
+            len(rows) - len(selected),
             len(rows),
         )
-        return rows.select(kept)
+        return rows.select(selected)
     return rows
 
 
 def _choose_metric(training_args: Sam2TrainingArguments, data: PhraseData, clicks: int) -> None:
-    """Checks `metric_for_best_model`, and chooses another one where the evaluation's objects cannot give it: Trainer would stop at its first checkpoint."""
+    """
+    Set `metric_for_best_model`, or another metric if the evaluation images cannot give it.
+
+    Trainer would choose the first checkpoint by a metric that does not exist.
+    """
     examples = "`eval_object_IoU`, `eval_IoU@1`, `eval_IoU@box` or `eval_loss`"
-    wanted = check_metric(training_args, ["loss", *names_of(clicks), *AP_NAMES], examples)
+    metric = check_metric(training_args, ["loss", *names_of(clicks), *AP_NAMES], examples)
     areas = [
         row["instances"][i]["area"] for row in data.validation.select_columns(["instances"]) for i in objects_of(row)
     ]
-    given = {f"object_IoU_{size}" for size, (low, high) in SIZES.items() if any(low <= area < high for area in areas)}
-    chosen = wanted
-    if wanted.startswith("object_IoU_") and wanted not in given:
+    available = {
+        f"object_IoU_{size}" for size, (low, high) in SIZES.items() if any(low <= area < high for area in areas)
+    }
+    chosen = metric
+    if metric.startswith("object_IoU_") and metric not in available:
         chosen = "object_IoU"
-    if not areas and wanted != "loss":
+    if not areas and metric != "loss":
         chosen = "loss"
-        logger.info("note: no evaluation image shows an object with a mask; nothing but the loss can be told")
-    if chosen != wanted:
+        logger.info("note: no evaluation image shows an object with a mask; only the loss can be evaluated")
+    if chosen != metric:
         logger.info(
-            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", wanted, chosen
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", metric, chosen
         )
     set_metric(training_args, chosen)

@@ -1,4 +1,4 @@
-"""From arguments to SAM 3's trainer."""
+"""Trainer of SAM 3, built from keys."""
 
 import dataclasses
 import logging
@@ -34,7 +34,20 @@ def build_sam3_trainer(
     log_file: str | None = None,
     trained_phrases: set[str] | None = None,
 ) -> Sam3Trainer:
-    """A trainer over a data set; with `data.train` missing it only evaluates, a model that was trained on `trained_phrases`."""
+    """
+    Build the trainer of SAM 3; without `data.train` it only evaluates.
+
+    Args:
+        model (`Sam3ForConceptSegmentation` or `AdaptedSam`): Model to train.
+        processor (`Sam3Processor`): Processor that is saved with the model.
+        data (`PhraseData`): Data of the run.
+        data_args (`DataArguments`): Keys of the data.
+        loss_args (`LossArguments`): Keys of the loss.
+        training_args (`Sam3TrainingArguments`): Keys of the training.
+        log_file (`str`, *optional*): File that receives each log line.
+        trained_phrases (`set[str]`, *optional*): Phrases on which the model was trained earlier; used without
+            training.
+    """
     sam3 = sam_of(model)
     sam3.criterion = loss_args.criterion()
     side = side_of(sam3.config)
@@ -48,7 +61,7 @@ def build_sam3_trainer(
             phrases=dataclasses.replace(
                 data_args.phrases(),
                 synonyms=data.synonyms,
-                soft=_unlabelled(loss_args, data),
+                soft=_distillation_phrases(loss_args, data),
                 soft_per_image=loss_args.distill_per_image,
             ),
             transforms=data_args.transforms(side),
@@ -92,49 +105,45 @@ def build_sam3_trainer(
     )
 
 
-def _unlabelled(loss_args: LossArguments, data: PhraseData) -> list[str]:
-    """
-    Phrases for the teacher: none that training labels somewhere.
-
-    Raises:
-        `ValueError`: where none is left.
-    """
+def _distillation_phrases(loss_args: LossArguments, data: PhraseData) -> list[str]:
+    """Return the phrases of the self-distillation without those that training labels."""
     soft = loss_args.soft_phrases()
     labelled = _trained_phrases(data).union(texts_of(data.train) or set(), data.unseen)
     free = [text for text in dict.fromkeys(soft) if text not in labelled]
     if soft and not free:
         raise ValueError(
-            f"`distill_phrases` ({', '.join(soft)}) are all trained; name others, which nobody has labelled"
+            f"`distill_phrases` ({', '.join(soft)}) are all trained. Set phrases that the training data do not label"
         )
     return free
 
 
 def _trained_phrases(data: PhraseData) -> set[str]:
-    """Every phrase that training is to teach, not only to keep; all that are known of where rows are made when asked for."""
+    """Return the trained phrases and their synonyms, without those of `replay` only."""
     texts = set(data.category_ids) if data.learned is None else data.learned
     return texts.union(*(data.synonyms.get(text, []) for text in texts))
 
 
 def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_masks: bool) -> None:
     """
-    Checks `metric_for_best_model`, and chooses by boxes where no mask can be scored, by the loss where nothing can: an AP
-    that does not exist would end a run on its first, worst checkpoint.
+    Set `metric_for_best_model`, or the metric of boxes or the loss if the evaluation images cannot give it.
+
+    Trainer would choose the first checkpoint by a metric that does not exist.
     """
-    wanted = check_metric(
+    metric = check_metric(
         training_args,
         ["loss", "mask_AP", "presence_accuracy", *CONCEPT_NAMES, *AP_NAMES],
         "`eval_mask_AP`, `eval_box_AP`, `eval_cgF1`, `eval_presence_accuracy` or `eval_loss`",
     )
     rows = data.validation.remove_columns("image")
-    known = any(phrase["exhaustive"] for row in rows for phrase in row["phrases"])
+    has_exhaustive = any(phrase["exhaustive"] for row in rows for phrase in row["phrases"])
     objects = [i for row in rows for i in row["instances"] if not i["is_crowd"]]
-    chosen = wanted
-    if wanted.startswith("mask_") and not (with_masks and any(i["segmentation"] is not None for i in objects)):
-        chosen = wanted.replace("mask_", "box_")
-    if (chosen.startswith("box_") and not objects) or (chosen in CONCEPT_NAMES and not known):
+    chosen = metric
+    if metric.startswith("mask_") and not (with_masks and any(i["segmentation"] is not None for i in objects)):
+        chosen = metric.replace("mask_", "box_")
+    if (chosen.startswith("box_") and not objects) or (chosen in CONCEPT_NAMES and not has_exhaustive):
         chosen = "loss"
-    if chosen != wanted:
+    if chosen != metric:
         logger.info(
-            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", wanted, chosen
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", metric, chosen
         )
     set_metric(training_args, chosen)

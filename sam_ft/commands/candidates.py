@@ -1,4 +1,4 @@
-"""What can be compared: models, and other programs' results, each evaluated on the same images."""
+"""Candidates of a comparison: models and COCO results files, each evaluated on the same images."""
 
 import dataclasses
 import gc
@@ -23,7 +23,14 @@ PROMPTS = ("point", "box")
 
 @dataclass
 class Candidate:
-    """What is compared: `source` is a model, or a COCO results file; `prompt`, of SAM 2, `point` or `box`."""
+    """
+    Model or results file of a comparison.
+
+    Attributes:
+        name (`str`): Name in the report.
+        source (`str`): Folder or Hub id of a model, or path of a COCO results file.
+        prompt (`str`, *optional*): First prompt of a SAM 2: `point` or `box`.
+    """
 
     name: str
     source: str
@@ -31,16 +38,24 @@ class Candidate:
 
     @property
     def is_results(self) -> bool:
+        """Whether `source` is a COCO results file."""
         return self.source.endswith(".json")
 
 
 @dataclass
 class Evaluated:
     """
+    Evaluation of a candidate.
+
     Attributes:
-        name (`str`). metrics (`dict[str, float]`): prefixed `eval_`. scored (`Scored`).
-        thresholds (`Thresholds`, *optional*): those saved with the model. probe (`PredictionStore`, *optional*): its answers to phrases
-            that are not trained; kinds, sizes: of those phrases and images. asked (`str`, *optional*): what it was asked, in words.
+        name (`str`): Name in the report.
+        metrics (`dict[str, float]`): Metrics, with the prefix `eval_`.
+        scored (`Scored`): Predictions and ground truth.
+        thresholds (`Thresholds`, *optional*): Score thresholds saved with the model.
+        probe (`PredictionStore`, *optional*): Predictions for the phrases of the retention probe.
+        kinds (`dict[str, str]`): Kind of each phrase of the probe.
+        sizes (`dict[str, tuple[int, int]]`): Height and width of each image of the probe.
+        prompts (`str`, *optional*): Description of the prompts.
     """
 
     name: str
@@ -50,65 +65,79 @@ class Evaluated:
     probe: PredictionStore | None = None
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    asked: str | None = None
+    prompts: str | None = None
 
     @property
     def detections(self) -> dict[tuple[str, str], list[dict]]:
-        """By (example id, phrase)."""
+        """Detections by (example id, phrase)."""
         return by_example(self.scored.ground_truth, self.scored.results)
 
 
 def candidates_of(compare: list[str], model: str) -> list[Candidate]:
     """
-    What `compare` names, then the model. `SOURCE#box` and `SOURCE#point` say how a SAM 2 is prompted.
+    Parse the candidates of `compare`; the model of the run is the last one.
+
+    Args:
+        compare (`list[str]`): Entries SOURCE or NAME=SOURCE. `SOURCE#box` and `SOURCE#point` set the prompt of a SAM
+            2.
+        model (`str`): Folder or Hub id of the model.
 
     Raises:
-        `ValueError`: where two have one name, or a results file is not there.
+        ValueError: If two candidates have the same name, or a results file does not exist.
     """
-    found = []
+    candidates = []
     for entry in compare:
-        entry, prompt = _prompt_of(entry)
-        name, given, source = entry.partition("=")
-        name, source = (name.strip(), source.strip()) if given else (name_of(entry), entry)
+        entry, prompt = _split_prompt(entry)
+        name, separator, source = entry.partition("=")
+        name, source = (name.strip(), source.strip()) if separator else (name_of(entry), entry)
         if not name or not source or "/" in name or name.startswith("."):
-            raise ValueError(f"`compare`: {entry!r} has no name that a folder can have; write NAME=SOURCE")
-        found.append(Candidate(name, source, prompt))
-        if found[-1].is_results and not Path(source).is_file():
+            raise ValueError(f"`compare`: {entry!r} has no name that a folder can have. Write NAME=SOURCE")
+        candidates.append(Candidate(name, source, prompt))
+        if candidates[-1].is_results and not Path(source).is_file():
             raise ValueError(f"`compare`: there is no file {source!r}")
-    found.append(Candidate(name_of(model), model))
-    names = [candidate.name for candidate in found]
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double:
-        raise ValueError(f"`compare`: two are called {double!r}; give them names, NAME=SOURCE")
-    return found
+    candidates.append(Candidate(name_of(model), model))
+    names = [candidate.name for candidate in candidates]
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise ValueError(f"`compare`: two candidates are called {duplicate!r}. Name them as NAME=SOURCE")
+    return candidates
 
 
-def _prompt_of(entry: str) -> tuple[str, str | None]:
-    source, given, prompt = entry.rpartition("#")
-    if not given or "/" in prompt:
+def _split_prompt(entry: str) -> tuple[str, str | None]:
+    source, separator, prompt = entry.rpartition("#")
+    if not separator or "/" in prompt:
         return entry, None
     if prompt not in PROMPTS:
         raise ValueError(
-            f"`compare`: {entry!r} ends in #{prompt}; SAM 2 is prompted with {' or '.join(f'#{one}' for one in PROMPTS)}"
+            f"`compare`: {entry!r} ends in #{prompt}. The prompt of a SAM 2 is "
+            f"{' or '.join(f'#{name}' for name in PROMPTS)}"
         )
     return source, prompt
 
 
 def name_of(source: str) -> str:
-    """Short name of a model or results file: the last part of its path or id."""
+    """Return the short name of a model or results file, the last part of its path or id."""
     path = Path(source.rstrip("/"))
     name = f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") and path.parent.name else path.name
     return name.removesuffix(".json")
 
 
 def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> Evaluated:
-    """Loads a model, scores it, asks SAM 3 the probe, and lets it go. A model of the other kind than the run's is evaluated by that kind's defaults."""
-    own = candidate.source == run.model.model_name_or_path  # whose revision is the run's
-    revision = run.model.model_revision if own else None
+    """
+    Load a model, evaluate it, and release its memory; SAM 3 is also evaluated on the retention probe.
+
+    Args:
+        candidate (`Candidate`): Model to evaluate.
+        data (`PhraseData`): Evaluation data.
+        trained (`set[str]`, *optional*): Phrases on which the model of the run was trained.
+        run (`Run`): Keys. A model of the other family is evaluated with the defaults of its family.
+    """
+    is_run_model = candidate.source == run.model.model_name_or_path  # `model_revision` belongs to this model alone.
+    revision = run.model.model_revision if is_run_model else None
     family = family_of(candidate.source, revision)
     if candidate.prompt and family is not SAM2:
         raise ValueError(
-            f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases; leave out #{candidate.prompt}"
+            f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases. Leave out #{candidate.prompt}"
         )
     kind = KINDS[family.key]
     run = run_of(kind, run, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
@@ -116,17 +145,17 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
     run = dataclasses.replace(run, model=model_args)
     model, processor = load_sam(run.model, run.training.seed, to_train=False)
     trainer = kind.build(model, processor, data, run.data, run.loss, run.training)
-    if family is not SAM2:  # which is asked no phrases
+    if family is not SAM2:  # SAM 2 takes no phrases.
         trainer.trained_phrases = trained
     metrics = trainer.evaluate()
     thresholds = read_thresholds(Path(candidate.source))
-    result = Evaluated(candidate.name, metrics, trainer.scored, thresholds, asked=run.data.asked())
+    result = Evaluated(candidate.name, metrics, trainer.scored, thresholds, prompts=run.data.describe_prompts())
     retention = build_retention(trainer, data, run.data)
     if retention.probe is not None:
-        answers = retention.ask()
-        result.probe, result.kinds, result.sizes = answers["probe"], retention.probe.kinds, retention.sizes()
-        if "known" in answers:
-            result.metrics["eval_retention_AP50"] = retention.precision(answers["known"])
+        predictions = retention.predict()
+        result.probe, result.kinds, result.sizes = predictions["probe"], retention.probe.kinds, retention.sizes()
+        if "known" in predictions:
+            result.metrics["eval_retention_AP50"] = retention.precision(predictions["known"])
     del trainer, model
     gc.collect()
     return result
@@ -136,15 +165,21 @@ def evaluate_results(
     candidate: Candidate, data: PhraseData, trained: set[str] | None, *, with_masks: bool
 ) -> Evaluated:
     """
-    Scores a COCO results file in the data set's own image and category ids.
+    Score a COCO results file whose image and category ids are those of the data set.
+
+    Args:
+        candidate (`Candidate`): Results file.
+        data (`PhraseData`): Evaluation data.
+        trained (`set[str]`, *optional*): Trained phrases, which get metrics of their own.
+        with_masks (`bool`): Whether to score masks, if all results have one.
 
     Raises:
-        `ValueError`: naming the file and record, where it is none, or an id is not the data set's.
+        ValueError: If the file is malformed or contains an unknown id. The message names file and record.
     """
     rows = data.validation.remove_columns("image")
     truth = coco_ground_truth(rows, data.category_ids)
     results = read_results(candidate.source, truth)
-    with_masks &= all("segmentation" in one for one in results)
+    with_masks &= all("segmentation" in result for result in results)
     scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
     metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
     return Evaluated(candidate.name, metrics, scored)

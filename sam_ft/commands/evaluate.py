@@ -1,4 +1,4 @@
-"""Several models on one data set: what recipes/sam3_eval.py and recipes/sam2_eval.py start."""
+"""Evaluation command of SAM 3 and SAM 2: one or several models on one data set, in one report."""
 
 import contextlib
 import copy
@@ -25,24 +25,24 @@ RESULTS_FILE = "eval_results.json"
 EVALUATION_FOLDER = FolderKind(
     "output_dir", "evaluation.yaml", "evaluation", "set `overwrite: true` to replace the earlier evaluation's files"
 )
-# keys of an evaluation on which no number depends
+# These keys do not change any result, so they may differ when an evaluation is repeated.
 _FREE_KEYS = ("output_dir", "overwrite", "report_title", "num_pictures", "dataloader_num_workers", "disable_tqdm")
 
 
 def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = None) -> dict[str, float]:
     """
-    Scores the run's model and what it is compared with, and writes one report.
+    Evaluate the model of the run and the candidates of `compare`, and write one report.
 
     Args:
-        run (`Run`): The keys; `output_dir` among them is the training run's and is not written to.
-        eval_args (`EvalArguments`): What is compared.
-        output_dir (`str`, *optional*): Folder of the report; `out/eval/NAME` of the model where it is not given.
+        run (`Run`): Keys; their `output_dir` is that of the training run and is not used.
+        eval_args (`EvalArguments`): Keys of the evaluation.
+        output_dir (`str`, *optional*): Folder of the report; by default `out/eval/NAME` of the model.
 
     Returns:
-        `dict[str, float]`: the numbers of the run's own model, prefixed `eval_`.
+        `dict[str, float]`: Metrics of the run's model, with the prefix `eval_`.
 
     Raises:
-        `ValueError`: where a model or a results file cannot be read; says which.
+        ValueError: If a model or a results file cannot be read.
     """
     model_args, training_args = run.model, run.training
     training_args.report_to, training_args.push_to_hub = [], False
@@ -58,12 +58,13 @@ def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = No
 
 
 def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: EvalArguments) -> None:
-    """Lock the folder and compare its settings; the folder of a training run, or one below it, is refused."""
-    run_folder = next((p for p in (folder.absolute(), *folder.absolute().parents) if is_claimed(p, RUN_FOLDER)), None)
+    """Lock the folder and compare its settings; raise if it is in the folder of a training run."""
+    folders = (folder.absolute(), *folder.absolute().parents)
+    run_folder = next((path for path in folders if is_claimed(path, RUN_FOLDER)), None)
     if run_folder is not None:
         raise ValueError(
-            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation would replace. Give an "
-            "`--output_dir` outside it"
+            f"`output_dir`: {folder} belongs to the training run in {run_folder}, whose report an evaluation "
+            "would replace. Set `--output_dir` to a folder outside it"
         )
     claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
     settings = run_settings(run.model, run.data, eval_args)
@@ -84,12 +85,12 @@ def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[
     for candidate in candidates:
         with stage(f"evaluation of {candidate.name}"):
             if candidate.is_results:
-                one = evaluate_results(candidate, data, trained, with_masks=model_args.train_masks)
+                result = evaluate_results(candidate, data, trained, with_masks=model_args.train_masks)
             else:
-                # each model's results beside the others'; those of one model where they always were
+                # With several models, the results of each are in a folder of its own.
                 training_args.output_dir = str(output_dir / candidate.name if eval_args.compare else output_dir)
-                one = evaluate_model(candidate, copy.copy(data), trained, run)
-            evaluated.append(one)
+                result = evaluate_model(candidate, copy.copy(data), trained, run)
+            evaluated.append(result)
     training_args.output_dir = str(output_dir)
     metrics = evaluated[-1].metrics
     if is_main:
@@ -100,8 +101,8 @@ def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[
             write_json(output_dir / RESULTS_FILE, metrics, indent=4)
     for line in comparison_table(None, metrics):
         logger.info("%s", line)
-    for one in columns if is_main else ():
-        for note in one.notes:
-            logger.info("%s: %s", one.name, note)
+    for column in columns if is_main else ():
+        for note in column.notes:
+            logger.info("%s: %s", column.name, note)
     logger.info("report: %s; results, ground truth and pictures of each model: eval/", output_dir / "report.html")
     return metrics

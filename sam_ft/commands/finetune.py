@@ -1,4 +1,4 @@
-"""An end-to-end fine-tuning run of SAM 3 or SAM 2: what recipes/sam3_ft.py and recipes/sam2_ft.py start."""
+"""Fine-tuning command of SAM 3 and SAM 2: an end-to-end training run."""
 
 import contextlib
 import logging
@@ -24,17 +24,17 @@ LOG_FILE = "training.log"
 
 def fine_tune(run: Run) -> None:
     """
-    Train, evaluate, save, report and publish, or with `dry_run` go through every stage once and leave nothing behind.
+    Train, evaluate, save, report and publish; with `dry_run`, run each stage once and remove all output.
 
     Args:
-        run (`Run`): The run's keys.
+        run (`Run`): Keys of the run.
 
     Raises:
-        `ValueError`: If keys, data, model or folder cannot be used; raised before the first step where possible.
+        ValueError: If keys, data, model or folder are not valid; raised before the first step if possible.
     """
     args = run.training
     if not args.dry_run:
-        with contextlib.ExitStack() as claims:  # the folder is claimed until the run ends
+        with contextlib.ExitStack() as claims:  # The folder is locked until the run ends.
             with args.main_process_first(desc="output folder"):
                 claimed = claims.enter_context(claim_run(run))
             claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
@@ -56,13 +56,11 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     log_file = output_dir / LOG_FILE
     logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
 
-    # ---- Data
     with stage("data"):
         with training_args.main_process_first(desc="data"):
             data = load_data(data_args)
         record = _record_data(data, output_dir, checkpoint, data_args.verify_images) if is_main else None
 
-    # ---- Model
     with stage("model"):
         model, processor = load_sam(model_args, training_args.seed)
         build = kind_of(run).build
@@ -72,7 +70,6 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
         batch = next(iter(trainer.get_train_dataloader()))
         logger.info("  %s", trainer.describe(batch))
 
-    # ---- Evaluate before
     before_file = output_dir / "before_results.json"
     with stage("evaluation before training"):
         if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
@@ -80,13 +77,11 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
         retention = build_retention(trainer, data, data_args)
         retention.remember()
 
-    # ---- Train
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
             logger.info("  resuming from %s", checkpoint)
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
 
-    # ---- Evaluate after, save
     if record is not None:
         _check_data(record, trainer)
     with stage("evaluation"):
@@ -110,7 +105,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
 
 
 def _check_data(record: DataRecord, trainer) -> None:
-    """Refuse to evaluate where images were replaced during training; the weights are saved all the same."""
+    """Raise if images were replaced during training; the weights are saved before."""
     try:
         record.check_unchanged()
     except ValueError:
@@ -119,12 +114,12 @@ def _check_data(record: DataRecord, trainer) -> None:
 
 
 def _record_data(data, output_dir: Path, checkpoint: str | None, with_images: bool) -> DataRecord:
-    """Compare the data with the records of the run and of the checkpoint, then write the run's."""
+    """Compare the data with the records of the run and the checkpoint, then write the record of the run."""
     record = DataRecord(data, with_images=with_images)
     file = output_dir / DATA_FILE
     record.check(file)
     if checkpoint is not None:
         record.check(Path(checkpoint) / DATA_FILE)
-    if not file.is_file() or record.with_images:  # a record of image files is kept
+    if not file.is_file() or record.with_images:  # A record without image digests must not replace one with them.
         record.write(file)
     return record

@@ -1,4 +1,4 @@
-"""Will a run fit, how long will it take, what would make it fit: told from measured steps."""
+"""Plan of a run from measured steps: memory, time and disk, and changes that make it fit."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from ..planning.memory_ladder import ladder
 from .plan_measurement import Measured, measure
 
 
-HEADROOM = 1.1  # what the allocator loses to fragments and the driver to its context
+HEADROOM = 1.1  # Factor for fragmentation of the allocator and the context of the driver.
 _OFFICIAL_SIDE = 1008  # px
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of the device: the card's, or what the machine has free."""
+    """Return the memory of a device in bytes; on a CPU, the available memory of the machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
@@ -26,25 +26,26 @@ def device_memory(device: torch.device) -> int:
 
 def plan(run: Run, data: PhraseData, memory: int) -> Iterator[str]:
     """
-    Lines of a plan; each is told as soon as it has been measured.
+    Measure a run and yield the lines of its plan, each as soon as it is measured.
 
     Args:
-        run (`Run`), data (`PhraseData`).
-        memory (`int`): bytes that the run may take.
+        run (`Run`): Keys of the run.
+        data (`PhraseData`): Data of the run.
+        memory (`int`): Memory limit in bytes.
 
     Raises:
-        `ValueError`: what the run itself would raise.
+        ValueError: If the run itself would raise it.
     """
     measured = measure(run, data)
     if measured is None:
-        yield f"a step does not fit {_gb(memory)}: the device's memory ran out"
+        yield f"a step does not fit {_gb(memory)}: the device ran out of memory"
     else:
         yield from _parameters(measured)
         yield from _memory(measured, memory)
         yield from _time(measured, run, data)
         yield from _disk(measured, run, data)
     if measured is None or measured.peak * HEADROOM > memory:
-        yield from _what_would_fit(run, data, memory, _OFFICIAL_SIDE if measured is None else measured.side)
+        yield from _changes_that_fit(run, data, memory, _OFFICIAL_SIDE if measured is None else measured.side)
 
 
 def _parameters(measured: Measured) -> Iterator[str]:
@@ -61,7 +62,7 @@ def _memory(measured: Measured, memory: int) -> Iterator[str]:
     yield f"  {'loading, caching':20}{_gb(measured.loading_peak):>10}"
     verdict = "fits" if measured.peak * HEADROOM <= memory else "does not fit"
     yield f"  {'a step':20}{_gb(measured.step_peak):>10}"
-    yield f"  {'most':20}{_gb(measured.peak):>10}: {verdict} {_gb(memory)} with a tenth for fragments"
+    yield f"  {'peak':20}{_gb(measured.peak):>10}: {verdict} {_gb(memory)} with 10% for fragmentation"
 
 
 def _time(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
@@ -71,16 +72,17 @@ def _time(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
     train = images * measured.step / args.world_size
     evaluation = len(data.validation) * measured.evaluation / args.world_size
     yield "time on this device, measured on a few images"
-    yield f"  training            {measured.step:.3f} s an image, {_hours(train)} for {images:.0f}"
+    yield f"  training            {measured.step:.3f} s per image, {_hours(train)} for {images:.0f}"
     if run.data.feature_cache:
         views = len(data.train) * run.data.cache_views + len(data.validation)
-        yield f"  caching             {measured.caching:.3f} s a view, {_hours(views * measured.caching)} once"
-    yield f"  one evaluation      {measured.evaluation:.3f} s an image, {_hours(evaluation)} for {len(data.validation)}"
+        yield f"  caching             {measured.caching:.3f} s per view, {_hours(views * measured.caching)} once"
+    number = len(data.validation)
+    yield f"  one evaluation      {measured.evaluation:.3f} s per image, {_hours(evaluation)} for {number}"
 
 
 def _disk(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
     limit = run.training.save_total_limit
-    # one is written before the oldest goes, and then the final model
+    # A new checkpoint is written before the oldest one is removed, and the final model comes on top.
     number, text = (1, "each") if limit is None else (limit + 2, f"{limit + 2} of {_gb(measured.checkpoint)}")
     yield "disk"
     yield f"  checkpoints         {_gb(measured.checkpoint * number)} ({text}), {_free(run.training.output_dir)}"
@@ -91,27 +93,27 @@ def _disk(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
 
 def _free(folder: str) -> str:
     path = Path(folder).resolve()
-    there = next(place for place in (path, *path.parents) if place.exists())
-    return f"free {_gb(shutil.disk_usage(there).free)}"
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return f"free {_gb(shutil.disk_usage(existing).free)}"
 
 
-def _what_would_fit(run: Run, data: PhraseData, memory: int, side: int) -> Iterator[str]:
-    yield "what would make it fit, each with all above it"
+def _changes_that_fit(run: Run, data: PhraseData, memory: int, side: int) -> Iterator[str]:
+    yield "changes that make it fit, each together with those above it"
     cache = f"{run.training.output_dir}-features"
     for rung in ladder(run, cache, side):
         try:
             measured = measure(rung.run, data)
         except ValueError as error:
-            yield f"  ({rung.yaml[-1]} is not for this run: {error})"
+            yield f"  ({rung.yaml[-1]} is not possible in this run: {error})"
             continue
         fits = measured is not None and measured.peak * HEADROOM <= memory
-        peak = "memory ran out" if measured is None else f"{_gb(measured.peak)}, {measured.step:.3f} s an image"
+        peak = "out of memory" if measured is None else f"{_gb(measured.peak)}, {measured.step:.3f} s per image"
         for line in rung.yaml:
             yield f"  {line}"
         yield f"    {peak}; costs {rung.costs}{': it fits' if fits else ''}"
         if fits:
             return
-    yield "  nothing more: take a smaller `resolution`, or a larger card"
+    yield "  no further change: set a smaller `resolution`, or use a GPU with more memory"
 
 
 def _gb(size: float) -> str:

@@ -1,4 +1,4 @@
-"""What a step of a run takes on this device, by component, from a few real steps."""
+"""Measurement of memory and time of a run on this device, by component, from a few real steps."""
 
 import contextlib
 import copy
@@ -27,26 +27,29 @@ from .build import load_sam
 from .build_sam3 import build_sam3_trainer
 
 
-_STEPS = 6  # one to warm up, two on the largest images, the rest on ordinary ones
-_EVALUATED = 2
+_NUM_STEPS = 6  # One warms up, the next ones have the largest images, the others have ordinary ones.
+_NUM_EVALUATION_IMAGES = 2
 
 
 @dataclass
 class Measured:
     """
-    A short run's memory in bytes and time in seconds.
+    Memory in bytes and time in seconds of a short run.
 
     Attributes:
-        step_peak, evaluation_peak, loading_peak (`int`): most that was held at once in steps, in evaluation, and before them, while
-            loading and caching; on a CPU, resident memory beyond what the libraries take.
-        weights, gradients, optimizer (`int`): what of a step's peak is no activation.
-        step (`float`): of one image's forward, backward and share of the update.
-        caching (`float`): of one view of an image, where the run caches features.
-        side (`int`): of the model's canvas, px.
-        evaluation (`float`): of one evaluation image.
-        checkpoint (`int`): files of one checkpoint.
-        view (`int`): what the ViT says of one view of an image, as a cache stores it.
-        trained (`dict[str, tuple[int, int]]`): part -> (trained, all) parameters.
+        step_peak (`int`): Peak memory of the steps; on a CPU, resident memory beyond that of the libraries.
+        evaluation_peak (`int`): Peak memory of the evaluation.
+        loading_peak (`int`): Peak memory of loading and caching.
+        weights (`int`): Memory of parameters and buffers.
+        gradients (`int`): Memory of the gradients.
+        optimizer (`int`): Memory of the optimizer states.
+        step (`float`): Time of forward, backward and update per image.
+        caching (`float`): Time per view of an image to fill the feature cache.
+        side (`int`): Side of the model's input in px.
+        evaluation (`float`): Time per evaluation image.
+        checkpoint (`int`): Size of one checkpoint on disk.
+        view (`int`): Size of the cached ViT features of one view of an image.
+        trained (`dict[str, tuple[int, int]]`): Number of (trained, all) parameters by part.
     """
 
     step_peak: int
@@ -65,24 +68,33 @@ class Measured:
 
     @property
     def peak(self) -> int:
+        """Peak memory of the whole run."""
         return max(self.step_peak, self.evaluation_peak, self.loading_peak)
 
     @property
     def activations(self) -> int:
+        """Memory of a step beyond weights, gradients and optimizer states."""
         return max(self.step_peak - self.weights - self.gradients - self.optimizer, 0)
 
 
 def measure(run: Run, data: PhraseData) -> Measured | None:
     """
-    A few real steps and evaluations in a process of its own; `None` where the device's memory does not suffice.
+    Run a few real steps and evaluations in a separate process and measure them.
+
+    Args:
+        run (`Run`): Keys of the run.
+        data (`PhraseData`): Data of the run.
+
+    Returns:
+        `Measured` or `None`: `None` if the device runs out of memory.
 
     Raises:
-        `ValueError`: what the run itself would raise.
+        ValueError: If the run itself would raise it.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_measure_into, args=(queue, run, data))
-    with _freed_blocks_returned():
+    with _return_freed_memory():
         process.start()
     while process.is_alive() and queue.empty():
         process.join(0.2)
@@ -90,17 +102,20 @@ def measure(run: Run, data: PhraseData) -> Measured | None:
     process.join()
     if isinstance(result, Exception):
         raise result
-    if result is None and process.exitcode not in (0, -signal.SIGKILL):  # the kernel kills what takes too much memory
-        raise RuntimeError(f"measuring ended with exit code {process.exitcode}")
+    if result is None and process.exitcode not in (
+        0,
+        -signal.SIGKILL,
+    ):  # The kernel kills a process that takes too much memory.
+        raise RuntimeError(f"the process that measures the run ended with exit code {process.exitcode}")
     return result
 
 
 @contextlib.contextmanager
-def _freed_blocks_returned():
-    """Lets glibc give freed blocks back to the kernel in processes that are started here: resident memory is what is held."""
-    wanted = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _return_freed_memory():
+    """Set glibc to return freed blocks to the kernel in new processes, so that resident memory is memory in use."""
+    variables = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -115,14 +130,14 @@ def _measure_into(queue, run: Run, data: PhraseData) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Trainer's own lines
+        with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints progress.
             queue.put(_measure(run, data))
     except (torch.OutOfMemoryError, MemoryError):
         queue.put(None)
     except ValueError as error:
         queue.put(ValueError(str(error)))
     except Exception as error:
-        if "not enough memory" in str(error):  # torch's allocator on a CPU
+        if "not enough memory" in str(error):  # torch's CPU allocator raises RuntimeError.
             queue.put(None)
         else:
             queue.put(RuntimeError("".join(traceback.format_exception(error))))
@@ -131,14 +146,18 @@ def _measure_into(queue, run: Run, data: PhraseData) -> None:
 def _measure(run: Run, data: PhraseData) -> Measured:
     model_args, data_args, args = run.model, replace(run.data), copy.deepcopy(run.training)
     with tempfile.TemporaryDirectory() as folder:
-        # the second batch of a window meets the gradients of the first; more batches add nothing
+        # The second batch of a window finds the gradients of the first in memory; further batches add nothing.
         window = min(args.gradient_accumulation_steps, 2)
         args.make_dry(f"{folder}/run")
-        args.max_steps, args.gradient_accumulation_steps = _STEPS, window
+        args.max_steps, args.gradient_accumulation_steps = _NUM_STEPS, window
         args.logging_strategy, args.disable_tqdm, args.train_sampling_strategy = "no", True, "sequential"
         data_args.make_dry(folder)
-        images = window * args.per_device_train_batch_size  # a step
-        data = replace(data, train=_some(data.train, _STEPS * images), validation=_some(data.validation, _EVALUATED))
+        images = window * args.per_device_train_batch_size  # per step
+        data = replace(
+            data,
+            train=_select_rows(data.train, _NUM_STEPS * images),
+            validation=_select_rows(data.validation, _NUM_EVALUATION_IMAGES),
+        )
         meter = _Meter(args.device)
         model, processor = load_sam(model_args, args.seed)
         trained = count_parameters(sam_of(model))
@@ -155,10 +174,8 @@ def _measure(run: Run, data: PhraseData) -> Measured:
         evaluation_peak = meter.take()
         trainer.save_model(f"{folder}/saved")
         saved = sum(file.stat().st_size for file in Path(folder, "saved").rglob("*") if file.is_file())
-    sam3, optimizer = (
-        sam_of(model),
-        _bytes(t for state in trainer.optimizer.state.values() for t in state.values() if torch.is_tensor(t)),
-    )
+    sam3 = sam_of(model)
+    optimizer = _bytes(t for state in trainer.optimizer.state.values() for t in state.values() if torch.is_tensor(t))
     return Measured(
         step_peak=step_peak,
         evaluation_peak=evaluation_peak,
@@ -185,19 +202,18 @@ def _bytes(tensors) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _some(rows, number: int) -> Dataset:
-    """The rows with most phrases and instances, then others spread over the data."""
+def _select_rows(rows, number: int) -> Dataset:
+    """Select the rows with the most phrases and instances, then others spread over the data."""
     if not isinstance(rows, Dataset):
         rows = to_dataset([rows[i] for i in range(min(len(rows), number))])
-    light = rows.remove_columns("image")
-    cost = [len(row["phrases"]) + len(row["instances"]) for row in light]
+    cost = [len(row["phrases"]) + len(row["instances"]) for row in rows.remove_columns("image")]
     largest = sorted(range(len(cost)), key=cost.__getitem__, reverse=True)[: (number + 1) // 2]
     spread = [i * len(cost) // number for i in range(number - len(largest))]
     return rows.select([*largest, *spread])
 
 
 class _Meter(TrainerCallback):
-    """Peaks of memory between two takes, and times of steps; the first step warms up."""
+    """Callback that measures peak memory and the times of steps; the first step warms up."""
 
     def __init__(self, device: torch.device):
         self.device, self.times = device, []
@@ -210,22 +226,22 @@ class _Meter(TrainerCallback):
         self.times.append(time.perf_counter())
 
     def take(self) -> int:
-        """The peak since the last take, in bytes."""
+        """Return the peak memory since the last call in bytes."""
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             return peak
         peak = _resident("VmHWM") - self.before
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets the high-water mark to what is held now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Reset the peak to the current value.
         return peak
 
     def seconds(self) -> float:
-        """Of an ordinary step: the second half of them, on ordinary images."""
+        """Return the time of an ordinary step, the mean of the second half of the steps."""
         half = len(self.times) // 2
         return (self.times[-1] - self.times[half]) / max(len(self.times) - 1 - half, 1)
 
 
 def _resident(key: str) -> int:
-    """A line of the kernel's account of this process, in bytes."""
+    """Return a value of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) * 1024

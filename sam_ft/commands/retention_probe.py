@@ -1,8 +1,8 @@
 """
-What a model keeps of what it knew: its answers to phrases that a run does not train, before and after.
+Retention: predictions for untrained phrases before and after a run.
 
-The worst failure of fine-tuning a model that takes phrases is one that still draws masks, but of whatever it was tuned on, whatever is asked
-("the prompt car now returns cracks"). No score on the tuned phrases shows it.
+The worst failure of fine-tuning is a model that predicts masks of the trained phrases for every prompt, such as masks
+of cracks for the prompt "car". No metric of the trained phrases shows it.
 """
 
 import logging
@@ -28,18 +28,23 @@ from ..utils.json_files import read_json_file, write_json
 
 logger = logging.getLogger("sam_ft.run")
 
-FEWEST = 10  # (image, phrase) pairs that a number of this file stands on
-WORSE = 0.1  # by which a number falls when a run is said to have forgotten
+MIN_PAIRS = 10  # Minimum number of (image, phrase) pairs of a metric.
+DEGRADATION_THRESHOLD = 0.1  # Change of a metric that counts as a regression.
 _FOLDER = "retention"
 
 
 @dataclass
 class Probe:
     """
+    Images and untrained phrases on which retention is measured.
+
     Attributes:
-        rows (`datasets.Dataset`): images with the probe's phrases, of which nothing is labelled.
-        kinds (`dict[str, str]`): phrase -> `untouched`: not trained; `swapped`: trained with another colour; `invented`: nonsense.
-        known (`datasets.Dataset`, *optional*): a probe set with labels; `category_ids` (`dict[str, int]`): of its phrases.
+        rows (`datasets.Dataset`): Images with the phrases of the probe, without labels.
+        kinds (`dict[str, str]`): Kind of each phrase: `untouched` (not trained), `swapped` (a trained phrase with
+            another
+            colour) or `invented` (nonsense).
+        known (`datasets.Dataset`, *optional*): Rows of a labelled probe set.
+        category_ids (`dict[str, int]`): Category ids of the phrases of the labelled probe set.
     """
 
     rows: Dataset
@@ -56,36 +61,52 @@ def make_probe(
     trained: set[str] | None = None,
 ) -> Probe:
     """
+    Build the probe of a run.
+
     Args:
-        data (`PhraseData`): whose validation images are asked. kinds (`dict[str, str]`): of [`probe_kinds`].
-        images (`int`): at most so many, spread over all. known (`PhraseData`, *optional*): a labelled probe set.
-        trained (`set[str]`, *optional*): phrases that are left out of the probe set.
+        data (`PhraseData`): Data of the run, whose validation images are used.
+        kinds (`dict[str, str]`): Kind of each phrase, from [`probe_kinds`].
+        images (`int`): Maximum number of images, spread over the validation split.
+        known (`PhraseData`, *optional*): Labelled probe set.
+        trained (`set[str]`, *optional*): Phrases that are removed from the labelled probe set.
+
+    Raises:
+        ValueError: If the labelled probe set contains only trained phrases.
     """
     rows = data.validation
     chosen = rows.select(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int).tolist())
-    asked = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
-    chosen = chosen.map(lambda row: {"instances": [], "phrases": asked}, features=FEATURES, keep_in_memory=True)
+    phrases = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
+    chosen = chosen.map(lambda row: {"instances": [], "phrases": phrases}, features=FEATURES, keep_in_memory=True)
     probe = Probe(chosen, kinds)
     if known is not None:
-        kept = [
+        known_rows = [
             row | {"phrases": [p for p in row["phrases"] if p["text"] not in (trained or set())]}
             for row in known.validation.select(range(min(images, len(known.validation))))
         ]
-        if not any(phrase["instances"] for row in kept for phrase in row["phrases"]):
-            raise ValueError("`probe_dataset` shows nothing but phrases that are trained; name one with others")
-        probe.known, probe.category_ids = to_dataset(kept), known.category_ids
+        if not any(phrase["instances"] for row in known_rows for phrase in row["phrases"]):
+            raise ValueError(
+                "`probe_dataset` shows only phrases that are trained. Set it to a data set with other phrases"
+            )
+        probe.known, probe.category_ids = to_dataset(known_rows), known.category_ids
     return probe
 
 
 def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArguments) -> "Retention":
-    """What a run's keys ask of retention: nothing with `probe_images: 0`, and where the model is only whole while it trains."""
+    """
+    Build the retention measurement of a run; it is empty with `probe_images: 0` and for sharded models.
+
+    Args:
+        trainer (`Sam3Trainer`): Trainer of the run.
+        data (`PhraseData`): Data of the run.
+        data_args (`DataArguments`): Keys of the data.
+    """
     if data_args.probe_images and not trainer.can_evaluate_before_training:
         logger.info(
-            "note: FSDP and DeepSpeed cannot evaluate before training; sam3_eval.py `--compare` says what was forgotten"
+            "note: FSDP and DeepSpeed cannot evaluate before training; measure retention with sam3_eval.py `--compare`"
         )
     if not data_args.probe_images or not trainer.can_evaluate_before_training:
         return Retention(trainer, None)
-    # of a model that does not say what it was trained on, the phrases of the data may be
+    # Without recorded phrases, all phrases of the data may have been trained.
     trained = set(data.category_ids) if trainer.trained_phrases is None else trainer.trained_phrases
     source, known = data_args.probe_source(), None
     if source is not None:
@@ -99,10 +120,11 @@ def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArgum
 
 class Retention:
     """
-    Asks a trainer's model the probe before and after.
+    Retention measurement: predictions on the probe before and after training.
 
     Args:
-        trainer (`Sam3Trainer`). probe (`Probe`, *optional*): nothing is asked without.
+        trainer (`Sam3Trainer`): Trainer whose model is measured.
+        probe (`Probe`, *optional*): Images and phrases; without it nothing is measured.
     """
 
     def __init__(self, trainer: Sam3Trainer, probe: Probe | None):
@@ -112,30 +134,30 @@ class Retention:
         self.after: dict[str, PredictionStore] | None = None
 
     def remember(self) -> None:
-        """What the model says now. What an earlier start of the same run has asked is read, not asked again."""
+        """Store the predictions of the initial model, or read those of an earlier start of the same run."""
         if self.probe is None:
             return
         self.before = self._read()
         if self.before is None:
-            self.before = self.ask()
+            self.before = self.predict()
             if self.trainer.is_world_process_zero():
                 content = {name: store.plain() for name, store in self.before.items()}
-                write_json(self.folder / "base.json", {"asked": self._asked(), **content})
+                write_json(self.folder / "base.json", {"asked": self._describe_probe(), **content})
 
     def compare(self, *, log: bool = False) -> dict[str, float]:
         """
-        The model now against what was remembered.
+        Compare the current predictions with those of the initial model.
 
         Args:
-            log (`bool`): give the numbers to the trainer's loggers.
+            log (`bool`): Whether to pass the metrics to the loggers of the trainer.
 
         Returns:
-            `dict[str, float]`: see [`agreement`], prefixed `eval_`; with a labelled probe set `retention_AP50_before` and
-            `retention_AP50`.
+            `dict[str, float]`: Metrics of [`agreement`] with the prefix `eval_`; with a labelled probe set also
+            `eval_retention_AP50_before` and `eval_retention_AP50`.
         """
         if self.probe is None:
             return {}
-        self.after = after = self.ask()
+        self.after = after = self.predict()
         numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
         if self.probe.known is not None:
             numbers["retention_AP50_before"] = self.precision(self.before["known"])
@@ -145,35 +167,38 @@ class Retention:
             self.trainer.log(numbers)
         return numbers
 
-    def ask(self) -> dict[str, PredictionStore]:
-        """The model's answers now, by `probe` and, with a labelled probe set, `known`."""
-        stores = {"probe": self._answers(self.probe.rows, own=True)}
+    def predict(self) -> dict[str, PredictionStore]:
+        """Return the current predictions for `probe` and, with a labelled probe set, for `known`."""
+        stores = {"probe": self._predict_rows(self.probe.rows, use_cache=True)}
         if self.probe.known is not None:
-            stores["known"] = self._answers(self.probe.known)
+            stores["known"] = self._predict_rows(self.probe.known)
         return stores
 
-    def _answers(self, rows: Dataset, *, own: bool = False) -> PredictionStore:
-        mine = self.trainer.eval_dataset
+    def _predict_rows(self, rows: Dataset, *, use_cache: bool = False) -> PredictionStore:
+        reference = self.trainer.eval_dataset
         samples = EvaluationSamples(
-            rows, resolution=mine.resolution, geometry_token=mine.geometry_token, with_masks=mine.with_masks
+            rows,
+            resolution=reference.resolution,
+            geometry_token=reference.geometry_token,
+            with_masks=reference.with_masks,
         )
-        if own and mine.store is not None:
-            samples.use(mine.store)
+        if use_cache and reference.store is not None:
+            samples.use(reference.store)
         return self.trainer.answer(samples)
 
     def precision(self, store: PredictionStore) -> float:
-        """AP50 on the labelled probe set."""
+        """Return the AP50 of predictions on the labelled probe set."""
         rows = self.probe.known.remove_columns("image")
         with_masks = self.trainer.eval_dataset.with_masks
         scored = score(rows, store, self.probe.category_ids, with_masks=with_masks)
         return scored.metrics[f"{scored.kind}_AP50"]
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Height and width of the probe's images."""
-        light = self.probe.rows.select_columns(["example_id", "height", "width"])
-        return {row["example_id"]: (row["height"], row["width"]) for row in light}
+        """Return height and width of the images of the probe."""
+        rows = self.probe.rows.select_columns(["example_id", "height", "width"])
+        return {row["example_id"]: (row["height"], row["width"]) for row in rows}
 
-    def _asked(self) -> list:
+    def _describe_probe(self) -> list:
         known = [] if self.probe.known is None else self.probe.known["example_id"][:]
         return [list(self.probe.rows["example_id"]), list(self.probe.kinds), list(known)]
 
@@ -181,8 +206,10 @@ class Retention:
         file = self.folder / "base.json"
         if not file.is_file():
             return None
-        content = read_json_file(file, remedy="Delete it, and the model is measured again by the same command")
-        if content.pop("asked") != self._asked():
+        content = read_json_file(
+            file, remedy="Delete it and run the same command again, which measures the model again"
+        )
+        if content.pop("asked") != self._describe_probe():
             return None
         return {name: PredictionStore.of_plain(plain) for name, plain in content.items()}
 
@@ -193,108 +220,125 @@ def agreement(
     kinds: dict[str, str],
     sizes: dict[str, tuple[int, int]],
     *,
-    fewest: int = FEWEST,
+    min_pairs: int = MIN_PAIRS,
 ) -> dict[str, float]:
     """
-    How alike two models answer phrases that were not trained, the first one's answers being right.
+    Compare the predictions of two models for untrained phrases; those of the first model are the reference.
 
     Args:
-        before, after (`PredictionStore`). kinds (`dict[str, str]`): phrase -> kind. sizes (`dict`): example -> height and width.
-        fewest (`int`): pairs below which a number says nothing and is left out.
+        before (`PredictionStore`): Predictions of the first model.
+        after (`PredictionStore`): Predictions of the second model.
+        kinds (`dict[str, str]`): Kind of each phrase.
+        sizes (`dict[str, tuple[int, int]]`): Height and width of each image.
+        min_pairs (`int`): Minimum number of (image, phrase) pairs of a metric; metrics with fewer are left out.
 
     Returns:
-        `dict[str, float]`: `retention_presence_agreement`: share of (image, untouched phrase) pairs with the same yes or no;
-        `retention_IoU`: of all that was found of an untouched phrase with what is found now, over the pairs in which something was found;
-        `retention_false_yes`: share of the untouched pairs once answered no that are answered yes; `retention_swapped_yes`,
-        `retention_invented_yes` and the same with `_before`: share of pairs of that kind answered yes. Numbers that do not
-        exist are left out.
+        `dict[str, float]`: `retention_presence_agreement`: share of pairs of untouched phrases with the same presence;
+        `retention_IoU`: IoU of all detections before and after, over the untouched pairs with a detection before;
+        `retention_false_yes`: share of the untouched pairs predicted absent before that are predicted present after;
+        `retention_swapped_yes`, `retention_invented_yes` and the same with `_before`: share of the pairs of that kind
+        that are predicted present.
     """
     pairs: dict[str, list[tuple[str, str]]] = {UNTOUCHED: [], SWAPPED: [], INVENTED: []}
     for key in sorted(before.presence.keys() & after.presence.keys()):
         if key[1] in kinds:
             pairs[kinds[key[1]]].append(key)
 
-    def yes(store, key):
+    def is_present(store, key):
         return store.presence[key] >= SCORE
 
     def mean(values: Iterable) -> float | None:
-        listed = [float(value) for value in values]
-        return sum(listed) / len(listed) if len(listed) >= fewest else None
+        numbers = [float(value) for value in values]
+        return sum(numbers) / len(numbers) if len(numbers) >= min_pairs else None
 
     untouched = pairs[UNTOUCHED]
-    said = [key for key in untouched if _kept(before, key)]
+    detected = [key for key in untouched if _confident(before, key)]
     numbers = {
-        "retention_presence_agreement": mean(yes(before, key) == yes(after, key) for key in untouched),
-        "retention_false_yes": mean(yes(after, key) for key in untouched if not yes(before, key)),
-        "retention_IoU": mean(_overlap(_kept(before, key), _kept(after, key), sizes[key[0]]) for key in said),
+        "retention_presence_agreement": mean(is_present(before, key) == is_present(after, key) for key in untouched),
+        "retention_false_yes": mean(is_present(after, key) for key in untouched if not is_present(before, key)),
+        "retention_IoU": mean(
+            _overlap(_confident(before, key), _confident(after, key), sizes[key[0]]) for key in detected
+        ),
     }
     for kind in (SWAPPED, INVENTED):
-        numbers[f"retention_{kind}_yes_before"] = mean(yes(before, key) for key in pairs[kind])
-        numbers[f"retention_{kind}_yes"] = mean(yes(after, key) for key in pairs[kind])
+        numbers[f"retention_{kind}_yes_before"] = mean(is_present(before, key) for key in pairs[kind])
+        numbers[f"retention_{kind}_yes"] = mean(is_present(after, key) for key in pairs[kind])
     return {name: number for name, number in numbers.items() if number is not None}
 
 
 def verdict(numbers: dict[str, float], before: dict[str, float]) -> list[str]:
     """
-    What the numbers mean, in words, the worst first.
+    Describe the retention metrics in sentences, regressions first.
 
     Args:
-        numbers (`dict[str, float]`): of the tuned model: an evaluation's and [`agreement`]'s, without prefix.
-        before (`dict[str, float]`): the evaluation of the model that it was compared with.
+        numbers (`dict[str, float]`): Metrics of the tuned model from an evaluation and [`agreement`], without prefix.
+        before (`dict[str, float]`): Metrics of the model with which it is compared, without prefix.
     """
-    bad, good = [], []
+    regressions, unchanged = [], []
 
-    def weigh(worse: bool, text: str):
-        (bad if worse else good).append(text)
+    def add(is_regression: bool, text: str):
+        (regressions if is_regression else unchanged).append(text)
 
     kind = next((k for k in ("mask", "box") if f"{k}_AP50_other" in numbers), None)
     if kind and before.get(f"{kind}_AP50_other", -1) >= 0:
         old, new = before[f"{kind}_AP50_other"], numbers[f"{kind}_AP50_other"]
-        weigh(old - new >= WORSE, f"AP50 of labelled phrases that were not trained: {old:.2f} before, {new:.2f} now")
+        add(
+            old - new >= DEGRADATION_THRESHOLD,
+            f"AP50 of labelled phrases that were not trained: {old:.2f} before, {new:.2f} now",
+        )
     if min(numbers.get("retention_AP50", -1), numbers.get("retention_AP50_before", -1)) >= 0:
         old, new = numbers["retention_AP50_before"], numbers["retention_AP50"]
-        weigh(old - new >= WORSE, f"AP50 on the probe set: {old:.2f} before, {new:.2f} now")
+        add(old - new >= DEGRADATION_THRESHOLD, f"AP50 on the probe set: {old:.2f} before, {new:.2f} now")
     if "retention_presence_agreement" in numbers:
         share = numbers["retention_presence_agreement"]
-        weigh(1 - share >= WORSE, f"whether an untouched phrase is in the image is answered as before in {share:.0%}")
+        add(
+            1 - share >= DEGRADATION_THRESHOLD,
+            f"presence of untrained phrases is predicted as before in {share:.0%} of the pairs",
+        )
     if "retention_false_yes" in numbers:
         share = numbers["retention_false_yes"]
-        weigh(share >= WORSE, f"untouched phrases once answered no are now found in {share:.0%}")
+        add(
+            share >= DEGRADATION_THRESHOLD,
+            f"untrained phrases that were predicted absent are now predicted present in {share:.0%} of the pairs",
+        )
     if "retention_IoU" in numbers:
         share = numbers["retention_IoU"]
-        weigh(
-            1 - share >= 3 * WORSE,
-            f"what was found of untouched phrases overlaps what is found now by IoU {share:.2f}",
+        add(
+            1 - share >= 3 * DEGRADATION_THRESHOLD,
+            f"detections of untrained phrases before and now have an IoU of {share:.2f}",
         )
-    for kind, what in ((SWAPPED, "trained phrases in another colour"), (INVENTED, "invented words")):
+    for kind, phrases in ((SWAPPED, "trained phrases in another colour"), (INVENTED, "nonsense phrases")):
         if f"retention_{kind}_yes" in numbers:
             old, new = numbers[f"retention_{kind}_yes_before"], numbers[f"retention_{kind}_yes"]
-            weigh(new - old >= WORSE, f"{what} are found in {new:.0%} of the images, {old:.0%} before")
-    if not bad and not good:
+            add(
+                new - old >= DEGRADATION_THRESHOLD,
+                f"{phrases} are predicted present in {new:.0%} of the pairs, {old:.0%} before",
+            )
+    if not regressions and not unchanged:
         return []
     head = (
         "FORGOTTEN: the model has lost some of what it knew. Remedies: `replay`, `distill_weight`, `lora`, lower rates"
-        if bad
-        else "kept: the model answers phrases that were not trained as before"
+        if regressions
+        else "Retention: no regression on untrained phrases"
     )
-    return [head, *(f"  ✗ {text}" for text in bad), *(f"  ✓ {text}" for text in good)]
+    return [head, *(f"  ✗ {text}" for text in regressions), *(f"  ✓ {text}" for text in unchanged)]
 
 
-def _kept(store: PredictionStore, key: tuple[str, str]) -> list[dict]:
-    return [one for one in store.detections.get(key, []) if one["score"] >= SCORE]
+def _confident(store: PredictionStore, key: tuple[str, str]) -> list[dict]:
+    return [detection for detection in store.detections.get(key, []) if detection["score"] >= SCORE]
 
 
 def _overlap(first: list[dict], second: list[dict], size: tuple[int, int]) -> float:
-    """IoU of all that one model finds with all that the other does; boxes where there are no masks."""
+    """Return the IoU of the union of two lists of detections; boxes replace missing masks."""
     if not second:
         return 0.0
-    one, other = (coco_mask.merge([_rle(found, size) for found in side]) for side in (first, second))
-    return float(coco_mask.iou([one], [other], [0])[0, 0])
+    unions = [coco_mask.merge([_rle(detection, size) for detection in detections]) for detections in (first, second)]
+    return float(coco_mask.iou(unions[:1], unions[1:], [0])[0, 0])
 
 
-def _rle(found: dict, size: tuple[int, int]):
+def _rle(detection: dict, size: tuple[int, int]):
     return (
-        found["segmentation"]
-        if "segmentation" in found
-        else coco_mask.frPyObjects(np.array([found["bbox"]], dtype=np.float64), *size)[0]
+        detection["segmentation"]
+        if "segmentation" in detection
+        else coco_mask.frPyObjects(np.array([detection["bbox"]], dtype=np.float64), *size)[0]
     )

@@ -1,4 +1,4 @@
-"""What a run's model card is made of, gathered where it is known."""
+"""Model card of a run: facts and pictures for the card, and upload to the Hub."""
 
 import contextlib
 import itertools
@@ -35,7 +35,7 @@ from ..training.run_cost import cost_of
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
-from .run_report import RunReport, pictures_of
+from .run_report import MOST_IMPROVED, RunReport, pictures_of
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -51,7 +51,16 @@ def publish(
     model_args: SharedModelArguments,
     data_args: SharedDataArguments,
 ) -> None:
-    """Writes the card, and pushes where the run was asked to; arguments as in [`write_card`]."""
+    """
+    Write the model card and, with `push_to_hub`, push the run to the Hub.
+
+    Args:
+        trainer (`ScoringTrainer`): Trainer of the run.
+        report (`RunReport`): Report of the run.
+        data (`PhraseData`): Data of the run.
+        model_args (`SharedModelArguments`): Keys of the model.
+        data_args (`SharedDataArguments`): Keys of the data.
+    """
     write_card(trainer, report, data, model_args, data_args)
     if trainer.args.push_to_hub:
         with stage("push to the Hub"):
@@ -66,14 +75,18 @@ def write_card(
     data_args: SharedDataArguments,
 ) -> Path | None:
     """
-    Writes `README.md` and the pictures it shows, `card/N.png`, into a run's folder; with adapters also `card/merged.md`, the card of the
-    merged weights.
+    Write the model card `README.md` with its pictures `card/N.png`; with adapters also `card/merged.md` for merged
+    weights.
 
     Args:
-        trainer (`ScoringTrainer`): of the run. report (`RunReport`). data (`PhraseData`), model_args, data_args: the run's.
+        trainer (`ScoringTrainer`): Trainer of the run.
+        report (`RunReport`): Report of the run.
+        data (`PhraseData`): Data of the run.
+        model_args (`SharedModelArguments`): Keys of the model.
+        data_args (`SharedDataArguments`): Keys of the data.
 
     Returns:
-        `Path` or `None`: the card; nothing is written by other processes than the first.
+        `Path` or `None`: File of the card; `None` in all processes but the first, which write nothing.
     """
     if not trainer.is_world_process_zero():
         return None
@@ -85,13 +98,9 @@ def write_card(
     base, base_id, licence = _base(model_args.model_name_or_path, family)
     revision = model_args.model_revision
     if adapter:
-        recorded = model.peft_config["default"]
-        base_id, revision = trainer.base_on_hub(), recorded.revision
-    places = [
-        place
-        for place in (data_args.annotation_file or data_args.dataset_name, *data_args.extra_datasets, data_args.replay)
-        if place
-    ]
+        base_id, revision = trainer.base_on_hub(), model.peft_config["default"].revision
+    first_source = data_args.annotation_file or data_args.dataset_name
+    sources = [source for source in (first_source, *data_args.extra_datasets, data_args.replay) if source]
     facts = CardFacts(
         name=trainer.hub_model_id or without_places(folder.as_posix()),
         family=family.key,
@@ -100,15 +109,15 @@ def write_card(
         base_id=base_id,
         revision=revision,
         licence=licence,
-        datasets=[_dataset(place, data_args.dataset_license if place == places[0] else None) for place in places],
+        datasets=[_dataset(source, data_args.dataset_license if source == sources[0] else None) for source in sources],
         phrases=sorted(trainer.trained_phrases or ()),
         columns=report.columns,
         pictures=_save_pictures(trainer, report, data, owned),
         thresholds=read_thresholds(folder),
-        made=_made(trainer, data, model),
+        made=_training_facts(trainer, data, model),
         command=command_line(),
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
-        side=_other_side(model, family) if adapter else None,
+        side=_changed_side(model, family) if adapter else None,
     )
     if adapter:
         merged = replace(facts, name=f"{facts.name}-merged", form="merged")
@@ -123,80 +132,84 @@ def _save_pictures(
     trainer: ScoringTrainer, report: RunReport, data: PhraseData, owned: OwnedFiles
 ) -> list[tuple[str, str]]:
     """
-    The pictures that changed most for the better, one that did worst, of trained phrases alone: `(caption, file)`. Those of an earlier call are
-    removed, unless they were edited.
+    Save pictures of trained phrases: those that improved most, and the worst one.
+
+    Pictures of an earlier call are removed unless they were edited.
+
+    Returns:
+        `list[tuple[str, str]]`: Caption and file name of each picture.
     """
     owned.remove(name for name in owned.names if name.startswith("card/") and name.endswith(".png"))
     if not (trainer.args.hub_pictures and trainer.num_pictures):
         return []
     pictures = pictures_of(report.evaluated, data, PICTURES, trainer.trained_phrases)
-    won = [one for heading, listed in pictures.items() if heading.startswith("Most won") for one in listed]
+    improved = [entry for heading, group in pictures.items() if heading.startswith(MOST_IMPROVED) for entry in group]
     best, worst = pictures.get("Best pictures", []), pictures.get("Worst pictures", [])
-    good = (won or best)[: PICTURES - 1]
-    listed = good + [
-        (f"its worst image: {caption}", picture) for caption, picture in worst[:1] if (caption, picture) not in good
-    ]
+    good = (improved or best)[: PICTURES - 1]
+    bad = [(f"worst image: {caption}", picture) for caption, picture in worst[:1] if (caption, picture) not in good]
     saved = []
-    for number, (caption, picture) in enumerate(listed, 1):
-        name = next(
-            n for i in itertools.count() if owned.is_free(n := f"card/{number}{'' if i == 0 else f'-{i}'}.png")
-        )
+    for number, (caption, picture) in enumerate(good + bad, 1):
+        names = (f"card/{number}{'' if i == 0 else f'-{i}'}.png" for i in itertools.count())
+        name = next(candidate for candidate in names if owned.is_free(candidate))
         owned.write(name, picture.save, "output_dir")
         saved.append((caption, name))
     return saved
 
 
 def _base(name: str, family: Family) -> tuple[str, str | None, str]:
-    """What was tuned in words, its Hub id, its licence. A tuned SAM 3 stays under the SAM License; SAM 2 is under Apache-2.0."""
+    """Return description, Hub id and licence of the base: SAM License for SAM 3, Apache-2.0 for SAM 2."""
     if name in (*CARRIED, *map(str, CARRIED.values())):
         return f"`{name}`, the tiny model that sam-ft carries,", None, _OURS
     if name == family.random_name:
-        return f"`{name}`, an untrained model of sam-ft's,", None, _OURS
-    own = _OURS if family is SAM2 else "other"
+        return f"`{name}`, a model of sam-ft with random weights,", None, _OURS
+    family_licence = _OURS if family is SAM2 else "other"
     if not Path(name).is_dir():
-        return f"[{name}](https://huggingface.co/{name})", name, own
+        return f"[{name}](https://huggingface.co/{name})", name, family_licence
     card, licence = Path(name) / "README.md", None
     if card.is_file():
         with contextlib.suppress(ValueError, yaml.YAMLError):
             licence = ModelCard.load(card).data.license
-    return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else own
+    return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else family_licence
 
 
-def _other_side(model: AdaptedSam, family: Family) -> int | None:
-    """The canvas of an adapter, px, where its base's own is another; Transformers would load that."""
+def _changed_side(model: AdaptedSam, family: Family) -> int | None:
+    """Return the input side of an adapter in px if it differs from its base, whose side Transformers would load."""
     base, side = model.get_base_model(), side_of(sam_of(model).config)
     revision = model.peft_config["default"].revision
-    own = (
+    base_config = (
         family.config.from_pretrained(base.name_or_path, revision=revision)
         if base.name_or_path
         else family.tiny_config()
     )
-    own = getattr(own, "detector_config", None) or own
-    return side if side != side_of(own) else None
+    base_config = getattr(base_config, "detector_config", None) or base_config
+    return side if side != side_of(base_config) else None
 
 
-def _dataset(place: str, licence: str | None) -> DatasetFacts:
-    """Of a folder the name alone: where it lies is nobody's business."""
-    if place in (SYNTHETIC, SYNTHETIC_STREAM):
+def _dataset(source: str, licence: str | None) -> DatasetFacts:
+    """Return the facts of a data set; of a local folder only the name, because its path is private."""
+    if source in (SYNTHETIC, SYNTHETIC_STREAM):
         return DatasetFacts("synthetic scenes of coloured shapes", None, licence or "drawn by sam-ft, Apache-2.0")
-    here = Path(place).exists()
-    return DatasetFacts(Path(place).name if here else place, None if here else place, licence or licence_of(place))
+    is_local = Path(source).exists()
+    name, hub_id = (Path(source).name, None) if is_local else (source, source)
+    return DatasetFacts(name, hub_id, licence or licence_of(source))
 
 
-def _made(trainer: ScoringTrainer, data: PhraseData, model) -> dict[str, str]:
+def _training_facts(trainer: ScoringTrainer, data: PhraseData, model) -> dict[str, str]:
     args = trainer.args
     config = sam_of(model).config
-    cost, where = cost_of(trainer), "of GPU memory" if args.device.type == "cuda" else "of host memory, a process"
+    cost = cost_of(trainer)
+    memory_kind = "of GPU memory" if args.device.type == "cuda" else "of host memory per process"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    made = {
+    state = trainer.state
+    facts = {
         "trained on": f"{len(data.train)} images" if data.train is not None else "",
         "evaluated on": f"{len(data.validation)} images",
         "canvas": f"{side_of(config)} px",
         "trained parameters": f"{trained / 1e6:.2f} M",
-        "steps": f"{trainer.state.global_step} ({trainer.state.epoch:.1f} epochs)" if trainer.state.epoch else str(trainer.state.global_step),
+        "steps": f"{state.global_step} ({state.epoch:.1f} epochs)" if state.epoch else str(state.global_step),
         "hardware": f"{args.world_size} × {_device(args.device)}",
         "time": "" if cost is None else f"{_time(cost.seconds)} of training",
-        "peak memory": "" if cost is None or not cost.memory else f"{cost.memory / 2**30:.1f} GiB {where}",
+        "peak memory": "" if cost is None or not cost.memory else f"{cost.memory / 2**30:.1f} GiB {memory_kind}",
         "versions": ", ".join(
             f"{name} {version}"
             for name, version in (
@@ -205,7 +218,7 @@ def _made(trainer: ScoringTrainer, data: PhraseData, model) -> dict[str, str]:
             )
         ),
     }  # fmt: skip
-    return {name: value for name, value in made.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _device(device: torch.device) -> str:
@@ -220,14 +233,15 @@ def _time(seconds: float) -> str:
 
 
 def command_line() -> str:
-    """The command of this run as it was given, without secrets, however they are spelt, and without the places of this machine."""
+    """Return the command of this run without secrets and without the paths of this machine."""
     script = Path(sys.argv[0])
-    shown = script.relative_to(Path.cwd()) if script.is_absolute() and script.is_relative_to(Path.cwd()) else script
-    words, hidden = [shown.as_posix()], False
+    if script.is_absolute() and script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    words, is_hidden = [script.as_posix()], False
     for word in sys.argv[1:]:
         is_option = word.startswith("--")
-        secret = is_option and is_secret_key(word.partition("=")[0].lstrip("-").replace("-", "_"))
-        if not secret and (is_option or not hidden):
+        is_secret = is_option and is_secret_key(word.partition("=")[0].lstrip("-").replace("-", "_"))
+        if not is_secret and (is_option or not is_hidden):
             words.append(word)
-        hidden = (secret and "=" not in word) if is_option else hidden
+        is_hidden = (is_secret and "=" not in word) if is_option else is_hidden
     return redact(without_places(" ".join(["accelerate launch --quiet", *map(shlex.quote, words)])))

@@ -1,4 +1,4 @@
-"""The folder of a training run: claimed by one run and one process, resumed by the same settings, started over on request."""
+"""Output folder of a training run: lock, comparison of settings, resumption and removal of earlier files."""
 
 import contextlib
 import dataclasses
@@ -38,40 +38,47 @@ RUN_FOLDER = FolderKind(
 IMAGES_PER_STEP = "images_per_step"
 PROCESSES = "processes"
 _BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
-# keys that may differ between a run and its resumption, because no result depends on them
+# These keys may differ between a run and its resumption, because they do not change any result.
 FREE_KEYS = frozenset(
     {
-        *_BATCH_KEYS,  # their product with the processes is compared
-        PROCESSES, "config", "output_dir", "resume_from_checkpoint", "start_over", "dataloader_num_workers", "dataloader_prefetch_factor",
-        "dataloader_persistent_workers", "disable_tqdm", "dry_run", "logging_strategy", "logging_steps", "logging_first_step", "num_pictures",
-        "report_to", "save_total_limit", "project", "run_name", "log_level", "log_level_replica", "verify_images", "push_to_hub",
-        "hub_always_push", "hub_base", "hub_merged", "hub_model_id", "hub_pictures", "hub_private_repo", "hub_revision", "hub_strategy",
+        *_BATCH_KEYS,  # The images per step, their product with the processes, are compared instead.
+        PROCESSES, "config", "output_dir", "resume_from_checkpoint", "start_over", "dataloader_num_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_persistent_workers", "disable_tqdm", "dry_run", "logging_strategy", "logging_steps",
+        "logging_first_step", "num_pictures",
+        "report_to", "save_total_limit", "project", "run_name", "log_level", "log_level_replica", "verify_images",
+        "push_to_hub",
+        "hub_always_push", "hub_base", "hub_merged", "hub_model_id", "hub_pictures", "hub_private_repo",
+        "hub_revision", "hub_strategy",
         "hub_token", "dataset_license",
     }
 )  # fmt: skip
 _EVALUATION_FILES = ("results.json", "ground_truth.json", "presence.json", "phrases.json", "objects.json")
-# what an attempt writes before its first checkpoint, and a later attempt with other settings must not reuse
+# A run writes these files before its first checkpoint. A later run with other settings must not reuse them.
 ATTEMPT_FILES = (
-    "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in _EVALUATION_FILES), "before/pictures.png",
+    "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in _EVALUATION_FILES),
+    "before/pictures.png",
     "before/pictures/*.png",
 )  # fmt: skip
 RUN_FILES = (
-    *ATTEMPT_FILES, *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), STATE_FILE, "all_results.json", "train_results.json",
-    "eval_results.json", "training.log", *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png", "eval/pictures/*.png",
+    *ATTEMPT_FILES, *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), STATE_FILE, "all_results.json",
+    "train_results.json",
+    "eval_results.json", "training.log", *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png",
+    "eval/pictures/*.png",
     "runs/*/events.out.tfevents.*",
 )  # fmt: skip
-# names of which a user's own file is no collision: by example, by time and process
+# These names contain an example id or a time, so that a file of the user with such a name is no collision.
 _UNIQUE_FILES = ("before/pictures/*.png", "eval/pictures/*.png", "runs/*/events.out.tfevents.*")
 
 
 @dataclass
 class ClaimedRun:
     """
-    A run's folder under this process's lock.
+    Folder of a run, locked by this process.
 
     Attributes:
-        folder (`Path`): The folder.
-        checkpoint (`str`, *optional*): The checkpoint that the run resumes from.
+        folder (`Path`): Folder of the run.
+        checkpoint (`str`, *optional*): Checkpoint from which the run resumes.
     """
 
     folder: Path
@@ -81,15 +88,18 @@ class ClaimedRun:
 @contextlib.contextmanager
 def claim_run(run: Run) -> Iterator[ClaimedRun]:
     """
-    Claim `output_dir` for a run while the context is open: a new folder is marked with the run's settings, one of the same run is resumed.
+    Lock `output_dir` for a run while the context is open.
 
-    With another number of processes than before, the accumulation is changed so that a step sees as many images.
+    The settings are written into a new folder; a folder with the same settings is resumed. With another number of
+    processes than before, the accumulation is changed so that a step has the same number of images. Only the first
+    process writes.
 
     Args:
-        run (`Run`): The run's keys; `gradient_accumulation_steps` may change. Processes other than the first only read.
+        run (`Run`): Keys of the run; `gradient_accumulation_steps` may change.
 
     Raises:
-        `ValueError`: If the folder is in use, belongs to another run, or to no run; names the keys that differ.
+        ValueError: If the folder is in use, or contains another run or other files. The message names the keys that
+            differ.
     """
     args = run.training
     folder, is_main = Path(args.output_dir), args.process_index == 0
@@ -104,10 +114,10 @@ def claim_run(run: Run) -> Iterator[ClaimedRun]:
 
 def collect_settings(run: Run) -> dict:
     """
-    Collect what a run's results depend on, as plain values, with the images of an optimizer step in place of their factors.
+    Return the keys of a run as plain values, with the number of images per step and of processes.
 
     Args:
-        run (`Run`): The run's keys. Its accumulation is adapted to a recorded run of another number of processes.
+        run (`Run`): Keys of the run; the accumulation is changed for a recorded run with another number of processes.
     """
     args = run.training
     keep_images_per_step(args)
@@ -117,13 +127,13 @@ def collect_settings(run: Run) -> dict:
 
 def keep_images_per_step(args) -> None:
     """
-    Change the accumulation so that a resumed run with another number of processes has as many images a step as before.
+    Change the accumulation of a run that resumes with another number of processes, to keep the images per step.
 
     Args:
-        args (`SamTrainingArguments`): The run's keys, changed in place.
+        args (`SamTrainingArguments`): Keys of the training, changed in place.
 
     Raises:
-        `ValueError`: If the number of images cannot be kept.
+        ValueError: If the number of images per step cannot be kept.
     """
     folder = Path(args.output_dir)
     if args.start_over or not is_claimed(folder, RUN_FOLDER):
@@ -139,34 +149,36 @@ def keep_images_per_step(args) -> None:
     batch = args.per_device_train_batch_size * args.world_size
     if images % batch:
         raise ValueError(
-            f"`output_dir`: the run in {args.output_dir} has {images} images a step with {processes} processes, which {args.world_size} processes "
-            f"of {args.per_device_train_batch_size} images cannot keep. Start as many processes as before, or set `start_over: true`"
+            f"`output_dir`: the run in {args.output_dir} has {images} images per step with {processes} processes, "
+            f"which "
+            f"{args.world_size} processes of {args.per_device_train_batch_size} images cannot keep. Start {processes} "
+            "processes, or set `start_over: true`"
         )
     args.gradient_accumulation_steps = images // batch
     logger.info(
-        "%d processes instead of %d: `gradient_accumulation_steps` is %d, so that a step still has %d images",
+        "%d processes instead of %d: `gradient_accumulation_steps` is set to %d, to keep %d images per step",
         args.world_size, processes, args.gradient_accumulation_steps, images,
     )  # fmt: skip
 
 
 def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, start_over: bool = False) -> str | None:
     """
-    Mark a run's folder with its settings, or compare them with the recorded ones; see [`claim_run`].
+    Write the settings of a run into its folder, or compare them with the recorded ones; see [`claim_run`].
 
     Args:
         folder (`Path`): `output_dir`.
-        settings (`dict`): Of [`collect_settings`]; those of `FREE_KEYS` may differ.
-        is_main (`bool`): Whether this process writes.
-        start_over (`bool`): Remove the files of the earlier run in this folder and start at the beginning. Files that no run wrote are kept.
+        settings (`dict`): Result of [`collect_settings`]; keys in `FREE_KEYS` may differ.
+        is_main (`bool`): Whether this is the first process, which writes.
+        start_over (`bool`): Whether to remove the files of the earlier run in this folder; other files are kept.
 
     Returns:
-        `str` or `None`: The checkpoint to resume from.
+        `str` or `None`: Checkpoint to resume from; `None` to start from the beginning.
 
     Raises:
-        `ValueError`: As [`claim_run`].
+        ValueError: As [`claim_run`].
     """
     check_unclaimed(folder, RUN_FOLDER)
-    if not is_main:  # the first process has marked the folder and removed what it had to
+    if not is_main:  # The first process has written the settings and removed old files.
         chosen = choose_checkpoint(folder)
         return None if chosen is None else str(chosen)
     was_claimed = is_claimed(folder, RUN_FOLDER)
@@ -176,15 +188,18 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
         owned.check_free((name for name in _names_of_run(folder) if not matches(name, _UNIQUE_FILES)), "output_dir")
         if start_over:
             remove_run(owned)
-    recorded = {k: v for k, v in settings.items() if k not in FREE_KEYS or k in (*_BATCH_KEYS, PROCESSES)}
-    again = claim_settings(
-        folder, RUN_FOLDER, _compared_settings(folder, settings), has_results=_has_results(folder), defaults=_defaults(settings),
+    recorded = {
+        key: value for key, value in settings.items() if key not in FREE_KEYS or key in (*_BATCH_KEYS, PROCESSES)
+    }
+    is_same_run = claim_settings(
+        folder, RUN_FOLDER, _compared_settings(folder, settings), has_results=_has_results(folder),
+        defaults=_defaults(settings),
         recorded=recorded, replace=start_over,
     )  # fmt: skip
-    if not again and was_claimed:
+    if not is_same_run and was_claimed:
         owned.remove(name for name in owned.names if matches(name, ATTEMPT_FILES))
     owned.begin(owned.find_foreign())
-    chosen = choose_checkpoint(folder) if again else None
+    chosen = choose_checkpoint(folder) if is_same_run else None
     return None if chosen is None else str(chosen)
 
 
@@ -194,8 +209,8 @@ def _has_results(folder: Path) -> bool:
 
 
 def _compared_settings(folder: Path, settings: dict) -> dict:
-    """Settings that are compared: images a step instead of their factors, but for a record of a release without them."""
-    compared = {k: v for k, v in settings.items() if k not in FREE_KEYS}
+    """Return the settings to compare; records of older releases contain the batch keys instead of images per step."""
+    compared = {key: value for key, value in settings.items() if key not in FREE_KEYS}
     if is_claimed(folder, RUN_FOLDER):
         before = read_yaml_mapping(str(folder / RUN_FILE), "output_dir")
         if IMAGES_PER_STEP not in before and any(key in before for key in _BATCH_KEYS):
@@ -205,7 +220,7 @@ def _compared_settings(folder: Path, settings: dict) -> dict:
 
 
 def _names_of_run(folder: Path) -> list[str]:
-    """Names of all files in a run's folder that a run may have written, or would write."""
+    """Return the relative paths of all files whose names are those of a run's files."""
     names = {name for name in names_below(folder) if matches(name, RUN_FILES)}
     for checkpoint in find_checkpoints(folder):
         names |= {f"{checkpoint.name}/{name}" for name in names_below(checkpoint) if matches(name, CHECKPOINT_FILES)}
@@ -213,7 +228,7 @@ def _names_of_run(folder: Path) -> list[str]:
 
 
 def _adopt_unrecorded(owned: OwnedFiles) -> None:
-    """Record what a killed process wrote since its last record, or a run of a release without records."""
+    """Record the files that a killed process, or a release without records, wrote without a record."""
     foreign = owned.foreign_when_opened
     if foreign is None and (owned.folder / RECORD).is_file():
         return
@@ -221,7 +236,7 @@ def _adopt_unrecorded(owned: OwnedFiles) -> None:
 
 
 def record_run(folder: Path) -> None:
-    """Record all files that a run has written, at its end."""
+    """Record all files of a run at its end."""
     owned = OwnedFiles(folder, RUN_KIND)
     foreign = set(owned.foreign_when_opened or ())
     owned.add(name for name in _names_of_run(folder) if name not in foreign)
@@ -229,7 +244,7 @@ def record_run(folder: Path) -> None:
 
 
 def _defaults(settings: dict) -> dict:
-    """Defaults of all keys, for a record of an earlier release that lacks some."""
+    """Return the defaults of all keys, because records of older releases lack some."""
     from ..arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS
 
     groups = SAM2_ARGUMENTS if "eval_clicks" in settings else SAM3_ARGUMENTS
@@ -244,11 +259,11 @@ def _defaults(settings: dict) -> dict:
 
 def remove_run(owned: OwnedFiles) -> None:
     """
-    Remove the recorded files of a run, checkpoints included; other files, and those that the user edited, are kept.
+    Remove the recorded files of a run, checkpoints included; edited files and other files are kept.
 
     Args:
-        owned (`OwnedFiles`): Of the run's folder.
+        owned (`OwnedFiles`): Recorded files of the run's folder.
     """
-    kept = owned.remove(owned.names)
-    if kept:
-        logger.warning("%s: kept, because they were edited: %s", owned.folder, list_some(kept))
+    edited = owned.remove(owned.names)
+    if edited:
+        logger.warning("%s: kept, because they were edited: %s", owned.folder, list_some(edited))

@@ -1,4 +1,4 @@
-"""Several evaluations in one report: numbers with intervals, what changed, pictures."""
+"""Report of one or several evaluations: metrics with confidence intervals, differences and pictures."""
 
 import json
 import logging
@@ -34,34 +34,48 @@ from .retention_probe import Retention, agreement, verdict
 
 logger = logging.getLogger("sam_ft.run")
 
+MOST_IMPROVED, MOST_DEGRADED = "Most improved since", "Most degraded since"
+
 
 def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
-    """The report's columns: numbers, intervals, and what is different from the first."""
+    """
+    Build the columns of a report: metrics, confidence intervals, and differences to the first evaluation.
+
+    Args:
+        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        eval_args (`EvalArguments`): Keys of the evaluation.
+    """
     images = sorted({pair.image_id for pair in evaluated[0].scored.pairs})
     weights = image_weights(len(images), eval_args.bootstrap_samples) if eval_args.bootstrap_samples else []
     columns, first = [], evaluated[0]
-    for one in evaluated:
-        metrics = {name.removeprefix("eval_"): value for name, value in one.metrics.items()}
-        if one.thresholds is not None:
-            kept = measure(at_thresholds(one.scored.pairs, one.thresholds), one.scored.kind)
-            own = summarize(kept, one.scored.kind)
-            metrics |= {f"{n}@thresholds": own[n] for n in ("F1", "false_positives_per_absent") if n in own}
-        if one is not first and one.probe is not None and first.probe is not None:
-            metrics |= agreement(first.probe, one.probe, one.kinds, one.sizes)
-        drawn = _resampled(one.scored, images, weights)
-        column = Column(one.name, metrics, phrases=one.scored.phrases, curves=one.scored.curves)
-        column.intervals = {name: interval(values) for name, values in drawn.items() if metrics.get(name, -1) != -1}
-        if one is first:
-            of_first, drawn_first = metrics, drawn
+    for candidate in evaluated:
+        scored = candidate.scored
+        metrics = {name.removeprefix("eval_"): value for name, value in candidate.metrics.items()}
+        if candidate.thresholds is not None:
+            measured = measure(at_thresholds(scored.pairs, candidate.thresholds), scored.kind)
+            summary = summarize(measured, scored.kind)
+            names = [name for name in ("F1", "false_positives_per_absent") if name in summary]
+            metrics |= {f"{name}@thresholds": summary[name] for name in names}
+        if candidate is not first and candidate.probe is not None and first.probe is not None:
+            metrics |= agreement(first.probe, candidate.probe, candidate.kinds, candidate.sizes)
+        resampled = _resample(scored, images, weights)
+        column = Column(candidate.name, metrics, phrases=scored.phrases, curves=scored.curves)
+        column.intervals = {
+            name: interval(values) for name, values in resampled.items() if metrics.get(name, -1) != -1
+        }
+        if candidate is first:
+            first_metrics, first_resampled = metrics, resampled
         else:
-            column.differences = _differences(metrics, drawn, of_first, drawn_first)
-            before = {"retention_AP50_before": of_first["retention_AP50"]} if "retention_AP50" in of_first else {}
-            column.notes = verdict(metrics | before, of_first)
+            column.differences = _differences(metrics, resampled, first_metrics, first_resampled)
+            before = {}
+            if "retention_AP50" in first_metrics:
+                before["retention_AP50_before"] = first_metrics["retention_AP50"]
+            column.notes = verdict(metrics | before, first_metrics)
         columns.append(column)
     return columns
 
 
-def _resampled(scored: Scored, images: list[int], weights) -> dict[str, np.ndarray]:
+def _resample(scored: Scored, images: list[int], weights) -> dict[str, np.ndarray]:
     if not len(weights):
         return {}
     numbers: list[Callable] = [resampled_pairs(scored.measured, images)]
@@ -72,22 +86,28 @@ def _resampled(scored: Scored, images: list[int], weights) -> dict[str, np.ndarr
                 truth = with_masks_only(truth)
             numbers.append(resampled_precision(truth, scored.results, kind, images))
     if scored.objects:
-        places = {
+        index_of_example = {
             image["example_id"]: images.index(image["id"])
             for image in scored.ground_truth["images"]
             if image["id"] in images
         }
-        listed = [(one, places[example]) for (example, _), one in sorted(scored.objects.items()) if example in places]
-        numbers.append(resampled_objects(*zip(*listed, strict=True)))
+        objects = [
+            (score, index_of_example[example])
+            for (example, _), score in sorted(scored.objects.items())
+            if example in index_of_example
+        ]
+        numbers.append(resampled_objects(*zip(*objects, strict=True)))
     rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _differences(metrics: dict, drawn: dict, first: dict, others: dict) -> dict[str, tuple[float, float, float]]:
+def _differences(
+    metrics: dict, resampled: dict, first_metrics: dict, first_resampled: dict
+) -> dict[str, tuple[float, float, float]]:
     return {
-        name: (metrics[name] - first[name], *interval(values - others[name]))
-        for name, values in drawn.items()
-        if name in others and metrics.get(name, -1) != -1 and first.get(name, -1) != -1
+        name: (metrics[name] - first_metrics[name], *interval(values - first_resampled[name]))
+        for name, values in resampled.items()
+        if name in first_resampled and metrics.get(name, -1) != -1 and first_metrics.get(name, -1) != -1
     }
 
 
@@ -95,34 +115,44 @@ def pictures_of(
     evaluated: list[Evaluated], data: PhraseData, number: int, only: set[str] | None = None
 ) -> dict[str, list[tuple[str, Image.Image]]]:
     """
-    Pictures of the images that the last one answers best and worst, and that changed most since the first.
+    Draw the best and the worst images of the last evaluation, and those that changed most since the first one.
 
     Args:
-        evaluated (`list[Evaluated]`), data (`PhraseData`). number (`int`): of pictures of each kind.
-        only (`set[str]`, *optional*): phrases that count and are drawn, on images that show one of them; all where not given.
+        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        data (`PhraseData`): Data of the evaluations.
+        number (`int`): Number of pictures of each kind.
+        only (`set[str]`, *optional*): Phrases to score and draw, on images that contain one of them; by default all.
+
+    Returns:
+        `dict[str, list[tuple[str, Image.Image]]]`: Captions and pictures by heading.
     """
     if not number:
         return {}
-    prompted = all(one.scored.objects for one in evaluated)
-    by_image = {one.name: _by_object(one.scored) if prompted else _by_image(one.scored, only) for one in evaluated}
-    what = "mean IoU of its objects" if prompted else "mean F1 of its phrases"
+    with_objects = all(candidate.scored.objects for candidate in evaluated)
+    by_image = {
+        candidate.name: _mean_iou(candidate.scored) if with_objects else _mean_f1(candidate.scored, only)
+        for candidate in evaluated
+    }
+    metric = "mean IoU of its objects" if with_objects else "mean F1 of its phrases"
     last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
     order = sorted(last, key=last.get)
     chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
     if len(evaluated) > 1:
         changed = sorted(last, key=lambda image: last[image] - first.get(image, 0.0))
-        chosen[f"Most lost since {evaluated[0].name}"] = [i for i in changed if last[i] < first.get(i, 0.0)][:number]
-        chosen[f"Most won since {evaluated[0].name}"] = [i for i in changed[::-1] if last[i] > first.get(i, 0.0)][
-            :number
-        ]
+        degraded = [image for image in changed if last[image] < first.get(image, 0.0)]
+        improved = [image for image in changed[::-1] if last[image] > first.get(image, 0.0)]
+        chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
+        chosen[f"{MOST_IMPROVED} {evaluated[0].name}"] = improved[:number]
     examples = {image["id"]: image["example_id"] for image in evaluated[-1].scored.ground_truth["images"]}
-    places = {example: i for i, example in enumerate(data.validation["example_id"])}
-    stages = {one.name: one.detections for one in evaluated}
+    index_of_example = {example: i for i, example in enumerate(data.validation["example_id"])}
+    stages = {candidate.name: candidate.detections for candidate in evaluated}
     return {
         heading: [
             (
-                f"{examples[image]} · {what}: {_scores(image, by_image)}",
-                tile([comparison_of(_with(data.validation[places[examples[image]]], only), stages)]),
+                f"{examples[image]} · {metric}: {_scores(image, by_image)}",
+                tile(
+                    [comparison_of(_select_phrases(data.validation[index_of_example[examples[image]]], only), stages)]
+                ),
             )
             for image in images
         ]
@@ -130,34 +160,35 @@ def pictures_of(
     }
 
 
-def _with(row: dict, only: set[str] | None) -> dict:
+def _select_phrases(row: dict, only: set[str] | None) -> dict:
     return row if only is None else row | {"phrases": [p for p in row["phrases"] if p["text"] in only]}
 
 
-def _by_image(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
-    """Mean F1 of an image's pairs; an absent phrase of which nothing is found is right."""
+def _mean_f1(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
+    """Return the mean F1 of the pairs of each image; an absent phrase without detections has an F1 of 1."""
     values: dict[int, list[float]] = {}
-    shown = {
-        one.pair.image_id
-        for one in scored.measured
-        if only is not None and one.pair.phrase in only and one.pair.objects
+    positive_images = {
+        measured.pair.image_id
+        for measured in scored.measured
+        if only is not None and measured.pair.phrase in only and measured.pair.objects
     }
-    for one in scored.measured:
-        if only is not None and (one.pair.phrase not in only or one.pair.image_id not in shown):
+    for measured in scored.measured:
+        pair, counts = measured.pair, measured.counts
+        if only is not None and (pair.phrase not in only or pair.image_id not in positive_images):
             continue
-        if one.counts is not None:
-            nothing = not one.counts.num_found and not one.counts.num_truth
-            values.setdefault(one.pair.image_id, []).append(1.0 if nothing else float(one.counts.f1.mean()))
-    return {image: sum(listed) / len(listed) for image, listed in values.items()}
+        if counts is not None:
+            is_empty = not counts.num_found and not counts.num_truth
+            values.setdefault(pair.image_id, []).append(1.0 if is_empty else float(counts.f1.mean()))
+    return {image: sum(numbers) / len(numbers) for image, numbers in values.items()}
 
 
-def _by_object(scored: Scored) -> dict[int, float]:
-    """Mean IoU of an image's prompted objects."""
+def _mean_iou(scored: Scored) -> dict[int, float]:
+    """Return the mean IoU of the prompted objects of each image."""
     ids = {image["example_id"]: image["id"] for image in scored.ground_truth["images"]}
     values: dict[int, list[float]] = {}
-    for (example, _), one in scored.objects.items():
-        values.setdefault(ids[example], []).append(one.iou)
-    return {image: sum(listed) / len(listed) for image, listed in values.items()}
+    for (example, _), score in scored.objects.items():
+        values.setdefault(ids[example], []).append(score.iou)
+    return {image: sum(numbers) / len(numbers) for image, numbers in values.items()}
 
 
 def _scores(image: int, by_image: dict[str, dict[int, float]]) -> str:
@@ -175,20 +206,34 @@ def write_report(
     warnings: list[str] = (),
     kind: str = "evaluation",
 ) -> list[Column]:
-    """Writes `report.html`, `report.md` and `report.json` of what was evaluated into a folder; gives the columns back."""
+    """
+    Write `report.html`, `report.md` and `report.json` into a folder.
+
+    Args:
+        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        data (`PhraseData`): Data of the evaluations.
+        data_args (`SharedDataArguments`): Keys of the data.
+        eval_args (`EvalArguments`): Keys of the evaluation.
+        folder (`Path`): Output folder.
+        num_pictures (`int`): Number of pictures of each kind.
+        warnings (`list[str]`): Notes that come first.
+        kind (`str`): Kind of the files in `OwnedFiles`.
+
+    Returns:
+        `list[Column]`: Columns of the report.
+    """
     columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
     columns[-1].notes = [*warnings, *columns[-1].notes]
-    place = data_args.annotation_file or data_args.dataset_name
-    shown = Path(place).name if Path(place).exists() else place  # where a folder lies is nobody's business
-    told = {one.asked: [] for one in evaluated if one.asked}
-    for one in evaluated:
-        told.get(one.asked, []).append(one.name)
-    alone = len(told) == 1 and len(next(iter(told.values()))) == len(evaluated)
-    asked = [what if alone else f"{', '.join(names)}: {what}" for what, names in told.items()] or [data_args.asked()]
+    source = data_args.annotation_file or data_args.dataset_name
+    source_name = Path(source).name if Path(source).exists() else source  # The path of a local folder is private.
+    prompts = _describe_prompts(evaluated) or [data_args.describe_prompts()]
     footer = [
-        f"{shown}; {'; '.join(asked)}; sam-ft {__version__}, transformers {transformers.__version__}.",
-        "AP as pycocotools computes it, sizes by the areas of masks. cgF1, pmF1 and IL_MCC, of models that are asked phrases, as the official "
-        "evaluator: detections count from a score of 0.5. Mean IoU, Dice and boundary F1 compare all that is found of a phrase with all that is there, where it is there.",
+        f"{source_name}; {'; '.join(prompts)}; sam-ft {__version__}, transformers {transformers.__version__}.",
+        "AP is computed by pycocotools, with sizes by the areas of masks. cgF1, pmF1 and IL_MCC of models that take "
+        "phrases "
+        "are computed as in the official evaluator, from detections with a score of at least 0.5. Mean IoU, Dice and "
+        "boundary "
+        "F1 compare the union of a phrase's detections with the union of its objects where it is present.",
     ]
     contents = {
         "report.html": as_page(columns, pictures, eval_args.report_title, footer),
@@ -203,12 +248,27 @@ def write_report(
     return columns
 
 
+def _describe_prompts(evaluated: list[Evaluated]) -> list[str]:
+    """Return the prompts of the evaluations, with names where they differ."""
+    names_of: dict[str, list[str]] = {candidate.prompts: [] for candidate in evaluated if candidate.prompts}
+    for candidate in evaluated:
+        if candidate.prompts:
+            names_of[candidate.prompts].append(candidate.name)
+    if len(names_of) == 1 and len(next(iter(names_of.values()))) == len(evaluated):
+        return list(names_of)
+    return [f"{', '.join(names)}: {prompts}" for prompts, names in names_of.items()]
+
+
 @dataclass
 class RunReport:
     """
+    Report of a run.
+
     Attributes:
-        notes (`list[str]`): what was forgotten, in words; see [`verdict`]. evaluated (`list[Evaluated]`): before, where it is known, and
-            after; of the first process alone. columns (`list[Column]`): of the same.
+        notes (`list[str]`): Warnings and retention; see [`verdict`].
+        evaluated (`list[Evaluated]`): Evaluations before, if there is one, and after; empty in all processes but the
+            first.
+        columns (`list[Column]`): Columns of these evaluations.
     """
 
     notes: list[str]
@@ -225,12 +285,15 @@ def report_run(
     warnings: list[str] = (),
 ) -> RunReport:
     """
-    Writes the report of a run, before and after, into its folder, unless it wants no pictures.
+    Write the report of a run, before and after, into its folder; without `num_pictures` no file is written.
 
     Args:
-        trainer (`ScoringTrainer`): just evaluated. metrics (`dict[str, float]`): of that, prefixed `eval_`. retention (`Retention`): just
-            compared. data (`PhraseData`), data_args (`DataArguments`): the run's. warnings (`list[str]`): what makes the metrics optimistic;
-            the report begins with them.
+        trainer (`ScoringTrainer`): Trainer after the last evaluation.
+        metrics (`dict[str, float]`): Metrics of that evaluation, with the prefix `eval_`.
+        retention (`Retention`): Retention after its comparison.
+        data (`PhraseData`): Data of the run.
+        data_args (`SharedDataArguments`): Keys of the data.
+        warnings (`list[str]`): Notes that come first.
     """
     folder = Path(trainer.args.output_dir)
     numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
@@ -258,21 +321,30 @@ def report_run(
 
 
 def before_and_after(trainer: ScoringTrainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
-    """A run's two evaluations, from its folder and from its trainer; the second alone where the first is missing or of other images."""
+    """
+    Return the evaluations of a run before and after training.
+
+    The first one is read from the run's folder and left out if it is missing or of other images.
+
+    Args:
+        trainer (`ScoringTrainer`): Trainer after the last evaluation.
+        metrics (`dict[str, float]`): Metrics of that evaluation, with the prefix `eval_`.
+        retention (`Retention`): Retention after its comparison.
+    """
     folder, scored = Path(trainer.args.output_dir), trainer.scored
     kinds, sizes, probes = {}, {}, (None, None)
     if retention.probe is not None:
         kinds, sizes = retention.probe.kinds, retention.sizes()
         probes = retention.before["probe"], retention.after["probe"]
     after = Evaluated("after", metrics, scored, trainer.thresholds, probes[1], kinds, sizes)
-    found = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
-    if found is None or found[0] != json.loads(json.dumps(scored.ground_truth)):
+    recorded = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
+    if recorded is None or recorded[0] != json.loads(json.dumps(scored.ground_truth)):
         return [after]
-    truth, results, presence = found
-    old = score_results(
+    truth, results, presence = recorded
+    scored_before = score_results(
         truth, results, presence, with_masks=scored.kind == "mask", trained=trainer.trained_phrases,
         objects=read_objects(folder / "before"),
     )  # fmt: skip
     numbers = read_metrics(folder / "before_results.json", "before_")
-    named = {f"eval_{name}": value for name, value in numbers.items()}
-    return [Evaluated("before", named, old, None, probes[0], kinds, sizes), after]
+    metrics_before = {f"eval_{name}": value for name, value in numbers.items()}
+    return [Evaluated("before", metrics_before, scored_before, None, probes[0], kinds, sizes), after]

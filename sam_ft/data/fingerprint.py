@@ -1,4 +1,4 @@
-"""Fingerprints of a data set: whether annotations or image files are still those of an earlier start."""
+"""Fingerprints of a data set, to detect changes of annotations or image files since an earlier start."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from ..utils.text import list_some
 from .lazy_rows import MixedRows
 
 
-MAX_EXAMPLES = 20_000  # above it the digests of single examples are not kept
+MAX_EXAMPLES = 20_000  # Digests of single examples are stored up to this number of rows.
 _CHUNK = 256
 
 
@@ -24,7 +24,7 @@ class DataFingerprint:
     Digests of the rows of one split.
 
     Attributes:
-        num_images (`int`): Rows.
+        num_images (`int`): Number of rows.
         annotations (`str`): Digest of sizes, instances and phrases of all rows, in their order.
         images (`str`): Digest of all image files, byte by byte, in their order.
         examples (`dict[str, list[str]]`): Example id to the two digests of that row; empty above `MAX_EXAMPLES` rows.
@@ -36,7 +36,7 @@ class DataFingerprint:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def plain(self) -> dict:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def find_differences(self, before: "DataFingerprint", split: str, *, with_images: bool = True) -> list[str]:
@@ -44,9 +44,12 @@ class DataFingerprint:
         Describe what changed since an earlier fingerprint.
 
         Args:
-            before (`DataFingerprint`): The earlier one.
+            before (`DataFingerprint`): The earlier fingerprint.
             split (`str`): Name of the split, for the texts.
             with_images (`bool`): Compare image files too; both fingerprints must have digests of one kind.
+
+        Returns:
+            `list[str]`: One text per kind of difference; empty if there is none.
         """
         if self.annotations == before.annotations and (not with_images or self.images == before.images):
             return []
@@ -65,8 +68,8 @@ class DataFingerprint:
                 n for n in shared if with_images and self.examples[n][1] != before.examples[n][1]
             ],
         }
-        found = [f"{len(names)} {split} images {what} ({list_some(names)})" for what, names in groups.items() if names]
-        return found or [f"the order of the {split} images"]
+        texts = [f"{len(names)} {split} images {what} ({list_some(names)})" for what, names in groups.items() if names]
+        return texts or [f"the order of the {split} images"]
 
 
 def fingerprint_rows(rows, *, with_images: bool = True) -> DataFingerprint | None:
@@ -74,14 +77,14 @@ def fingerprint_rows(rows, *, with_images: bool = True) -> DataFingerprint | Non
     Compute the fingerprint of a split.
 
     Args:
-        rows: A `datasets.Dataset` of `example.py`, or [`MixedRows`].
-        with_images (`bool`): Read every image file; otherwise only its size counts.
+        rows (`datasets.Dataset` or [`MixedRows`]): Rows as in `row_schema.py`.
+        with_images (`bool`): Read every image file; otherwise only its size counts. Default: `True`.
 
     Returns:
-        `DataFingerprint` or `None`: `None` where rows are made when they are requested, so that there is nothing to compare.
+        `DataFingerprint` or `None`: `None` for rows that are made on access, which have no fingerprint.
     """
     datasets = rows.sources if isinstance(rows, MixedRows) else [rows]
-    if not all(isinstance(one, Dataset) for one in datasets):
+    if not all(isinstance(dataset, Dataset) for dataset in datasets):
         return None
     annotations, images, examples = _hash(), _hash(), {}
     number = 0
@@ -102,14 +105,14 @@ def _hash():
 
 def _digests(rows: Dataset, with_images: bool) -> Iterator[tuple[str, list[str]]]:
     undecoded = rows.cast_column("image", Image(decode=False))
-    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing and reading release the interpreter's lock
+    with ThreadPoolExecutor(max_workers=4) as pool:  # Hashing and reading release the GIL.
         for begin in range(0, len(undecoded), _CHUNK):
             chunk = list(undecoded.select(range(begin, min(begin + _CHUNK, len(undecoded)))))
-            pictures = pool.map(lambda row: _image_digest(row["image"], with_images), chunk)
-            for row, picture in zip(chunk, pictures, strict=True):
+            image_digests = pool.map(lambda row: _image_digest(row["image"], with_images), chunk)
+            for row, image_digest in zip(chunk, image_digests, strict=True):
                 content = {name: value for name, value in row.items() if name != "image"}
                 digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
-                yield row["example_id"], [digest.hexdigest(), picture]
+                yield row["example_id"], [digest.hexdigest(), image_digest]
 
 
 def _image_digest(value: dict, with_images: bool) -> str:
@@ -123,19 +126,28 @@ def _image_digest(value: dict, with_images: bool) -> str:
 
 
 def find_shared_images(train: DataFingerprint | None, validation: DataFingerprint | None) -> list[str]:
-    """Example ids of validation images whose file is, byte by byte, one of the training images."""
+    """
+    Find validation images whose file equals, byte by byte, a training image.
+
+    Args:
+        train (`DataFingerprint`, *optional*): Fingerprint of the training split.
+        validation (`DataFingerprint`, *optional*): Fingerprint of the validation split.
+
+    Returns:
+        `list[str]`: Example ids of these validation images.
+    """
     if train is None or validation is None:
         return []
-    trained = {parts[1] for parts in train.examples.values()}
-    return [name for name, parts in validation.examples.items() if parts[1] in trained]
+    train_digests = {parts[1] for parts in train.examples.values()}
+    return [name for name, parts in validation.examples.items() if parts[1] in train_digests]
 
 
 class ImageFiles:
     """
-    Image files of a run's data, to notice that one is replaced while the run goes on.
+    Image files of a run, to detect replaced files during training.
 
     Args:
-        splits (`Iterable`): Rows of the splits; those that are no `datasets.Dataset` are left out.
+        splits (`Iterable`): Rows of the splits; rows that are no `datasets.Dataset` are ignored.
     """
 
     def __init__(self, splits: Iterable):
@@ -147,13 +159,13 @@ class ImageFiles:
                     self._files |= {v["path"]: _identity(v["path"]) for v in values if v["bytes"] is None}
 
     def find_changed(self) -> list[str]:
-        """Paths of files that were written or removed since; their content may be the same."""
+        """Return the paths of files that were written or removed since; their content may be unchanged."""
         return [path for path, identity in self._files.items() if _identity(path) != identity]
 
 
 def _identity(path: str) -> tuple[int, int]:
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns

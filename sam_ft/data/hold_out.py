@@ -1,4 +1,4 @@
-"""Evaluation images apart from training images: copies of one picture stay on one side."""
+"""Hold-out split: evaluation images from the training images, with all copies of an image on one side."""
 
 import filecmp
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ from .row_schema import to_dataset
 from .validation.image_checks import near_pictures, roboflow_source, seen_pictures
 
 
-MAX_COMPARED = 50_000  # above it, images are not opened to find copies: it would delay every start
+MAX_COMPARED = 50_000  # Above it, images are not opened to find copies, which would delay every start.
 
 
 def hold_out(
@@ -24,19 +24,19 @@ def hold_out(
     """
     Hold out a share of the training images for evaluation.
 
-    The same rows of the same data are held out whatever the seed of a run, so that an evaluation never contains
-    training images. Copies of one picture (see [`find_copies`]) stay on one side. Of rows that are made when they are
-    requested, no more are held out than are evaluated, from as few groups of rows as contain them.
+    The choice does not depend on the seed of a run, so that an evaluation never contains training images. Copies of
+    one image (see [`find_copies`]) stay on one side. From rows that are made on access, at most `limit` are held out,
+    from as few groups of rows as possible.
 
     Args:
         rows (`datasets.Dataset` or `LazyRows`): All training images.
         fraction (`float`): Share to hold out.
-        limit (`int`, *optional*): How many images are evaluated at most.
-        notes (`list[str]`): What was assumed is added.
-        warnings (`list[str]`): What makes the metrics optimistic is added.
+        limit (`int`, *optional*): Maximum number of evaluated images.
+        notes (`list[str]`): Assumptions are appended.
+        warnings (`list[str]`): Reasons for optimistic metrics are appended.
 
     Returns:
-        `tuple`: Rows to train on and rows to evaluate on; the same where there is nothing to hold out.
+        `tuple`: Training rows and evaluation rows; the same rows if there is nothing to hold out.
     """
     number = round(len(rows) * fraction) or int(fraction > 0)
     if isinstance(rows, LazyRows):
@@ -56,8 +56,8 @@ def hold_out(
         order = draws.permutation(len(rows)).tolist()
     held = _choose(order, find_copies(rows, notes), number, notes, warnings)
     notes.append(f"there is no validation split: {len(held)} of {len(rows)} training images are held out for it")
-    kept = rows.select(sorted(set(range(len(rows))) - set(held)))
-    return kept, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)
+    train = rows.select(sorted(set(range(len(rows))) - set(held)))
+    return train, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)
 
 
 def _choose(order: list[int], group_of: list[int], number: int, notes: list[str], warnings: list[str]) -> list[int]:
@@ -65,14 +65,14 @@ def _choose(order: list[int], group_of: list[int], number: int, notes: list[str]
     Choose images in a drawn order, whole groups of copies at a time.
 
     Args:
-        order (`list[int]`): All images.
+        order (`list[int]`): All images in the drawn order.
         group_of (`list[int]`): Group of each image.
-        number (`int`): Of images to hold out; fewer where groups do not fit.
-        notes (`list[str]`): What was assumed is added.
-        warnings (`list[str]`): What makes the metrics optimistic is added.
+        number (`int`): Number of images to hold out; fewer are chosen if groups do not fit.
+        notes (`list[str]`): Assumptions are appended.
+        warnings (`list[str]`): Reasons for optimistic metrics are appended.
 
     Returns:
-        `list[int]`: Sorted; the first `number` of `order` where each image is a group of its own.
+        `list[int]`: Chosen images, sorted; without copies, the first `number` of `order`.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for image in order:
@@ -80,18 +80,18 @@ def _choose(order: list[int], group_of: list[int], number: int, notes: list[str]
     copies = [group for group in members.values() if len(group) > 1]
     if copies:
         notes.append(
-            f"{sum(map(len, copies))} training images are copies of another one, by Roboflow's file name, content or "
-            f"look, in {len(copies)} groups; each group is trained on or evaluated as a whole"
+            f"{sum(map(len, copies))} training images are copies of another image, by file name (Roboflow), content "
+            f"or appearance, in {len(copies)} groups; each group is used for training or for evaluation as a whole"
         )
     held: list[int] = []
-    for group in members.values():  # in the drawn order of their first images
+    for group in members.values():  # dict order: the drawn order of their first images
         if len(held) + len(group) <= number:
             held += group
     if not held and len(members) > 1:
         held = min(members.values(), key=len)
     if not held:
         warnings.append(
-            "all training images are copies of one picture, and some of them are held out: metrics will be optimistic"
+            "all training images are copies of one image, and some of them are held out: metrics will be optimistic"
         )
         held = order[:number]
     return sorted(held)
@@ -99,19 +99,18 @@ def _choose(order: list[int], group_of: list[int], number: int, notes: list[str]
 
 def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
     """
-    Group images that are copies of one picture.
+    Group images that are copies of each other.
 
-    Copies have the same source in Roboflow's file names (`SOURCE.rf.HASH`), the same bytes, or nearly the same
-    difference hash, however they are turned or mirrored. The hash is left out where it would put more than half of all
-    images into one group, as with frames of a fixed camera. Of rows that are made when they are requested, names alone
-    are compared.
+    Copies have the same source in the file names of Roboflow (`SOURCE.rf.HASH`), the same bytes, or nearly the same
+    difference hash under rotation and mirroring. The hash is ignored if it would put more than half of all images into
+    one group, as with frames of a fixed camera. For rows that are made on access, only file names are compared.
 
     Args:
-        rows (`datasets.Dataset` or `LazyRows`): The images.
-        notes (`list[str]`): What was assumed is added.
+        rows (`datasets.Dataset` or `LazyRows`): Rows with the images.
+        notes (`list[str]`): Assumptions are appended.
 
     Returns:
-        `list[int]`: Group of each image, by the first image in it.
+        `list[int]`: Group of each image, which is the index of the first image in it.
     """
     if isinstance(rows, LazyRows):
         return _copies_by_name(rows, notes)
@@ -119,7 +118,7 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
         notes.append(f"more than {MAX_COMPARED} training images: copies are found by file name alone")
         paths = (value["path"] for value in rows.cast_column("image", Image(decode=False))["image"])
         return _group_by([None if path is None else roboflow_source(path) for path in paths])
-    exact, similar, looks = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
+    exact, similar, by_hash = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
     first: dict[Hashable, int] = {}
     with ThreadPoolExecutor(max_workers=4) as pool:
         for i, (value, picture) in enumerate(seen_pictures(pool, rows.select_columns("image"))):
@@ -128,9 +127,9 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
                 if key[1] is not None:
                     exact.join(first.setdefault(key, i), i)
             if picture is not None:
-                for _, other in near_pictures(looks, picture.looks):
+                for _, other in near_pictures(by_hash, picture.hashes):
                     similar.join(other, i)
-                looks[picture.looks[0]].append(i)
+                by_hash[picture.hashes[0]].append(i)
     both = _Groups(len(rows))
     for groups in (exact, similar):
         for i in range(len(rows)):
@@ -144,16 +143,14 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
 def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
     records = getattr(rows.make, "records", None)
     if records is None:
-        notes.append(
-            "streamed: copies of one picture are not looked for; metrics will be optimistic where there are any"
-        )
+        notes.append("streamed: copies of images are not detected; metrics will be optimistic if there are any")
         return _Groups(len(rows)).groups()
-    images = [records[place].image for place in rows.places.tolist()]
+    images = [records[index].image for index in rows.places.tolist()]
     return _group_by([roboflow_source(image) if isinstance(image, Path) else None for image in images])
 
 
 def _group_by(sources: list[Hashable | None]) -> list[int]:
-    """Group images of one source; `None` is none."""
+    """Group images of the same source; an image with `None` is a group of its own."""
     groups, first = _Groups(len(sources)), {}
     for i, source in enumerate(sources):
         if source is not None:
@@ -162,7 +159,7 @@ def _group_by(sources: list[Hashable | None]) -> list[int]:
 
 
 class _Groups:
-    """Disjoint sets of the numbers below `size`; each is named by its smallest member."""
+    """Disjoint sets (union-find) of the numbers below `size`; the smallest member represents a set."""
 
     def __init__(self, size: int):
         self._parents = list(range(size))
@@ -186,14 +183,14 @@ class _Groups:
 
 def refuse_same_annotations(annotation_file: str, eval_annotation_file: str) -> None:
     """
-    Refuse to evaluate on the training annotations.
+    Check that the evaluation annotations are not the training annotations.
 
     Args:
-        annotation_file (`str`): Of training.
-        eval_annotation_file (`str`): Of evaluation.
+        annotation_file (`str`): Training annotations.
+        eval_annotation_file (`str`): Evaluation annotations.
 
     Raises:
-        `ValueError`: Where both are the same file, or have the same content.
+        `ValueError`: If both are the same file or have the same content.
     """
     files = Path(annotation_file), Path(eval_annotation_file)
     if not all(file.is_file() for file in files):

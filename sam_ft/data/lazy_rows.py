@@ -1,8 +1,8 @@
 """
-Rows made when they are asked for: nothing is converted or held beforehand.
+Rows that are made when they are requested, without conversion of the data set beforehand.
 
-A stream is read by index, so that order, workers, ranks and resuming change nothing: the order of an epoch is a function of
-(seed, epoch), `Trainer` skips batches without reading them, and no row is lost or doubled.
+A stream is read by index, so it does not depend on workers, ranks or resuming: the order of an epoch is a function of
+(seed, epoch), `Trainer` skips batches without reading them, and no row is lost or duplicated.
 """
 
 import contextlib
@@ -21,22 +21,23 @@ from .row_schema import DatasetFormatError, open_image_value, validate_example
 
 logger = logging.getLogger("sam_ft.run")
 
-WINDOW = (
-    8  # groups of rows that are shuffled together, and held: a shuffle over more would read every file for every batch
-)
+# Number of groups of rows that are shuffled together and cached. More would read every file for every batch.
+WINDOW = 8
 
 
 class LazyRows(Sequence):
     """
-    Rows of `example.py` by index, their image decoded.
+    Rows by index in the schema of `row_schema.py`, with decoded images.
 
     Args:
-        make (`Callable[[int], dict]`): a row by its place in the source; raises `DatasetFormatError` where it cannot be used.
-        length (`int`): of the source.
-        groups (`list[range]`, *optional*): places that are cheap to read one after another, such as those of a file; each
-            place is one of its own where there are none.
-        places (`list[int]`, *optional*): a part of the source; all of it where not given.
-        skip (`bool`): a row that cannot be used is replaced by the next that can, and warned of once.
+        make (`Callable[[int], dict]`): Function that returns the row at an index of the source, and raises
+            `DatasetFormatError` if it cannot be used.
+        length (`int`): Length of the source.
+        groups (`list[range]`, *optional*): Indices that are fast to read one after another, such as those of a file;
+            by default each index is a group.
+        places (`list[int]`, *optional*): Indices of the source that are used; all by default.
+        skip (`bool`): Replace a row that cannot be used by the next usable row, and log one warning, `False` by
+            default.
     """
 
     def __init__(
@@ -58,14 +59,22 @@ class LazyRows(Sequence):
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        for tried in range(len(self)):
-            row = self._row((index + tried) % len(self))
+        for offset in range(len(self)):
+            row = self._row((index + offset) % len(self))
             if row is not None:
                 return row
         raise ValueError("no row can be used; run recipes/check_data.py on the data")
 
     def usable(self, indices) -> list[dict]:
-        """Rows by index; with `skip`, those that cannot be used are left out, not replaced."""
+        """
+        Return rows without the replacement of rows that cannot be used.
+
+        Args:
+            indices (`Iterable[int]`): Indices of rows.
+
+        Returns:
+            `list[dict]`: The rows; with `skip`, those that cannot be used are left out.
+        """
         return [row for row in map(self._row, indices) if row is not None]
 
     def _row(self, index: int) -> dict | None:
@@ -85,16 +94,20 @@ class LazyRows(Sequence):
             return None
 
     def select(self, indices) -> "LazyRows":
-        """The same rows in another number or order, as `datasets.Dataset.select`."""
+        """Return the rows at some indices, as `datasets.Dataset.select` does."""
         places = self.places[np.asarray(list(indices), dtype=np.int64)]
         return LazyRows(self.make, self.length, groups=self.groups, places=places, skip=self.skip)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """
-        Indices of an epoch, shuffled: groups are, and within each `WINDOW` of them, rows are.
+        Return the order of an epoch: groups are shuffled, and then the rows within each `WINDOW` of groups.
+
+        Args:
+            seed (`int`): Random seed.
+            epoch (`int`): Number of the epoch, from 0.
 
         Returns:
-            `np.ndarray` of shape `(len(self),)`, int64.
+            `np.ndarray` of shape `(len(self),)`, int64: Indices of rows.
         """
         draws = keyed_draws(seed, epoch, "", "order")
         if self.groups is None:
@@ -106,14 +119,14 @@ class LazyRows(Sequence):
 
 class RecordRows:
     """
-    Rows made of a reader's records.
+    Rows by index, converted from the records of a reader.
 
     Args:
         split (`Split`): The records.
-        options (`ReadOptions`): How they become rows.
+        options (`ReadOptions`): Options of the conversion.
 
     Raises:
-        `DatasetFormatError`: Where two records of one picture contradict each other, unless `on_bad_rows` is `skip`.
+        `DatasetFormatError`: If two records of one picture contradict each other, unless `on_bad_rows` is `skip`.
     """
 
     def __init__(self, split: Split, options: ReadOptions):
@@ -122,52 +135,56 @@ class RecordRows:
         if self._contradictions and options.on_bad_rows != "skip":
             raise next(iter(self._contradictions.values()))
 
-    def __call__(self, place: int) -> dict:
-        if place in self._contradictions:
-            raise self._contradictions[place]
-        return self._row(place, self.maker)
+    def __call__(self, index: int) -> dict:
+        if index in self._contradictions:
+            raise self._contradictions[index]
+        return self._row(index, self.maker)
 
-    def _row(self, place: int, maker: RowMaker) -> dict:
-        record = self.records[place]
+    def _row(self, index: int, maker: RowMaker) -> dict:
+        record = self.records[index]
         row = maker.row(record, maker.measure(record))
         validate_example(row, maker.split.source)
         return row
 
     def _find_contradictions(self, maker: RowMaker) -> dict[int, DatasetFormatError]:
-        """Place -> error, of records that list a picture again with other labels; no other rows are made."""
+        """Return the error of each record whose picture an earlier record has with contradicting labels, by index."""
         repeated, errors = RepeatedPictures(self.records, maker.split.source), {}
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             if repeated.is_repeated(record):
-                with contextlib.suppress(
-                    DatasetFormatError
-                ):  # a row that cannot be used is reported when it is needed
-                    row = self._row(place, maker)
+                # A row that cannot be used is reported when it is requested.
+                with contextlib.suppress(DatasetFormatError):
+                    row = self._row(index, maker)
                     try:
                         repeated.check(record, row)
                     except DatasetFormatError as error:
-                        errors[place] = error
+                        errors[index] = error
         return errors
 
 
 class MixedRows(Sequence):
     """
-    Several sources as one; each epoch draws from them by weight.
+    Mixture of several data sets; each epoch draws rows from them by weight.
 
     Args:
-        sources (`list`): of rows, `LazyRows` or `datasets.Dataset`.
-        weights (`list[float]`): chance of each source at every draw. The first source's rows are all seen once an epoch; the
-            others' come round again, reshuffled, or wait for the next epoch, as their weight says.
+        sources (`list`): Rows of each data set, `LazyRows` or `datasets.Dataset`.
+        weights (`list[float]`): Sampling weight of each data set. An epoch contains each row of the first one once;
+            rows of the others are repeated in a new order, or continue in the next epoch, depending on their weights.
     """
 
     def __init__(self, sources: list, weights: list[float]):
         if len(sources) != len(weights) or not all(weight > 0 for weight in weights):
-            raise ValueError(f"a weight above 0 is needed for each of {len(sources)} data sets, found {weights}")
+            raise ValueError(
+                f"`weights` must contain a weight above 0 for each of {len(sources)} data sets, got {weights}"
+            )
         self.sources, self.weights = sources, np.asarray(weights, dtype=np.float64) / sum(weights)
         self.begins = np.cumsum([0, *(len(source) for source in sources)])
-        # rounded up: of a data set with any weight something is drawn
+        # Rounded up, so that every epoch draws from each data set on average.
         self.length = math.ceil(len(sources[0]) / self.weights[0] - 1e-9)
         if self.length < len(sources):
-            raise ValueError(f"{len(sources[0])} training images are too few to mix with other data sets")
+            raise ValueError(
+                f"`dataset_name` has {len(sources[0])} training images, too few to mix with {len(sources) - 1} other "
+                "data sets; add images, or lower their weights"
+            )
 
     def __len__(self) -> int:
         return self.length
@@ -178,14 +195,23 @@ class MixedRows(Sequence):
         return row if number == 0 else row | {"example_id": f"{number}/{row['example_id']}"}
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """As [`LazyRows.order`], over all sources one after another."""
+        """
+        Return the order of an epoch.
+
+        Args:
+            seed (`int`): Random seed.
+            epoch (`int`): Number of the epoch, from 0.
+
+        Returns:
+            `np.ndarray` of shape `(len(self),)`, int64: Indices of rows in the concatenation of all sources.
+        """
         counts = self._counts(seed, epoch)
         begins = sum((self._counts(seed, before) for before in range(epoch)), np.zeros_like(counts))
         parts = [
             self._draw(n, int(begin), int(begin + count), seed)
             for n, (begin, count) in enumerate(zip(begins, counts, strict=True))
         ]
-        # each source is spread evenly, so that every batch has its share
+        # Each source is spread evenly over the epoch, so that every batch has its share.
         draws = keyed_draws(seed, epoch, "", "mixture")
         times = np.concatenate([(np.arange(count) + draws.random(count)) / max(count, 1) for count in counts])
         numbers = np.repeat(np.arange(len(counts)), counts)[np.argsort(times, kind="stable")]
@@ -195,26 +221,36 @@ class MixedRows(Sequence):
         return order
 
     def _counts(self, seed: int, epoch: int) -> np.ndarray:
-        """Rows of each source in an epoch: whole shares, and what rounding leaves by lot, so that a small weight is not rounded away."""
-        left = self.length - len(self.sources[0])
-        exact = left * self.weights[1:] / (self.weights[1:].sum() or 1.0)
+        """Return the number of rows of each source in an epoch; remainders of rounding are drawn at random."""
+        total = self.length - len(self.sources[0])
+        exact = total * self.weights[1:] / (self.weights[1:].sum() or 1.0)
         counts = np.floor(exact + 1e-9).astype(np.int64)
-        rest = left - int(counts.sum()) if len(counts) else 0
+        rest = total - int(counts.sum()) if len(counts) else 0
         if rest:
             chances = (exact - counts).clip(0)
             counts += keyed_draws(seed, epoch, "", "shares").multinomial(rest, chances / chances.sum())
         return np.concatenate([[len(self.sources[0])], counts])
 
     def _draw(self, number: int, begin: int, end: int, seed: int) -> np.ndarray:
-        """Rows `begin` to `end` of a source, going round it as often as need be: what one epoch leaves the next one takes."""
+        """Return rows `begin` to `end` of the endless sequence of shuffled passes over a source."""
         size = len(self.sources[number])
-        rounds = range(begin // size, (end - 1) // size + 1) if end > begin else ()
-        shuffled = [order_of(self.sources[number], seed + number, turn) for turn in rounds]
+        passes = range(begin // size, (end - 1) // size + 1) if end > begin else ()
+        shuffled = [order_of(self.sources[number], seed + number, index) for index in passes]
         return np.concatenate(shuffled)[begin % size :][: end - begin] if shuffled else np.empty(0, dtype=np.int64)
 
 
 def order_of(rows, seed: int, epoch: int) -> np.ndarray:
-    """The shuffled order of an epoch, the rows' own where they have one."""
+    """
+    Return the shuffled order of an epoch.
+
+    Args:
+        rows: Rows with a length; their method `order` is used if they have one.
+        seed (`int`): Random seed.
+        epoch (`int`): Number of the epoch, from 0.
+
+    Returns:
+        `np.ndarray` of shape `(len(rows),)`: Indices of rows.
+    """
     return (
         rows.order(seed, epoch)
         if hasattr(rows, "order")

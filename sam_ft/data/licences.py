@@ -1,4 +1,4 @@
-"""What a data set says of its licence, for the card of a model that was trained on it."""
+"""Licence of a data set, for the card of a model that was trained on it."""
 
 import logging
 import re
@@ -10,25 +10,28 @@ from huggingface_hub import DatasetCard, HfApi
 
 logger = logging.getLogger(__name__)
 
-_HEAD = 1 << 18  # bytes of a file that are looked at
+_HEAD_BYTES = 1 << 18  # of a file that are searched
 
 
-def licence_of(place: str) -> str | None:
+def licence_of(dataset: str) -> str | None:
     """
-    Of a folder: its data set card, Roboflow's README, or the `licenses` of a COCO file; of a data set of the Hub: its card.
+    Return the licence of a data set.
+
+    It is read from the data set card, Roboflow's README or the `licenses` of a COCO file in a folder, or from the card
+    of a Hub data set.
 
     Args:
-        place (`str`): folder, file or Hub id.
+        dataset (`str`): Folder, file or Hub id.
 
     Returns:
-        `str` or `None`: as it is written there; `None` where nothing is.
+        `str` or `None`: The licence as written there; `None` if there is none.
     """
-    path = Path(place)
+    path = Path(dataset)
     if not path.exists():
         try:
-            data = HfApi().dataset_info(place).card_data
-        except Exception as error:  # of whatever the network does: a run that is over must not end on its licence
-            logger.debug("no licence of %s: %s", place, error)
+            data = HfApi().dataset_info(dataset).card_data
+        except Exception as error:  # A network error must not stop a run that has finished training.
+            logger.debug("no licence of %s: %s", dataset, error)
             return None
         return _text(data.license) if data is not None else None
     if path.is_file():
@@ -36,16 +39,16 @@ def licence_of(place: str) -> str | None:
     card = path / "README.md"
     if card.is_file():
         try:
-            stated = _text(DatasetCard.load(card).data.license)
+            licence = _text(DatasetCard.load(card).data.license)
         except (ValueError, yaml.YAMLError):
-            stated = None
-        if stated:
-            return stated
+            licence = None
+        if licence:
+            return licence
     for name in ("README.dataset.txt", "README.roboflow.txt"):
         if (path / name).is_file():
-            found = re.search(r"^License:\s*(.+)$", _head(path / name), re.MULTILINE)
-            if found:
-                return found[1].strip()
+            match = re.search(r"^License:\s*(.+)$", _head(path / name), re.MULTILINE)
+            if match:
+                return match[1].strip()
     files = [
         *sorted(path.glob("annotations/*.json")),
         *sorted(path.glob("*/_annotations.coco.json")),
@@ -55,14 +58,14 @@ def licence_of(place: str) -> str | None:
 
 
 def _of_coco(file: Path) -> str | None:
-    listed = re.search(r'"licenses"\s*:\s*\[(.*?)\]', _head(file), re.DOTALL)
-    names = re.findall(r'"name"\s*:\s*"([^"]+)"', listed[1]) if listed else []
+    match = re.search(r'"licenses"\s*:\s*\[(.*?)\]', _head(file), re.DOTALL)
+    names = re.findall(r'"name"\s*:\s*"([^"]+)"', match[1]) if match else []
     return ", ".join(dict.fromkeys(names[:3])) or None
 
 
 def _head(file: Path) -> str:
     with open(file, "rb") as opened:
-        return opened.read(_HEAD).decode("utf-8", errors="replace")
+        return opened.read(_HEAD_BYTES).decode("utf-8", errors="replace")
 
 
 def _text(licence) -> str | None:

@@ -1,4 +1,4 @@
-"""From a data set's name to rows: what a run trains on and what it is measured on."""
+"""Training and validation rows of a run, from the names of data sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -31,24 +31,30 @@ SYNTHETIC_FOLDER = Path("data/test_shapes")
 @dataclass
 class DatasetOptions:
     """
+    Data sets of a run.
+
     Attributes:
-        dataset_name (`str`): a folder in one of the accepted layouts, or a data set of the Hub; `synthetic`: scenes written to `data/test_shapes`;
-            `synthetic-stream`: scenes drawn when asked for, with phrases of attributes, none ever twice.
-        annotation_file, image_folder (`str`, *optional*): one COCO file and its images instead of a tree.
-        eval_annotation_file, eval_image_folder (`str`, *optional*): the same for evaluation.
-        layout (`str`, *optional*): of the folder; detected where it is not given.
-        train_split, eval_split (`str`): names among those found; evaluation falls back to `validation_fraction`.
-        validation_fraction (`float`): share of the training images held out where there is no validation split.
-        max_train_samples, max_eval_samples (`int`, *optional*): use the first so many.
-        scenes (`SceneFiles`): of the synthetic data sets. scenes_folder (`str` or `Path`): where those in files are
-            written, each set once.
-        streaming (`bool`): training rows are made when they are asked for; nothing is converted or held beforehand.
-        extra_datasets (`list[str]`): folders or Hub ids whose training splits are trained along.
-        mixture_weights (`list[float]`): chance of `dataset_name` and of each of those; equal where not given.
-        unseen_phrases (`list[str]`): training neither shows nor asks them; images that show one are evaluated instead.
-        replay (`str`, *optional*): folder or Hub id whose training split is trained along so that nothing is forgotten; `replay_share`
-            (`float`): its share.
-        hub (`HubSource`): how a data set of the Hub is opened; its name is `dataset_name`.
+        dataset_name (`str`): Folder in one of the accepted layouts, or Hub id; `synthetic`: scenes written to
+            `data/test_shapes`; `synthetic-stream`: new scenes drawn for every sample, with phrases of attributes.
+        annotation_file (`str`, *optional*): COCO file to use instead of `dataset_name`.
+        image_folder (`str`, *optional*): Folder of its images.
+        eval_annotation_file (`str`, *optional*): COCO file for evaluation.
+        eval_image_folder (`str`, *optional*): Folder of its images.
+        layout (`str`, *optional*): Layout of the folder, detected by default.
+        train_split (`str`): Name of the training split.
+        eval_split (`str`): Name of the validation split; without one, `validation_fraction` is used.
+        validation_fraction (`float`): Fraction of the training images held out without a validation split.
+        max_train_samples (`int`, *optional*): Maximum number of training images; the first are used.
+        max_eval_samples (`int`, *optional*): Maximum number of validation images; the first are used.
+        scenes (`SceneFiles`): Options of the synthetic data sets.
+        scenes_folder (`str` or `Path`): Folder that synthetic scenes are written to.
+        streaming (`bool`): Make training rows when they are requested, without conversion beforehand.
+        extra_datasets (`list[str]`): Folders or Hub ids of additional training data.
+        mixture_weights (`list[float]`): Sampling weights of `dataset_name` and `extra_datasets`, equal by default.
+        unseen_phrases (`list[str]`): Phrases removed from training; images that show them are used for validation.
+        replay (`str`, *optional*): Folder or Hub id of training data for retention, mixed in against forgetting.
+        replay_share (`float`): Fraction of `replay` in an epoch.
+        hub (`HubSource`): Reading options of a Hub data set; its name is `dataset_name`.
     """
 
     dataset_name: str | None = SYNTHETIC
@@ -74,22 +80,25 @@ class DatasetOptions:
 
     @property
     def others(self) -> list[str]:
-        """All data sets that are trained along."""
+        """Names of all additional training data sets."""
         return [*self.extra_datasets, *([self.replay] if self.replay else [])]
 
 
 @dataclass
 class PhraseData:
     """
+    Rows of a run, in the schema of `row_schema.py`.
+
     Attributes:
-        train (`datasets.Dataset`, `LazyRows`, `MixedRows`, `SceneRows` or `None`), validation (`datasets.Dataset`): rows of `example.py`.
-        category_ids (`dict[str, int]`): phrase -> category id for results; the source's own where it has them.
-        synonyms (`Mapping[str, list[str]]`): phrase -> other texts that training may use for it.
-        reports (`list[DataReport]`): what was understood.
-        notes (`list[str]`): what was assumed.
-        learned (`set[str]`, *optional*): the training phrases without those that are replayed alone; `None` where they are made when asked for.
-        unseen (`set[str]`): phrases that training neither shows nor asks.
-        warnings (`list[str]`): what makes the metrics optimistic; a report begins with them.
+        train (`datasets.Dataset`, `LazyRows`, `MixedRows`, `SceneRows` or `None`): Training rows.
+        validation (`datasets.Dataset`): Validation rows.
+        category_ids (`dict[str, int]`): Category id of each phrase for results; that of the source if it has one.
+        synonyms (`Mapping[str, list[str]]`): Synonyms of each phrase for training.
+        reports (`list[DataReport]`): Reports of reading each split.
+        notes (`list[str]`): Assumptions and warnings.
+        learned (`set[str]`, *optional*): Training phrases, without those only in `replay`; `None` for streams.
+        unseen (`set[str]`): Phrases removed from training.
+        warnings (`list[str]`): Reasons why metrics are optimistic; the first lines of an evaluation report.
     """
 
     train: Dataset | LazyRows | MixedRows | SceneRows | None
@@ -110,24 +119,29 @@ class PhraseData:
 
 def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True) -> PhraseData:
     """
-    Reads a data set.
+    Load the training and validation rows of a run.
 
     Args:
-        options (`DatasetOptions`), reading (`ReadOptions`).
-        with_train (`bool`): read the training split at all; evaluation alone does not need it.
+        options (`DatasetOptions`): The data sets.
+        reading (`ReadOptions`): Options of the conversion to rows.
+        with_train (`bool`): Load the training rows, `True` by default; evaluation does not need them.
+
+    Returns:
+        `PhraseData`: Rows, category ids and reports.
 
     Raises:
-        `ValueError`: where folder, file or split is not there; says what is.
-        `DatasetFormatError`: see [`make_rows`].
+        `ValueError`: If a folder, file or split does not exist; lists those that exist.
+        `DatasetFormatError`: See [`make_rows`].
     """
     if options.dataset_name == SYNTHETIC_STREAM and not options.annotation_file:
-        _refuse_meaningless(options, reading)
+        _refuse_stream_keys(options, reading)
         return _stream_scenes(options, with_train)
-    world = options.scenes.scenes
+    scenes = options.scenes.scenes
     for name in ("ramp", "shape_alone"):
-        if options.dataset_name == SYNTHETIC and getattr(world, name):
+        if options.dataset_name == SYNTHETIC and getattr(scenes, name):
             raise ValueError(
-                f"`scene_{name}` is {getattr(world, name)}, but means nothing for scenes in files; use {SYNTHETIC_STREAM}"
+                f"`scene_{name}` is {getattr(scenes, name)}, but has no effect on scenes in files; "
+                f"set `dataset_name: {SYNTHETIC_STREAM}`"
             )
     notes, warnings = [], []
     _weights(options)
@@ -139,20 +153,20 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         for name in options.others
         if with_train
     ]
-    if with_train or not options.others:  # which may have a use for what this one has not
+    if with_train or not options.others:  # Additional data sets may use keys that `dataset_name` does not.
         refuse_unused(
-            [split for found in (splits, *(extra for _, extra in others)) for split in found.values()], reading
+            [split for sources in (splits, *(extra for _, extra in others)) for split in sources.values()], reading
         )
     evaluation = options.eval_split if options.eval_split in splits else None
     if evaluation is None and options.eval_split != "validation":
         raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
-    # images that show unseen phrases are among the training split's
+    # Validation images with unseen phrases come from the training split.
     with_train_rows = with_train or evaluation is None or bool(options.unseen_phrases)
     if options.train_split not in splits and with_train_rows:
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
-    wanted = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
+    names = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
     lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
-    read = read_splits(splits, reading, only=list(dict.fromkeys(wanted)), lazy=lazy)
+    read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy)
     reports, ids = [report for _, report in read.values()], {}
     train = read[options.train_split][0] if with_train_rows else None
     if evaluation is not None:
@@ -169,27 +183,25 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     unseen = [normalize_phrase(text) for text in options.unseen_phrases]
     if unseen and train is not None:
         if not isinstance(train, Dataset):
-            raise ValueError("`unseen_phrases` needs a data set that is read whole: leave `streaming` out")
+            raise ValueError("`unseen_phrases` cannot be combined with `streaming: true`; remove one of them")
         train, validation = keep_unseen(train, validation, unseen)
         notes.append(
-            f"{len(validation)} images are evaluated; training sees none of {', '.join(options.unseen_phrases)}"
+            f"{len(validation)} images are evaluated; training has none of {', '.join(options.unseen_phrases)}"
         )
     if not with_train:
         train = None
     if train is not None and options.max_train_samples:
         train = train.select(range(min(len(train), options.max_train_samples)))
     if not len(validation) or (with_train and not len(train)):
-        raise ValueError(
-            "no image is left to train on or to evaluate on; check `validation_fraction` and the sample limits"
-        )
+        raise ValueError("no image is left to train or evaluate on; check `validation_fraction` and sample limits")
     learned = None if train is None else texts_of(train)
     if train is not None and options.others:
         train = _mix(train, others, unseen, options, reading, reports, notes)
-        own = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
-        learned = None if None in own else set().union(*own)
+        texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
+        learned = None if None in texts else set().union(*texts)
     for report in reports:
         for phrase, number in report.category_ids.items():
-            # two files may number their categories differently: no two phrases share a number
+            # Files may number their categories differently; no two phrases may share an id.
             if phrase not in ids and isinstance(number, int) and number not in ids.values():
                 ids[phrase] = number
     for rows in (train, validation):
@@ -206,20 +218,27 @@ def find_phrase_splits(
     options: DatasetOptions, reading: ReadOptions | None = None
 ) -> tuple[dict[str, SplitSource], list[str]]:
     """
-    The splits of a data set, not yet read (see [`read_splits`]), and what was assumed.
+    Find the splits of a data set, without reading them; see [`read_splits`].
+
+    Args:
+        options (`DatasetOptions`): The data sets.
+        reading (`ReadOptions`, *optional*): Options of the conversion, to refuse keys without effect.
+
+    Returns:
+        `tuple[dict[str, SplitSource], list[str]]`: Splits by name, and notes on assumptions.
 
     Raises:
-        `ValueError`: as [`load_phrase_dataset`].
+        `ValueError`: As [`load_phrase_dataset`].
     """
     notes = []
     splits = _find_splits(options, notes)
-    if reading is not None and not options.others:  # which may have a use for what this one has not
+    if reading is not None and not options.others:  # Additional data sets may use other keys.
         refuse_unused(list(splits.values()), reading)
     return splits, notes
 
 
 def texts_of(rows) -> set[str] | None:
-    """Every phrase of the rows; `None` where they are made when they are asked for."""
+    """Return all phrases of rows; `None` for rows that are made when they are requested."""
     if isinstance(rows, MixedRows):
         texts = [texts_of(source) for source in rows.sources]
         return None if None in texts else set().union(*texts)
@@ -241,20 +260,14 @@ def _weights(options: DatasetOptions) -> list[float]:
 
 
 def _mix(
-    train,
-    others: list,
-    unseen: list[str],
-    options: DatasetOptions,
-    reading: ReadOptions,
-    reports: list,
-    notes: list[str],
+    train, others: list, unseen: list[str], options: DatasetOptions, reading: ReadOptions, reports: list, notes: list
 ) -> MixedRows:
-    """The training rows with those of other data sets, pairs of name and splits; phrases that two of them share are one phrase."""
+    """Mix the training rows with those of other data sets, given as pairs of name and splits."""
     sources = [train]
     for name, splits in others:
         if options.train_split not in splits:
             raise ValueError(
-                f"{name!r}, which is to be trained along, has no split {options.train_split!r}, found {', '.join(splits)}"
+                f"the training data {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
             )
         lazy = (options.train_split,) if options.streaming else ()
         rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
@@ -264,24 +277,24 @@ def _mix(
         reports.append(report)
     mixed = MixedRows(sources, _weights(options))
     shares = ", ".join(f"{weight:.0%}" for weight in mixed.weights)
-    notes.append(
-        f"an epoch draws {len(mixed)} images, {shares} of them from {', '.join([str(options.dataset_name), *options.others])}"
-    )
+    names = ", ".join([str(options.dataset_name), *options.others])
+    notes.append(f"an epoch draws {len(mixed)} images, {shares} of them from {names}")
     return mixed
 
 
-def _refuse_meaningless(options: DatasetOptions, reading: ReadOptions) -> None:
-    meaningless = {
+def _refuse_stream_keys(options: DatasetOptions, reading: ReadOptions) -> None:
+    is_set = {
         "scene_train_labels": options.scenes.train_labels is not None,
         "phrase_source": reading.phrase_source != ReadOptions().phrase_source,
         "phrase_map": reading.phrase_map != ReadOptions().phrase_map,
         "train_split": options.train_split != DatasetOptions().train_split,
         "eval_split": options.eval_split != DatasetOptions().eval_split,
     }
-    for name, given in meaningless.items():
-        if given:
+    for name, has_value in is_set.items():
+        if has_value:
             raise ValueError(
-                f"`{name}` means nothing for `dataset_name: {SYNTHETIC_STREAM}`, which has phrases and splits of its own"
+                f"`{name}` has no effect on `dataset_name: {SYNTHETIC_STREAM}`, which sets its phrases and splits; "
+                "remove it"
             )
 
 
@@ -293,7 +306,7 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
     train = SceneRows(files.scenes, "train", numbers[0])
     validation = list(SceneRows(files.scenes, "validation", numbers[1]))
     texts = sorted({phrase["text"] for row in validation for phrase in row["phrases"]})
-    note = f"{numbers[0]} scenes to train on are drawn when asked for, {numbers[1]} others to evaluate on"
+    note = f"{numbers[0]} training scenes are drawn when they are requested, and {numbers[1]} others for validation"
     ids = {text: i for i, text in enumerate(texts, 1)}
     return PhraseData(train if with_train else None, to_dataset(validation), ids, {}, [], [note])
 
@@ -302,36 +315,35 @@ def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSo
     if options.annotation_file:
         if options.layout is not None or replace(options.hub, streaming=False) != HubSource():
             raise ValueError(
-                "`annotation_file` is one COCO file: `layout`, `column_mapping` and the other keys of folders and of the Hub say nothing to it"
+                "`layout`, `column_mapping` and other keys of folders and Hub data sets have no effect on "
+                "`annotation_file`; remove them"
             )
         if options.dataset_name not in (None, SYNTHETIC) and Path(options.dataset_name).is_dir():
             raise ValueError(
-                f"`annotation_file` and `dataset_name` ({options.dataset_name!r}) both name the data; give one of them"
+                f"`annotation_file` and `dataset_name` ({options.dataset_name!r}) are both set; remove one"
             )
-        splits = {options.train_split: _named(options.annotation_file, options.image_folder, "image_folder")}
+        splits = {options.train_split: _coco_split(options.annotation_file, options.image_folder, "image_folder")}
         if options.eval_annotation_file:
             if options.eval_split == options.train_split:
                 raise ValueError(
-                    f"`eval_split` and `train_split` are both {options.train_split!r} beside two annotation files; set "
-                    "`eval_split: validation`"
+                    f"`eval_split` and `train_split` are both {options.train_split!r} beside two annotation files; "
+                    "set `eval_split: validation`"
                 )
             folder = options.eval_image_folder or options.image_folder
-            splits[options.eval_split] = _named(options.eval_annotation_file, folder, "eval_image_folder")
+            splits[options.eval_split] = _coco_split(options.eval_annotation_file, folder, "eval_image_folder")
         return splits
     for name in ("image_folder", "eval_annotation_file", "eval_image_folder"):
         if getattr(options, name):
-            raise ValueError(
-                f"`{name}` is {getattr(options, name)!r}, but belongs to `annotation_file`, which is not given"
-            )
+            raise ValueError(f"`{name}` is {getattr(options, name)!r}, but `annotation_file` is not set; set it too")
     folder = options.dataset_name
     if folder == SYNTHETIC:
         folder = write_scenes_once(options.scenes_folder, options.scenes)
     if not folder:
-        raise ValueError(f"`dataset_name` is not set. Give the folder of a data set; {ACCEPTED}")
+        raise ValueError(f"`dataset_name` is not set. Pass the folder of a data set; {ACCEPTED}")
     return find_sources(str(folder), options.layout, options.hub, notes)
 
 
-def _named(file: str, folder: str | None, argument: str) -> SplitSource:
+def _coco_split(file: str, folder: str | None, argument: str) -> SplitSource:
     folder = Path(folder) if folder else Path(file).parent
     if not folder.is_dir():
         raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")

@@ -1,4 +1,4 @@
-"""What a reader understood, and what it had to leave out."""
+"""Report of reading a data set: counts, assumptions, inconsistencies and rows that were left out."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from .safe_text import to_printable
 
 
-KEPT = 1000  # remarks of a kind; what goes beyond is counted alone
+MAX_REMARKS = 1000  # of a kind; more are only counted
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What is odd about one record, and was used all the same: `kind`, a few words; `record`; `detail`, what was found and done."""
+    """
+    Inconsistency of a record that is used nevertheless.
+
+    Attributes:
+        kind (`str`): Short description; remarks are counted by kind.
+        record (`str`): Name of the record.
+        detail (`str`): Values of the record, and how they are used.
+    """
 
     kind: str
     record: str
@@ -21,15 +28,21 @@ class Remark:
 @dataclass
 class DataReport:
     """
+    Report of reading one split.
+
     Attributes:
-        source (`str`): the file that was read.
-        notes (`Counter`): what was assumed of the whole, and how often; printed at the start.
-        remarks (`list[Remark]`): of single records, the first `KEPT` of each kind; odd (`Counter`): kind -> how many.
-        skipped (`list[str]`): with `on_bad_rows: skip`, one message per row that was left out.
-        category_ids (`dict[str, int]`): phrase -> the source's category id, for results in the source's own numbers.
-        num_images, num_instances, num_crowds, num_box_only (`int`): counts of what was read.
-        positives (`Counter`): phrase -> instances.
-        num_absent (`int`): (image, phrase) pairs that the source proves absent.
+        source (`str`): The file or data set that was read.
+        notes (`Counter`): Number of occurrences of each assumption, printed at the start.
+        remarks (`list[Remark]`): Inconsistencies of single records, the first `MAX_REMARKS` of each kind.
+        odd (`Counter`): Number of inconsistencies of each kind.
+        skipped (`list[str]`): With `on_bad_rows: skip`, one message for each row that was left out.
+        category_ids (`dict[str, int]`): Category id of each phrase in the source, for results.
+        num_images (`int`): Number of images.
+        num_instances (`int`): Number of instances, without crowds.
+        num_crowds (`int`): Number of crowd regions.
+        num_box_only (`int`): Number of instances with a box but no mask.
+        num_absent (`int`): Number of absent (image, phrase) pairs.
+        positives (`Counter`): Number of instances of each phrase.
     """
 
     source: str
@@ -46,14 +59,14 @@ class DataReport:
     positives: Counter = field(default_factory=Counter)
 
     def remark(self, *remarks: Remark) -> None:
-        """Adds remarks."""
+        """Add remarks."""
         for remark in remarks:
             self.odd[remark.kind] += 1
-            if self.odd[remark.kind] <= KEPT:
+            if self.odd[remark.kind] <= MAX_REMARKS:
                 self.remarks.append(remark)
 
     def count(self, row: dict) -> None:
-        """Adds a row to the counts."""
+        """Add a row to the counts."""
         self.num_images += 1
         self.num_crowds += sum(i["is_crowd"] for i in row["instances"])
         self.num_instances += sum(not i["is_crowd"] for i in row["instances"])

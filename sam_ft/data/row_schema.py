@@ -1,9 +1,9 @@
 """
-The row: one image with all its phrases. Every reader ends in it, everything after reads only it.
+Row schema: one image with all its phrases, the output of every reader and the input of everything after it.
 
-A phrase's `instances` are indices into the row's instances; an empty list says that the phrase is absent, which a reader
-writes only where its source proves it. `exhaustive: false` says that other instances may be unlabelled. Crowd instances
-are regions to ignore: neither objects nor absences.
+The `instances` of a phrase are indices into the instances of the row. An empty list means that the phrase is absent,
+which a reader writes only if its source proves it. `exhaustive: false` means that other instances may be unlabelled.
+Crowd instances are regions to ignore: neither objects nor absences.
 """
 
 import io
@@ -21,8 +21,8 @@ from ..utils.text import short_repr
 from .safe_text import to_printable
 
 
-MAX_INSTANCES = 10_000  # instances of one image that are read: far more than the 200 queries of SAM 3 can find
-BOX_TOLERANCE = 1.0  # px that a box may reach over the image's edge: tools round coordinates
+MAX_INSTANCES = 10_000  # Limit per image, far above the 200 queries of SAM 3.
+BOX_TOLERANCE = 1.0  # px that a box may exceed the image by: annotation tools round coordinates.
 
 FEATURES = Features(
     {
@@ -51,7 +51,7 @@ FEATURES = Features(
 
 class DatasetFormatError(ValueError):
     """
-    Input data that cannot be used as they are. The message names file, record and field, what was found, and the fix.
+    Error of input data. The message names the file, the record, the field, the value and the fix.
 
     Args:
         message (`str`): What is wrong and what to do.
@@ -68,18 +68,17 @@ def validate_example(
     row: dict, file: str = "row", *, record: str | None = None, image_size: tuple[int, int] | None = None
 ) -> None:
     """
-    Check what `Features` cannot: values that are there, sizes, masks, boxes, indices and texts.
+    Check what `Features` cannot: missing values, sizes, masks, boxes, indices and texts.
 
     Args:
         row (`dict`): A row with `FEATURES`; its image is not read.
         file (`str`): The file or data set, for messages.
         record (`str`, *optional*): Name of the row in messages. Default: its `example_id`.
-        image_size (`tuple[int, int]`, *optional*): Width and height of the upright image in px, where they were
-            measured.
+        image_size (`tuple[int, int]`, *optional*): Measured width and height of the upright image, px.
 
     Raises:
-        `DatasetFormatError`: Names the row and field. Boxes may reach `BOX_TOLERANCE` px over the edge of the image,
-            and an image may have at most `MAX_INSTANCES` instances.
+        `DatasetFormatError`: If the row is invalid. Boxes may exceed the image by `BOX_TOLERANCE` px, and an image may
+            have at most `MAX_INSTANCES` instances.
     """
     record = record or f"example {short_repr(row['example_id'])}"
 
@@ -115,7 +114,12 @@ def validate_example(
 
 
 def too_many_instances(number: int) -> str:
-    """Return the message about an image with more than `MAX_INSTANCES` instances."""
+    """
+    Return the error message for an image with more than `MAX_INSTANCES` instances.
+
+    Args:
+        number (`int`): Number of instances.
+    """
     return (
         f"the image has {number} instances; at most {MAX_INSTANCES} an image are read. Cut the image into tiles, or "
         "remove annotations that are noise"
@@ -123,13 +127,13 @@ def too_many_instances(number: int) -> str:
 
 
 def _instance_problem(instance: dict, width: int, height: int) -> str | None:
-    """Field and problem of an instance, beginning behind the opening backquote."""
+    """Return the field and the problem of an instance, without the opening backquote; `None` if it is valid."""
     box, counts, area = instance["bbox"], instance["segmentation"], instance["area"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)) or min(box[2:]) <= 0:
         return f"bbox` is {short_repr(box)}; expected finite (x, y, w, h) with an area"
-    far = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
-    if far > BOX_TOLERANCE:
-        return f"bbox` is {short_repr(box)}, {far:g} px outside the {width}×{height} image; cut it at the image's edge"
+    excess = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
+    if excess > BOX_TOLERANCE:
+        return f"bbox` is {short_repr(box)}, {excess:g} px outside the {width}×{height} image; clip it to the image"
     if not isinstance(counts, str | None):
         return f"segmentation` is {type(counts).__name__}; RLE counts must be str"
     if counts is not None:
@@ -147,14 +151,14 @@ def _instance_problem(instance: dict, width: int, height: int) -> str | None:
 def _phrase_problem(phrase: dict, seen: set[str], number: int) -> str | None:
     text, indices = phrase["text"], phrase["instances"]
     if not isinstance(text, str) or not text.strip():
-        return "`phrases` holds an empty text; name what is to be found"
+        return "`phrases` contains an empty text; write a noun phrase"
     if text in seen:
-        return f"`phrases` holds {text!r} twice; merge their instances"
+        return f"`phrases` contains {text!r} twice; merge their instances"
     if not isinstance(indices, list) or not all(isinstance(i, Integral) for i in indices):
         return f"phrase {text!r} has the `instances` {short_repr(indices)}; expected a list of indices"
-    bad = [i for i in indices if not 0 <= i < number]
-    if bad:
-        return f"phrase {text!r} refers to instance {bad[0]}, the row has {number}"
+    out_of_range = [i for i in indices if not 0 <= i < number]
+    if out_of_range:
+        return f"phrase {text!r} refers to instance {out_of_range[0]}, the row has {number}"
     if len(set(indices)) < len(indices):
         twice = next(i for i, n in Counter(indices).items() if n > 1)
         return f"phrase {text!r} lists instance {twice} more than once; list each instance once"
@@ -168,31 +172,44 @@ def _is_finite(value) -> bool:
 
 
 def to_dataset(rows: list[dict]) -> Dataset:
-    """Rows as a `datasets.Dataset` with `FEATURES`."""
+    """
+    Convert rows to a `datasets.Dataset` with `FEATURES`.
+
+    Args:
+        rows (`list[dict]`): Rows.
+    """
     columns = {name: [row[name] for row in rows] for name in FEATURES}
     return Dataset.from_dict(columns, features=FEATURES)
 
 
 def open_image_value(value: str | dict) -> PILImage.Image:
     """
-    Decodes an image as a `datasets.Dataset` with `FEATURES` does: from a path or `{"bytes", "path"}`, upright.
+    Decode an image upright, as a `datasets.Dataset` with `FEATURES` does.
+
+    Args:
+        value (`str` or `dict`): Path, or `{"bytes", "path"}`.
 
     Raises:
-        `ValueError`: where it cannot be read; names the file.
+        `ValueError`: If the image cannot be read. The message names the file.
     """
-    given = value if isinstance(value, dict) else {"bytes": None, "path": value}
+    source = value if isinstance(value, dict) else {"bytes": None, "path": value}
     try:
-        image = PILImage.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
+        image = PILImage.open(io.BytesIO(source["bytes"]) if source["bytes"] is not None else source["path"])
         image.load()
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-        raise ValueError(f"the image {given['path'] or 'inside the row'} cannot be read ({error})") from error
+        raise ValueError(f"the image {source['path'] or 'inside the row'} cannot be read ({error})") from error
     return ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: PILImage.Image) -> PILImage.Image:
     """
-    An upright 8-bit RGB image. 16-bit and float images are scaled by their own range: Pillow's `convert` would clip them
-    to white. Transparent and palette images lose their alpha and palette.
+    Convert an image to upright 8-bit RGB.
+
+    16-bit and float images are scaled by their range, because `convert` of Pillow would clip them to white.
+    Transparency and palettes are removed.
+
+    Args:
+        image (`PIL.Image.Image`): Image of any mode.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):

@@ -1,4 +1,4 @@
-"""Untrusted names as text that a terminal, a log file and an Arrow column can hold."""
+"""Escaping of untrusted names for terminals, log files and Arrow columns."""
 
 import unicodedata
 
@@ -13,7 +13,7 @@ def to_printable(text: str) -> str:
     Replace control characters and lone surrogates, which stand for bytes that are not UTF-8, by their escapes.
 
     Args:
-        text (`str`): For example a file name, or a message that contains one.
+        text (`str`): Text, for example a file name or a message that contains one.
     """
     return escape_control_characters(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
@@ -23,7 +23,7 @@ def clean_name(name: str) -> str:
     Normalise a class name to Unicode's composed form (NFC) and escape its control characters.
 
     Args:
-        name (`str`): As the data contain it. Joiners that belong to the spelling are kept.
+        name (`str`): Class name as in the data. Joiners that belong to the spelling remain.
     """
     composed = unicodedata.normalize("NFC", name)
     if not any(c in composed for c in _JOINERS):
@@ -32,7 +32,12 @@ def clean_name(name: str) -> str:
 
 
 def is_valid_utf8(text: str) -> bool:
-    """Return whether a text, for example a path, can be stored as UTF-8."""
+    """
+    Return whether a text can be stored as UTF-8.
+
+    Args:
+        text (`str`): Text, for example a path.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,15 +1,15 @@
-"""A data set's splits, wherever they lie: files in one of the layouts, or a data set of the Hub."""
+"""Splits of a data set, local files in one of the layouts or a data set of the Hub, and their conversion to rows."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import Dataset
 
-from .hub.convert import convert, lazily
+from .hub.convert import convert, convert_lazily
 from .hub.source import HubSource, is_hub_folder, open_splits
 from .lazy_rows import LazyRows, RecordRows
-from .readers.layouts import ACCEPTED, USES, SplitReader, find_splits
-from .readers.records import ReadOptions, number_twins
+from .readers.layouts import ACCEPTED, LAYOUT_KEYS, SplitReader, find_splits
+from .readers.records import ReadOptions, deduplicate_ids
 from .readers.rows import make_rows
 from .reading_report import DataReport
 from .row_schema import to_dataset
@@ -18,11 +18,11 @@ from .row_schema import to_dataset
 @dataclass
 class LocalSplit:
     """
-    One split of files.
+    One split of local files.
 
     Attributes:
-        read (`SplitReader`): The call that reads it.
-        layout (`str`): Its layout.
+        read (`SplitReader`): Function that reads the split.
+        layout (`str`): Layout of the files.
         roots (`list[Path]`): Folders that its images must lie in, see [`Split.roots`].
     """
 
@@ -33,7 +33,15 @@ class LocalSplit:
 
 @dataclass
 class HubSplit:
-    """One split of a Hub data set: `datasets.Dataset` as it came, where it is from, and its name."""
+    """
+    One split of a Hub data set.
+
+    Attributes:
+        rows (`datasets.Dataset`): Rows as loaded, not converted.
+        source (`HubSource`): The data set.
+        name (`str`): Name of the split.
+        layout (`str`): `hub`.
+    """
 
     rows: Dataset
     source: HubSource
@@ -46,38 +54,43 @@ SplitSource = LocalSplit | HubSplit
 
 def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]) -> dict[str, SplitSource]:
     """
+    Find the splits of a data set.
+
     Args:
-        name (`str`): a folder, or a Hub id such as `owner/name`.
-        layout (`str`, *optional*): see [`find_splits`].
-        hub (`HubSource`): how a data set of the Hub is opened.
-        notes (`list[str]`): what was assumed is added.
+        name (`str`): A folder, or a Hub id such as `owner/name`.
+        layout (`str`, *optional*): Layout of the folder; see [`find_splits`].
+        hub (`HubSource`): Reading options of a Hub data set.
+        notes (`list[str]`): List that notes on assumptions are appended to.
+
+    Returns:
+        `dict[str, SplitSource]`: The splits by name, not yet read.
 
     Raises:
-        `ValueError`: where it is neither; lists the layouts.
+        `ValueError`: If there is neither such a folder nor such a Hub data set; lists the layouts.
     """
     if len(Path(name).name) > 255:
         raise ValueError(f"`dataset_name`: {name[:60]!r}… is longer than a name can be")
     if Path(name).is_dir():
         try:
-            found, splits = find_splits(Path(name), layout)
+            detected, splits = find_splits(Path(name), layout)
         except ValueError:
             if layout is not None or not is_hub_folder(Path(name)):
                 raise
         else:
-            notes.append(f"{name} is read as {found}; `layout` overrides")
-            _refuse_hub_keys(hub, f"{name} is a folder of the layout {found}")
-            return {split: LocalSplit(read, found, [Path(name)]) for split, read in splits.items()}
+            notes.append(f"{name} is read as {detected}; `layout` overrides")
+            _refuse_hub_keys(hub, f"{name} is a folder of the layout {detected}")
+            return {split: LocalSplit(read, detected, [Path(name)]) for split, read in splits.items()}
     elif name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ValueError(
-            f"`dataset_name`: there is no folder {name!r}. Give the folder of a data set, or a Hub id; {ACCEPTED}"
+            f"`dataset_name`: there is no folder {name!r}. Pass the folder of a data set, or a Hub id; {ACCEPTED}"
         )
     elif layout is not None:
         raise ValueError(
-            f"`layout` is {layout!r}, but {name!r} is no folder; data sets of the Hub have columns, see `column_mapping`"
+            f"`layout` is {layout!r}, but {name!r} is not a folder; for a Hub data set, set `column_mapping` instead"
         )
     source = replace(hub, name=name)
-    splits, assumed = open_splits(source)
-    notes += assumed
+    splits, hub_notes = open_splits(source)
+    notes += hub_notes
     return {split: HubSplit(rows, source, split) for split, rows in splits.items()}
 
 
@@ -90,25 +103,29 @@ def _refuse_hub_keys(hub: HubSource, why: str) -> None:
     }
     for key, value in keys.items():
         if value:
-            raise ValueError(f"`{key}` is {value!r}, but {why}; it is for data sets of the Hub, remove it")
+            raise ValueError(f"`{key}` is {value!r}, but {why}. Remove it: it is for Hub data sets")
 
 
 def refuse_unused(splits: list[SplitSource], options: ReadOptions) -> None:
     """
+    Refuse keys that have no effect on the data.
+
     Args:
-        splits (`list[SplitSource]`): of all data sets of a run. options (`ReadOptions`).
+        splits (`list[SplitSource]`): Splits of all data sets of a run.
+        options (`ReadOptions`): Options to check.
 
     Raises:
-        `ValueError`: where a key is set that none of them has a use for.
+        `ValueError`: If a key is set that no layout of the splits uses.
     """
     layouts = list(dict.fromkeys(split.layout for split in splits))
-    used = {key for layout in layouts for key in USES.get(layout, ())}
-    for key in dict.fromkeys(key for keys in USES.values() for key in keys):
+    used = {key for layout in layouts for key in LAYOUT_KEYS.get(layout, ())}
+    for key in dict.fromkeys(key for keys in LAYOUT_KEYS.values() for key in keys):
         value = getattr(options, key)
         if key not in used and value != getattr(ReadOptions(), key):
-            meant = ", ".join(layout for layout, keys in USES.items() if key in keys)
+            supported = ", ".join(layout for layout, keys in LAYOUT_KEYS.items() if key in keys)
             raise ValueError(
-                f"`{key}` is {value!r}, but says nothing about {', '.join(layouts)} data; it is for {meant}. Remove it"
+                f"`{key}` is {value!r}, but has no effect on {', '.join(layouts)} data; it is for {supported}. Remove "
+                "it"
             )
 
 
@@ -120,15 +137,20 @@ def read_splits(
     lazy: tuple[str, ...] = (),
 ) -> dict[str, tuple[Dataset | LazyRows, DataReport]]:
     """
-    Rows and report of each split. Where nothing declares the classes, those of all splits are the vocabulary of each.
+    Convert splits to rows; classes that no file declares are inferred from all splits.
 
     Args:
-        splits (`dict[str, SplitSource]`): all that were found, see [`find_sources`]. options (`ReadOptions`).
-        only (`list[str]`, *optional*): splits of which rows are made; of all where not given.
-        lazy (`tuple[str, ...]`): splits whose rows are made when they are asked for; their report counts nothing.
+        splits (`dict[str, SplitSource]`): All splits of a data set; see [`find_sources`].
+        options (`ReadOptions`): Options of the conversion.
+        only (`list[str]`, *optional*): Splits to convert; all by default.
+        lazy (`tuple[str, ...]`): Splits whose rows are converted when they are requested; their reports have no
+            counts.
+
+    Returns:
+        `dict[str, tuple[datasets.Dataset | LazyRows, DataReport]]`: Rows and report of each split.
 
     Raises:
-        `ValueError`, `DatasetFormatError`: see [`make_rows`] and [`convert`].
+        `ValueError`, `DatasetFormatError`: See [`make_rows`] and [`convert`].
     """
     only = list(splits) if only is None else only
     local = {}
@@ -145,20 +167,20 @@ def read_splits(
                         f"the {split.layout} annotations of the split {name!r} are nested too deeply; export them "
                         "again"
                     ) from error
-    found = {
-        label: name for split in local.values() if split.labels_were_found for label, name in split.labels.items()
+    inferred_labels = {
+        label: name for split in local.values() if split.has_inferred_labels for label, name in split.labels.items()
     }
     result = {}
     for name in only:
         split = splits[name]
         if isinstance(split, HubSplit):
-            read = lazily if name in lazy else convert
+            read = convert_lazily if name in lazy else convert
             result[name] = read(split.rows, split.source, split.name, options)
             continue
         records = local[name]
-        number_twins(records)
-        if records.labels_were_found:
-            records = replace(records, labels=dict(sorted(found.items())))
+        deduplicate_ids(records)
+        if records.has_inferred_labels:
+            records = replace(records, labels=dict(sorted(inferred_labels.items())))
         if name in lazy:
             make = RecordRows(records, options)
             rows = LazyRows(make, len(records.records), skip=options.on_bad_rows == "skip")

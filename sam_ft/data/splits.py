@@ -1,4 +1,4 @@
-"""New splits of rows: by image, or by phrase, so that a test asks what training has never heard."""
+"""Splits of rows by image or by phrase, for evaluation on phrases that are not in the training data."""
 
 import difflib
 
@@ -10,7 +10,17 @@ from .phrases.vocabulary import normalize_phrase
 
 
 def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Dataset]:
-    """Draws `fraction` of the images for validation; the same for the same rows and seed."""
+    """
+    Split rows at random.
+
+    Args:
+        rows (`datasets.Dataset`): All rows.
+        fraction (`float`): Fraction of the images for validation.
+        seed (`int`): Random seed.
+
+    Returns:
+        `dict[str, datasets.Dataset]`: `train` and `validation`; equal for equal rows and seed.
+    """
     order = keyed_draws(seed, 0, "", "split").permutation(len(rows)).tolist()
     number = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
     return {"train": rows.select(sorted(order[number:])), "validation": rows.select(sorted(order[:number]))}
@@ -18,47 +28,73 @@ def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Datas
 
 def split_by_phrase(rows: Dataset, held_out: list[str], argument: str = "hold_out_phrases") -> dict[str, Dataset]:
     """
-    Every image that shows a held-out phrase goes to validation; training never asks these phrases.
+    Split rows so that images with a held-out phrase are in validation; training has none of these phrases.
+
+    Args:
+        rows (`datasets.Dataset`): All rows.
+        held_out (`list[str]`): Held-out phrases.
+        argument (`str`): Argument that contains them, for messages.
+
+    Returns:
+        `dict[str, datasets.Dataset]`: `train` and `validation`.
 
     Raises:
-        `ValueError`: where a phrase is not in the data, or nothing is left to train on.
+        `ValueError`: If a phrase is not in the data, or no image is left to train on.
     """
-    known = {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
-    unknown = [text for text in held_out if text not in known]
+    vocabulary = {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
+    unknown = [text for text in held_out if text not in vocabulary]
     if unknown:
         raise ValueError(
-            f"`{argument}` names {unknown[0]!r}, which is not among the {len(known)} phrases: {', '.join(sorted(known)[:20])}"
+            f"`{argument}` contains {unknown[0]!r}, which is not among the {len(vocabulary)} phrases: "
+            f"{', '.join(sorted(vocabulary)[:20])}"
         )
-    shown = [
+    has_held_out = [
         any(phrase["text"] in held_out and phrase["instances"] for phrase in phrases) for phrases in rows["phrases"]
     ]
-    if all(shown):
+    if all(has_held_out):
         raise ValueError(f"`{argument}`: every image shows {' or '.join(held_out)}, so none is left to train on")
-    train = rows.select([i for i, held in enumerate(shown) if not held]).map(
+    train = rows.select([i for i, held in enumerate(has_held_out) if not held]).map(
         _without, fn_kwargs={"texts": held_out}, features=rows.features
     )
-    return {"train": train, "validation": rows.select([i for i, held in enumerate(shown) if held])}
+    return {"train": train, "validation": rows.select([i for i, held in enumerate(has_held_out) if held])}
 
 
 def keep_unseen(train: Dataset, validation: Dataset, unseen: list[str]) -> tuple[Dataset, Dataset]:
     """
-    Training rows that neither show nor ask some phrases, and the evaluation's with those that show them.
+    Move training images with unseen phrases to the validation rows, and remove these phrases from training.
+
+    Args:
+        train (`datasets.Dataset`): Training rows.
+        validation (`datasets.Dataset`): Validation rows.
+        unseen (`list[str]`): Phrases that training must not contain.
+
+    Returns:
+        `tuple[datasets.Dataset, datasets.Dataset]`: Training rows and validation rows.
 
     Raises:
-        `ValueError`: as [`split_by_phrase`].
+        `ValueError`: As [`split_by_phrase`].
     """
-    parts, taken = split_by_phrase(train, unseen, "unseen_phrases"), set(validation["example_id"])
-    shown = parts["validation"]
-    if taken & set(shown["example_id"]):
-        shown = shown.map(_renamed, fn_kwargs={"split": "train"}, features=shown.features)
-    return parts["train"], concatenate_datasets([validation, shown])
+    parts, validation_ids = split_by_phrase(train, unseen, "unseen_phrases"), set(validation["example_id"])
+    moved = parts["validation"]
+    if validation_ids & set(moved["example_id"]):
+        moved = moved.map(_renamed, fn_kwargs={"split": "train"}, features=moved.features)
+    return parts["train"], concatenate_datasets([validation, moved])
 
 
 def without_phrases(rows: Dataset, texts: list[str]) -> Dataset:
-    """Rows that show none of some phrases, which are not asked of the others either."""
-    shown = [any(p["text"] in texts and p["instances"] for p in phrases) for phrases in rows["phrases"]]
-    kept = rows.select([i for i, held in enumerate(shown) if not held])
-    return kept.map(_without, fn_kwargs={"texts": texts}, features=rows.features)
+    """
+    Leave out images that show phrases, and remove the phrases from the other images.
+
+    Args:
+        rows (`datasets.Dataset`): All rows.
+        texts (`list[str]`): The phrases.
+
+    Returns:
+        `datasets.Dataset`: The remaining rows.
+    """
+    has_held_out = [any(p["text"] in texts and p["instances"] for p in phrases) for phrases in rows["phrases"]]
+    remaining = rows.select([i for i, held in enumerate(has_held_out) if not held])
+    return remaining.map(_without, fn_kwargs={"texts": texts}, features=rows.features)
 
 
 def _without(row: dict, texts: list[str]) -> dict:
@@ -67,35 +103,48 @@ def _without(row: dict, texts: list[str]) -> dict:
 
 def known_phrases(splits: dict[str, Dataset], wanted: list[str], argument: str) -> list[str]:
     """
-    Return phrases as the data spell them.
+    Return phrases in the spelling of the data.
 
     Args:
-        splits (`dict[str, datasets.Dataset]`): Rows of `example.py`.
-        wanted (`list[str]`): Phrases of the user; case, `_` and `-` may differ.
-        argument (`str`): The argument that names them, for messages.
+        splits (`dict[str, datasets.Dataset]`): Rows by split.
+        wanted (`list[str]`): Requested phrases; case, `_` and `-` may differ.
+        argument (`str`): The argument that contains them, for messages.
+
+    Returns:
+        `list[str]`: The phrases of the data.
 
     Raises:
-        `ValueError`: Names a phrase that no split has, and the nearest one that it has.
+        `ValueError`: If no split has a phrase; contains the most similar phrase of the data.
     """
-    known = {phrase["text"] for rows in splits.values() for phrases in rows["phrases"] for phrase in phrases}
-    found = []
+    vocabulary = {phrase["text"] for rows in splits.values() for phrases in rows["phrases"] for phrase in phrases}
+    spellings = []
     for text in wanted:
-        spelling = text if text in known else normalize_phrase(text)
-        if spelling not in known:
-            near = difflib.get_close_matches(spelling, known, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"The data have {list_some(sorted(known), 20)}"
+        spelling = text if text in vocabulary else normalize_phrase(text)
+        if spelling not in vocabulary:
+            similar = difflib.get_close_matches(spelling, vocabulary, 1)
+            hint = f"Did you mean {similar[0]!r}?" if similar else f"The data have {list_some(sorted(vocabulary), 20)}"
             raise ValueError(
-                f"`{argument}` contains {text!r}, which is not among the {len(known)} phrases of the data. {hint}"
+                f"`{argument}` contains {text!r}, which is not among the {len(vocabulary)} phrases of the data. {hint}"
             )
-        found.append(spelling)
-    return found
+        spellings.append(spelling)
+    return spellings
 
 
 def subset(rows: Dataset, *, phrases: list[str] | None, limit: int | None) -> Dataset:
-    """The first `limit` rows; with `phrases` only these are asked, and rows without any of them are left out."""
+    """
+    Select the first rows, and only some phrases of them.
+
+    Args:
+        rows (`datasets.Dataset`): All rows.
+        phrases (`list[str]`, *optional*): Phrases to keep; rows without any of them are left out.
+        limit (`int`, *optional*): Maximum number of rows.
+
+    Returns:
+        `datasets.Dataset`: The selected rows.
+    """
     if phrases:
         rows = rows.map(_only, fn_kwargs={"texts": phrases}, features=rows.features)
-        rows = rows.select([i for i, listed in enumerate(rows["phrases"]) if listed])
+        rows = rows.select([i for i, remaining in enumerate(rows["phrases"]) if remaining])
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
@@ -104,7 +153,15 @@ def _only(row: dict, texts: list[str]) -> dict:
 
 
 def all_rows(splits: dict[str, Dataset]) -> Dataset:
-    """All splits as one; where two of them share an example id, each id gets its split's name before it."""
+    """
+    Concatenate all splits.
+
+    Args:
+        splits (`dict[str, datasets.Dataset]`): Rows by split.
+
+    Returns:
+        `datasets.Dataset`: All rows; if two rows share an `example_id`, each id is prefixed with its split.
+    """
     ids = [name for rows in splits.values() for name in rows["example_id"]]
     if len(set(ids)) < len(ids):
         splits = {

@@ -1,4 +1,4 @@
-"""Other programs' results in COCO's format, checked before they are scored."""
+"""COCO results files of other programs, validated before they are scored."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from ..ops.masks import polygons_to_counts, rle_to_counts
 from ..utils.text import list_some, short_repr
 
 
-_FORM = "expected image_id, category_id, a finite score, bbox [x, y, w, h] of finite px, and segmentation"
+_EXPECTED = "expected image_id, category_id, a finite score, bbox [x, y, w, h] of finite px, and segmentation"
 
 
 def read_results(file: str, truth: dict) -> list[dict]:
@@ -17,19 +17,22 @@ def read_results(file: str, truth: dict) -> list[dict]:
     Read the results of evaluated (image, category) pairs; those of other pairs are left out.
 
     Args:
-        file (`str`): A JSON list.
-        truth (`dict`): Of [`coco_ground_truth`].
+        file (`str`): Path of a JSON list of COCO results.
+        truth (`dict`): Ground truth of [`coco_ground_truth`].
+
+    Returns:
+        `list[dict]`: Results, with masks as compressed RLE.
 
     Raises:
-        `ValueError`: Names file, record and field: on a score outside [0, 1], a negative width or height, a number
-            that is not finite, an unknown image or category, or a mask that cannot be decoded.
+        `ValueError`: A score is outside [0, 1], a width or height negative, a number not finite, an image or category
+            unknown, or a mask cannot be decoded. The message contains file, record and field.
     """
     try:
         results = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"`compare`: {file} is not JSON ({error}). Give a JSON list of COCO results") from error
+        raise ValueError(f"`compare`: {file} is not JSON ({error}). Pass a JSON list of COCO results.") from error
     if not isinstance(results, list):
-        raise ValueError(f"`compare`: {file}, the whole file: expected a list of COCO results")
+        raise ValueError(f"`compare`: {file}: expected a list of COCO results, got {short_repr(results)}")
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     for i, result in enumerate(results):
@@ -47,14 +50,14 @@ def read_results(file: str, truth: dict) -> list[dict]:
 
 def _check_numbers(result) -> None:
     if not isinstance(result, dict):
-        raise ValueError(f"{_FORM}, found {short_repr(result)}")
+        raise ValueError(f"{_EXPECTED}, got {short_repr(result)}")
     score, box = result.get("score"), result.get("bbox")
     if not _is_number(score):
-        raise ValueError(f"{_FORM}; `score` is {short_repr(score)}")
+        raise ValueError(f"{_EXPECTED}; `score` is {short_repr(score)}")
     if not 0 <= score <= 1:
         raise ValueError(f"`score` is {score}; a score must lie between 0 and 1 (apply the sigmoid to logits)")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        raise ValueError(f"{_FORM}; `bbox` is {short_repr(box)}")
+        raise ValueError(f"{_EXPECTED}; `bbox` is {short_repr(box)}")
     if min(box[2:]) < 0:
         raise ValueError(f"`bbox` is {box}, with a negative width or height; write [x, y, width, height] in px")
 

@@ -1,4 +1,4 @@
-"""Predictions of an evaluation, stored where they are made, gathered once, scored on the host."""
+"""Predictions of an evaluation: stored per process, gathered once, scored on the host."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -18,15 +18,15 @@ from ..utils.json_files import read_json_file, write_json
 @dataclass
 class PredictionStore:
     """
-    Detections by (example id, phrase), so that an example seen twice counts once.
+    Store of predictions by (example id, phrase), so that a repeated example counts once.
 
     Attributes:
-        detections (`dict[tuple[str, str], list[dict]]`): see [`to_detections`].
-        presence (`dict[tuple[str, str], float]`): probability that the phrase is in the image.
-        losses (`dict[tuple[str, ...], float]`): by the example ids of a batch, its share of the evaluation's loss.
-        objects (`dict[tuple[str, int], ObjectScore]`): by (example id, instance), what SAM 2 answers to prompts.
-        corrected (`dict[tuple[str, str], list[dict]]`): as `detections`, what it answers to all clicks.
-        problems (`dict[tuple[str, ...], str]`): by the example ids of a batch, why its predictions cannot be used.
+        detections (`dict[tuple[str, str], list[dict]]`): Detections of [`to_detections`].
+        presence (`dict[tuple[str, str], float]`): Probability that the phrase is in the image.
+        losses (`dict[tuple[str, ...], float]`): Example ids of a batch -> its share of the evaluation loss.
+        objects (`dict[tuple[str, int], ObjectScore]`): (example id, instance) -> scores of SAM 2's predictions.
+        corrected (`dict[tuple[str, str], list[dict]]`): SAM 2's detections after all clicks, keyed as `detections`.
+        problems (`dict[tuple[str, ...], str]`): Example ids of a batch -> reason why its predictions are unusable.
     """
 
     detections: dict = field(default_factory=dict)
@@ -37,20 +37,20 @@ class PredictionStore:
     problems: dict = field(default_factory=dict)
 
     def plain(self) -> dict:
-        """As plain values, for JSON; see [`of_plain`]."""
+        """Return plain values for JSON; the inverse of [`of_plain`]."""
         return {
             "presence": [[*key, probability] for key, probability in sorted(self.presence.items())],
-            "detections": [[*key, found] for key, found in sorted(self.detections.items())],
+            "detections": [[*key, detections] for key, detections in sorted(self.detections.items())],
         }
 
     @classmethod
     def of_plain(cls, content: dict) -> "PredictionStore":
-        """What [`plain`] gave."""
-        found = {(example, phrase): one for example, phrase, one in content["detections"]}
-        return cls(found, {(example, phrase): p for example, phrase, p in content["presence"]})
+        """Build a store from the values of [`plain`]."""
+        detections = {(example, phrase): values for example, phrase, values in content["detections"]}
+        return cls(detections, {(example, phrase): p for example, phrase, p in content["presence"]})
 
     def collector(self, batch: dict):
-        """What [`Sam3ForConceptSegmentation.forward`] takes as `collect` for a batch of the collator."""
+        """Build the `collect` callback of [`Sam3ForConceptSegmentation.forward`] for a batch of the collator."""
         texts = batch["labels"][0]["phrases"]
 
         def collect(prediction: PairPrediction):
@@ -64,62 +64,68 @@ class PredictionStore:
         return collect
 
     def gather(self) -> None:
-        """Merges the stores of all processes into each; a collective call."""
+        """Merge the stores of all processes into each of them; a collective call."""
         for other in gather_object([vars(self)]):
             for name, values in other.items():
                 getattr(self, name).update(values)
 
     def coco_presence(self, ground_truth: dict) -> dict[tuple[int, int], float]:
-        """The probabilities by (image id, category id), in the numbers of [`coco_ground_truth`]."""
+        """Return presence by (image id, category id), with the ids of [`coco_ground_truth`]."""
         images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
         categories = {category["name"]: category["id"] for category in ground_truth["categories"]}
         return {(images[example], categories[phrase]): p for (example, phrase), p in sorted(self.presence.items())}
 
     def coco_results(self, ground_truth: dict) -> list[dict]:
-        """The detections as COCO results, in the numbers of [`coco_ground_truth`]."""
+        """Return detections as COCO results, with the ids of [`coco_ground_truth`]."""
         images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
         categories = {category["name"]: category["id"] for category in ground_truth["categories"]}
         return [
             {"image_id": images[example_id], "category_id": categories[phrase], **detection}
-            for (example_id, phrase), found in sorted(self.detections.items())
-            for detection in found
+            for (example_id, phrase), detections in sorted(self.detections.items())
+            for detection in detections
         ]
 
 
 def save_evaluation(scored: "Scored", folder: Path) -> None:
     """
-    Writes `results.json` and `ground_truth.json` in COCO's format, `presence.json`, `phrases.json`, each phrase's numbers, and of SAM 2
-    `objects.json`, each object's.
+    Write an evaluation to a folder.
+
+    The files are `results.json` and `ground_truth.json` in COCO's format, `presence.json`, `phrases.json` with the
+    metrics of each phrase and, for SAM 2, `objects.json` with the scores of each object.
+
+    Args:
+        scored (`Scored`): Scored evaluation.
+        folder (`Path`): Output folder; created where it does not exist.
     """
     presence = [{"image_id": pair.image_id, "phrase": pair.phrase, "presence": pair.presence} for pair in scored.pairs]
     contents = {"results": scored.results, "ground_truth": scored.ground_truth, "presence": presence}
     folder.mkdir(parents=True, exist_ok=True)
     if scored.objects:
-        contents["objects"] = [[*key, asdict(one)] for key, one in sorted(scored.objects.items())]
+        contents["objects"] = [[*key, asdict(object_score)] for key, object_score in sorted(scored.objects.items())]
     for name, content in {**contents, "phrases": scored.phrases}.items():
         write_json(folder / f"{name}.json", content)
 
 
 def read_evaluation(folder: Path) -> tuple[dict, list[dict], dict[tuple[int, int], float]]:
-    """What [`save_evaluation`] wrote: ground truth, results, and presence by (image id, category id)."""
+    """Read ground truth, results and presence by (image id, category id) that [`save_evaluation`] wrote."""
     results, truth, presence = (
         read_json_file(folder / f"{name}.json", remedy="Evaluate again")
         for name in ("results", "ground_truth", "presence")
     )
-    numbers = {category["name"]: category["id"] for category in truth["categories"]}
-    known = {(p["image_id"], numbers[p["phrase"]]): p["presence"] for p in presence if p["presence"] is not None}
-    return truth, results, known
+    ids = {category["name"]: category["id"] for category in truth["categories"]}
+    probabilities = {(p["image_id"], ids[p["phrase"]]): p["presence"] for p in presence if p["presence"] is not None}
+    return truth, results, probabilities
 
 
 def read_objects(folder: Path) -> dict[tuple[str, int], ObjectScore]:
-    """The objects that [`save_evaluation`] wrote; none where there were none."""
+    """Read the object scores that [`save_evaluation`] wrote; empty without them."""
     file = folder / "objects.json"
-    listed = read_json_file(file, remedy="Evaluate again") if file.is_file() else []
-    return {(example, instance): ObjectScore(**one) for example, instance, one in listed}
+    entries = read_json_file(file, remedy="Evaluate again") if file.is_file() else []
+    return {(example, instance): ObjectScore(**values) for example, instance, values in entries}
 
 
 def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[dict]]:
-    """Results by (example id, phrase)."""
+    """Group results by (example id, phrase)."""
     examples = {image["id"]: image["example_id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     detections: dict = {}
@@ -131,16 +137,18 @@ def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[d
 @dataclass
 class Scored:
     """
-    An evaluation in numbers.
+    Metrics of an evaluation with the data they are computed from.
 
     Attributes:
-        metrics (`dict[str, float]`): `mask_AP` … `box_ARl`, and [`summarize`]'s; with phrases that were not trained among the asked ones
-            also `mask_AP50_trained`, `mask_AP50_other`, ….
-        phrases (`dict[str, dict]`): each phrase's own numbers. curves (`dict[str, list[float]]`): its precision at IoU 0.5 over 101
-            steps of recall.
-        ground_truth (`dict`), results (`list[dict]`): in COCO's format.
-        measured (`list[Measured]`): every (image, phrase) pair. kind (`str`): `mask` or `box`, what it was measured by.
-        objects (`dict[tuple[str, int], ObjectScore]`): SAM 2's, by (example id, instance).
+        metrics (`dict[str, float]`): `mask_AP` … `box_ARl` and the metrics of [`summarize`]. With both trained and
+            untrained phrases also `mask_AP50_trained`, `mask_AP50_other` and the same for boxes and AP.
+        phrases (`dict[str, dict]`): Metrics of each phrase.
+        curves (`dict[str, list[float]]`): Precision of each phrase at IoU 0.5 over 101 recall steps.
+        ground_truth (`dict`): Ground truth in COCO's format.
+        results (`list[dict]`): Results in COCO's format.
+        measured (`list[Measured]`): Measurements of each (image, phrase) pair.
+        kind (`str`): `mask` or `box`, the basis of the measurements.
+        objects (`dict[tuple[str, int], ObjectScore]`): SAM 2's scores by (example id, instance).
     """
 
     metrics: dict[str, float]
@@ -154,7 +162,8 @@ class Scored:
 
     @property
     def pairs(self) -> list[Pair]:
-        return [one.pair for one in self.measured]
+        """All measured pairs."""
+        return [item.pair for item in self.measured]
 
 
 def score(
@@ -164,17 +173,23 @@ def score(
     *,
     with_masks: bool,
     trained: set[str] | None = None,
-    asked: Callable[[str], bool] = lambda text: True,
+    asked: Callable[[str], bool] = lambda _: True,
 ) -> Scored:
     """
-    The numbers of an evaluation.
+    Compute the metrics of an evaluation.
 
     Args:
-        rows (`Iterable[dict]`): see `example.py`. store (`PredictionStore`): gathered.
-        category_ids (`dict[str, int]`): phrase -> category id. with_masks (`bool`): score masks too.
-        trained (`set[str]`, *optional*): phrases that the run trains. Where the rows ask others too, both kinds also get
-            numbers of their own: what was learned, and what was forgotten.
-        asked (`Callable[[str], bool]`): which phrases count. A near miss may miss one that does not.
+        rows (`Iterable[dict]`): Rows of `sam_ft/data/row_schema.py`; their images are not read.
+        store (`PredictionStore`): Gathered predictions.
+        category_ids (`dict[str, int]`): Phrase -> category id.
+        with_masks (`bool`): Also score masks.
+        trained (`set[str]`, *optional*): Trained phrases. If the rows also contain other phrases, both groups have
+            separate metrics.
+        asked (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define near
+            misses.
+
+    Returns:
+        `Scored`: Metrics and measurements.
     """
     truth = coco_ground_truth(rows, category_ids)
     return score_results(
@@ -195,45 +210,59 @@ def score_results(
     *,
     with_masks: bool,
     trained: set[str] | None = None,
-    asked: Callable[[str], bool] = lambda text: True,
+    asked: Callable[[str], bool] = lambda _: True,
     objects: dict[tuple[str, int], ObjectScore] | None = None,
 ) -> Scored:
-    """As [`score`], of results in COCO's format; `presence`: (image id, category id) -> probability, `objects`: see [`Scored`]."""
+    """
+    Compute the metrics of results in COCO's format.
+
+    Args:
+        truth (`dict`): Ground truth of [`coco_ground_truth`].
+        results (`list[dict]`): COCO results.
+        presence (`dict[tuple[int, int], float]`, *optional*): (image id, category id) -> probability.
+        with_masks (`bool`): As in [`score`].
+        trained (`set[str]`, *optional*): As in [`score`].
+        asked (`Callable[[str], bool]`): As in [`score`].
+        objects (`dict[tuple[str, int], ObjectScore]`, *optional*): SAM 2's scores by (example id, instance).
+
+    Returns:
+        `Scored`: Metrics and measurements.
+    """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if asked(names[a["category_id"]])]}
     counted = [r for r in results if asked(names[r["category_id"]])]
     metrics, phrases, curves = {}, {}, {}
     kinds = ("mask", "box") if with_masks else ("box",)
     labelled = [a for a in truth["annotations"] if not a["iscrowd"]]
-    # where boxes alone are labelled, they are what is measured
-    own = "mask" if with_masks and (not labelled or any("segmentation" in a for a in labelled)) else "box"
+    # Data sets with boxes only are measured by boxes.
+    measured_kind = "mask" if with_masks and (not labelled or any("segmentation" in a for a in labelled)) else "box"
     for kind in kinds:
         kind_truth = with_masks_only(ground_truth) if kind == "mask" else ground_truth
         scores = coco_scores(kind_truth, counted, kind)
         metrics |= {f"{kind}_{name}": value for name, value in scores.stats.items()}
         for category, numbers in scores.by_category.items():
             phrases.setdefault(names[category], {}).update({f"{kind}_{n}": v for n, v in numbers.items()})
-        if kind == own:
+        if kind == measured_kind:
             curves = {names[category]: curve for category, curve in scores.curves.items()}
-        for group, (part, found) in _by_training(kind_truth, counted, trained).items():
-            numbers = coco_average_precision(part, found, kind)
+        for group, (part, part_results) in _by_training(kind_truth, counted, trained).items():
+            numbers = coco_average_precision(part, part_results, kind)
             metrics |= {f"{kind}_{name}_{group}": numbers[name] for name in ("AP", "AP50")}
-    # near misses are told from all phrases of an image
-    measured = measure(pairs_of(truth, results, presence), own)
-    metrics |= summarize(measured, own, counted=asked)
+    # Near misses depend on all phrases of an image.
+    measured = measure(pairs_of(truth, results, presence), measured_kind)
+    metrics |= summarize(measured, measured_kind, counted=asked)
     groups: dict[str, list[Measured]] = {}
-    for one in measured:
-        if asked(one.pair.phrase):
-            groups.setdefault(one.pair.phrase, []).append(one)
+    for item in measured:
+        if asked(item.pair.phrase):
+            groups.setdefault(item.pair.phrase, []).append(item)
     for phrase, group in sorted(groups.items()):
-        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, own)}
+        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, measured_kind)}
     objects = objects or {}
     if objects:
-        # prompts tell where a phrase is: whether it is there was never asked
-        metrics, *own_numbers = (_without_concepts(one) for one in (metrics, *phrases.values()))
-        phrases = dict(zip(phrases, own_numbers, strict=True))
+        # Prompts give each object's location, so that presence and concept metrics do not apply.
+        metrics, *phrase_metrics = (_without_concepts(values) for values in (metrics, *phrases.values()))
+        phrases = dict(zip(phrases, phrase_metrics, strict=True))
         metrics |= object_numbers(objects.values())
-    return Scored(metrics, phrases, curves, ground_truth, counted, measured, own, objects)
+    return Scored(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects)
 
 
 def _without_concepts(numbers: dict[str, float]) -> dict[str, float]:
@@ -241,7 +270,7 @@ def _without_concepts(numbers: dict[str, float]) -> dict[str, float]:
 
 
 def _counts(group: list[Measured]) -> dict[str, int]:
-    pairs = [one.pair for one in group]
+    pairs = [item.pair for item in group]
     return {
         "images": sum(pair.is_present for pair in pairs),
         "absent": sum(pair.is_absent for pair in pairs),
@@ -250,10 +279,10 @@ def _counts(group: list[Measured]) -> dict[str, int]:
 
 
 def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> dict[str, tuple[dict, list[dict]]]:
-    """`trained` and `other` parts of ground truth and results; nothing where one of them has no phrase."""
+    """Split ground truth and results into `trained` and `other` phrases; empty if either part has no annotation."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    asked = {names[annotation["category_id"]] for annotation in truth["annotations"]}
-    if trained is None or not asked & trained or not asked - trained:
+    annotated = {names[annotation["category_id"]] for annotation in truth["annotations"]}
+    if trained is None or not annotated & trained or not annotated - trained:
         return {}
     parts = {}
     for group in ("trained", "other"):
@@ -268,19 +297,27 @@ def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> 
 
 
 def with_masks_only(ground_truth: dict) -> dict:
-    """Boxes without a mask cannot be scored as masks; their images keep their other instances."""
+    """Return the ground truth without the annotations that have no mask."""
     return {**ground_truth, "annotations": [a for a in ground_truth["annotations"] if "segmentation" in a]}
 
 
 def count_rows(rows: Iterable[dict]) -> tuple[int, int, int]:
-    """The three normalisers of a whole evaluation: instances, known pairs, pairs with a semantic map."""
+    """
+    Count the loss normalisers of a whole evaluation.
+
+    Args:
+        rows (`Iterable[dict]`): Rows of `sam_ft/data/row_schema.py`; their images are not read.
+
+    Returns:
+        `tuple[int, int, int]`: Instances, pairs labelled as present or absent, and pairs with a semantic map.
+    """
     instances = pairs = semantic = 0
     for row in rows:
         for phrase in row["phrases"]:
             objects = [row["instances"][i] for i in phrase["instances"] if not row["instances"][i]["is_crowd"]]
-            crowd_alone = bool(phrase["instances"]) and not objects
-            pairs += bool(objects) or (phrase["exhaustive"] and not crowd_alone)
+            has_crowd_only = bool(phrase["instances"]) and not objects
+            pairs += bool(objects) or (phrase["exhaustive"] and not has_crowd_only)
             instances += len(objects)
-            whole = all(o["segmentation"] is not None for o in objects)
-            semantic += bool(objects) and phrase["exhaustive"] and whole
+            has_all_masks = all(o["segmentation"] is not None for o in objects)
+            semantic += bool(objects) and phrase["exhaustive"] and has_all_masks
     return instances, pairs, semantic

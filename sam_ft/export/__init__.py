@@ -1,5 +1,5 @@
 """
-Layouts of other programs: one function per format, each compared with its source after loading it back.
+Export to other layouts: one function per format; each export is loaded back and compared with its source.
 
 Checkpoints of a run and uploads do not belong here.
 """

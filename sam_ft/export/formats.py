@@ -1,4 +1,4 @@
-"""A model to another layout: written, loaded back by whoever will load it, compared, and only then put in its place."""
+"""Export formats: each is written as a draft, loaded back, compared with its source, and then moved to its path."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.official_names import from_official, official_only, to_official
 from ..utils.json_files import write_json
 from .onnx_graphs import check_graphs, write_graphs
-from .output_parity import answers, distance, question
+from .output_parity import build_inputs, compute_outputs, max_difference
 from .output_places import RECORD, draft_of
 from .source_model import config_of, read_official_base
 from .weight_files import is_weight_file, read_weights
@@ -28,17 +28,21 @@ from .weight_names import DETECTOR, OFFICIAL, compare, official_side, without_pr
 
 logger = logging.getLogger("sam_ft.run")
 
-EXACT = 1e-5  # of outputs between 0 and 1, from equal weights: another order of float32 sums
-CLOSE = 1e-3  # of another runtime
-_BESIDE = (THRESHOLDS, TRAINED_PHRASES)  # what a run leaves beside its weights and an export takes along
+SAME_RUNTIME_TOLERANCE = 1e-5  # outputs lie between 0 and 1; equal weights differ by the order of float32 sums alone
+OTHER_RUNTIME_TOLERANCE = 1e-3
+_SIDE_FILES = (THRESHOLDS, TRAINED_PHRASES)  # files that a run writes beside its weights and an export copies
 
 
 @dataclass
 class Export:
     """
+    Source of an export.
+
     Attributes:
-        model (`Sam3ForConceptSegmentation`): float32, adapters merged. processor (`Sam3Processor`).
-        source (`str`): where it comes from. base (`str`, *optional*): what its other parts are taken from.
+        model (`Sam3ForConceptSegmentation`): Model in float32 with merged adapters.
+        processor (`Sam3Processor`): Its processor.
+        source (`str`): Path or Hub id that it was loaded from.
+        base (`str`, *optional*): Model or file that the parts outside the detector are taken from.
     """
 
     model: Sam3ForConceptSegmentation
@@ -48,65 +52,102 @@ class Export:
 
     @property
     def side(self) -> int:
+        """Side of the model's canvas, px."""
         return self.model.config.image_size
 
     def check(self, loaded: Sam3Model) -> float:
         """
-        The largest difference of the outputs of what was loaded back.
+        Compare the outputs of a model that was loaded back with those of the source.
+
+        Args:
+            loaded (`Sam3Model`): The loaded model.
+
+        Returns:
+            `float`: Maximum absolute difference of the outputs.
 
         Raises:
-            `ValueError`: where it is larger than `EXACT`.
+            `ValueError`: If it exceeds `SAME_RUNTIME_TOLERANCE`.
         """
-        asked = question(self.processor, self.side)
-        return refuse_difference(distance(answers(self.model.eval(), asked), answers(loaded.eval(), asked)), EXACT)
+        inputs = build_inputs(self.processor, self.side)
+        expected, outputs = compute_outputs(self.model.eval(), inputs), compute_outputs(loaded.eval(), inputs)
+        return check_difference(max_difference(expected, outputs), SAME_RUNTIME_TOLERANCE)
 
 
-def refuse_difference(found: float, within: float) -> float:
-    if not found <= within:
+def check_difference(difference: float, tolerance: float) -> float:
+    """
+    Check the difference between the outputs of an export and of its source.
+
+    Args:
+        difference (`float`): Maximum absolute difference.
+        tolerance (`float`): Largest allowed difference.
+
+    Returns:
+        `float`: The difference.
+
+    Raises:
+        `ValueError`: If the difference is larger than `tolerance`, or NaN.
+    """
+    if not difference <= tolerance:
         raise ValueError(
-            f"the export answers otherwise than its source, by {found:.2g} (allowed: {within:g}); nothing was written"
+            f"the exported model's outputs differ from those of its source (max |Δ| {difference:.2g}, "
+            f"allowed {tolerance:g}); nothing was written"
         )
-    return found
+    return difference
 
 
 def to_transformers(export: Export, output: Path) -> float:
     """
-    A folder for `Sam3Model.from_pretrained`, with processor and thresholds.
+    Write a folder for `Sam3Model.from_pretrained`, with processor and thresholds.
+
+    Args:
+        export (`Export`): Source.
+        output (`Path`): Folder.
 
     Returns:
-        `float`: the largest difference of its outputs from the source's.
+        `float`: Maximum absolute difference between the outputs of the loaded folder and of the source.
     """
     with draft_of(output) as draft:
         export.model.save_pretrained(draft)
         export.processor.save_pretrained(draft)
         loaded, report = Sam3Model.from_pretrained(draft, output_loading_info=True)
-        _refuse_keys(report)
-        found = export.check(loaded)
-        _record(draft, "transformers", export, found)
-    return found
+        _check_loading_report(report)
+        difference = export.check(loaded)
+        _record(draft, "transformers", export, difference)
+    return difference
 
 
 def to_official_file(export: Export, output: Path) -> float:
     """
-    A file in the layout of `sam3.pt`: the base's, with the detector's weights in their place; without a base what
-    `build_sam3_image_model` needs. `.pt` for that builder, which reads nothing else, or `.safetensors`.
+    Write a file in the layout of the official `sam3.pt`.
+
+    With a base, its detector weights are replaced and all other tensors are copied; without one, the file contains
+    what `build_sam3_image_model` needs. That builder reads `.pt` only; `.safetensors` is possible too.
+
+    Args:
+        export (`Export`): Source.
+        output (`Path`): File that ends in `.pt` or `.safetensors`.
+
+    Returns:
+        `float`: Maximum absolute difference between the outputs of the written file and of the source.
 
     Raises:
-        `ValueError`: where the base does not fit, or what was written is not what was meant.
+        `ValueError`: If the base does not fit, or the written file differs from its source.
     """
     config = export.model.config
     if export.base is None:
         whole = {DETECTOR + name: tensor for name, tensor in official_only(config, official_side(config)).items()}
     else:
         whole = read_official_base(export.base, config)
-        # the trainer leaves the prefix out, which its own loader needs
+        # the official trainer writes names without the prefix that the official loader needs
         if not any(name.startswith(DETECTOR) for name in whole):
             whole = {DETECTOR + name: tensor for name, tensor in whole.items()}
-        # a trainer may leave out what the model computes
-        made = official_only(config, official_side(config))
-        whole = {DETECTOR + name: tensor for name, tensor in made.items()} | whole
+        # a trainer's checkpoint may lack the tensors that the model computes
+        computed = official_only(config, official_side(config))
+        whole = {DETECTOR + name: tensor for name, tensor in computed.items()} | whole
     if export.side != official_side(config):
-        logger.warning("tuned at %d px; the official package works at %d px", export.side, official_side(config))
+        logger.warning(
+            "the model was tuned at %d px, but the official package runs at %d px", export.side, official_side(config)
+        )
     weights = {name: tensor.detach() for name, tensor in export.model.state_dict().items()}
     detector = to_official(weights, without_prefix(whole, OFFICIAL))
     whole |= {DETECTOR + name: tensor.contiguous() for name, tensor in detector.items()}
@@ -118,59 +159,70 @@ def to_official_file(export: Export, output: Path) -> float:
         back = read_weights(draft)
         table = compare({name: tuple(tensor.shape) for name, tensor in back.items()}, config)
         if not table.fits or table.layout != OFFICIAL:
-            raise ValueError("\n".join(["the export does not fit the official model:", *table.lines()]))
+            raise ValueError("\n".join(["the exported tensors do not fit the official model:", *table.lines()]))
         changed = [
             n for n, t in whole.items() if n not in back or not torch.equal(_comparable(back[n]), _comparable(t))
         ]
         if changed:
-            raise ValueError(f"{changed[0]!r} was not written as it was; is the disk full?")
+            raise ValueError(f"the tensor {changed[0]!r} of the written file differs from its source. Check the disk")
         loaded = Sam3Model(config)
         loaded.load_state_dict(from_official(without_prefix(back, OFFICIAL)))
-        found = export.check(loaded)
-    return found
+        difference = export.check(loaded)
+    return difference
 
 
 def _comparable(tensor: torch.Tensor) -> torch.Tensor:
-    """NaN, of an entry that was never initialised, equals itself."""
+    """Replace NaN, so that uninitialised entries compare as equal."""
     return torch.nan_to_num(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
 
 
 def to_video(export: Export, output: Path) -> float:
     """
-    A folder for `Sam3VideoModel.from_pretrained`: the base's tracker, bit by bit, and the tuned detector.
+    Write a folder for `Sam3VideoModel.from_pretrained`: the unchanged tracker of the base, and the tuned detector.
+
+    Args:
+        export (`Export`): Source, with a video model as `base`.
+        output (`Path`): Folder.
+
+    Returns:
+        `float`: Maximum absolute difference between the outputs of the loaded detector and of the source.
 
     Raises:
-        `ValueError`: where `base` is missing or no video model, or is of another architecture.
+        `ValueError`: If `base` is missing, is no video model, or has another architecture.
     """
     base = export.base
     if base is None or is_weight_file(base):
         raise ValueError(
-            "`base` is needed for the video layout, whose tracker is taken from it: facebook/sam3, or a folder of a Sam3VideoModel"
+            "`base` is missing; the video format takes the tracker from it. Give facebook/sam3, or a folder of a "
+            "Sam3VideoModel"
         )
     config = config_of(base)
     if not isinstance(config, Sam3VideoConfig):
         raise ValueError(
-            f"`base`: {base!r} is an image model, which has no tracker; give facebook/sam3 or a folder like it"
+            f"`base`: {base!r} is an image model without a tracker; give facebook/sam3, or a saved Sam3VideoModel"
         )
     with naming_the_model(base):
         video, report = Sam3VideoModel.from_pretrained(source_of(base), output_loading_info=True, dtype=torch.float32)
-    _refuse_keys(report)
+    _check_loading_report(report)
     old, new = video.detector_model.state_dict(), export.model.state_dict()
-    wrong = next(
+    mismatched = next(
         (n for n in old.keys() | new.keys() if n not in new or n not in old or old[n].shape != new[n].shape), None
     )
-    if wrong:
+    if mismatched:
         raise ValueError(
-            f"`base`: {base!r} is of another architecture than {export.source!r}: they differ in {wrong!r}"
+            f"`base`: {base!r} and {export.source!r} have different architectures; they differ in {mismatched!r}"
         )
-    trunk = "vision_encoder.backbone."
-    if any(n.startswith(trunk) and not torch.equal(old[n], new[n]) for n in old):
+    vit = "vision_encoder.backbone."
+    if any(n.startswith(vit) and not torch.equal(old[n], new[n]) for n in old):
         logger.warning(
-            "the tuned ViT is not the base's, and the tracker shares it: tracking may suffer (train with `freeze: [vision_encoder]`)"
+            "the ViT was tuned, and the tracker shares it: tracking may become worse "
+            "(train with `freeze: [vision_encoder]`)"
         )
     if video.detector_model.config.image_size != export.side:
         logger.warning(
-            "tuned at %d px; the video model works at %d px", export.side, video.detector_model.config.image_size
+            "the model was tuned at %d px, but the video model runs at %d px",
+            export.side,
+            video.detector_model.config.image_size,
         )
     tracker = {
         name: tensor.clone() for name, tensor in video.state_dict().items() if not name.startswith("detector_model.")
@@ -179,34 +231,47 @@ def to_video(export: Export, output: Path) -> float:
     with draft_of(output) as draft:
         video.config.architectures = [Sam3VideoModel.__name__]
         video.config.save_pretrained(draft)
-        # not by `save_pretrained`, which names the tracker's tensors otherwise than the Hub's file
+        # `save_pretrained` would rename the tracker's tensors, unlike the file on the Hub
         tensors = {name: tensor.contiguous() for name, tensor in video.state_dict().items()}
         save_file(tensors, draft / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
         Sam3VideoProcessor.from_pretrained(source_of(base)).save_pretrained(draft)
         loaded, report = Sam3VideoModel.from_pretrained(draft, output_loading_info=True)
-        _refuse_keys(report)
+        _check_loading_report(report)
         back = loaded.state_dict()
         changed = [name for name, tensor in tracker.items() if not torch.equal(back[name], tensor)]
         if changed:
-            raise ValueError(f"the tracker's {changed[0]!r} is not the base's any more")
+            raise ValueError(f"the tracker's tensor {changed[0]!r} differs from that of `base`. Check the disk")
         if loaded.detector_model.config.image_size == export.side:
-            found = export.check(loaded.detector_model)
-        else:  # answers of two canvases cannot be compared
-            found = refuse_difference(
+            difference = export.check(loaded.detector_model)
+        else:  # outputs at two resolutions are not comparable, so that the weights are compared
+            difference = check_difference(
                 max(float((back[f"detector_model.{n}"] - t).abs().max()) for n, t in new.items()), 0.0
             )
-        _record(draft, "video", export, found)
-    return found
+        _record(draft, "video", export, difference)
+    return difference
 
 
 def to_onnx(export: Export, output: Path) -> float:
-    """A folder of three graphs and a script that runs them without torch; compared for 1, 3 and 17 phrases."""
+    """
+    Write a folder of three ONNX graphs, and a script that runs them without torch.
+
+    Args:
+        export (`Export`): Source.
+        output (`Path`): Folder.
+
+    Returns:
+        `float`: Maximum absolute difference between the outputs of the graphs and of the source, for 1, 3 and 17
+            phrases.
+
+    Raises:
+        `ImportError`: If onnx, onnxruntime or onnxscript is not installed.
+    """
     with draft_of(output) as draft:
         write_graphs(export.model, draft)
         export.processor.save_pretrained(draft)
-        found = refuse_difference(check_graphs(export.model, export.processor, draft), CLOSE)
-        _record(draft, "onnx", export, found)
-    return found
+        difference = check_difference(check_graphs(export.model, export.processor, draft), OTHER_RUNTIME_TOLERANCE)
+        _record(draft, "onnx", export, difference)
+    return difference
 
 
 FORMATS: dict[str, Callable[[Export, Path], float]] = {
@@ -217,22 +282,22 @@ FORMATS: dict[str, Callable[[Export, Path], float]] = {
 }
 
 
-def _refuse_keys(report: dict) -> None:
+def _check_loading_report(report: dict) -> None:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
-            raise ValueError(f"what was written does not load whole: {kind} {sorted(map(str, report[kind]))[:3]}")
+            raise ValueError(f"the export does not load completely: {kind} {sorted(map(str, report[kind]))[:3]}")
 
 
-def _record(folder: Path, layout: str, export: Export, found: float) -> None:
-    """What the folder is, and what a run had left beside its weights."""
-    for name in _BESIDE:
+def _record(folder: Path, layout: str, export: Export, difference: float) -> None:
+    """Write the record of an export, and copy the files that the run wrote beside its weights."""
+    for name in _SIDE_FILES:
         if (Path(export.source) / name).is_file():
             shutil.copyfile(Path(export.source) / name, folder / name)
     content = {
         "layout": layout,
         "source": export.source,
         "base": export.base,
-        "largest_difference_of_outputs": found,
+        "largest_difference_of_outputs": difference,
         "sam_ft": __version__,
         "transformers": transformers.__version__,
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""SAM 3 as three ONNX graphs: images and phrases are encoded once each, the detector joins any number of phrases to one image."""
+"""Export of SAM 3 as three ONNX graphs: vision encoder, text encoder, and a detector for one image and P phrases."""
 
 import contextlib
 import logging
@@ -18,19 +18,19 @@ from transformers import Sam3Processor
 from ..models.sam3.detr import boxes_to_xyxy, run_decoder
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.pairs import PADDING
-from .output_parity import question
+from .output_parity import build_inputs
 
 
 OPSET = 20
-IN_ONE_FILE = 2**30  # bytes of weights; more lie beside the graph, since a protobuf file ends at 2 GB
-PHRASES, BOXES = 4096, 256  # at most, in one call
-CHECKED = (1, 3, 17)  # numbers of phrases
+MAX_INLINE_BYTES = 2**30  # larger weights are written beside the graph, since protobuf files are limited to 2 GB
+MAX_PHRASES, MAX_BOXES = 4096, 256  # per call
+CHECKED_PHRASE_COUNTS = (1, 3, 17)
 SCRIPT = Path(__file__).parent / "onnx_script.py"
 _LEVELS = ["fine", "middle", "coarse"]
 
 
 class VisionGraph(nn.Module):
-    """`pixel_values (1, 3, R, R)`, normalised -> the pyramid `fine`, `middle`, `coarse`."""
+    """Vision graph: normalised `pixel_values (1, 3, R, R)` -> feature pyramid `fine`, `middle`, `coarse`."""
 
     def __init__(self, model: Sam3ForConceptSegmentation):
         super().__init__()
@@ -41,7 +41,7 @@ class VisionGraph(nn.Module):
 
 
 class TextGraph(nn.Module):
-    """`input_ids`, `attention_mask (P, 32)` -> `text (P, 32, C)`."""
+    """Text graph: `input_ids` and `attention_mask`, both `(P, 32)` -> embeddings `text (P, 32, C)`."""
 
     def __init__(self, model: Sam3ForConceptSegmentation):
         super().__init__()
@@ -53,9 +53,11 @@ class TextGraph(nn.Module):
 
 class DetectorGraph(nn.Module):
     """
-    One image's pyramid and P phrases, each with K exemplar boxes `(cx, cy, w, h)` in `[0, 1]` (label 1 positive, 0 negative, -10 none) ->
-    `scores (P, Q)`, `boxes_xyxy (P, Q, 4)` in `[0, 1]`, `presence (P,)`, `masks (P, Q, h, w)`, logits. As `Sam3Model` answers: a phrase without
-    boxes sees no geometry token.
+    Detector graph: the pyramid of one image and P phrases with K exemplar boxes each -> detections.
+
+    Boxes are `(cx, cy, w, h)` in `[0, 1]`; their labels are 1 (positive), 0 (negative) or -10 (padding). The outputs
+    are `scores (P, Q)`, `boxes_xyxy (P, Q, 4)` in `[0, 1]`, `presence (P,)`, and mask logits `masks (P, Q, h, w)`. As
+    in `Sam3Model`, a phrase without boxes has no geometry token.
     """
 
     def __init__(self, model: Sam3ForConceptSegmentation):
@@ -66,8 +68,8 @@ class DetectorGraph(nn.Module):
         model, number = self.model, text.shape[0]
         pyramid = [level.expand(number, -1, -1, -1) for level in (fine, middle, coarse)]
         position = model.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
-        shown = torch.zeros_like(attention_mask[:, 0], dtype=torch.bool)
-        geometry, geometry_mask = model.encode_geometry(pyramid[-1], position, boxes, box_labels, shown)
+        with_token = torch.zeros_like(attention_mask[:, 0], dtype=torch.bool)
+        geometry, geometry_mask = model.encode_geometry(pyramid[-1], position, boxes, box_labels, with_token)
         prompt = torch.cat([text, geometry], dim=1)
         prompt_mask = torch.cat([attention_mask.bool(), geometry_mask], dim=1)
         fused = model.detr_encoder(
@@ -100,23 +102,27 @@ class DetectorGraph(nn.Module):
 @torch.no_grad()
 def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
     """
-    Writes `vision_encoder.onnx`, `text_encoder.onnx`, `detector.onnx` and `predict.py`, which runs them without torch.
+    Write `vision_encoder.onnx`, `text_encoder.onnx`, `detector.onnx`, and `predict.py`, which runs them without torch.
+
+    Args:
+        model (`Sam3ForConceptSegmentation`): The model.
+        folder (`Path`): Existing output folder.
 
     Raises:
-        `ImportError`: where onnx and onnxscript are not installed.
+        `ImportError`: If onnx, onnxruntime or onnxscript is not installed.
     """
-    _need_onnx()
+    _require_onnx()
     model = model.cpu().eval()
-    phrases = torch.export.Dim("phrases", min=1, max=PHRASES)
-    boxes = torch.export.Dim("boxes", min=1, max=BOXES)
-    # not one of anything that may be several: an exporter takes ones for constants
+    phrases = torch.export.Dim("phrases", min=1, max=MAX_PHRASES)
+    boxes = torch.export.Dim("boxes", min=1, max=MAX_BOXES)
+    # example sizes of dynamic dimensions are above 1, because the exporter makes a size of 1 constant
     ids = torch.zeros(3, model.config.text_config.max_position_embeddings, dtype=torch.long)
     mask = torch.ones_like(ids)
     pixels = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
     pyramid, text = VisionGraph(model)(pixels), TextGraph(model)(ids, mask)
     exemplars = torch.full((3, 2, 4), 0.5), torch.full((3, 2), PADDING)
-    _write(VisionGraph(model), (pixels,), folder / "vision_encoder.onnx", ["pixel_values"], _LEVELS, None)
-    _write(
+    _export_graph(VisionGraph(model), (pixels,), folder / "vision_encoder.onnx", ["pixel_values"], _LEVELS, None)
+    _export_graph(
         TextGraph(model),
         (ids, mask),
         folder / "text_encoder.onnx",
@@ -124,8 +130,8 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
         ["text"],
         ({0: phrases}, {0: phrases}),
     )
-    with _boxes_of_one_image(model.geometry_encoder):
-        _write(
+    with _pool_boxes_at_once(model.geometry_encoder):
+        _export_graph(
             DetectorGraph(model),
             (*pyramid, text, mask, *exemplars),
             folder / "detector.onnx",
@@ -136,7 +142,7 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
     shutil.copyfile(SCRIPT, folder / "predict.py")
 
 
-def _need_onnx() -> None:
+def _require_onnx() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -145,9 +151,9 @@ def _need_onnx() -> None:
         raise ImportError("`format: onnx` needs `pip install sam-ft[onnx]`") from error
 
 
-def _write(graph: nn.Module, inputs: tuple, file: Path, names: list[str], outputs: list[str], shapes) -> None:
-    large = sum(p.numel() * p.element_size() for p in graph.parameters()) > IN_ONE_FILE
-    with _quiet():
+def _export_graph(graph: nn.Module, inputs: tuple, file: Path, names: list[str], outputs: list[str], shapes) -> None:
+    large = sum(p.numel() * p.element_size() for p in graph.parameters()) > MAX_INLINE_BYTES
+    with _suppress_exporter_output():
         torch.onnx.export(
             graph,
             inputs,
@@ -163,8 +169,8 @@ def _write(graph: nn.Module, inputs: tuple, file: Path, names: list[str], output
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter tells its own users what it decomposes."""
+def _suppress_exporter_output() -> Iterator[None]:
+    """Suppress the exporter's messages and warnings about decompositions."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -179,18 +185,19 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _boxes_of_one_image(encoder: nn.Module) -> Iterator[None]:
+def _pool_boxes_at_once(encoder: nn.Module) -> Iterator[None]:
     """
-    Pools the boxes of all phrases from the one image at once. Transformers splits them phrase by phrase, which fixes the number of phrases
-    in a graph.
+    Pool the boxes of all phrases from the one image at once.
+
+    Transformers pools them in a loop over the phrases, which would fix the number of phrases in the graph.
     """
-    whole = encoder._encode_boxes
+    original = encoder._encode_boxes
 
     def encode(boxes, mask, labels, features):
-        number, each = boxes.shape[:2]
-        flat = (part.reshape(1, number * each, *part.shape[2:]) for part in (boxes, mask, labels))
-        embedded, _ = whole(*flat, features[:1])
-        return embedded.view(number, each, embedded.shape[-1]), mask
+        num_phrases, num_boxes = boxes.shape[:2]
+        flat = (part.reshape(1, num_phrases * num_boxes, *part.shape[2:]) for part in (boxes, mask, labels))
+        embedded, _ = original(*flat, features[:1])
+        return embedded.view(num_phrases, num_boxes, embedded.shape[-1]), mask
 
     encoder._encode_boxes = encode
     try:
@@ -202,45 +209,53 @@ def _boxes_of_one_image(encoder: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def check_graphs(model: Sam3ForConceptSegmentation, processor: Sam3Processor, folder: Path) -> float:
     """
-    Runs the graphs in a process that cannot import torch, for 1, 3 and 17 phrases with and without exemplar boxes.
+    Compare the graphs with the model for 1, 3 and 17 phrases, with and without exemplar boxes.
+
+    The graphs run in a process that cannot import torch.
+
+    Args:
+        model (`Sam3ForConceptSegmentation`): The model.
+        processor (`Sam3Processor`): Its processor.
+        folder (`Path`): Folder of the graphs.
 
     Returns:
-        `float`: the largest difference from the model's own scores, boxes, presence and masks (as probabilities).
+        `float`: Maximum absolute difference of scores, boxes, presence and masks (as probabilities).
     """
     largest = 0.0
     generator = torch.Generator().manual_seed(0)
-    for number in CHECKED:
-        asked = question(processor, model.config.image_size, tuple(f"thing {i}" for i in range(number)))
+    for number in CHECKED_PHRASE_COUNTS:
+        inputs = build_inputs(processor, model.config.image_size, tuple(f"thing {i}" for i in range(number)))
         boxes = 0.3 + 0.4 * torch.rand(number, 2, 4, generator=generator)
         labels = torch.tensor([[1, 0], [1, PADDING], [PADDING, PADDING]])[torch.arange(number) % 3]
-        pyramid = VisionGraph(model)(asked.pixel_values)
-        text = TextGraph(model)(asked.input_ids, asked.attention_mask)
-        expected = DetectorGraph(model)(*pyramid, text, asked.attention_mask, boxes, labels)
-        given = {
-            "pixel_values": asked.pixel_values,
-            "input_ids": asked.input_ids,
-            "attention_mask": asked.attention_mask,
+        pyramid = VisionGraph(model)(inputs.pixel_values)
+        text = TextGraph(model)(inputs.input_ids, inputs.attention_mask)
+        expected = DetectorGraph(model)(*pyramid, text, inputs.attention_mask, boxes, labels)
+        tensors = {
+            "pixel_values": inputs.pixel_values,
+            "input_ids": inputs.input_ids,
+            "attention_mask": inputs.attention_mask,
             "boxes": boxes,
             "box_labels": labels,
         }
-        found = _run_apart(folder, {name: tensor.numpy() for name, tensor in given.items()})
+        outputs = _run_script(folder, {name: tensor.numpy() for name, tensor in tensors.items()})
         for name, tensor in zip(("scores", "boxes_xyxy", "presence", "masks"), expected, strict=True):
-            other = torch.from_numpy(found[name])
-            pair = (tensor.sigmoid(), other.sigmoid()) if name == "masks" else (tensor, other)
+            output = torch.from_numpy(outputs[name])
+            pair = (tensor.sigmoid(), output.sigmoid()) if name == "masks" else (tensor, output)
             largest = max(largest, float((pair[0] - pair[1]).abs().max()))
     return largest
 
 
-def _run_apart(folder: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory() as place:
-        asked, answered = Path(place, "asked.npz"), Path(place, "answered.npz")
-        np.savez(asked, **given)
+def _run_script(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run `predict.py` of an exported folder on tensors, in a process of its own."""
+    with tempfile.TemporaryDirectory() as temporary:
+        input_file, output_file = Path(temporary, "inputs.npz"), Path(temporary, "outputs.npz")
+        np.savez(input_file, **inputs)
         done = subprocess.run(
-            [sys.executable, str(folder / "predict.py"), "--tensors", str(asked), str(answered)],
+            [sys.executable, str(folder / "predict.py"), "--tensors", str(input_file), str(output_file)],
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise ValueError(f"the graphs do not run: {done.stderr[-800:]}")
-        with np.load(answered) as stored:
+            raise ValueError(f"the exported graphs do not run in ONNX Runtime: {done.stderr[-800:]}")
+        with np.load(output_file) as stored:
             return {name: stored[name] for name in stored.files}

@@ -1,10 +1,12 @@
 """
-Runs the three graphs beside this file: image and phrases to masks. Needs onnxruntime, numpy, pillow and tokenizers, no torch.
+Script that runs the three ONNX graphs beside this file on an image and phrases. It needs onnxruntime, numpy, pillow
+and tokenizers, but not torch.
 
     python predict.py picture.jpg "red apple" "leaf" --output masks
 
-Writes a PNG a phrase whose number n is the n-th instance, and prints scores and boxes (x1, y1, x2, y2 in px). Shown is what reaches the
-thresholds beside this file (thresholds.json, of the tuned model), a score of 0.5 without them.
+It writes one PNG per phrase, where a pixel's value is the rank of its instance by score, and prints scores and boxes
+(x1, y1, x2, y2 in px). A detection counts from the threshold of its phrase in thresholds.json on; without that file
+from a score of 0.5 on.
 """
 
 import argparse
@@ -17,15 +19,20 @@ from pathlib import Path
 import numpy as np
 
 
-sys.modules.setdefault("torch", None)  # an import of it would fail: nothing here needs it
+sys.modules.setdefault("torch", None)  # makes an accidental import of torch fail
 
 HERE = Path(__file__).resolve().parent
 TEXT_LENGTH = 32
-NONE = -10  # label of a box that is none
+PADDING = -10  # label of a padded box
 
 
 class Graphs:
-    """`__call__` takes the tensors of one image and P phrases and gives scores, boxes, presence and masks; see the graphs' names."""
+    """
+    The three graphs as one callable, from the tensors of one image and P phrases to scores, boxes, presence and masks.
+
+    Args:
+        folder (`Path`): Folder of the graphs, the script's folder by default.
+    """
 
     def __init__(self, folder: Path = HERE):
         import onnxruntime
@@ -37,24 +44,25 @@ class Graphs:
 
     @property
     def side(self) -> int:
+        """Side of the model's canvas, px."""
         return self.vision.get_inputs()[0].shape[-1]
 
     def __call__(self, pixel_values, input_ids, attention_mask, boxes=None, box_labels=None) -> dict:
         if boxes is None:
             boxes = np.full((len(input_ids), 1, 4), 0.5, dtype=np.float32)
-            box_labels = np.full((len(input_ids), 1), NONE, dtype=np.int64)
+            box_labels = np.full((len(input_ids), 1), PADDING, dtype=np.int64)
         fine, middle, coarse = self.vision.run(None, {"pixel_values": pixel_values})
         (text,) = self.text.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
-        given = {"fine": fine, "middle": middle, "coarse": coarse, "text": text}
-        given |= {"attention_mask": attention_mask, "boxes": boxes, "box_labels": box_labels}
-        # an input that a graph does not need is left out of it
-        wanted = {one.name for one in self.detector.get_inputs()}
-        outputs = self.detector.run(None, {name: value for name, value in given.items() if name in wanted})
+        inputs = {"fine": fine, "middle": middle, "coarse": coarse, "text": text}
+        inputs |= {"attention_mask": attention_mask, "boxes": boxes, "box_labels": box_labels}
+        # the exporter drops the inputs that a graph does not use
+        names = {node.name for node in self.detector.get_inputs()}
+        outputs = self.detector.run(None, {name: value for name, value in inputs.items() if name in names})
         return dict(zip(("scores", "boxes_xyxy", "presence", "masks"), outputs))
 
 
 def read_pixels(image, side: int):
-    """`(1, 3, side, side)`: resized as the processor does, in -1 … 1."""
+    """Resize an image as the processor does, to `(1, 3, side, side)` with values from -1 to 1."""
     from PIL import Image
 
     values = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32)
@@ -62,7 +70,7 @@ def read_pixels(image, side: int):
 
 
 def tokenize(texts: list[str]):
-    """`input_ids` and `attention_mask (P, 32)`."""
+    """Tokenize phrases to `input_ids` and `attention_mask`, both `(P, 32)`."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
@@ -75,39 +83,41 @@ def tokenize(texts: list[str]):
     return np.array([e.ids for e in encoded]), np.array([e.attention_mask for e in encoded])
 
 
-def words(phrase: str) -> str:
-    """Lower-case words of a phrase: `Traffic_light` -> `traffic light`."""
+def normalize_phrase(phrase: str) -> str:
+    """Reduce a phrase to lower-case words: `Traffic_light` -> `traffic light`."""
     return " ".join(re.sub(r"[_\-/()]+", " ", unicodedata.normalize("NFC", phrase)).lower().split())
 
 
 def at_thresholds(phrase: str, scores, presence: float, threshold: float | None):
-    """Scores at the temperature of the tuned model's presence, and from which one on a detection is shown."""
+    """Calibrate scores by the saved temperature of the presence; return them and the score threshold of the phrase."""
     file = HERE / "thresholds.json"
     if not file.is_file():
         return scores, 0.5 if threshold is None else threshold
     saved = json.loads(file.read_text(encoding="utf-8"))
     presence = min(max(presence, 1e-6), 1 - 1e-6)
-    calm = 1 / (1 + np.exp(-np.log(presence / (1 - presence)) / saved["presence_temperature"]))
-    own = saved["phrases"].get(phrase)
-    if own is None:  # of a phrase that differs in case, separators and brackets only
-        normalized = {words(name): value for name, value in reversed(saved["phrases"].items())}
-        spellings = words(phrase), words(re.sub(r"\([^)]*\)", " ", phrase))
-        own = next((normalized[text] for text in spellings if text in normalized), saved["default"])
-    return scores / presence * calm, own if threshold is None else threshold
+    calibrated_presence = 1 / (1 + np.exp(-np.log(presence / (1 - presence)) / saved["presence_temperature"]))
+    phrase_threshold = saved["phrases"].get(phrase)
+    if phrase_threshold is None:  # the phrase may differ in case, separators and brackets only
+        normalized = {normalize_phrase(name): value for name, value in reversed(saved["phrases"].items())}
+        spellings = normalize_phrase(phrase), normalize_phrase(re.sub(r"\([^)]*\)", " ", phrase))
+        phrase_threshold = next((normalized[text] for text in spellings if text in normalized), saved["default"])
+    return scores / presence * calibrated_presence, phrase_threshold if threshold is None else threshold
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?")
     parser.add_argument("phrases", nargs="*")
-    parser.add_argument("--threshold", type=float, help="of all phrases, instead of the model's own")
+    parser.add_argument("--threshold", type=float, help="score threshold of all phrases, instead of the saved ones")
     parser.add_argument("--output", default="masks")
-    parser.add_argument("--tensors", nargs=2, metavar=("ASKED", "ANSWERED"), help="npz files, instead of an image")
+    parser.add_argument(
+        "--tensors", nargs=2, metavar=("INPUTS", "OUTPUTS"), help="npz files of tensors, instead of an image"
+    )
     options = parser.parse_args()
     graphs = Graphs()
     if options.tensors:
-        with np.load(options.tensors[0]) as asked:
-            np.savez(options.tensors[1], **graphs(**asked))
+        with np.load(options.tensors[0]) as inputs:
+            np.savez(options.tensors[1], **graphs(**inputs))
         return
     if not options.image or not options.phrases:
         parser.error("give an image and at least one phrase")
@@ -115,8 +125,8 @@ def main() -> None:
 
     with Image.open(options.image) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
-    answer = graphs(read_pixels(image, graphs.side), *tokenize(options.phrases))
-    for name, values in answer.items():
+    outputs = graphs(read_pixels(image, graphs.side), *tokenize(options.phrases))
+    for name, values in outputs.items():
         bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
         if bad.any():
             phrase = options.phrases[int(bad.argmax())]
@@ -124,10 +134,10 @@ def main() -> None:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     for phrase, scores, boxes, masks, presence in zip(
-        options.phrases, answer["scores"], answer["boxes_xyxy"], answer["masks"], answer["presence"], strict=True
+        options.phrases, outputs["scores"], outputs["boxes_xyxy"], outputs["masks"], outputs["presence"], strict=True
     ):
-        scores, least = at_thresholds(phrase, scores, float(presence), options.threshold)
-        order = [i for i in np.argsort(-scores) if scores[i] >= least]
+        scores, lowest = at_thresholds(phrase, scores, float(presence), options.threshold)
+        order = [i for i in np.argsort(-scores) if scores[i] >= lowest]
         drawn = np.zeros((image.height, image.width), dtype=np.uint8)
         for number, query in enumerate(order, 1):
             logits = Image.fromarray(masks[query].astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""What a model says of one image and a few phrases: the same before and after an export."""
+"""Output parity: inputs and outputs that are compared before and after an export."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,19 @@ import torch
 from transformers import Sam3Model, Sam3Processor
 
 
-QUESTIONS = ("object", "a thing on the left", "person")
-_CLAMP = 10.0  # of presence logits in `Sam3Model`; the training model has none
+PHRASES = ("object", "a thing on the left", "person")
+_PRESENCE_CLAMP = 10.0  # `Sam3Model` clamps presence logits; the training model does not
 
 
 @dataclass
-class Question:
+class ParityInputs:
     """
+    Inputs of a comparison: one image and P phrases.
+
     Attributes:
-        pixel_values (`torch.Tensor` of shape `(1, 3, R, R)`): normalised. input_ids, attention_mask (`torch.Tensor` of shape `(P, 32)`).
+        pixel_values (`torch.Tensor` of shape `(1, 3, R, R)`): Normalised pixels.
+        input_ids (`torch.Tensor` of shape `(P, 32)`): Tokens of the phrases.
+        attention_mask (`torch.Tensor` of shape `(P, 32)`): Mask of the tokens.
     """
 
     pixel_values: torch.Tensor
@@ -22,38 +26,66 @@ class Question:
     attention_mask: torch.Tensor
 
 
-def question(processor: Sam3Processor, side: int, texts: tuple[str, ...] = QUESTIONS) -> Question:
-    """Smooth noise on a canvas of `side` px, and phrases."""
+def build_inputs(processor: Sam3Processor, side: int, texts: tuple[str, ...] = PHRASES) -> ParityInputs:
+    """
+    Build the inputs of a comparison from smooth noise with a fixed seed.
+
+    Args:
+        processor (`Sam3Processor`): Processor whose tokenizer is used.
+        side (`int`): Side of the canvas, px.
+        texts (`tuple[str, ...]`): Phrases, `PHRASES` by default.
+
+    Returns:
+        `ParityInputs`: The inputs.
+    """
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 7, 7, generator=generator)
     pixels = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False) * 2 - 1
     tokens = processor.tokenizer(
         list(texts), padding="max_length", max_length=32, truncation=True, return_tensors="pt"
     )
-    return Question(pixels, tokens.input_ids, tokens.attention_mask)
+    return ParityInputs(pixels, tokens.input_ids, tokens.attention_mask)
 
 
 @torch.no_grad()
-def answers(model: Sam3Model, asked: Question) -> dict[str, torch.Tensor]:
-    """Logits, boxes, presence and masks of every query, as plain Transformers gives them."""
-    vision = model.get_vision_features(asked.pixel_values)  # once for all phrases
+def compute_outputs(model: Sam3Model, inputs: ParityInputs) -> dict[str, torch.Tensor]:
+    """
+    Compute the outputs of every query with Transformers' forward pass.
+
+    Args:
+        model (`Sam3Model`): The model.
+        inputs (`ParityInputs`): Its inputs.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `logits`, `boxes`, `presence` and `masks`.
+    """
+    vision = model.get_vision_features(inputs.pixel_values)  # the image is encoded once for all phrases
     for levels in ("fpn_hidden_states", "fpn_position_encoding"):
-        vision[levels] = tuple(level.expand(len(asked.input_ids), -1, -1, -1) for level in vision[levels])
-    output = model(vision_embeds=vision, input_ids=asked.input_ids, attention_mask=asked.attention_mask)
+        vision[levels] = tuple(level.expand(len(inputs.input_ids), -1, -1, -1) for level in vision[levels])
+    output = model(vision_embeds=vision, input_ids=inputs.input_ids, attention_mask=inputs.attention_mask)
     return {
         "logits": output.pred_logits,
         "boxes": output.pred_boxes,
-        "presence": output.presence_logits.clamp(-_CLAMP, _CLAMP),
+        "presence": output.presence_logits.clamp(-_PRESENCE_CLAMP, _PRESENCE_CLAMP),
         "masks": output.pred_masks,
     }
 
 
-def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
-    """The largest difference of two answers; of masks as probabilities, whose logits have no scale of their own."""
+def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """
+    Compute the maximum absolute difference of two sets of outputs; masks are compared as probabilities.
+
+    Args:
+        first (`dict[str, torch.Tensor]`): Outputs of [`compute_outputs`].
+        second (`dict[str, torch.Tensor]`): Outputs of [`compute_outputs`].
+
+    Returns:
+        `float`: Maximum over all tensors.
+    """
     differences = []
     for name in first:
-        one, other = (side[name].float() for side in (first, second))
-        if name == "masks":
-            one, other = one.sigmoid(), other.sigmoid()
-        differences.append(float((one - other).abs().max()))
+        a, b = first[name].float(), second[name].float()
+        if name == "masks":  # mask logits have no fixed scale
+            a, b = a.sigmoid(), b.sigmoid()
+        differences.append(float((a - b).abs().max()))
     return max(differences)

@@ -1,4 +1,4 @@
-"""Outputs of an export: written beside their place, compared there, and only then put there."""
+"""Output paths of an export: checked before loading, and replaced only by a complete draft."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,30 +10,33 @@ from ..utils.locks import LOCK_FILE, hold_lock
 from ..utils.owned_files import OwnedFiles
 
 
-RECORD = "export.json"  # what was exported from which source, in every folder
+RECORD = "export.json"  # layout, source and versions of an exported folder
 _ARGUMENT, _KIND = "output_path", "export"
 
 
 def check_output(output: Path, sources: list[str], *, overwrite: bool, is_file: bool) -> None:
     """
-    Check the output of an export before anything is loaded.
+    Check the output path of an export before anything is loaded.
 
     Args:
         output (`Path`): File or folder to write.
-        sources (`list[str]`): What is read.
+        sources (`list[str]`): Files and folders that are read.
         overwrite (`bool`): Replace an earlier export.
         is_file (`bool`): Whether the output is a file.
 
     Raises:
-        `ValueError`: If the output is, contains or lies in a source; if there is something that no export wrote, or an export and `overwrite` is false.
+        `ValueError`: If the output is, contains or lies in a source; if it contains files that no export wrote; if it
+            contains an export and `overwrite` is false.
     """
-    here = output.resolve()
+    target = output.resolve()
     for source in filter(None, sources):
-        there = Path(source).resolve()
+        read = Path(source).resolve()
         if Path(source).exists() and (
-            here == there or here in there.parents or (there in here.parents and there.is_dir())
+            target == read or target in read.parents or (read in target.parents and read.is_dir())
         ):
-            raise ValueError(f"`output_path` is {str(output)!r}, and {source!r} is read: give a place beside it")
+            raise ValueError(
+                f"`output_path` is {str(output)!r}, which overlaps the source {source!r}. Give another path"
+            )
     if is_file:
         _check_file(output, overwrite=overwrite)
     else:
@@ -46,18 +49,20 @@ def _check_file(output: Path, *, overwrite: bool) -> None:
     if not output.exists():
         return
     if not overwrite:
-        raise ValueError(f"`output_path`: {str(output)!r} is there already. Give another, or `--overwrite true`")
+        raise ValueError(
+            f"`output_path`: {str(output)!r} exists already. Give another path, or set `--overwrite true`"
+        )
     OwnedFiles(output.parent, _KIND).check_free([output.name], _ARGUMENT)
 
 
 @contextlib.contextmanager
 def draft_of(output: Path, *, is_file: bool = False) -> Iterator[Path]:
     """
-    Yield a temporary path; it becomes `output` when the context ends without an error, and replaces an earlier export there.
+    Yield a temporary path, which replaces `output` when the context ends without an error.
 
     Args:
-        output (`Path`): As checked by [`check_output`].
-        is_file (`bool`): Whether a file is written, or a folder.
+        output (`Path`): Output path; see [`check_output`].
+        is_file (`bool`): Whether a file is written instead of a folder, `False` by default.
     """
     if not is_file:
         with folder_draft(output, _KIND, _ARGUMENT, overwrite=True) as draft:

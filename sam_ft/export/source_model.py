@@ -1,4 +1,4 @@
-"""What is exported: a model from any place that this package or the official one leaves models in."""
+"""Sources of an export: folders, Hub ids, and weight files in any layout of SAM 3."""
 
 import logging
 from dataclasses import replace
@@ -20,121 +20,143 @@ from .weight_names import OFFICIAL, SAM3, TRAINER, VIDEO, KeyTable, compare, lay
 
 logger = logging.getLogger("sam_ft.run")
 
-RELEASED = "facebook/sam3"
+RELEASED_MODEL = "facebook/sam3"
 
 
 def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
     """
-    The model with adapters merged, in float32, and its processor.
+    Load the model of an export in float32 with merged adapters, and its processor.
 
     Args:
-        options (`ModelOptions`): the name may also be a file of weights in any of SAM 3's layouts.
-        base (`str`, *optional*): for a file: the model whose config and processor it takes; those beside it, or facebook/sam3's, where not
-            given.
+        options (`ModelOptions`): Model; its name may also be a weight file in any layout of SAM 3.
+        base (`str`, *optional*): Model whose config and processor a weight file uses; by default those beside the
+            file, or those of facebook/sam3.
+
+    Returns:
+        `tuple[Sam3ForConceptSegmentation, Sam3Processor]`: Model in evaluation mode, and processor.
 
     Raises:
-        `ValueError`: where it cannot be loaded, or a file's tensors are not the model's; shows which.
+        `ValueError`: If the model cannot be loaded, or the tensors of the file do not fit; lists them.
     """
     name = options.model_name_or_path
     if not is_weight_file(name):
         model = load_model(options)
         return model, processor_of(model, name, options.revision)
     if options.revision is not None:
-        raise ValueError(f"`model_revision` is for the Hub; {name!r} is a file")
+        raise ValueError(f"`model_revision` applies to models of the Hub; {name!r} is a file. Remove the key")
     try:
         weights = read_weights(name)
     except ValueError as error:
         raise ValueError(f"`model_name_or_path`: {error}") from error
-    kin = _kin(name, base)
-    config = config_of(kin)
+    config_source = _find_config_source(name, base)
+    config = config_of(config_source)
     config = config.detector_config if isinstance(config, Sam3VideoConfig) else config
     if options.resolution:
         set_resolution(config, options.resolution)
     table = compare({key: tuple(tensor.shape) for key, tensor in weights.items()}, config)
     if not table.fits:
         raise ValueError(
-            "\n".join([f"`model_name_or_path`: {name} does not fit the architecture of {kin!r}:", *table.lines()])
+            "\n".join(
+                [f"`model_name_or_path`: {name} does not fit the architecture of {config_source!r}:", *table.lines()]
+            )
         )
     logger.info("%s: %s, all %d tensors fit", name, table.layout, table.matched)
     model = Sam3ForConceptSegmentation(config)
-    model.load_state_dict(_as_sam3(weights, table.layout))
+    model.load_state_dict(_to_sam3_names(weights, table.layout))
     check_weights(model, name)
-    return model.eval(), processor_of(model, kin)
+    return model.eval(), processor_of(model, config_source)
 
 
-def _kin(file: str, base: str | None) -> str:
-    """Whose config and processor a file of weights takes: the base, where that is no file itself, what lies beside it, or the released SAM 3."""
+def _find_config_source(file: str, base: str | None) -> str:
+    """Return the config and processor source of a weight file: the base, the file's folder, or the released SAM 3."""
     if base is not None and not is_weight_file(base):
         return base
-    beside = Path(file).parent
-    return str(beside) if (beside / "config.json").is_file() else RELEASED
+    folder = Path(file).parent
+    return str(folder) if (folder / "config.json").is_file() else RELEASED_MODEL
 
 
-def _as_sam3(weights: dict[str, torch.Tensor], layout: str) -> dict[str, torch.Tensor]:
+def _to_sam3_names(weights: dict[str, torch.Tensor], layout: str) -> dict[str, torch.Tensor]:
     if layout == SAM3:
         return weights
     if layout == VIDEO:
-        mark = "detector_model."
-        return {key.removeprefix(mark): tensor for key, tensor in weights.items() if key.startswith(mark)}
+        prefix = "detector_model."
+        return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
     return from_official(without_prefix(weights, layout))
 
 
 def config_of(name: str) -> Sam3Config | Sam3VideoConfig:
     """
-    The config of a saved model.
+    Load the config of a saved SAM 3.
+
+    Args:
+        name (`str`): Folder or Hub id.
+
+    Returns:
+        `Sam3Config` or `Sam3VideoConfig`: The config.
 
     Raises:
-        `ValueError`: where there is none, or it is another architecture's.
+        `ValueError`: If there is no config, or it belongs to another architecture.
     """
     check_exists(name)
     with naming_the_model(name):
         config = AutoConfig.from_pretrained(source_of(name))
     if not isinstance(config, Sam3Config | Sam3VideoConfig):
         raise ValueError(
-            f"{name!r} is a {config.model_type!r} model, not SAM 3 (`sam3`) and not its video model (`sam3_video`)"
+            f"{name!r} is a {config.model_type!r} model; expected SAM 3 (`sam3`) or its video model (`sam3_video`)"
         )
     return config
 
 
-def verify(place: str, base: str | None) -> KeyTable:
+def verify(path: str, base: str | None) -> KeyTable:
     """
-    The table of a file or folder of unknown origin.
+    Compare the tensors of a file or folder with those of an architecture.
 
     Args:
-        place (`str`). base (`str`, *optional*): the model whose architecture it should have; without, that of the config beside the
-            weights, or the released SAM 3's.
+        path (`str`): Weight file, or folder of a saved model.
+        base (`str`, *optional*): Model with the expected architecture; by default the config beside the weights, or
+            the released SAM 3.
+
+    Returns:
+        `KeyTable`: Matched, missing, unexpected and misshapen tensors.
 
     Raises:
-        `ValueError`: where it cannot be read, or is of no layout of SAM 3.
+        `ValueError`: If the path cannot be read, or has no layout of SAM 3.
     """
-    path = Path(place)
-    if not path.exists():
-        raise ValueError(f"`verify`: there is no file or folder {place!r}")
-    beside = path if path.is_dir() else path.parent
+    source = Path(path)
+    if not source.exists():
+        raise ValueError(f"`verify`: there is no file or folder {path!r}. Check the path")
+    folder = source if source.is_dir() else source.parent
     try:
-        shapes = read_shapes(path)
+        shapes = read_shapes(source)
         layout = layout_of(shapes)
         if base is not None:
             config = config_of(base)
-        elif (beside / "config.json").is_file():
-            config = config_of(str(beside))
+        elif (folder / "config.json").is_file():
+            config = config_of(str(folder))
         else:
             config = Sam3VideoConfig() if layout == VIDEO else Sam3Config()
         return compare(shapes, config)
     except ValueError as error:
-        raise ValueError(f"`verify`: {place}: {error}") from error
+        raise ValueError(f"`verify`: {path}: {error}") from error
 
 
 def read_official_base(file: str, config: Sam3Config) -> dict[str, torch.Tensor]:
     """
-    A base `sam3.pt`, checked.
+    Read and check a base in the layout of `sam3.pt`.
+
+    Args:
+        file (`str`): Weight file.
+        config (`Sam3Config`): Expected architecture.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Its tensors.
 
     Raises:
-        `ValueError`: where it is another layout or architecture.
+        `ValueError`: If the file has another layout or architecture.
     """
     if not is_weight_file(file):
         raise ValueError(
-            f"`base` is {file!r}; `format: official` keeps the other tensors of a file such as sam3.pt: give its path"
+            f"`base` is {file!r}; `format: official` needs a file such as sam3.pt, whose other tensors it copies"
         )
     try:
         weights = read_weights(file)
@@ -149,5 +171,5 @@ def read_official_base(file: str, config: Sam3Config) -> dict[str, torch.Tensor]
 
 
 def plain_options(options: ModelOptions) -> ModelOptions:
-    """The same model in float32, which every export is written in."""
+    """Return the options of the same model in float32 without quantization, as every export is written."""
     return replace(options, dtype="float32", quantization=None)

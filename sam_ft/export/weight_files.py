@@ -1,4 +1,4 @@
-"""Files of weights that nobody vouches for: read as tensors and nothing else."""
+"""Untrusted weight files, from which tensors are read and nothing else."""
 
 import json
 import pickle
@@ -15,78 +15,95 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether a name is meant as a file of weights, not as a folder or Hub id."""
+    """Check whether a name has the suffix of a weight file and is no folder."""
     return Path(name).suffix in SUFFIXES and not Path(name).is_dir()
 
 
 def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     """
-    The tensors of a safetensors file, or of a PyTorch file without anything else in it, on the host.
+    Read the tensors of a safetensors file, or of a PyTorch file that contains tensors only, to the host.
 
-    A training checkpoint of the official trainer (`{"model": …, "optimizer": …}`) gives its model.
+    From a checkpoint of the official trainer (`{"model": …, "optimizer": …}`) the model is read.
+
+    Args:
+        file (`str` or `Path`): The file.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Tensors by name.
 
     Raises:
-        `ValueError`: naming the file, where it is not there, ends early, is no such file, or holds code.
+        `ValueError`: If the file is missing, truncated, no weight file, or contains code; names it.
     """
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"there is no file {str(file)!r}")
-    content = _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
+        raise ValueError(f"there is no file {str(file)!r}. Check the path")
+    content = _load_safetensors(file) if file.suffix == ".safetensors" else _load_pickle(file)
     if isinstance(content.get("model"), dict):
         content = content["model"]
-    odd = next((name for name in content if not isinstance(name, str)), None)
-    if odd is not None:
-        raise ValueError(f"{file} is no checkpoint: {odd!r} in it is no name. Expected a state dict, name: tensor")
+    invalid = next((name for name in content if not isinstance(name, str)), None)
+    if invalid is not None:
+        raise ValueError(
+            f"{file} is no checkpoint: its key {invalid!r} is no name. Expected a state dict, name: tensor"
+        )
     weights = {name: tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
     if not weights or len(weights) < len(content):
-        stray = next((name for name in content if name not in weights), None)
+        other = next((name for name in content if name not in weights), None)
+        problem = "it contains no tensor" if other is None else f"its entry {other!r} is no tensor"
         raise ValueError(
-            f"{file} is no checkpoint: {'it holds no tensor' if stray is None else f'{stray!r} in it is no tensor'}. Expected a "
-            "state dict, name: tensor, or one under the key `model`"
+            f"{file} is no checkpoint: {problem}. Expected a state dict, name: tensor, or one under the key `model`"
         )
     return weights
 
 
-def _safetensors(file: Path) -> dict:
+def _load_safetensors(file: Path) -> dict:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{file} is damaged or no safetensors file ({error}). Copy it again") from error
 
 
-def _pickled(file: Path) -> dict:
+def _load_pickle(file: Path) -> dict:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"GLOBAL \S|Unsupported class", str(error)):
             raise ValueError(
-                f"{file} holds more than tensors, which could run code when it is read: refused. Ask for safetensors, or let "
-                f"whoever made it save the state dict alone ({_first_line(error)})"
+                f"{file} contains more than tensors, which could run code when it is loaded "
+                f"({_select_line(error)}). Use a safetensors file, or save the state dict alone"
             ) from error
         raise ValueError(
-            f"{file} is damaged, no PyTorch file, or holds code: refused ({_first_line(error)}). Copy it again, or ask for safetensors"
+            f"{file} is damaged, no PyTorch file, or contains code ({_select_line(error)}). Copy it again, or use a "
+            "safetensors file"
         ) from error
-    except Exception as error:  # of a reader that meets bytes of any kind
+    except Exception as error:  # arbitrary bytes raise arbitrary errors
         raise ValueError(
-            f"{file} is damaged, cut short, or no PyTorch file ({_first_line(error)}). Copy it again"
+            f"{file} is damaged, cut short, or no PyTorch file ({_select_line(error)}). Copy it again"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}; expected a state dict, name: tensor")
+        raise ValueError(f"{file} contains a {type(content).__name__}; expected a state dict, name: tensor")
     return content
 
 
-def _first_line(error: Exception) -> str:
+def _select_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    return (told or lines or [type(error).__name__])[0][:200]
+    specific = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    return (specific or lines or [type(error).__name__])[0][:200]
 
 
 def read_shapes(source: Path) -> dict[str, tuple[int, ...]]:
     """
-    Names and shapes of the tensors of a file, or of a folder that `save_pretrained` wrote; safetensors are not read whole.
+    Read the names and shapes of the tensors of a file, or of a folder that `save_pretrained` wrote.
+
+    Of safetensors files only the headers are read.
+
+    Args:
+        source (`Path`): Weight file or folder.
+
+    Returns:
+        `dict[str, tuple[int, ...]]`: Shapes by name.
 
     Raises:
-        `ValueError`: as [`read_weights`]; where a folder has no safetensors.
+        `ValueError`: As [`read_weights`]; if a folder contains no safetensors file.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(source) if source.is_dir() else [source]:
@@ -103,10 +120,16 @@ def read_shapes(source: Path) -> dict[str, tuple[int, ...]]:
 
 def weight_files(folder: Path) -> list[Path]:
     """
-    The safetensors of a saved model.
+    List the safetensors files of a saved model.
+
+    Args:
+        folder (`Path`): Its folder.
+
+    Returns:
+        `list[Path]`: The files.
 
     Raises:
-        `ValueError`: where there are none, or its index names one that is missing.
+        `ValueError`: If there is none, or a file of the index is missing.
     """
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if index.is_file():
@@ -116,8 +139,8 @@ def weight_files(folder: Path) -> list[Path]:
             raise ValueError(f"{index} cannot be read ({error}). Copy it again") from error
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:
-            raise ValueError(f"{index} names {absent[0]!r}, which is not there. Copy the folder again")
+            raise ValueError(f"{index} names {absent[0]!r}, which is missing. Copy the folder again")
         return [folder / name for name in names]
     if not (folder / SAFE_WEIGHTS_NAME).is_file():
-        raise ValueError(f"the folder {str(folder)!r} holds no {SAFE_WEIGHTS_NAME}")
+        raise ValueError(f"the folder {str(folder)!r} contains no {SAFE_WEIGHTS_NAME}. Check the path")
     return [folder / SAFE_WEIGHTS_NAME]

@@ -1,4 +1,4 @@
-"""Which layout a checkpoint has, and whether its tensors are the ones that a model of it needs."""
+"""Layouts of SAM 3 checkpoints, and the comparison of a checkpoint's tensors with those of an architecture."""
 
 from dataclasses import dataclass, field
 
@@ -13,35 +13,50 @@ VIDEO = "Sam3VideoModel (Transformers, facebook/sam3)"
 OFFICIAL = "official sam3.pt"
 TRAINER = "the official trainer's checkpoint"
 DETECTOR = "detector."
-OFFICIAL_SIDE = 1008  # px; the official builder knows no other
-_SHOWN = 12  # lines of a kind
+OFFICIAL_SIDE = 1008  # px; the official builder supports no other resolution
+_MAX_LINES = 12  # per kind of difference
 Shapes = dict[str, tuple[int, ...]]
 
 
 def layout_of(names) -> str:
     """
-    The layout that a checkpoint's names are of.
+    Detect the layout of a checkpoint from its tensor names.
+
+    Args:
+        names (`Iterable[str]`): Names of the tensors.
+
+    Returns:
+        `str`: `SAM3`, `VIDEO`, `OFFICIAL` or `TRAINER`.
 
     Raises:
-        `ValueError`: where it is none of SAM 3's; shows some names.
+        `ValueError`: If no layout of SAM 3 has such names; lists some of them.
     """
-    begins = {name.split(".", 1)[0] for name in names}
-    for layout, mark in ((VIDEO, "detector_model"), (OFFICIAL, "detector"), (TRAINER, "backbone")):
-        if mark in begins:
+    prefixes = {name.split(".", 1)[0] for name in names}
+    for layout, prefix in ((VIDEO, "detector_model"), (OFFICIAL, "detector"), (TRAINER, "backbone")):
+        if prefix in prefixes:
             return layout
-    if "vision_encoder" in begins:
+    if "vision_encoder" in prefixes:
         return SAM3
-    if "base_model" in begins:
+    if "base_model" in prefixes:
         raise ValueError(
-            "these are a LoRA adapter's tensors, which mean nothing without their base: give the adapter's folder as "
+            "these tensors are a LoRA adapter, which cannot be loaded without its base; give the adapter's folder as "
             "`model_name_or_path`"
         )
-    shown = ", ".join(sorted(names)[:4])
-    raise ValueError(f"these are no weights of SAM 3: no layout has names such as {shown}")
+    examples = ", ".join(sorted(names)[:4])
+    raise ValueError(f"these are no weights of SAM 3: no layout has names such as {examples}")
 
 
 def without_prefix(tensors: dict, layout: str) -> dict:
-    """The detector's part of an official checkpoint, without `detector.`."""
+    """
+    Select the detector's tensors of an official checkpoint and remove the prefix `detector.`.
+
+    Args:
+        tensors (`dict`): Tensors or shapes by name.
+        layout (`str`): Layout of the checkpoint; a trainer's checkpoint has no prefix.
+
+    Returns:
+        `dict`: Tensors or shapes by name without the prefix.
+    """
     if layout == TRAINER:
         return tensors
     return {name.removeprefix(DETECTOR): tensor for name, tensor in tensors.items() if name.startswith(DETECTOR)}
@@ -50,11 +65,15 @@ def without_prefix(tensors: dict, layout: str) -> dict:
 @dataclass
 class KeyTable:
     """
-    A checkpoint's tensors against those that a model needs.
+    Comparison of a checkpoint's tensors with those of an architecture.
 
     Attributes:
-        layout (`str`). matched (`int`): tensors that are right. beside (`int`): of other parts of SAM 3, which this does not look at.
-        missing, unexpected (`dict[str, tuple]`): name -> shape. misshapen (`dict[str, tuple]`): name -> shape found, shape needed.
+        layout (`str`): Layout of the checkpoint.
+        matched (`int`): Number of tensors with the expected name and shape.
+        beside (`int`): Number of tensors of other parts of SAM 3, which are not compared.
+        missing (`dict[str, tuple]`): Expected shape by name.
+        unexpected (`dict[str, tuple]`): Shape by name.
+        misshapen (`dict[str, tuple]`): Shape in the checkpoint and expected shape, by name.
     """
 
     layout: str
@@ -66,46 +85,53 @@ class KeyTable:
 
     @property
     def fits(self) -> bool:
+        """Whether no tensor is missing, unexpected or misshapen."""
         return not (self.missing or self.unexpected or self.misshapen)
 
     @property
     def loads_officially(self) -> bool:
-        """`False` of an official checkpoint that Meta's loader silently takes nothing from: it keeps names with `detector` alone."""
+        """Whether the official loader reads the tensors: it ignores names without `detector`, such as a trainer's."""
         return self.layout != TRAINER
 
     def lines(self) -> list[str]:
-        """The table as text."""
+        """Format the table as lines of text."""
         lines = [f"layout: {self.layout}", f"{'matched':12}{self.matched:6}"]
         lines += [f"{'beside':12}{self.beside:6}   tensors of the tracker"] if self.beside else []
         for kind in ("missing", "unexpected", "misshapen"):
-            found = getattr(self, kind)
-            lines.append(f"{kind:12}{len(found):6}")
-            for name, shape in sorted(found.items())[:_SHOWN]:
-                told = f"{shape[0]}, needed {shape[1]}" if kind == "misshapen" else shape
-                lines.append(f"    {name}  {told}")
-            lines += [f"    … and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+            entries = getattr(self, kind)
+            lines.append(f"{kind:12}{len(entries):6}")
+            for name, shape in sorted(entries.items())[:_MAX_LINES]:
+                text = f"{shape[0]}, expected {shape[1]}" if kind == "misshapen" else shape
+                lines.append(f"    {name}  {text}")
+            lines += [f"    … and {len(entries) - _MAX_LINES} more"] if len(entries) > _MAX_LINES else []
         return lines
 
 
-def compare(found: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
+def compare(shapes: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
     """
+    Compare the tensors of a checkpoint with those of an architecture.
+
     Args:
-        found (`dict[str, tuple]`): names and shapes. config (`Sam3Config` or `Sam3VideoConfig`): of the model that they should fit.
+        shapes (`dict[str, tuple]`): Shapes by name.
+        config (`Sam3Config` or `Sam3VideoConfig`): Expected architecture.
+
+    Returns:
+        `KeyTable`: The comparison.
 
     Raises:
-        `ValueError`: as [`layout_of`].
+        `ValueError`: As [`layout_of`].
     """
-    layout = layout_of(found)
-    # `Sam3VideoModel.save_pretrained` says it twice
-    found = {name.replace("tracker_model.tracker_model.", "tracker_model."): shape for name, shape in found.items()}
-    table, needed = KeyTable(layout), needed_shapes(layout, config)
+    layout = layout_of(shapes)
+    # `Sam3VideoModel.save_pretrained` repeats the prefix
+    shapes = {name.replace("tracker_model.tracker_model.", "tracker_model."): shape for name, shape in shapes.items()}
+    table, expected = KeyTable(layout), needed_shapes(layout, config)
     official = layout in (OFFICIAL, TRAINER)
-    for name, shape in found.items():
-        if name in needed:
-            if shape == needed[name]:
+    for name, shape in shapes.items():
+        if name in expected:
+            if shape == expected[name]:
                 table.matched += 1
             else:
-                table.misshapen[name] = shape, needed[name]
+                table.misshapen[name] = shape, expected[name]
         elif (official and (name.startswith("tracker.") or ".sam2_convs." in name)) or (
             layout == VIDEO
             and not isinstance(config, Sam3VideoConfig)
@@ -114,17 +140,26 @@ def compare(found: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
             table.beside += 1
         else:
             table.unexpected[name] = shape
-    # some writers leave rotary angles out: the official model computes them
+    # some checkpoints lack the rotary angles, which the official model computes
     table.missing = {
         name: shape
-        for name, shape in needed.items()
-        if name not in found and not (layout == TRAINER and name.endswith(".freqs_cis"))
+        for name, shape in expected.items()
+        if name not in shapes and not (layout == TRAINER and name.endswith(".freqs_cis"))
     }
     return table
 
 
 def needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Shapes:
-    """Names and shapes of a model, none of whose memory is taken."""
+    """
+    List the tensors of an architecture in a layout, without allocating memory.
+
+    Args:
+        layout (`str`): Layout of the names.
+        config (`Sam3Config` or `Sam3VideoConfig`): The architecture.
+
+    Returns:
+        `dict[str, tuple]`: Shapes by name.
+    """
     detector = config.detector_config if isinstance(config, Sam3VideoConfig) else config
     with torch.device("meta"):
         if layout == VIDEO and isinstance(config, Sam3VideoConfig):
@@ -140,7 +175,12 @@ def needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Shapes:
 
 
 def official_side(config: Sam3Config) -> int:
-    """The canvas that the official model of a config works at, px: always 1008, unless the config is of another architecture."""
+    """
+    Return the side of the official model's canvas, px: 1008, unless the patch size is not that of SAM 3.
+
+    Args:
+        config (`Sam3Config`): The architecture.
+    """
     patch = config.vision_config.backbone_config.patch_size
     return OFFICIAL_SIDE if patch == Sam3Config().vision_config.backbone_config.patch_size else config.image_size
 

@@ -1,4 +1,4 @@
-"""Predictions over files: in batches, with a bar, and going on where a killed run stopped."""
+"""Batch prediction over image files, with a progress bar; a stopped job resumes with the images without a result."""
 
 import dataclasses
 import glob
@@ -18,7 +18,7 @@ from ..utils.json_files import read_json_file, write_json
 from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
 from ..utils.owned_files import OwnedFiles
 from .output_writers import (
-    file_names,
+    phrase_file_names,
     write_coco,
     write_labelme,
     write_masks,
@@ -35,21 +35,27 @@ logger = logging.getLogger("sam_ft.run")
 
 OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks")
 PREDICTIONS = FolderKind(
-    "predictions_dir", "predict.yaml", "prediction", "delete this one, to predict with the new settings"
+    "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
-_SHARED_FILES = ("coco.json", "results.json", "yolo/data.yaml")  # of all images together
-_DONE = "predictions"  # one file an image; what is there is not predicted again
+_SHARED_FILES = ("coco.json", "results.json", "yolo/data.yaml")  # each covers all images
+_RECORDS = "predictions"  # folder with one record per image; a recorded image is not predicted again
 
 
 @dataclass
 class PredictionJob:
     """
+    Images, prompts and outputs of one batch prediction.
+
     Attributes:
-        files (`dict[str, str]`): name -> image file; see [`find_images`]. phrases (`list[str]`). folder (`Path`): written to.
-        outputs (`list[str]`): of `OUTPUTS`. prompts (`dict[str, Exemplars | list[ObjectPrompt]]`): name -> what is shown of the
-            image: SAM 3's exemplar boxes, SAM 2's prompts. workers (`int`): processes that load images.
-        skip_bad (`bool`): leave out what cannot be read, and list it at the end.
-        settings (`dict`): of the model, so that a folder holds the answers of one.
+        files (`dict[str, str]`): Image file by name; see [`find_images`].
+        phrases (`list[str]`): Phrases that every image is prompted with; may be empty where `prompts` are given.
+        folder (`Path`): Output folder.
+        outputs (`list[str]`): Output formats, from `OUTPUTS`.
+        prompts (`dict[str, Exemplars | list[ObjectPrompt]]`): Exemplar boxes (SAM 3) or object prompts (SAM 2) by
+            image name.
+        workers (`int`): Number of processes that load images, 0 by default.
+        skip_bad (`bool`): Skip images that cannot be read and report them at the end, `False` by default.
+        settings (`dict`): Settings of the model; a folder contains the predictions of one model only.
     """
 
     files: dict[str, str]
@@ -65,105 +71,114 @@ class PredictionJob:
         self.phrases = check_phrases(self.phrases)
         unknown = [name for name in self.outputs if name not in OUTPUTS]
         if unknown:
-            raise ValueError(f"`outputs` has no {unknown[0]!r}; choose from {', '.join(OUTPUTS)}")
-        stray = next((name for name in self.prompts if name not in self.files), None)
-        if stray is not None:
+            raise ValueError(f"`outputs` contains {unknown[0]!r}; choose from {', '.join(OUTPUTS)}")
+        unmatched = next((name for name in self.prompts if name not in self.files), None)
+        if unmatched is not None:
             raise ValueError(
-                f"prompts are given for the image {stray!r}, which is not asked; asked are {', '.join(list(self.files)[:3])}, …"
+                f"the prompts name the image {unmatched!r}, which is not among `images` "
+                f"({', '.join(list(self.files)[:3])}, …). Add it to `images`, or remove its prompts"
             )
         if not self.phrases and not self.prompts:
-            raise ValueError("there is nothing to ask; give phrases (SAM 3), or boxes and clicks")
-        if not self.phrases:  # of the others nothing is asked: they are not even opened
+            raise ValueError("there is no prompt; give phrases (SAM 3), or boxes and clicks")
+        if not self.phrases:  # images without a prompt have no prediction, so they are not opened
             self.files = {name: file for name, file in self.files.items() if name in self.prompts}
 
     @property
     def classes(self) -> list[str]:
-        """What answers are filed under, in one order for all images: the phrases, or the labels of prompts."""
+        """Class names of the detections, in one order for all images: the phrases, or the labels of the prompts."""
         if self.phrases:
             return list(self.phrases)
-        labels = [one.label for prompts in self.prompts.values() if isinstance(prompts, list) for one in prompts]
+        labels = [prompt.label for prompts in self.prompts.values() if isinstance(prompts, list) for prompt in prompts]
         return list(dict.fromkeys(labels)) or [VISUAL]
 
 
-def find_images(given: list[str], output_dir: Path | None = None) -> dict[str, str]:
+def find_images(entries: list[str], output_dir: Path | None = None) -> dict[str, str]:
     """
-    Image files by a name of their own: the path below what they have in common, without its suffix.
+    Find image files and give each a unique name: its path below the common folder, without the suffix.
 
     Args:
-        given (`list[str]`): Files, folders (all images below them) and globs.
-        output_dir (`Path`, *optional*): Folder of predictions; what an earlier call wrote below it is left out.
+        entries (`list[str]`): Files, folders (all images below them) and globs.
+        output_dir (`Path`, *optional*): Folder of predictions; files that an earlier call wrote there are skipped.
+
+    Returns:
+        `dict[str, str]`: Image file by name.
 
     Raises:
-        `ValueError`: where one is not there, or holds no image.
+        `ValueError`: If an entry does not exist or contains no image.
     """
     files: list[str] = []
-    for entry in given:
+    for entry in entries:
         if Path(entry).is_dir():
-            found = [str(file) for file in images_in(Path(entry))]
+            matched = [str(file) for file in images_in(Path(entry))]
         elif Path(entry).is_file():
-            found = [entry]
+            matched = [entry]
         else:
             suffixes = image_suffixes()
-            matched = sorted(glob.glob(entry, recursive=True))
-            found = [file for file in matched if Path(file).suffix.lower() in suffixes and Path(file).is_file()]
-        if not found:
-            kind = (
-                "the folder holds no image"
+            paths = sorted(glob.glob(entry, recursive=True))
+            matched = [file for file in paths if Path(file).suffix.lower() in suffixes and Path(file).is_file()]
+        if not matched:
+            problem = (
+                "the folder contains no image"
                 if Path(entry).is_dir()
                 else "there is no such file or folder, and no image matches"
             )
-            raise ValueError(f"`images`: {entry!r}: {kind}")
-        files += found
-    files = list({Path(file).resolve(): file for file in files}.values())  # one that is named twice is asked once
+            raise ValueError(f"`images`: {entry!r}: {problem}")
+        files += matched
+    files = list({Path(file).resolve(): file for file in files}.values())  # a file that is named twice counts once
     if output_dir is not None and is_claimed(output_dir, PREDICTIONS):
-        own = [file for file in files if Path(file).resolve().is_relative_to(output_dir.resolve())]
-        if own:
-            logger.info("%d images below `predictions_dir` (%s) are left out", len(own), output_dir)
-        if own and len(own) == len(files):
+        written = [file for file in files if Path(file).resolve().is_relative_to(output_dir.resolve())]
+        if written:
+            logger.info("%d images below `predictions_dir` (%s) are skipped", len(written), output_dir)
+        if written and len(written) == len(files):
             raise ValueError(
-                f"`images`: all {len(own)} of them lie below `predictions_dir`, {output_dir}. Name others"
+                f"`images`: all {len(written)} files lie below `predictions_dir`, {output_dir}. Give other images"
             )
-        files = [file for file in files if file not in set(own)]
+        files = [file for file in files if file not in set(written)]
     if not files:
         raise ValueError("`images`: give files, folders or globs, such as `--images photos/ more/*.jpg`")
     root = os.path.commonpath([Path(file).resolve().parent for file in files])
     below = [Path(file).resolve().relative_to(root) for file in files]
     stems = Counter(path.with_suffix("").as_posix() for path in below)
-    named: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for path, file in zip(below, files, strict=True):
         stem = path.with_suffix("").as_posix()
-        name = stem if stems[stem] == 1 else path.as_posix()  # a.jpg beside a.png
-        while name in named:
+        name = stem if stems[stem] == 1 else path.as_posix()  # `a.jpg` and `a.png` keep their suffixes
+        while name in by_name:
             name += "_"
-        named[name] = file
-    return named
+        by_name[name] = file
+    return by_name
 
 
 def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
     """
-    Predicts what is not there yet and writes it.
+    Predict the images that have no result yet and write all outputs.
+
+    Args:
+        predictor (`Predictor`): Predictor of SAM 3 or SAM 2.
+        job (`PredictionJob`): Images, prompts and outputs.
 
     Returns:
-        `list[str]`: what there is to say of it.
+        `list[str]`: Lines for the log: detections per phrase, notes, and skipped images.
 
     Raises:
-        `ValueError`: on an image that cannot be read, unless told to skip it; where the folder holds answers to other questions.
+        `ValueError`: If an image cannot be read and `skip_bad` is false, or if the folder contains predictions of
+            other settings.
     """
     settings = {
         "phrases": job.phrases,
         "outputs": sorted(job.outputs),
-        "exemplars": {name: _plain(one) for name, one in job.prompts.items()},
+        "exemplars": {name: _to_plain(prompts) for name, prompts in job.prompts.items()},
         **dataclasses.asdict(predictor.options),
         **job.settings,
     }
-    free = {"views_per_batch"}  # changes speed, no result
-    done = job.folder / _DONE
+    not_compared = {"views_per_batch"}  # changes the speed, not the result
+    records = job.folder / _RECORDS
     with lock_folder(job.folder, PREDICTIONS):
         claim_settings(
             job.folder,
             PREDICTIONS,
-            json.loads(json.dumps({key: value for key, value in settings.items() if key not in free})),
-            has_results=done.is_dir() and any(done.rglob("*.json")),
+            json.loads(json.dumps({key: value for key, value in settings.items() if key not in not_compared})),
+            has_results=records.is_dir() and any(records.rglob("*.json")),
         )
         owned = OwnedFiles(job.folder, "prediction")
         owned.check_free(_SHARED_FILES, PREDICTIONS.argument)
@@ -171,61 +186,65 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
 
 
 def _predict_missing(predictor: Predictor, job: PredictionJob, owned: OwnedFiles) -> list[str]:
-    done = job.folder / _DONE
-    left = {name: file for name, file in job.files.items() if _answer(done, name, file) is None}
-    if len(left) < len(job.files):
-        logger.info("%d of %d images were answered before; going on", len(job.files) - len(left), len(job.files))
+    records = job.folder / _RECORDS
+    missing = {name: file for name, file in job.files.items() if _read_prediction(records, name, file) is None}
+    num_done = len(job.files) - len(missing)
+    if num_done:
+        logger.info("%d of %d images were predicted before; resuming", num_done, len(job.files))
     problems, filled = [], 0
-    with tqdm(total=len(job.files), initial=len(job.files) - len(left), unit="image", disable=None) as bar:
-        for views in _batches(predictor, left, job.workers):
-            bad = [one for one in views if one.problem]
+    with tqdm(total=len(job.files), initial=num_done, unit="image", disable=None) as bar:
+        for batch in _load_batches(predictor, missing, job.workers):
+            bad = [views for views in batch if views.problem]
             if bad and not job.skip_bad:
-                raise ValueError(f"{bad[0].problem}. Copy it again, or `--on_bad_images skip` to leave such files out")
-            problems += [f"{left[one.name]}: {one.problem}" for one in bad]
-            good = [one for one in views if not one.problem]
-            for found in predictor.predict(good, job.phrases, job.prompts):
-                filled += _write(found, left[found.name], job)
-            bar.update(len(views))
-    lines = _write_whole(job, done, owned)
-    lines += [f"note: {filled} masks have holes, which YOLO cannot say: filled there"] if filled else []
-    return lines + [f"left out: {problem}" for problem in problems]
+                raise ValueError(f"{bad[0].problem}. Copy it again, or set `--on_bad_images skip` to skip such files")
+            problems += [f"{missing[views.name]}: {views.problem}" for views in bad]
+            readable = [views for views in batch if not views.problem]
+            for prediction in predictor.predict(readable, job.phrases, job.prompts):
+                filled += _write_image(prediction, missing[prediction.name], job)
+            bar.update(len(batch))
+    lines = _write_shared(job, records, owned)
+    lines += [f"note: {filled} masks have holes; the YOLO format has none, so they are filled there"] if filled else []
+    return lines + [f"skipped: {problem}" for problem in problems]
 
 
-def _plain(prompts: Exemplars | list[ObjectPrompt]):
-    return [dataclasses.asdict(one) for one in prompts] if isinstance(prompts, list) else dataclasses.asdict(prompts)
+def _to_plain(prompts: Exemplars | list[ObjectPrompt]):
+    if isinstance(prompts, list):
+        return [dataclasses.asdict(prompt) for prompt in prompts]
+    return dataclasses.asdict(prompts)
 
 
-def _batches(predictor: Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
+def _load_batches(predictor: Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
     options = predictor.options
     views = FileViews(files, predictor.resolution, options.tile_size, options.tile_overlap)
-    whole = options.views_per_batch if options.tile_size is None else 1
-    yield from DataLoader(views, batch_size=whole, num_workers=min(workers, len(files)), collate_fn=list)
+    batch_size = options.views_per_batch if options.tile_size is None else 1  # the tiles of one image fill a batch
+    yield from DataLoader(views, batch_size=batch_size, num_workers=min(workers, len(files)), collate_fn=list)
 
 
-def _write(found: ImagePrediction, image: str, job: PredictionJob) -> int:
-    """Write all files of an image; the one that marks it as done comes last."""
-    record = job.folder / _DONE / f"{found.name}.json"
+def _write_image(prediction: ImagePrediction, image: str, job: PredictionJob) -> int:
+    """Write all files of an image, its record last; return the number of masks with filled holes."""
+    record = job.folder / _RECORDS / f"{prediction.name}.json"
     pending = record.with_name(f".{record.stem[-80:]}.pending")
-    _check_writable(found, image, job, record, pending)
+    _check_writable(prediction, image, job, record, pending)
     record.parent.mkdir(parents=True, exist_ok=True)
     pending.touch()
     filled = 0
     writers = {"overlays": write_overlay, "masks": write_masks, "labelme": write_labelme}
     for name, writer in writers.items():
         if name in job.outputs:
-            writer(found, image, job.folder / name)
+            writer(prediction, image, job.folder / name)
     if "yolo" in job.outputs:
-        filled = write_yolo(found, image, job.folder / "yolo", job.classes)
-    write_json(record, {"image": _identity(image), **dataclasses.asdict(found)})
+        filled = write_yolo(prediction, image, job.folder / "yolo", job.classes)
+    write_json(record, {"image": _identity(image), **dataclasses.asdict(prediction)})
     pending.unlink()
     return filled
 
 
-def _check_writable(found: ImagePrediction, image: str, job: PredictionJob, record: Path, pending: Path) -> None:
+def _check_writable(prediction: ImagePrediction, image: str, job: PredictionJob, record: Path, pending: Path) -> None:
     """
     Refuse to replace files that this prediction did not write, or that were edited since.
 
-    Files of an image are older than its record; without one, a killed process wrote them if its pending mark is there.
+    The files of an image are older than its record. Files without a record belong to a killed process if its pending
+    marker exists.
 
     Raises:
         `ValueError`: If there is such a file; names it.
@@ -233,22 +252,22 @@ def _check_writable(found: ImagePrediction, image: str, job: PredictionJob, reco
     if pending.exists():
         return
     written = record.stat().st_mtime_ns if record.is_file() else -1
-    for file in _files_of(found, image, job):
-        is_link = file.exists() and os.path.samefile(file, image)  # a picture of the YOLO output
+    for file in _list_outputs(prediction, image, job):
+        is_link = file.exists() and os.path.samefile(file, image)  # the YOLO output links the source image
         if file.exists() and not is_link and file.stat().st_mtime_ns > written:
             raise ValueError(
-                f"`predictions_dir`: {file} was not written by this prediction, or was edited since. Move it away, or choose another "
-                "`predictions_dir`"
+                f"`predictions_dir`: {file} was not written by this prediction, or was edited since. Move it away, or "
+                "choose another `predictions_dir`"
             )
 
 
-def _files_of(found: ImagePrediction, image: str, job: PredictionJob) -> list[Path]:
-    folder, name = job.folder, found.name
-    masks = file_names(list(found.detections)).values()
+def _list_outputs(prediction: ImagePrediction, image: str, job: PredictionJob) -> list[Path]:
+    folder, name = job.folder, prediction.name
+    mask_names = phrase_file_names(list(prediction.detections)).values()
     files = {
         "overlays": [folder / "overlays" / f"{name}.jpg"],
         "labelme": [folder / "labelme" / f"{name}.json"],
-        "masks": [folder / "masks" / name / f"{phrase}.png" for phrase in masks],
+        "masks": [folder / "masks" / name / f"{phrase}.png" for phrase in mask_names],
         "yolo": [
             folder / "yolo" / "labels" / f"{name}.txt",
             folder / "yolo" / "images" / f"{name}{Path(image).suffix}",
@@ -258,43 +277,43 @@ def _files_of(found: ImagePrediction, image: str, job: PredictionJob) -> list[Pa
 
 
 def _identity(image: str) -> list:
-    """Which file an answer is of: another of its name in another folder, or one that was changed, is asked anew."""
-    found = Path(image).stat()
-    return [str(Path(image).resolve()), found.st_size, found.st_mtime_ns]
+    """Path, size and modification time of an image: a prediction is repeated if one of them differs."""
+    stat = Path(image).stat()
+    return [str(Path(image).resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _answer(done: Path, name: str, image: str) -> ImagePrediction | None:
-    """What was found in an image; `None` where it was not asked yet."""
-    file = done / f"{name}.json"
+def _read_prediction(records: Path, name: str, image: str) -> ImagePrediction | None:
+    """Read the recorded prediction of an image; `None` if there is none of this file."""
+    file = records / f"{name}.json"
     if not file.is_file():
         return None
-    content = read_json_file(file, "predictions_dir", remedy="Delete it, and the image is predicted again")
+    content = read_json_file(file, "predictions_dir", remedy="Delete it; the image is then predicted again")
     return ImagePrediction(**content) if content.pop("image", None) == _identity(image) else None
 
 
-def _write_whole(job: PredictionJob, done: Path, owned: OwnedFiles) -> list[str]:
-    """Files of all images together, from what is done; how often each phrase was found."""
+def _write_shared(job: PredictionJob, records: Path, owned: OwnedFiles) -> list[str]:
+    """Write the files that cover all images; return one line per phrase with its number of detections."""
     phrases = job.classes
     counts: dict[str, list[int]] = {}
     names = []
-    for found in _answers(done, job.files):
-        names.append(found.name)
-        for phrase, listed in found.detections.items():
-            counts.setdefault(phrase, []).append(len(listed))
+    for prediction in _read_predictions(records, job.files):
+        names.append(prediction.name)
+        for phrase, detections in prediction.detections.items():
+            counts.setdefault(phrase, []).append(len(detections))
     if "yolo" in job.outputs and names:
         write_yolo_names(owned, phrases)
     if "coco" in job.outputs and names:
         files = {name: job.files[name] for name in names}
-        write_coco(_answers(done, files), files, phrases, owned)
+        write_coco(_read_predictions(records, files), files, phrases, owned)
     return [
-        f"{phrase}: {sum(found)} in {sum(map(bool, found))} of {len(found)} images"
+        f"{phrase}: {sum(numbers)} in {sum(map(bool, numbers))} of {len(numbers)} images"
         for phrase in phrases
-        if (found := counts.get(phrase, []))
+        if (numbers := counts.get(phrase, []))
     ]
 
 
-def _answers(done: Path, files: dict[str, str]) -> Iterator[ImagePrediction]:
+def _read_predictions(records: Path, files: dict[str, str]) -> Iterator[ImagePrediction]:
     for name, image in files.items():
-        found = _answer(done, name, image)
-        if found is not None:
-            yield found
+        prediction = _read_prediction(records, name, image)
+        if prediction is not None:
+            yield prediction

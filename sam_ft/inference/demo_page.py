@@ -1,4 +1,4 @@
-"""A page to try models side by side: a picture, phrases, exemplar boxes."""
+"""Demo page in Gradio: one or two models side by side, prompted by phrases and exemplar boxes."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,160 +12,198 @@ from ..reporting.pictures import color_of, draw_instances
 from .sam3_predictor import Exemplars, Sam3Predictor
 
 
-_POSITIVE, _NEGATIVE = (43, 138, 62), (201, 42, 42)
-EXAMPLES = 12
+POSITIVE, NEGATIVE = "positive exemplar", "negative exemplar"
+_POSITIVE_COLOR, _NEGATIVE_COLOR = (43, 138, 62), (201, 42, 42)
+MAX_EXAMPLES = 12
 
 
 @dataclass
 class Boxes:
-    """Exemplar boxes as they are clicked: `corner` is the first of two clicks, px."""
+    """
+    Exemplar boxes that a user draws by clicks.
+
+    Attributes:
+        boxes (`list[list[float]]`): Finished boxes `(x, y, w, h)`, px.
+        labels (`list[int]`): 1 for a positive exemplar, 0 for a negative one.
+        corner (`tuple[float, float]`, *optional*): First of the two clicks of an unfinished box, px.
+    """
 
     boxes: list[list[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     corner: tuple[float, float] | None = None
 
     def click(self, x: float, y: float, positive: bool) -> "Boxes":
-        """The boxes after another click: two opposite corners make a box."""
+        """
+        Add a click; two clicks on opposite corners make a box.
+
+        Args:
+            x (`float`): Horizontal position, px.
+            y (`float`): Vertical position, px.
+            positive (`bool`): Whether the box is a positive exemplar.
+
+        Returns:
+            `Boxes`: The boxes after the click.
+        """
         if self.corner is None:
             return Boxes(self.boxes, self.labels, (x, y))
         left, top = min(x, self.corner[0]), min(y, self.corner[1])
         width, height = abs(x - self.corner[0]), abs(y - self.corner[1])
-        if min(width, height) < 1:  # the same point twice
+        if min(width, height) < 1:  # two clicks on one point make no box
             return Boxes(self.boxes, self.labels, (x, y))
         return Boxes([*self.boxes, [left, top, width, height]], [*self.labels, int(positive)])
 
     def exemplars(self) -> Exemplars | None:
+        """Convert the finished boxes to a predictor's exemplars; `None` without any."""
         return Exemplars(self.boxes, self.labels) if self.boxes else None
 
     def drawn_on(self, image: Image.Image) -> Image.Image:
-        """A copy of the picture with the boxes and a corner that waits for the second click."""
-        shown = image.copy()
-        draw, width = ImageDraw.Draw(shown), max(2, max(image.size) // 250)
+        """Draw the boxes and the corner of an unfinished box on a copy of the image."""
+        canvas = image.copy()
+        draw, width = ImageDraw.Draw(canvas), max(2, max(image.size) // 250)
         for (x, y, w, h), label in zip(self.boxes, self.labels, strict=True):
-            draw.rectangle((x, y, x + w, y + h), outline=_POSITIVE if label else _NEGATIVE, width=width)
+            draw.rectangle((x, y, x + w, y + h), outline=_POSITIVE_COLOR if label else _NEGATIVE_COLOR, width=width)
         if self.corner is not None:
             x, y = self.corner
-            draw.line((x - 4 * width, y, x + 4 * width, y), fill=_POSITIVE, width=width)
-            draw.line((x, y - 4 * width, x, y + 4 * width), fill=_POSITIVE, width=width)
-        return shown
+            draw.line((x - 4 * width, y, x + 4 * width, y), fill=_POSITIVE_COLOR, width=width)
+            draw.line((x, y - 4 * width, x, y + 4 * width), fill=_POSITIVE_COLOR, width=width)
+        return canvas
 
 
 def load_predictors(tuned: ModelOptions, base: str | None, device: str | None) -> dict[str, Sam3Predictor]:
-    """The base, where one is named, and the tuned model, by the names that the page shows."""
+    """
+    Load the tuned model and, if it is named, the base.
+
+    Args:
+        tuned (`ModelOptions`): The tuned model.
+        base (`str`, *optional*): Folder or Hub id of the base.
+        device (`str`, *optional*): Device; the accelerator by default, if there is one.
+
+    Returns:
+        `dict[str, Sam3Predictor]`: Predictors by the names on the page.
+    """
     names = {"base": replace(tuned, model_name_or_path=base, revision=None)} if base is not None else {}
     names["tuned" if base is not None else Path(tuned.model_name_or_path).name] = tuned
     return {name: Sam3Predictor.load(options, device=device) for name, options in names.items()}
 
 
-def find(
+def predict_and_draw(
     predictors: dict[str, Sam3Predictor], image: Image.Image, text: str, boxes: Boxes, threshold: float | None
 ) -> tuple[list[Image.Image], list[list]]:
     """
-    What each model finds.
+    Predict one image with every model and draw the detections.
 
     Args:
-        predictors (`dict[str, Sam3Predictor]`): by the name that is shown. image (`PIL.Image.Image`). text (`str`): phrases with commas between.
-        boxes (`Boxes`). threshold (`float`, *optional*): of all phrases, instead of each model's own.
+        predictors (`dict[str, Sam3Predictor]`): Predictors by the names on the page.
+        image (`PIL.Image.Image`): The image.
+        text (`str`): Phrases, separated by commas or line breaks.
+        boxes (`Boxes`): Exemplar boxes.
+        threshold (`float`, *optional*): Score threshold of all phrases; each model's saved thresholds by default.
 
     Returns:
-        `list[PIL.Image.Image]`: a picture a model. `list[list]`: rows of phrase, and each model's count and best score.
+        `tuple[list[PIL.Image.Image], list[list]]`: One picture per model, and table rows of a phrase and each model's
+            number of detections and best score.
 
     Raises:
-        `ValueError`: where nothing is asked.
+        `ValueError`: If there is neither a phrase nor a positive exemplar box.
     """
     phrases = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
     image = to_rgb(image)
     pictures, rows = [], {}
     for name, predictor in predictors.items():
-        own = predictor.options.score_threshold
+        saved_threshold = predictor.options.score_threshold
         predictor.options.score_threshold = threshold
         try:
-            found = predictor(image, phrases, boxes.exemplars())
+            prediction = predictor(image, phrases, boxes.exemplars())
         finally:
-            predictor.options.score_threshold = own
-        colors = {phrase: color_of(i) for i, phrase in enumerate(found.detections)}
+            predictor.options.score_threshold = saved_threshold
+        colors = {phrase: color_of(i) for i, phrase in enumerate(prediction.detections)}
         drawn = [
-            (phrase, one.get("segmentation", {}).get("counts"), one["bbox"], one["score"])
-            for phrase, listed in found.detections.items()
-            for one in listed
+            (phrase, d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
+            for phrase, detections in prediction.detections.items()
+            for d in detections
         ]
         pictures.append(draw_instances(image, drawn, colors, f"{name}: {len(drawn)}"))
-        for phrase, listed in found.detections.items():
-            best = f"{listed[0]['score']:.2f}" if listed else "–"
-            rows.setdefault(phrase, [phrase]).append(f"{len(listed)} ({best})")
+        for phrase, detections in prediction.detections.items():
+            best = f"{detections[0]['score']:.2f}" if detections else "–"
+            rows.setdefault(phrase, [phrase]).append(f"{len(detections)} ({best})")
     return pictures, list(rows.values())
 
 
 def build_page(predictors: dict[str, Sam3Predictor], examples: str | None = None, phrases: list[str] | None = None):
     """
-    A Gradio page; `.launch()` serves it.
+    Build the demo page.
 
     Args:
-        predictors (`dict[str, Sam3Predictor]`): one or two models by the names that are shown.
-        examples (`str`, *optional*): folder whose pictures are offered. phrases (`list[str]`, *optional*): what is asked at first.
+        predictors (`dict[str, Sam3Predictor]`): One or two predictors by the names on the page.
+        examples (`str`, *optional*): Folder of example images.
+        phrases (`list[str]`, *optional*): Initial content of the phrase field.
+
+    Returns:
+        `gradio.Blocks`: The page; `.launch()` serves it.
 
     Raises:
-        `ImportError`: where Gradio is not installed.
+        `ImportError`: If Gradio is not installed.
     """
     try:
         import gradio as gr
     except ImportError as error:
         raise ImportError("the demo page needs Gradio: `pip install sam-ft[demo]`") from error
 
-    nothing = [None] * len(predictors) + [[]]
+    empty_results = [None] * len(predictors) + [[]]
 
-    def chosen(image):
-        return image, Boxes(), *nothing
+    def on_image(image):
+        return image, Boxes(), *empty_results
 
-    def clicked(image, boxes, kind, event: gr.SelectData):
+    def on_click(image, boxes, kind, event: gr.SelectData):
         if image is None:
             return None, boxes
-        boxes = boxes.click(*event.index, positive=kind == "such a thing")
+        boxes = boxes.click(*event.index, positive=kind == POSITIVE)
         return boxes.drawn_on(image), boxes
 
-    def cleared(image):
+    def on_clear(image):
         return image, Boxes()
 
-    def asked(image, shown, text, boxes, own, threshold):
-        image = shown if image is None else image  # asked before the upload was noticed
+    def on_predict(image, displayed, text, boxes, use_saved, threshold):
+        image = displayed if image is None else image  # the upload event may arrive after the button's
         if image is None:
-            raise gr.Error("Choose a picture first.")
+            raise gr.Error("Choose an image first.")
         try:
-            pictures, rows = find(predictors, image, text, boxes, None if own else threshold)
+            pictures, rows = predict_and_draw(predictors, image, text, boxes, None if use_saved else threshold)
         except ValueError as error:
             raise gr.Error(str(error)) from error
         return *pictures, rows
 
     with gr.Blocks(title="sam-ft") as page:
         gr.Markdown(
-            "# SAM 3: a phrase, every instance\nChoose a picture, name what to find, or click two corners of a box around one."
+            "# SAM 3: every instance of a phrase\n"
+            "Choose an image and enter phrases, or click two opposite corners of an exemplar box."
         )
         picture, boxes = gr.State(None), gr.State(Boxes())
         with gr.Row():
             with gr.Column():
                 image = gr.Image(type="pil", show_label=False, height=420, elem_id="picture")
             with gr.Column():
-                text = gr.Textbox(", ".join(phrases or []), label="Phrases, with commas between", elem_id="phrases")
-                kind = gr.Radio(["such a thing", "none such"], value="such a thing", label="The next box shows")
+                text = gr.Textbox(", ".join(phrases or []), label="Phrases, separated by commas", elem_id="phrases")
+                kind = gr.Radio([POSITIVE, NEGATIVE], value=POSITIVE, label="The next box is a")
                 clear = gr.Button("Clear boxes", elem_id="clear")
-                own = gr.Checkbox(True, label="each model's own thresholds")
+                use_saved = gr.Checkbox(True, label="Use each model's saved thresholds")
                 threshold = gr.Slider(
-                    0.05, 0.95, 0.5, step=0.05, label="Score from which on all phrases count, without them"
+                    0.05, 0.95, 0.5, step=0.05, label="Score threshold of all phrases, without saved thresholds"
                 )
-                ask = gr.Button("Find", variant="primary", elem_id="find")
+                button = gr.Button("Find", variant="primary", elem_id="find")
         with gr.Row():
-            found = [gr.Image(label=name, interactive=False, elem_classes="found") for name in predictors]
+            results = [gr.Image(label=name, interactive=False, elem_classes="found") for name in predictors]
         table = gr.Dataframe(
-            headers=["phrase", *(f"{name}: found (best score)" for name in predictors)], elem_id="table"
+            headers=["phrase", *(f"{name}: detections (best score)" for name in predictors)], elem_id="table"
         )
-        fresh = [picture, boxes, *found, table]
+        outputs = [picture, boxes, *results, table]
         if examples is not None:
-            listed = [[str(file)] for file in images_in(Path(examples))[:EXAMPLES]]
-            gr.Examples(listed, [image], fresh, chosen, run_on_click=True, cache_examples=False)
-        image.upload(chosen, image, fresh)
-        image.clear(lambda: chosen(None), None, fresh)
-        image.select(clicked, [picture, boxes, kind], [image, boxes])
-        clear.click(cleared, picture, [image, boxes])
-        for event in (ask.click, text.submit):
-            event(asked, [picture, image, text, boxes, own, threshold], [*found, table])
+            files = [[str(file)] for file in images_in(Path(examples))[:MAX_EXAMPLES]]
+            gr.Examples(files, [image], outputs, on_image, run_on_click=True, cache_examples=False)
+        image.upload(on_image, image, outputs)
+        image.clear(lambda: on_image(None), None, outputs)
+        image.select(on_click, [picture, boxes, kind], [image, boxes])
+        clear.click(on_clear, picture, [image, boxes])
+        for event in (button.click, text.submit):
+            event(on_predict, [picture, image, text, boxes, use_saved, threshold], [*results, table])
     return page

@@ -1,4 +1,4 @@
-"""What is shown of each image, from JSON files: SAM 3's exemplar boxes, SAM 2's clicks and boxes."""
+"""Prompt files in JSON: exemplar boxes of SAM 3, and clicks and boxes of SAM 2."""
 
 import itertools
 import json
@@ -9,18 +9,18 @@ from pathlib import Path
 from .sam3_predictor import Exemplars
 
 
-UNNAMED = "object"  # what a prompt without a label names
+UNNAMED = "object"  # label of a prompt without one
 
 
 @dataclass
 class ObjectPrompt:
     """
-    One object, shown to SAM 2.
+    Prompt for one object of SAM 2: clicks, a box, or both.
 
     Attributes:
-        points (`list[list[float]]`): `[x, y, 1]` in it, `[x, y, 0]` outside it, px of the image.
-        box (`list[float]`, *optional*): `[x, y, w, h]` around it, px.
-        label (`str`): what it is called in the results.
+        points (`list[list[float]]`): Clicks, px of the image: `[x, y, 1]` in the object, `[x, y, 0]` outside it.
+        box (`list[float]`, *optional*): Box `[x, y, w, h]` around the object, px.
+        label (`str`): Label of the object in the results, "object" by default.
     """
 
     points: list[list[float]] = field(default_factory=list)
@@ -29,16 +29,26 @@ class ObjectPrompt:
 
 
 def check_prompts(prompts: list[ObjectPrompt], name: str, size: tuple[int, int]) -> None:
-    """Raises `ValueError` for prompts that are none, or lie outside their image of height and width `size`; names image and object."""
+    """
+    Check the prompts of an image.
+
+    Args:
+        prompts (`list[ObjectPrompt]`): The prompts.
+        name (`str`): Name of the image, for errors.
+        size (`tuple[int, int]`): Height and width of the image, px.
+
+    Raises:
+        `ValueError`: If a prompt is malformed or lies outside the image; names image and object.
+    """
     height, width = size
-    for number, one in enumerate(prompts):
+    for number, prompt in enumerate(prompts):
 
         def refuse(problem: str, number=number):
             raise ValueError(f"prompts of {name!r}, object {number}: {problem}")
 
-        if not one.points and one.box is None:
+        if not prompt.points and prompt.box is None:
             refuse("it has neither points nor a box; give at least one")
-        for point in one.points:
+        for point in prompt.points:
             if not (
                 isinstance(point, list | tuple)
                 and len(point) == 3
@@ -48,152 +58,178 @@ def check_prompts(prompts: list[ObjectPrompt], name: str, size: tuple[int, int])
                 refuse(f"the point {point!r} is not [x, y, 1] (in the object) or [x, y, 0] (outside it)")
             if not (0 <= point[0] < width and 0 <= point[1] < height):
                 refuse(f"the point {list(point)} lies outside the image of {width}×{height} px")
-        if one.box is None:
+        if prompt.box is None:
             continue
         if not (
-            isinstance(one.box, list | tuple)
-            and len(one.box) == 4
-            and all(map(_is_number, one.box))
-            and min(one.box[2:]) > 0
+            isinstance(prompt.box, list | tuple)
+            and len(prompt.box) == 4
+            and all(map(_is_number, prompt.box))
+            and min(prompt.box[2:]) > 0
         ):
-            refuse(f"the box {one.box!r} is not [x, y, w, h] in px with an area")
-        x, y, w, h = one.box
+            refuse(f"the box {prompt.box!r} is not [x, y, w, h] in px with an area")
+        x, y, w, h = prompt.box
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            refuse(f"the box {list(one.box)} lies outside the image of {width}×{height} px")
+            refuse(f"the box {list(prompt.box)} lies outside the image of {width}×{height} px")
 
 
 def read_prompts(file: str, files: dict[str, str]) -> dict[str, list[ObjectPrompt]]:
     """
-    Prompts of SAM 2 from a JSON file `{"image": [{"points": [[x, y, 1], …], "box": [x, y, w, h], "label": "cat"}, …]}`, or from a COCO file, each
-    annotation's `bbox` being a prompt and its category the label. An image is called by its name, with or without suffix.
+    Read prompts of SAM 2 from a JSON file, or from a COCO file.
+
+    The JSON file is `{"image": [{"points": [[x, y, 1], …], "box": [x, y, w, h], "label": "cat"}, …]}`, where an image
+    is given by its name, with or without its suffix. In a COCO file the `bbox` of each annotation is a prompt, and its
+    category the label.
+
+    Args:
+        file (`str`): The file.
+        files (`dict[str, str]`): Image file by name.
+
+    Returns:
+        `dict[str, list[ObjectPrompt]]`: Prompts by image name.
 
     Raises:
-        `ValueError`: naming file and entry.
+        `ValueError`: If an entry is malformed or names no image; names file and entry.
     """
-    content = _read(file, "prompt_file")
+    content = _read_json(file, "prompt_file")
     if not isinstance(content, dict):
         raise ValueError(
-            f'`prompt_file`: {file} holds a {type(content).__name__}; expected {{"image": [{{"box": [x, y, w, h]}}, …]}}'
+            f"`prompt_file`: {file} contains a {type(content).__name__}; "
+            'expected {{"image": [{{"box": [x, y, w, h]}}, …]}}'
         )
     if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
-        return _of_coco(content, file, files)
-    names, read = _Names(file, "prompt_file", files), {}
-    for image, listed in content.items():
-        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        return _read_coco_prompts(content, file, files)
+    names, prompts = _ImageNames(file, "prompt_file", files), {}
+    for image, entries in content.items():
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError(
-                f"`prompt_file`: {file}, {image!r} is {listed!r}; expected a list of objects with `points` or `box`"
+                f"`prompt_file`: {file}, {image!r} is {entries!r}; expected a list of objects with `points` or `box`"
             )
-        for number, one in enumerate(listed):
-            unknown = sorted(one.keys() - {"points", "box", "label"})
+        for number, entry in enumerate(entries):
+            unknown = sorted(entry.keys() - {"points", "box", "label"})
             if unknown:
                 raise ValueError(
-                    f"`prompt_file`: {file}, {image!r}, object {number} has {unknown[0]!r}; it may have points, box and label"
+                    f"`prompt_file`: {file}, {image!r}, object {number} has {unknown[0]!r}; "
+                    "it may have points, box and label"
                 )
-        read[names.of(image)] = [
-            ObjectPrompt(one.get("points") or [], one.get("box"), str(one.get("label") or UNNAMED)) for one in listed
+        prompts[names.resolve(image)] = [
+            ObjectPrompt(entry.get("points") or [], entry.get("box"), str(entry.get("label") or UNNAMED))
+            for entry in entries
         ]
-    return read
+    return prompts
 
 
-def _of_coco(content: dict, file: str, files: dict[str, str]) -> dict[str, list[ObjectPrompt]]:
-    """The boxes of a COCO file, of the images that are asked; one is that whose path ends most like the file's own."""
+def _read_coco_prompts(content: dict, file: str, files: dict[str, str]) -> dict[str, list[ObjectPrompt]]:
+    """Read the boxes of a COCO file; an image is matched by the longest common end of its path."""
 
-    def likeness(listed: str, path: str) -> int:
-        pairs = zip(reversed(Path(listed).parts), reversed(Path(path).resolve().parts), strict=False)
+    def count_common_parts(file_name: str, path: str) -> int:
+        pairs = zip(reversed(Path(file_name).parts), reversed(Path(path).resolve().parts), strict=False)
         return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     try:
-        labels = {one["id"]: one["name"] for one in content.get("categories", [])}
-        listed = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        labels = {category["id"]: category["name"] for category in content.get("categories", [])}
+        file_names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         boxes = [
-            (one["image_id"], one["bbox"], labels.get(one.get("category_id")))
-            for one in content["annotations"]
-            if not one.get("iscrowd")
+            (annotation["image_id"], annotation["bbox"], labels.get(annotation.get("category_id")))
+            for annotation in content["annotations"]
+            if not annotation.get("iscrowd")
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"`prompt_file`: {file} is no COCO file ({type(error).__name__}: {error})") from error
     by_name: dict[str, list] = {}
-    for number, path in listed.items():
-        by_name.setdefault(Path(path).name, []).append((number, path))
-    meant: dict = {}  # id in the COCO file -> name
+    for image_id, file_name in file_names.items():
+        by_name.setdefault(Path(file_name).name, []).append((image_id, file_name))
+    matched: dict = {}  # name by the image id of the COCO file
     for name, path in files.items():
-        alike = sorted(
-            ((likeness(own, path), number) for number, own in by_name.get(Path(path).name, [])),
+        candidates = sorted(
+            ((count_common_parts(other, path), image_id) for image_id, other in by_name.get(Path(path).name, [])),
             key=lambda pair: -pair[0],
         )
-        if len(alike) > 1 and alike[0][0] == alike[1][0]:
+        if len(candidates) > 1 and candidates[0][0] == candidates[1][0]:
             raise ValueError(
-                f"`prompt_file`: {file} lists several images that may be {path}, such as {listed[alike[0][1]]!r} and {listed[alike[1][1]]!r}"
+                f"`prompt_file`: {file} contains several images that may be {path}, such as "
+                f"{file_names[candidates[0][1]]!r} and {file_names[candidates[1][1]]!r}. Use paths that differ"
             )
-        if alike and alike[0][1] in meant:
+        if candidates and candidates[0][1] in matched:
+            image_id = candidates[0][1]
             raise ValueError(
-                f"`prompt_file`: {file}: its image {listed[alike[0][1]]!r} may be {files[meant[alike[0][1]]]} or {path}; ask them apart"
+                f"`prompt_file`: {file}: its image {file_names[image_id]!r} may be {files[matched[image_id]]} or "
+                f"{path}. Predict them in separate calls"
             )
-        if alike:
-            meant[alike[0][1]] = name
-    if not meant:
+        if candidates:
+            matched[candidates[0][1]] = name
+    if not matched:
         raise ValueError(
-            f"`prompt_file`: {file} names none of the images that are asked, such as {Path(min(files.values())).name}"
+            f"`prompt_file`: {file} contains none of `images`, such as {Path(min(files.values())).name}. "
+            "Check its `file_name` entries"
         )
-    found: dict[str, list[ObjectPrompt]] = {name: [] for name in meant.values()}
-    for number, box, label in boxes:
-        if number in meant:
-            found[meant[number]].append(ObjectPrompt(box=box, label=str(label or UNNAMED)))
-    return found
+    prompts: dict[str, list[ObjectPrompt]] = {name: [] for name in matched.values()}
+    for image_id, box, label in boxes:
+        if image_id in matched:
+            prompts[matched[image_id]].append(ObjectPrompt(box=box, label=str(label or UNNAMED)))
+    return prompts
 
 
 def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
     """
-    Exemplar boxes from a JSON file `{"image": [[x, y, w, h], [x, y, w, h, 0], …]}`, px; a fifth number 0 says "none such". An image is
-    called by its name, with or without suffix.
+    Read exemplar boxes from a JSON file `{"image": [[x, y, w, h], [x, y, w, h, 0], …]}`, px.
+
+    A fifth number 0 marks a negative exemplar. An image is given by its name, with or without its suffix.
+
+    Args:
+        file (`str`): The file.
+        files (`dict[str, str]`): Image file by name.
+
+    Returns:
+        `dict[str, Exemplars]`: Exemplars by image name.
 
     Raises:
-        `ValueError`: naming file and entry.
+        `ValueError`: If an entry is malformed or names no image; names file and entry.
     """
-    content = _read(file, "exemplar_file")
+    content = _read_json(file, "exemplar_file")
     if not isinstance(content, dict):
         raise ValueError(
-            f'`exemplar_file`: {file} holds a {type(content).__name__}; expected {{"image": [[x, y, w, h], …]}}'
+            f'`exemplar_file`: {file} contains a {type(content).__name__}; expected {{"image": [[x, y, w, h], …]}}'
         )
-    names, read = _Names(file, "exemplar_file", files), {}
+    names, exemplars = _ImageNames(file, "exemplar_file", files), {}
     for image, boxes in content.items():
-        fine = isinstance(boxes, list) and all(
+        is_valid = isinstance(boxes, list) and all(
             isinstance(box, list) and len(box) in (4, 5) and all(map(_is_number, box)) for box in boxes
         )
-        if not fine or not boxes:
+        if not is_valid or not boxes:
             raise ValueError(f"`exemplar_file`: {file}, {image!r} is {boxes!r}; expected [[x, y, w, h], …] in px")
-        read[names.of(image)] = Exemplars(
+        exemplars[names.resolve(image)] = Exemplars(
             [box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes]
         )
-    return read
+    return exemplars
 
 
-class _Names:
-    """Finds the image that a file means."""
+class _ImageNames:
+    """Image names as a prompt file may write them: the full name, the file name, or the file name without suffix."""
 
     def __init__(self, file: str, key: str, files: dict[str, str]):
         self.file, self.key, self.files = file, key, files
-        self.places: dict[str, list[str]] = {}
+        self.candidates: dict[str, list[str]] = {}
         self.used: dict[str, str] = {}
         for name, path in files.items():
-            for called in {name, Path(path).name, Path(path).stem}:
-                self.places.setdefault(called, []).append(name)
+            for alias in {name, Path(path).name, Path(path).stem}:
+                self.candidates.setdefault(alias, []).append(name)
 
-    def of(self, image: str) -> str:
-        named = [image] if image in self.files else self.places.get(image, [image])
-        if len(named) > 1:
+    def resolve(self, image: str) -> str:
+        names = [image] if image in self.files else self.candidates.get(image, [image])
+        if len(names) > 1:
             raise ValueError(
-                f"`{self.key}`: {self.file}, {image!r} may be {' or '.join(map(repr, named[:3]))}; say which"
+                f"`{self.key}`: {self.file}, {image!r} may be {' or '.join(map(repr, names[:3]))}. Use the full name"
             )
-        if named[0] in self.used:
+        if names[0] in self.used:
             raise ValueError(
-                f"`{self.key}`: {self.file} names one image twice, {self.used[named[0]]!r} and {image!r}; put both together"
+                f"`{self.key}`: {self.file} names one image twice, {self.used[names[0]]!r} and {image!r}. "
+                "Merge both entries"
             )
-        self.used[named[0]] = image
-        return named[0]
+        self.used[names[0]] = image
+        return names[0]
 
 
-def _read(file: str, key: str):
+def _read_json(file: str, key: str):
     try:
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

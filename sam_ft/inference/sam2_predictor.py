@@ -1,4 +1,4 @@
-"""Images, clicks and boxes to masks."""
+"""Predictor of SAM 2: masks of the objects in images, from clicks and boxes."""
 
 from dataclasses import dataclass
 
@@ -16,24 +16,32 @@ from .tiling import Views, views_of
 
 @dataclass
 class Sam2PredictOptions:
-    """`views_per_batch` (`int`): images through the image encoder at once."""
+    """
+    Options of [`Sam2Predictor`].
+
+    Attributes:
+        views_per_batch (`int`): Number of images per forward pass of the image encoder, 1 by default.
+    """
 
     views_per_batch: int = 1
 
-    tile_size, tile_overlap = None, 0.0  # prompts say where to look
+    tile_size, tile_overlap = None, 0.0  # a prompt gives the location, so that no tiles are needed
 
 
 class Sam2Predictor(Predictor):
     """
-    A SAM 2 that answers: base, tuned, adapter, merged.
+    Predictor of SAM 2: a base, a tuned model, an adapter, or a model with merged adapters.
 
     Args:
-        model (`Sam2ForPromptSegmentation` or `AdaptedSam`). processor (`Sam2Processor`). options (`Sam2PredictOptions`, *optional*).
+        model (`Sam2ForPromptSegmentation` or `AdaptedSam`): The model.
+        processor (`Sam2Processor`): Its processor.
+        options (`Sam2PredictOptions`, *optional*): Options; the defaults if not given.
 
     Examples:
         >>> predictor = Sam2Predictor.from_pretrained("out/sam2")
-        >>> found = predictor(Image.open("street.jpg"), [ObjectPrompt(points=[[320, 240, 1]]), ObjectPrompt(box=[10, 20, 100, 80])])
-        >>> found.detections["object"][0]["predicted_iou"]
+        >>> prompts = [ObjectPrompt(points=[[320, 240, 1]]), ObjectPrompt(box=[10, 20, 100, 80])]
+        >>> prediction = predictor(Image.open("street.jpg"), prompts)
+        >>> prediction.detections["object"][0]["predicted_iou"]
     """
 
     family = "sam2"
@@ -43,85 +51,106 @@ class Sam2Predictor(Predictor):
         self, images: Image.Image | list[Image.Image], prompts: list[ObjectPrompt] | list[list[ObjectPrompt]]
     ) -> ImagePrediction | list[ImagePrediction]:
         """
+        Predict the mask of each prompted object.
+
         Args:
-            images (`PIL.Image.Image` or a list of them): turned upright by their EXIF. prompts (`list[ObjectPrompt]`): an object each; a list of such
-                lists where `images` is one.
+            images (`PIL.Image.Image` or a list of them): Images; their EXIF orientation is applied.
+            prompts (`list[ObjectPrompt]` or `list[list[ObjectPrompt]]`): One prompt per object; a list of them per
+                image if `images` is a list.
 
         Returns:
-            `ImagePrediction`, or a list where `images` is one: detections by label, in the prompts' order, each with `predicted_iou`.
+            `ImagePrediction` or `list[ImagePrediction]`: Detections by label, in the order of the prompts, each with
+                `predicted_iou`; a list if `images` is a list.
 
         Raises:
-            `ValueError`: on prompts outside their image, or none.
+            `ValueError`: If an image has no prompt, or a prompt lies outside its image.
             `NonFiniteError`: If a prediction contains NaN or infinity; names image, object and tensor.
         """
-        alone = isinstance(images, Image.Image)
-        listed, shown = ([images], [prompts]) if alone else (list(images), list(prompts))
-        if len(listed) != len(shown):
+        is_single = isinstance(images, Image.Image)
+        image_list, prompt_lists = ([images], [prompts]) if is_single else (list(images), list(prompts))
+        if len(image_list) != len(prompt_lists):
             raise ValueError(
-                f"`prompts` has {len(shown)} entries for {len(listed)} images; give a list of prompts for each"
+                f"`prompts` has {len(prompt_lists)} entries for {len(image_list)} images; give one list per image"
             )
-        if not all(shown):
-            raise ValueError("`prompts` is empty: there is nothing to ask; give at least one for each image")
-        views = [views_of(image, str(i), self.resolution) for i, image in enumerate(listed)]
-        found = self.predict(views, [], {v.name: p for v, p in zip(views, shown, strict=True)})
-        return found[0] if alone else found
+        if not all(prompt_lists):
+            raise ValueError("`prompts` is empty; give at least one prompt for each image")
+        views = [views_of(image, str(i), self.resolution) for i, image in enumerate(image_list)]
+        predictions = self.predict(views, [], {v.name: p for v, p in zip(views, prompt_lists, strict=True)})
+        return predictions[0] if is_single else predictions
 
     def predict(
         self, images: list[Views], phrases: list[str], prompts: dict[str, list[ObjectPrompt]]
     ) -> list[ImagePrediction]:
-        """As `__call__`, of images that are on their canvas already; prompts by their names. `phrases` say nothing to SAM 2."""
+        """
+        Predict images that are on their canvas already; see `__call__`.
+
+        Args:
+            images (`list[Views]`): Images.
+            phrases (`list[str]`): Ignored; SAM 2 has no phrases.
+            prompts (`dict[str, list[ObjectPrompt]]`): Prompts by image name.
+
+        Returns:
+            `list[ImagePrediction]`: One prediction per image.
+        """
         for views in images:
             check_prompts(prompts.get(views.name, []), views.name, views.size)
-        answers = [ImagePrediction(views.name, *views.size) for views in images]
+        predictions = [ImagePrediction(views.name, *views.size) for views in images]
         size = self.options.views_per_batch
         for begin in range(0, len(images), size):
-            self._answer(images[begin : begin + size], answers[begin : begin + size], prompts)
-        return answers
+            self._predict_batch(images[begin : begin + size], predictions[begin : begin + size], prompts)
+        return predictions
 
     @torch.inference_mode()
-    def _answer(
-        self, images: list[Views], answers: list[ImagePrediction], prompts: dict[str, list[ObjectPrompt]]
+    def _predict_batch(
+        self, images: list[Views], predictions: list[ImagePrediction], prompts: dict[str, list[ObjectPrompt]]
     ) -> None:
-        asked = [(i, one) for i, views in enumerate(images) for one in prompts.get(views.name, [])]
-        if not asked:
+        """Predict one batch and add its detections to `predictions`."""
+        objects = [(i, prompt) for i, views in enumerate(images) for prompt in prompts.get(views.name, [])]
+        if not objects:
             return
         canvases = torch.stack([views.views[0].canvas for views in images]).to(self.device)
-        shown = as_tensors(asked, [views.size for views in images], self.resolution).to(self.device)
-        found: dict[int, dict] = {}
+        prompt_tensors = prompts_to_tensors(objects, [views.size for views in images], self.resolution).to(self.device)
+        detections: dict[int, dict] = {}
 
-        def collect(prediction: ObjectPrediction):
-            answer = answers[asked[prediction.object][0]]
-            mask = masks_at(prediction.masks[:1], answer.height, answer.width)[0]
-            found[prediction.object] = prompted_detection(mask, float(prediction.ious[0]))
+        def collect(output: ObjectPrediction):
+            image = predictions[objects[output.object][0]]
+            mask = masks_at(output.masks[:1], image.height, image.width)[0]
+            detections[output.object] = prompted_detection(mask, float(output.ious[0]))
 
         try:
-            self.model(pixel_values=canvases, prompts=shown, collect=collect)
+            self.model(pixel_values=canvases, prompts=prompt_tensors, collect=collect)
         except NonFiniteOutputError as error:
-            name = images[asked[error.index][0]].name
-            number = sum(image == asked[error.index][0] for image, _ in asked[: error.index])
+            name = images[objects[error.index][0]].name
+            number = sum(image == objects[error.index][0] for image, _ in objects[: error.index])
             raise NonFiniteError(describe_non_finite(error, f"{name!r}, object {number}")) from error
-        for number, (image, prompt) in enumerate(asked):
-            answers[image].detections.setdefault(prompt.label, []).append(found[number])
+        for number, (image, prompt) in enumerate(objects):
+            predictions[image].detections.setdefault(prompt.label, []).append(detections[number])
 
 
-def as_tensors(asked: list[tuple[int, ObjectPrompt]], sizes: list[tuple[int, int]], side: int) -> ObjectPrompts:
+def prompts_to_tensors(
+    objects: list[tuple[int, ObjectPrompt]], sizes: list[tuple[int, int]], side: int
+) -> ObjectPrompts:
     """
-    Prompts in px of their images as the model takes them, boxes before points.
+    Convert prompts in px of their images to the model's tensors, the corners of a box before the clicks.
 
     Args:
-        asked (`list[tuple[int, ObjectPrompt]]`): image and prompt. sizes (`list[tuple[int, int]]`): height and width of each image.
-        side (`int`): of the canvas, px.
+        objects (`list[tuple[int, ObjectPrompt]]`): Index of the image, and prompt, of each object.
+        sizes (`list[tuple[int, int]]`): Height and width of each image, px.
+        side (`int`): Side of the canvas, px.
+
+    Returns:
+        `ObjectPrompts`: Points in px of the canvas, padded to one length.
     """
     rows = []
-    for image, prompt in asked:
+    for image, prompt in objects:
         height, width = sizes[image]
         points = list(prompt.points)
         if prompt.box is not None:
             x, y, w, h = prompt.box
             points = [[max(x, 0), max(y, 0), 2], [min(x + w, width), min(y + h, height), 3], *points]
         rows.append([[px * side / width, py * side / height, kind] for px, py, kind in points])
-    most = max(len(row) for row in rows)
-    filled = torch.tensor([row + [[0.0, 0.0, PADDING]] * (most - len(row)) for row in rows], dtype=torch.float32)
+    length = max(len(row) for row in rows)
+    padded = torch.tensor([row + [[0.0, 0.0, PADDING]] * (length - len(row)) for row in rows], dtype=torch.float32)
     return ObjectPrompts(
-        [image for image, _ in asked], filled[..., :2], filled[..., 2].long(), [len(row) for row in rows]
+        [image for image, _ in objects], padded[..., :2], padded[..., 2].long(), [len(row) for row in rows]
     )

@@ -1,4 +1,4 @@
-"""Images and phrases to masks."""
+"""Predictor base class and predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -22,25 +22,29 @@ from ..models.processors import processor_of
 from ..models.sam3.config import side_of
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from .exemplars import Exemplars, check_exemplars, exemplars_in_view, pad_exemplars
-from .nms import SAME, Piece, is_cut, placed, suppress
+from .nms import TILE_NMS_IOM, Piece, is_cut, move_to_image, suppress
 from .tiling import View, Views, views_of
 
 
-VISUAL = "visual"  # what the official processor asks where exemplar boxes come without a phrase
-_KEPT = 0.05  # as evaluation keeps, on which thresholds are chosen
+VISUAL = "visual"  # phrase of the official processor for exemplar boxes without a phrase
+_MIN_SCORE = 0.05  # equals the minimum score of the evaluation, on whose detections thresholds are chosen
 
 
 @dataclass
 class PredictOptions:
     """
+    Options of [`Sam3Predictor`].
+
     Attributes:
-        score_threshold (`float`, *optional*): of all phrases; the checkpoint's own, or 0.5, where not given.
-        max_detections (`int`): a phrase and view at most.
-        nms_iom (`float`, *optional*): of two detections of a phrase whose intersection is this share of the smaller one, the better
-            is kept.
-        tile_size (`int`, *optional*): images larger than this, px, are also shown in tiles of it. tile_overlap (`float`).
-        views_per_batch (`int`): images or tiles through the vision encoder at once.
-        geometry_token (`str`): `never` as Transformers, `always` as the official package.
+        score_threshold (`float`, *optional*): Score threshold of all phrases; the checkpoint's thresholds, or 0.5, by
+            default.
+        max_detections (`int`): Maximum number of detections per phrase and view, 100 by default.
+        nms_iom (`float`, *optional*): Intersection over minimum area from which on the lower score of two detections
+            of a phrase is suppressed; no suppression within an untiled image by default.
+        tile_size (`int`, *optional*): Side of the tiles of images that are larger, px; no tiles by default.
+        tile_overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
+        views_per_batch (`int`): Number of images or tiles per forward pass of the vision encoder, 1 by default.
+        geometry_token (`str`): `never` (default) as in Transformers, `always` as in the official package.
     """
 
     score_threshold: float | None = None
@@ -55,13 +59,15 @@ class PredictOptions:
 @dataclass
 class ImagePrediction:
     """
-    What was found in an image.
+    Prediction of one image.
 
     Attributes:
-        name (`str`). height, width (`int`): px.
-        detections (`dict[str, list[dict]]`): by phrase, best first: `score`, `bbox` `(x, y, w, h)` in px, `segmentation`, a COCO RLE of
-            the image's size (`pycocotools.mask.decode` gives the mask).
-        presence (`dict[str, float]`): probability that the phrase is in the image, the highest of its views.
+        name (`str`): Name of the image.
+        height (`int`): Height, px.
+        width (`int`): Width, px.
+        detections (`dict[str, list[dict]]`): Detections by phrase, highest score first: `score`, `bbox` `(x, y, w, h)`
+            in px, and `segmentation`, a COCO RLE of the image's size, for `pycocotools.mask.decode`.
+        presence (`dict[str, float]`): Probability that the phrase is present, by phrase; the maximum over the views.
     """
 
     name: str
@@ -73,10 +79,12 @@ class ImagePrediction:
 
 class Predictor:
     """
-    A model that answers, on its device.
+    Base class of the predictors: a model in evaluation mode, its processor and options.
 
     Args:
-        model: one of ours, with or without adapters. processor: beside its weights. options (*optional*): of the class `default_options`.
+        model (`torch.nn.Module`): Model of this package, with or without adapters.
+        processor (`ProcessorMixin`): Its processor.
+        options (`default_options`, *optional*): Options; the defaults if not given.
     """
 
     family: str
@@ -89,18 +97,22 @@ class Predictor:
     @classmethod
     def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
         """
+        Load a predictor.
+
         Args:
-            name (`str`): folder or Hub id of a model or an adapter. options (*optional*).
-            device (`str`, *optional*): the accelerator, where there is one. loading: as in [`ModelOptions`].
+            name (`str`): Folder or Hub id of a model or an adapter.
+            options (`default_options`, *optional*): Options; the defaults if not given.
+            device (`str`, *optional*): Device; the accelerator by default, if there is one.
+            loading: Fields of [`ModelOptions`].
 
         Raises:
-            `ValueError`: as [`load_as_trained`].
+            `ValueError`: If the model cannot be loaded, see [`load_as_trained`], or the device cannot be used.
         """
         return cls.load(ModelOptions(name, **loading), options=options, device=device)
 
     @classmethod
     def load(cls, source: ModelOptions, *, options=None, device: str | torch.device | None = None):
-        """As `from_pretrained`, from [`ModelOptions`]."""
+        """Load a predictor from [`ModelOptions`]; see `from_pretrained` for the other arguments."""
         source = replace(source, quantization=None, family=FAMILIES[cls.family])
         model = load_as_trained(source)
         processor = processor_of(sam_of(model), source.model_name_or_path, source.revision)
@@ -125,21 +137,24 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
+        """Device of the model."""
         return next(self._sam.parameters()).device
 
 
 class Sam3Predictor(Predictor):
     """
-    A SAM 3 that answers: base, tuned, adapter, merged.
+    Predictor of SAM 3: a base, a tuned model, an adapter, or a model with merged adapters.
 
     Args:
-        model (`Sam3ForConceptSegmentation` or `AdaptedSam`). processor (`Sam3Processor`).
-        thresholds (`Thresholds`, *optional*): saved with the model. options (`PredictOptions`, *optional*).
+        model (`Sam3ForConceptSegmentation` or `AdaptedSam`): The model.
+        processor (`Sam3Processor`): Its processor.
+        thresholds (`Thresholds`, *optional*): Thresholds that are saved with the model.
+        options (`PredictOptions`, *optional*): Options; the defaults if not given.
 
     Examples:
         >>> predictor = Sam3Predictor.from_pretrained("out/mine")
-        >>> found = predictor(Image.open("street.jpg"), ["pothole", "manhole cover"])
-        >>> found.detections["pothole"][0]["score"]
+        >>> prediction = predictor(Image.open("street.jpg"), ["pothole", "manhole cover"])
+        >>> prediction.detections["pothole"][0]["score"]
     """
 
     family = "sam3"
@@ -161,10 +176,10 @@ class Sam3Predictor(Predictor):
         return cls(model, processor, file and read_thresholds(file.parent), options)
 
     def describe_thresholds(self) -> str:
-        """Where the thresholds come from, in words."""
+        """Describe the origin of the thresholds in one line."""
         if self.options.score_threshold is not None:
             return f"{self.options.score_threshold:g} for all phrases"
-        return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without their own"
+        return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without a threshold"
 
     def __call__(
         self,
@@ -173,73 +188,80 @@ class Sam3Predictor(Predictor):
         exemplars: Exemplars | list[Exemplars | None] | None = None,
     ) -> ImagePrediction | list[ImagePrediction]:
         """
+        Predict every instance of each phrase.
+
         Args:
-            images (`PIL.Image.Image` or a list of them): turned upright by their EXIF. phrases (`list[str]`): asked of each image in one
-                vision pass; may be empty where there are exemplars.
-            exemplars (`Exemplars` or a list, *optional*): shown beside each phrase, one for each image.
+            images (`PIL.Image.Image` or a list of them): Images; their EXIF orientation is applied.
+            phrases (`list[str]`): Phrases that each image is prompted with, in one vision pass; may be empty if there
+                are exemplars.
+            exemplars (`Exemplars` or `list[Exemplars | None]`, *optional*): Exemplar boxes that are added to each
+                phrase; for all images, or one entry per image.
 
         Returns:
-            `ImagePrediction`, or a list where `images` is one.
+            `ImagePrediction` or `list[ImagePrediction]`: The predictions; a list if `images` is a list.
 
         Raises:
-            `ValueError`: on an empty phrase, on nothing to ask, on boxes outside an image.
+            `ValueError`: If a phrase is empty, an image has no prompt, or a box lies outside its image.
             `NonFiniteError`: If a prediction contains NaN or infinity; names image, phrase and tensor.
         """
-        alone = isinstance(images, Image.Image)
-        listed = [images] if alone else list(images)
-        shown = [exemplars] * len(listed) if not isinstance(exemplars, list) else exemplars
-        if len(shown) != len(listed):
-            raise ValueError(f"`exemplars` has {len(shown)} entries for {len(listed)} images; give one each, or None")
-        cut = self.options.tile_size, self.options.tile_overlap
-        views = [views_of(image, str(i), self.resolution, *cut) for i, image in enumerate(listed)]
-        found = self.predict(views, phrases, {v.name: e for v, e in zip(views, shown, strict=True) if e is not None})
-        return found[0] if alone else found
+        is_single = isinstance(images, Image.Image)
+        image_list = [images] if is_single else list(images)
+        per_image = [exemplars] * len(image_list) if not isinstance(exemplars, list) else exemplars
+        if len(per_image) != len(image_list):
+            raise ValueError(
+                f"`exemplars` has {len(per_image)} entries for {len(image_list)} images; give one each, or None"
+            )
+        tiling = self.options.tile_size, self.options.tile_overlap
+        views = [views_of(image, str(i), self.resolution, *tiling) for i, image in enumerate(image_list)]
+        by_name = {v.name: e for v, e in zip(views, per_image, strict=True) if e is not None}
+        predictions = self.predict(views, phrases, by_name)
+        return predictions[0] if is_single else predictions
 
     def predict(
         self, images: list[Views], phrases: list[str], exemplars: dict[str, Exemplars] | None = None
     ) -> list[ImagePrediction]:
-        """As `__call__`, of images that were cut already; exemplars by their names."""
+        """Predict images that are cut into views already, with exemplars by image name; see `__call__`."""
         exemplars = exemplars or {}
         texts = check_phrases(phrases)
         for views in images:
             check_exemplars(exemplars.get(views.name), views)
             if not texts and not any(exemplars[views.name].labels if views.name in exemplars else ()):
                 raise ValueError(
-                    f"there is nothing to ask of image {views.name!r}: give phrases, or exemplar boxes of what is wanted"
+                    f"image {views.name!r} has no prompt; give phrases, or at least one positive exemplar box"
                 )
-        answers = {views.name: ImagePrediction(views.name, *views.size) for views in images}
+        predictions = {views.name: ImagePrediction(views.name, *views.size) for views in images}
         pieces: dict[tuple[str, str], list[Piece]] = {}
-        every = [(views, view) for views in images for view in views.views]
-        for begin in range(0, len(every), self.options.views_per_batch):
-            batch = every[begin : begin + self.options.views_per_batch]
-            for (views, view), text, presence, found in self._answer(batch, texts, exemplars):
-                answer = answers[views.name]
-                answer.presence[text] = max(presence, answer.presence.get(text, 0.0))
-                listed = pieces.setdefault((views.name, text), [])
-                for one in found:
-                    moved = placed(one, view.window, views.size)
-                    listed.append(Piece(moved, is_cut(moved["bbox"], view.window, views.size)))
+        all_views = [(views, view) for views in images for view in views.views]
+        for begin in range(0, len(all_views), self.options.views_per_batch):
+            batch = all_views[begin : begin + self.options.views_per_batch]
+            for (views, view), text, presence, detections in self._predict_batch(batch, texts, exemplars):
+                prediction = predictions[views.name]
+                prediction.presence[text] = max(presence, prediction.presence.get(text, 0.0))
+                phrase_pieces = pieces.setdefault((views.name, text), [])
+                for detection in detections:
+                    moved = move_to_image(detection, view.window, views.size)
+                    phrase_pieces.append(Piece(moved, is_cut(moved["bbox"], view.window, views.size)))
         tiled = {views.name for views in images if len(views.views) > 1}
-        for (name, text), listed in pieces.items():
-            threshold = self.options.nms_iom if name not in tiled else self.options.nms_iom or SAME
-            detections = [piece.detection for piece in listed]
-            answers[name].detections[text] = suppress(listed, threshold) if threshold else detections
-        return [answers[views.name] for views in images]
+        for (name, text), phrase_pieces in pieces.items():
+            threshold = self.options.nms_iom if name not in tiled else self.options.nms_iom or TILE_NMS_IOM
+            detections = [piece.detection for piece in phrase_pieces]
+            predictions[name].detections[text] = suppress(phrase_pieces, threshold) if threshold else detections
+        return [predictions[views.name] for views in images]
 
     def threshold(self, phrase: str) -> float:
-        """The score from which on a detection is shown."""
-        own = self.thresholds.of(phrase)
-        return own if self.options.score_threshold is None else self.options.score_threshold
+        """Return the score threshold of a phrase."""
+        saved = self.thresholds.of(phrase)
+        return saved if self.options.score_threshold is None else self.options.score_threshold
 
     @torch.inference_mode()
-    def _answer(
+    def _predict_batch(
         self, batch: list[tuple[Views, View]], phrases: list[str], exemplars: dict[str, Exemplars]
     ) -> Iterable[tuple[tuple[Views, View], str, float, list[dict]]]:
-        """For each view and phrase: presence, and detections in px of the view."""
+        """Predict one batch; return view, phrase, presence, and detections in px of the view."""
         token = self.options.geometry_token == "always"
         samples = []
         for number, (views, view) in enumerate(batch):
-            texts = self._asks(views, view, phrases, exemplars.get(views.name))
+            texts = self._select_phrases(views, view, phrases, exemplars.get(views.name))
             samples.append(
                 Sample(
                     str(number), (view.window[3], view.window[2]), view.canvas, torch.zeros(0, 4), None, [], None,
@@ -247,44 +269,48 @@ class Sam3Predictor(Predictor):
                 )
             )  # fmt: skip
         inputs = self._collate(samples)
-        shown = [
+        pair_exemplars = [
             exemplars_in_view(exemplars.get(batch[image][0].name), *batch[image]) for image in inputs["pair_image"]
         ]
-        inputs["input_boxes"], inputs["input_boxes_labels"] = pad_exemplars(shown)
+        inputs["input_boxes"], inputs["input_boxes_labels"] = pad_exemplars(pair_exemplars)
         labels = inputs.pop("labels")
         for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
             del inputs[name]
         inputs = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
-        answered = []
+        results = []
 
         def collect(prediction: PairPrediction):
             image = inputs["pair_image"][prediction.pair]
             text = labels[0]["phrases"][inputs["pair_phrase"][prediction.pair]]
-            answered.append((batch[image], text, *self._detections(prediction, text, labels[image]["original_size"])))
+            results.append(
+                (batch[image], text, *self._to_detections(prediction, text, labels[image]["original_size"]))
+            )
 
-        least = min((self.threshold(text) for text in labels[0]["phrases"]), default=_KEPT)
-        keep = Keep(min(_KEPT, least), self.options.max_detections)
+        lowest = min((self.threshold(text) for text in labels[0]["phrases"]), default=_MIN_SCORE)
+        keep = Keep(min(_MIN_SCORE, lowest), self.options.max_detections)
         try:
             self.model(**inputs, keep=keep, collect=collect)
         except NonFiniteOutputError as error:
             views, _ = batch[inputs["pair_image"][error.index]]
             text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]
             raise NonFiniteError(describe_non_finite(error, f"{views.name!r}, phrase {text!r}")) from error
-        return answered
+        return results
 
-    def _asks(self, views: Views, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
-        """What is asked of a view: the phrases, or where exemplars stand alone what they show, if the view shows one that is wanted."""
+    def _select_phrases(self, views: Views, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
+        """Select the phrases of a view; without phrases `VISUAL`, if the view contains a positive exemplar."""
         if phrases or exemplars is None:
             return phrases
         return [VISUAL] if any(label for _, label in exemplars_in_view(exemplars, views, view)) else []
 
-    def _detections(self, found: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
-        presence = float(found.presence)
-        scores = torch.tensor([self.thresholds.rescore(score, presence) for score in found.scores.tolist()])
-        kept = torch.nonzero(scores >= self.threshold(text)).flatten()
-        at = kept.to(found.scores.device)
-        masks = None if found.masks is None else found.masks[at]
-        return self.thresholds.presence(presence), to_detections(scores[kept], found.boxes_xyxy[at], masks, *size)
+    def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
+        """Calibrate the scores of a pair and select the detections above the phrase's threshold."""
+        presence = float(output.presence)
+        scores = torch.tensor([self.thresholds.rescore(score, presence) for score in output.scores.tolist()])
+        selected = torch.nonzero(scores >= self.threshold(text)).flatten()
+        at = selected.to(output.scores.device)
+        masks = None if output.masks is None else output.masks[at]
+        detections = to_detections(scores[selected], output.boxes_xyxy[at], masks, *size)
+        return self.thresholds.presence(presence), detections
 
 
 def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:
@@ -292,25 +318,31 @@ def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:
     Describe a non-finite prediction for a user.
 
     Args:
-        error (`NonFiniteOutputError`): Of the model.
-        target (`str`): Name of the image, and what was prompted.
+        error (`NonFiniteOutputError`): Error of the model.
+        target (`str`): Name of the image and of the phrase or object.
     """
     return (
-        f"image {target}: the prediction has NaN or infinity in `{error.tensor}`. The training of this model diverged, or the "
-        "precision is too low: use an earlier checkpoint, or predict with `dtype: float32`"
+        f"image {target}: the prediction has NaN or infinity in `{error.tensor}`. The training of this model "
+        "diverged, or the precision is too low: use an earlier checkpoint, or predict with `dtype: float32`"
     )
 
 
 def check_phrases(phrases: list[str]) -> list[str]:
     """
-    Distinct phrases without surrounding blanks.
+    Check phrases, and remove surrounding blanks and duplicates.
+
+    Args:
+        phrases (`list[str]`): The phrases.
+
+    Returns:
+        `list[str]`: Distinct phrases, in their order.
 
     Raises:
-        `ValueError`: on an empty one, or on a text in place of a list.
+        `ValueError`: If a phrase is empty, or `phrases` is a string.
     """
     if isinstance(phrases, str):
-        raise ValueError(f"`phrases` is the text {phrases!r}; give a list, [{phrases!r}]")
+        raise ValueError(f"`phrases` is the string {phrases!r}; give a list, [{phrases!r}]")
     texts = [str(phrase).strip() for phrase in phrases]
     if not all(texts):
-        raise ValueError("`phrases` holds an empty one; name what is to be found")
+        raise ValueError("`phrases` contains an empty phrase; remove it")
     return list(dict.fromkeys(texts))

@@ -1,4 +1,4 @@
-"""What of an image is shown to the model: the whole, and for large images tiles of it."""
+"""Views of an image: the whole image on the model's canvas, and tiles of large images."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,13 @@ from ..data.samples.transforms import Geometry
 
 @dataclass
 class View:
-    """A window of an image, `(x, y, w, h)` px, on the model's canvas `(3, R, R)`, uint8."""
+    """
+    One view of an image.
+
+    Attributes:
+        window (`tuple[int, int, int, int]`): Window `(x, y, w, h)` in px of the image.
+        canvas (`torch.Tensor` of shape `(3, R, R)`): Its pixels at the model's resolution, uint8.
+    """
 
     window: tuple[int, int, int, int]
     canvas: torch.Tensor
@@ -21,32 +27,45 @@ class View:
 
 @dataclass
 class Views:
-    """An image as the model is shown it. The whole comes first. `problem`: why there is nothing to show."""
+    """
+    All views of one image.
+
+    Attributes:
+        name (`str`): Name of the image.
+        size (`tuple[int, int]`): Height and width, px.
+        views (`list[View]`): The whole image, then its tiles.
+        problem (`str`, *optional*): Reason why the image cannot be read.
+    """
 
     name: str
-    size: tuple[int, int]  # height, width in px
+    size: tuple[int, int]
     views: list[View]
     problem: str | None = None
 
 
 def windows_of(width: int, height: int, tile_size: int | None, overlap: float) -> list[tuple[int, int, int, int]]:
     """
-    The whole image, then tiles that cover it where it is larger than one.
+    Compute the windows of an image: the whole image, then tiles that cover it if it is larger than one tile.
 
     Args:
-        width (`int`), height (`int`): px. tile_size (`int`, *optional*): side of a tile, px; none where not given.
-        overlap (`float`): share of its side that a tile has in common with the next one, at least.
+        width (`int`): Width of the image, px.
+        height (`int`): Height of the image, px.
+        tile_size (`int`, *optional*): Side of a tile, px; no tiles by default.
+        overlap (`float`): Minimum share of its side that a tile has in common with the next one.
+
+    Returns:
+        `list[tuple[int, int, int, int]]`: Windows `(x, y, w, h)`, px.
     """
     windows = [(0, 0, width, height)]
     if tile_size is not None and max(width, height) > tile_size:
-        for y in _starts(height, tile_size, overlap):
+        for y in _tile_starts(height, tile_size, overlap):
             windows += [
-                (x, y, min(tile_size, width), min(tile_size, height)) for x in _starts(width, tile_size, overlap)
+                (x, y, min(tile_size, width), min(tile_size, height)) for x in _tile_starts(width, tile_size, overlap)
             ]
     return windows
 
 
-def _starts(side: int, tile: int, overlap: float) -> list[int]:
+def _tile_starts(side: int, tile: int, overlap: float) -> list[int]:
     if side <= tile:
         return [0]
     number = int(np.ceil((side - tile) / max(tile * (1 - overlap), 1))) + 1
@@ -56,11 +75,23 @@ def _starts(side: int, tile: int, overlap: float) -> list[int]:
 def views_of(
     image: Image.Image, name: str, resolution: int, tile_size: int | None = None, overlap: float = 0.2
 ) -> Views:
-    """Cuts an image; see [`windows_of`]."""
+    """
+    Cut an image into views and resize each to the model's canvas.
+
+    Args:
+        image (`PIL.Image.Image`): The image.
+        name (`str`): Its name.
+        resolution (`int`): Side of the canvas, px.
+        tile_size (`int`, *optional*): Side of a tile, px; see [`windows_of`].
+        overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
+
+    Returns:
+        `Views`: The views.
+    """
     image = to_rgb(image)
     width, height = image.size
     windows = windows_of(width, height, tile_size, overlap)
-    # one tensor for all: what a worker sends takes a file handle a tensor
+    # one tensor for all views, because each tensor that a worker sends takes a file handle
     canvases = torch.empty(len(windows), 3, resolution, resolution, dtype=torch.uint8)
     for canvas, window in zip(canvases, windows, strict=True):
         geometry = Geometry(window, False, (0, 0, resolution, resolution), resolution)
@@ -70,10 +101,15 @@ def views_of(
     )
 
 
-def open_own_image(file: str) -> Image.Image:
+def open_trusted_image(file: str) -> Image.Image:
     """
-    As [`open_image_value`], without Pillow's limit against files from strangers: these were named by their owner, and may be surveys of
-    gigapixels.
+    Open an image without Pillow's size limit for untrusted files, because a user's images may have gigapixels.
+
+    Args:
+        file (`str`): Image file.
+
+    Returns:
+        `PIL.Image.Image`: As from [`open_image_value`].
     """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -83,7 +119,17 @@ def open_own_image(file: str) -> Image.Image:
 
 
 class FileViews(Dataset):
-    """[`Views`] of files, made in the worker that loads them; a file that cannot be read says why."""
+    """
+    Dataset of [`Views`] of image files.
+
+    A worker cuts an image when it loads the file. A file that cannot be read has no views and a `problem`.
+
+    Args:
+        files (`dict[str, str]`): Image file by name.
+        resolution (`int`): Side of the model's canvas, px.
+        tile_size (`int`, *optional*): Side of a tile, px; see [`windows_of`].
+        overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
+    """
 
     def __init__(self, files: dict[str, str], resolution: int, tile_size: int | None = None, overlap: float = 0.2):
         self.files, self.resolution, self.tile_size, self.overlap = list(files.items()), resolution, tile_size, overlap
@@ -94,7 +140,7 @@ class FileViews(Dataset):
     def __getitem__(self, index: int) -> Views:
         name, file = self.files[index]
         try:
-            image = open_own_image(file)
+            image = open_trusted_image(file)
         except ValueError as error:
             return Views(name, (0, 0), [], problem=str(error))
         return views_of(image, name, self.resolution, self.tile_size, self.overlap)

@@ -14,20 +14,20 @@ from ..utils.json_files import read_json_file
 
 
 _FILES = ("*.safetensors", "*.bin", "config.json", ADAPTER_CONFIG, "thresholds.json")
-_MAX_DEPTH = 8  # of adapters whose base is an adapter
+_MAX_DEPTH = 8  # limit for adapters whose base is an adapter
 
 
 def fingerprint(name: str, revision: str | None = None) -> str:
     """
-    Describe the weights, and for an adapter also those of its base, in a few characters.
+    Compute a fingerprint of the weights, and for an adapter also of its base.
 
     Args:
         name (`str`): Folder, Hub id, or name of a carried model.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
     Returns:
-        `str`: Changes with names, sizes and times of a folder's files, with the commit of a Hub id, and with the
-        content of a carried model.
+        `str`: 16 hexadecimal characters. They change with the names, sizes and times of a folder's files, with the
+            commit of a Hub id, and with the content of a carried model.
 
     Raises:
         `ValueError`: If an adapter's config cannot be read.
@@ -54,7 +54,7 @@ def _parts(name: str, revision: str | None, depth: int = 0) -> list[str]:
     config = config if isinstance(config, dict) else {}
     beside = Path(adapter).parent / BASE_FOLDER
     base = str(beside) if beside.is_dir() else config.get("base_model_name_or_path")
-    # a missing base is the loader's to report
+    # the loader reports a missing base
     if not isinstance(base, str) or not (base in OWN_NAMES or Path(base).is_dir() or _is_hub_id(base)):
         return parts
     return [*parts, "base", *_parts(base, config.get("revision"), depth + 1)]

@@ -1,4 +1,4 @@
-"""Staying as one was: a model's answers against those of the model that it started from."""
+"""Self-distillation from the frozen initial model."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,24 @@ import torch.nn.functional as F
 from ..ops.boxes import paired_box_overlap
 
 
-# as the losses of the same kind in `sam3.py`; masks by the mean over pixels, which is no focal sum
-PRESENCE, SCORE, BOX, GIOU, MASK, DICE = 10.0, 20.0, 5.0, 2.0, 20.0, 10.0
-KEPT = 0.3  # score from which on a query's box and mask are held
-MOST = 16  # queries a pair whose boxes and masks are
+# The weights are those of the same terms in `sam3.py`. The mask term is a mean over pixels instead of a focal sum.
+PRESENCE_WEIGHT, SCORE_WEIGHT, BOX_WEIGHT, GIOU_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 10.0, 20.0, 5.0, 2.0, 20.0, 10.0
+SCORE_THRESHOLD = 0.3  # lowest score of a query whose box and mask are distilled
+MAX_QUERIES = 16  # queries per pair whose boxes and masks are distilled
 
 
 @dataclass
 class SoftAnswers:
     """
-    What a model says of P (image, phrase) pairs.
+    Predictions of a student or a teacher for P (image, phrase) pairs.
 
     Attributes:
-        presence (`torch.Tensor` of shape `(P,)`), logits (`torch.Tensor` of shape `(P, Q)`): of the phrase and of each query.
-        boxes (`torch.Tensor` of shape `(P, Q, 4)`): normalised `(cx, cy, w, h)`.
-        rows (`tuple[torch.Tensor, torch.Tensor]`): pair and query, each `(R,)`, of the queries that are held in place.
-        masks (`torch.Tensor` of shape `(R, h, w)` or `None`): logits of those.
+        presence (`torch.Tensor` of shape `(P,)`): Presence logits of the phrases.
+        logits (`torch.Tensor` of shape `(P, Q)`): Logits of the queries.
+        boxes (`torch.Tensor` of shape `(P, Q, 4)`): Normalised `(cx, cy, w, h)`.
+        rows (`tuple[torch.Tensor, torch.Tensor]`): Pair and query, each `(R,)`, of the queries whose boxes and masks
+            are distilled.
+        masks (`torch.Tensor` of shape `(R, h, w)` or `None`): Mask logits of these queries.
     """
 
     presence: torch.Tensor
@@ -34,43 +36,64 @@ class SoftAnswers:
 
 
 def held_queries(presence: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pair and query of the at most 16 best queries a pair whose score, query's times phrase's probability, is 0.3 or more."""
+    """
+    Select the queries whose boxes and masks are distilled: the best 16 per pair with a score of at least 0.3.
+
+    Args:
+        presence (`torch.Tensor` of shape `(P,)`): Presence logits of the teacher.
+        logits (`torch.Tensor` of shape `(P, Q)`): Query logits of the teacher.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Pair and query, each `(R,)`. A score is the query's probability times
+        the phrase's.
+    """
     scores = logits.float().sigmoid() * presence.float().sigmoid()[:, None]
-    values, queries = scores.topk(min(MOST, scores.shape[1]), dim=1)
-    pair, place = torch.nonzero(values >= KEPT, as_tuple=True)
-    return pair, queries[pair, place]
+    values, queries = scores.topk(min(MAX_QUERIES, scores.shape[1]), dim=1)
+    pair, rank = torch.nonzero(values >= SCORE_THRESHOLD, as_tuple=True)
+    return pair, queries[pair, rank]
 
 
 def distillation_loss(student: SoftAnswers, teacher: SoftAnswers) -> torch.Tensor:
     """
-    How far a student is from its teacher, query by query: both start as the same model, so that their queries mean the same.
+    Compute the distance of a student from its teacher, query by query.
 
-    Presence and scores by the Kullback-Leibler divergence of yes and no (Hinton et al. 2015), scores by how present the teacher thinks the
-    phrase; of the teacher's detections also boxes (L1, GIoU) and masks (divergence a pixel, and a Dice of probabilities), by its score.
+    Both start as the same model, so that equal query indices correspond. Presence and scores are compared by the
+    Kullback-Leibler divergence of two Bernoulli distributions, scores weighted by the teacher's presence. The
+    teacher's detections also supervise boxes (L1, GIoU) and masks (divergence per pixel, Dice of probabilities),
+    weighted by their scores.
+
+    Args:
+        student (`SoftAnswers`): Predictions of the trained model.
+        teacher (`SoftAnswers`): Predictions of the initial model, without gradient.
 
     Returns:
-        `torch.Tensor`: a scalar, the sum over pairs; 0, with a gradient of 0, where both say the same.
+        `torch.Tensor`: A scalar, the sum over pairs; 0, with a gradient of 0, where both predictions are equal.
+
+    Source:
+        Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
     """
     presence = teacher.presence.float().sigmoid()
-    loss = PRESENCE * _divergence(student.presence, teacher.presence).sum()
-    loss = loss + SCORE * (presence[:, None] * _divergence(student.logits, teacher.logits)).sum()
+    loss = PRESENCE_WEIGHT * _divergence(student.presence, teacher.presence).sum()
+    loss = loss + SCORE_WEIGHT * (presence[:, None] * _divergence(student.logits, teacher.logits)).sum()
     pair, query = teacher.rows
     if not len(pair):
         return loss
     weights = teacher.logits[pair, query].float().sigmoid() * presence[pair]
-    found, wanted = student.boxes[pair, query].float(), teacher.boxes[pair, query].float()
-    _, giou = paired_box_overlap(found, wanted)
-    loss = loss + (weights * (BOX * (found - wanted).abs().sum(-1) + GIOU * (1 - giou))).sum()
+    student_boxes, teacher_boxes = student.boxes[pair, query].float(), teacher.boxes[pair, query].float()
+    _, giou = paired_box_overlap(student_boxes, teacher_boxes)
+    distance = (student_boxes - teacher_boxes).abs().sum(-1)
+    loss = loss + (weights * (BOX_WEIGHT * distance + GIOU_WEIGHT * (1 - giou))).sum()
     if teacher.masks is None or student.masks is None:
         return loss
-    apart = _divergence(student.masks, teacher.masks).mean((-2, -1))
-    said, known = student.masks.float().sigmoid(), teacher.masks.float().sigmoid()
-    shared = 2 * (said * known).sum((-2, -1)) / ((said.square() + known.square()).sum((-2, -1)) + 1e-6)
-    return loss + (weights * (MASK * apart + DICE * (1 - shared))).sum()
+    divergence = _divergence(student.masks, teacher.masks).mean((-2, -1))
+    student_masks, teacher_masks = student.masks.float().sigmoid(), teacher.masks.float().sigmoid()
+    total = (student_masks.square() + teacher_masks.square()).sum((-2, -1))
+    dice = 2 * (student_masks * teacher_masks).sum((-2, -1)) / (total + 1e-6)
+    return loss + (weights * (MASK_WEIGHT * divergence + DICE_WEIGHT * (1 - dice))).sum()
 
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """`KL(teacher ‖ student)` of two logits, elementwise."""
+    """Return the elementwise `KL(teacher ‖ student)` of the Bernoulli distributions of two logits."""
     student, teacher = student.float(), teacher.float()
     probability = teacher.sigmoid()
     return F.binary_cross_entropy_with_logits(student, probability, reduction="none") - (

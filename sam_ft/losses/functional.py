@@ -1,4 +1,4 @@
-"""Mask losses, row by row."""
+"""Mask losses per row."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 class _FocalDiceRows(torch.autograd.Function):
     """
-    Focal loss (gamma 2) and dice of full-size rows, with the gradient written out.
+    Focal loss (gamma 2) and dice of full-size rows with a hand-written gradient.
 
-    With `q = sigmoid(-z)`, `z = x` on the target and `-x` off it, both losses and both gradients need `q` and one log:
-    three buffers of a row's size live instead of autograd's dozen.
+    With `q = sigmoid(-z)`, `z = x` on the target and `-x` outside it, both losses and both gradients need `q` and one
+    log: three buffers of a row's size are allocated instead of about twelve by autograd.
     """
 
     @staticmethod
@@ -29,10 +29,10 @@ class _FocalDiceRows(torch.autograd.Function):
     def backward(ctx, grad_focal, grad_dice):
         q, log_p, weight, target, overlap, total = ctx.saved_tensors
         grad_focal = (grad_focal / q.shape[1])[:, None]
-        off = (grad_dice * (2 * overlap + 1) / total.square())[:, None]  # d dice / dp off the target
-        on = off - (2 * grad_dice / total)[:, None]  # … and on it
+        off = (grad_dice * (2 * overlap + 1) / total.square())[:, None]  # d dice / dp outside the target
+        on = off - (2 * grad_dice / total)[:, None]  # d dice / dp on the target
         p = 1 - q
-        # d focal / dz, for z = ±x; dp/dx = p q on either side
+        # This is d focal / dz for z = ±x; dp/dx = p q in both cases.
         slope = (2 * p * log_p - q) * (q * weight) * grad_focal
         grad = torch.where(target, slope + on * p, off * p - slope)
         return grad.mul_(q), None, None
@@ -40,25 +40,28 @@ class _FocalDiceRows(torch.autograd.Function):
 
 def focal_dice_rows(logits: torch.Tensor, target: torch.Tensor, *, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Focal loss and dice of each row over all its pixels (`sam3/train/loss/loss_fns.py`, `sigmoid_focal_loss` with
-    gamma 2 and `dice_loss`; Lin et al. 2017, Milletari et al. 2016).
+    Compute focal loss and dice of each row over all its pixels.
 
         focal = mean[ a_t · BCE(x, y) · (1 − p_t)² ],   a_t = alpha·y + (1 − alpha)·(1 − y)
         dice  = 1 − (2·Σ p y + 1) / (Σ p + Σ y + 1)
 
     Args:
-        logits (`torch.Tensor` of shape `(rows, …)`): float32.
-        target (`torch.Tensor` of the same shape): bool.
-        alpha (`float`): weight of the target's pixels.
+        logits (`torch.Tensor` of shape `(rows, …)`): Mask logits, float32.
+        target (`torch.Tensor` of the same shape): Bool mask.
+        alpha (`float`): Weight of the target's pixels in the focal loss.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: focal and dice, both of shape `(rows,)`.
+        `tuple[torch.Tensor, torch.Tensor]`: Focal loss and dice, both of shape `(rows,)`.
+
+    Source:
+        `sigmoid_focal_loss` with gamma 2 and `dice_loss` of `sam3/train/loss/loss_fns.py`; Lin et al. 2017, Milletari
+        et al. 2016.
     """
     return _FocalDiceRows.apply(logits.flatten(1), target.flatten(1), alpha)
 
 
 def resize_logits(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bilinear (`align_corners=False`) resize of `(rows, h, w)` to `(rows, height, width)`, in float32."""
+    """Resize `(rows, h, w)` to `(rows, height, width)` bilinearly (`align_corners=False`), in float32."""
     return F.interpolate(logits.float()[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -66,16 +69,23 @@ def sample_rows(
     logits: torch.Tensor, target: torch.Tensor, *, num_points: int, oversample: float = 3.0, importance: float = 0.75
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Picks points where the prediction is uncertain (PointRend, Kirillov et al. 2020, section 3.1), for a mask loss that
-    does not grow with the resolution. SAM 3's own recipes use all pixels.
+    Sample points where the prediction is uncertain, so that the mask loss's cost is independent of the resolution.
+
+    The official SAM 3 recipes use all pixels.
 
     Args:
-        logits (`torch.Tensor` of shape `(rows, h, w)`), target (`torch.Tensor` of shape `(rows, H, W)`, bool).
-        num_points (`int`): points a row; `importance` of them are the least certain of `num_points · oversample`
-            uniform draws, the others uniform.
+        logits (`torch.Tensor` of shape `(rows, h, w)`): Mask logits.
+        target (`torch.Tensor` of shape `(rows, H, W)`): Bool mask.
+        num_points (`int`): Points per row.
+        oversample (`float`): Uniform candidates per point, default 3.
+        importance (`float`): Share of the points that are the least certain candidates, default 0.75. The others are
+            uniform.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: logits and bool targets, both of shape `(rows, num_points)`.
+        `tuple[torch.Tensor, torch.Tensor]`: Logits and bool targets, both of shape `(rows, num_points)`.
+
+    Source:
+        PointRend, Kirillov et al. 2020, section 3.1.
     """
     rows, logits = len(logits), logits.float()[:, None]
     with torch.no_grad():

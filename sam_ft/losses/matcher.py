@@ -1,4 +1,8 @@
-"""Which query answers for which instance: one cost tensor, one transfer to the host, all layers and pairs at once."""
+"""
+Assignment of queries to targets.
+
+All layers and pairs share one cost tensor and one transfer to the host.
+"""
 
 from dataclasses import dataclass
 
@@ -14,13 +18,18 @@ from .structures import ConceptOutputs, PairTargets, QueryOutputs
 @dataclass
 class Matches:
     """
-    Matched (layer, pair, query, target) quadruples, ordered by layer, pair, query, target.
+    Matched (layer, pair, query, target) quadruples, sorted in this order.
 
     Attributes:
-        layer, pair, query, target (`torch.Tensor` of shape `(num_matches,)`): int64; `target` indexes the packed targets.
-        last (`torch.Tensor` of shape `(num_matches,)`): bool; of several matches of one query the one with the largest
-            target. The official code writes a query's soft target once a match and the last one stays.
-        pairs, targets, layers (`np.ndarray`): `pair`, `target` and `layer` on the host.
+        layer (`torch.Tensor` of shape `(num_matches,)`): Decoder layer, int64.
+        pair (`torch.Tensor` of shape `(num_matches,)`): Pair index, int64.
+        query (`torch.Tensor` of shape `(num_matches,)`): Query index, int64.
+        target (`torch.Tensor` of shape `(num_matches,)`): Index into the packed targets, int64.
+        last (`torch.Tensor` of shape `(num_matches,)`): Bool; true for the match with the largest target index of each
+            query. The official code overwrites a query's soft target with each match, and the last one remains.
+        layers (`np.ndarray`): `layer` on the host.
+        pairs (`np.ndarray`): `pair` on the host.
+        targets (`np.ndarray`): `target` on the host.
     """
 
     layer: torch.Tensor
@@ -34,7 +43,7 @@ class Matches:
 
     @classmethod
     def from_host(cls, quadruples: np.ndarray, device: torch.device) -> "Matches":
-        """Builds matches from an `(num_matches, 4)` int64 array of `(layer, pair, query, target)` in any order."""
+        """Build matches from a `(num_matches, 4)` int64 array of `(layer, pair, query, target)` in any order."""
         quadruples = quadruples[np.lexsort(quadruples.T[::-1])]
         last = np.ones(len(quadruples), dtype=bool)
         last[:-1] = (quadruples[:-1, :3] != quadruples[1:, :3]).any(axis=1)
@@ -45,13 +54,19 @@ class Matches:
 
 class HungarianMatcher:
     """
-    Lowest total cost (`sam3/train/matcher.py`, `BinaryHungarianMatcherV2` with `focal=True`; Carion et al. 2020).
+    Hungarian matcher: the assignment with the lowest total cost.
 
         cost = 5·|b_q − b_t|₁ − 2·GIoU(b_q, b_t) + 2·[ 0.75·p²·log(1 − p) − 0.25·(1 − p)²·log p ]
 
     Args:
-        cost_class, cost_box, cost_giou (`float`): weights of the three terms.
-        alpha, gamma (`float`): of the focal cost.
+        cost_class (`float`): Weight of the focal classification cost, default 2.
+        cost_box (`float`): Weight of the L1 distance of boxes, default 5.
+        cost_giou (`float`): Weight of the generalised IoU, default 2.
+        alpha (`float`): Focal weight of a present class, default 0.25.
+        gamma (`float`): Focal exponent, default 2.
+
+    Source:
+        `BinaryHungarianMatcherV2` with `focal=True` of `sam3/train/matcher.py`; Carion et al. 2020.
     """
 
     def __init__(self, cost_class=2.0, cost_box=5.0, cost_giou=2.0, alpha=0.25, gamma=2.0):
@@ -60,15 +75,16 @@ class HungarianMatcher:
 
     def cost(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """
-        Cost of each query for the target that faces it.
+        Compute the cost of each query for its target.
 
         Args:
-            logits (`torch.Tensor` of shape `(…, num_targets, num_queries)`): each target beside all queries of its pair.
-            boxes (`torch.Tensor` of shape `(…, num_targets, num_queries, 4)`): normalised `(cx, cy, w, h)`.
-            targets (`torch.Tensor` of shape `(num_targets, 4)`): the same format.
+            logits (`torch.Tensor` of shape `(…, num_targets, num_queries)`): Logits of all queries of each target's
+                pair.
+            boxes (`torch.Tensor` of shape `(…, num_targets, num_queries, 4)`): Normalised `(cx, cy, w, h)`.
+            targets (`torch.Tensor` of shape `(num_targets, 4)`): Boxes in the same format.
 
         Returns:
-            `torch.Tensor` of shape `(…, num_targets, num_queries)`.
+            `torch.Tensor` of shape `(…, num_targets, num_queries)`: Costs.
         """
         targets = targets[:, None]
         distance = sum((b - t).abs() for b, t in zip(boxes.unbind(-1), targets.unbind(-1)))
@@ -81,23 +97,26 @@ class HungarianMatcher:
 
 class OneToManyMatcher:
     """
-    Up to `topk` queries for each instance (`sam3/train/matcher.py`, `BinaryOneToManyMatcher`).
+    One-to-many matcher: up to `topk` queries for each target.
 
         S = alpha·p + (1 − alpha)·IoU;   match  iff  S > quantile_q(S, 1 − topk / num_queries)  and  S > threshold
 
-    with the linearly interpolated quantile. A query may be matched to several instances, as in the official code.
+    with the linearly interpolated quantile. A query may be matched to several targets, as in the official code.
 
     Args:
-        alpha (`float`): weight of the score against the overlap.
-        threshold (`float`): lowest S of a match.
-        topk (`int`): candidates an instance.
+        alpha (`float`): Weight of the score against the IoU, default 0.3.
+        threshold (`float`): Lower bound of a match's S, default 0.4.
+        topk (`int`): Candidates per target, default 4.
+
+    Source:
+        `BinaryOneToManyMatcher` of `sam3/train/matcher.py`.
     """
 
     def __init__(self, alpha=0.3, threshold=0.4, topk=4):
         self.alpha, self.threshold, self.topk = alpha, threshold, topk
 
     def match(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Bool matches of shape `(num_targets, num_queries)`; arguments as in [`HungarianMatcher.cost`]."""
+        """Return bool matches of shape `(num_targets, num_queries)`; arguments as in [`HungarianMatcher.cost`]."""
         iou, _ = paired_box_overlap(boxes, targets[:, None])
         score = self.alpha * logits.sigmoid() + (1 - self.alpha) * iou
         num_queries = score.shape[-1]
@@ -109,57 +128,65 @@ def match_pairs(
     outputs: ConceptOutputs, targets: PairTargets, hungarian: HungarianMatcher, one_to_many: OneToManyMatcher
 ) -> tuple[Matches, Matches | None]:
     """
-    Matches every decoder layer of every pair, for both sets of queries.
+    Match every decoder layer of every pair, for both sets of queries.
 
-    One-to-one queries and the one-to-many queries of all layers but the last use the Hungarian matcher, the one-to-many
-    queries of the last layer the one-to-many matcher (`use_o2m_matcher_on_o2m_aux: false`, the official setting).
+    One-to-one queries and the one-to-many queries of all layers but the last use the Hungarian matcher, the
+    one-to-many queries of the last layer the one-to-many matcher (`use_o2m_matcher_on_o2m_aux: false`, the official
+    setting).
+
+    Args:
+        outputs (`ConceptOutputs`): Predictions for P pairs.
+        targets (`PairTargets`): Targets of the same P pairs.
+        hungarian (`HungarianMatcher`): Matcher of one-to-one queries and auxiliary layers.
+        one_to_many (`OneToManyMatcher`): Matcher of the last layer's one-to-many queries.
 
     Returns:
-        `tuple[Matches, Matches | None]`: of the one-to-one and of the one-to-many queries (`None` without them).
+        `tuple[Matches, Matches | None]`: Matches of the one-to-one and of the one-to-many queries (`None` without
+        them).
 
     Raises:
-        `ValueError`: where a cost is not finite; names the pair.
+        `ValueError`: A cost is not finite; the message contains the pair's name.
     """
     device = targets.boxes.device
     pair_of_target = targets.pair_of_target()
     num_layers = len(outputs.one_to_one.logits)
     many = outputs.one_to_many
     if not pair_of_target:
-        none = np.zeros((0, 4), dtype=np.int64)
-        return Matches.from_host(none, device), None if many is None else Matches.from_host(none, device)
+        empty = np.zeros((0, 4), dtype=np.int64)
+        return Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
 
     with torch.no_grad():
         pair = torch.tensor(pair_of_target).to(device, non_blocking=True)
-        cost = hungarian.cost(*_beside_targets(outputs.one_to_one, slice(None), pair), targets.boxes)
+        cost = hungarian.cost(*_gather_for_targets(outputs.one_to_one, slice(None), pair), targets.boxes)
         if many is not None:
-            last = _beside_targets(many, slice(num_layers - 1, None), pair)
+            last = _gather_for_targets(many, slice(num_layers - 1, None), pair)
             chosen = one_to_many.match(last[0][0], last[1][0], targets.boxes)
             parts = [cost, chosen[None].to(cost.dtype)]
             if num_layers > 1:
-                aux = _beside_targets(many, slice(0, num_layers - 1), pair)
+                aux = _gather_for_targets(many, slice(0, num_layers - 1), pair)
                 parts.insert(1, hungarian.cost(*aux, targets.boxes))
             cost = torch.cat(parts)
-        cost = cost.cpu().numpy()  # (layers of both sets, num_targets, num_queries): the step's one synchronisation
+        cost = cost.cpu().numpy()  # (layers of both sets, num_targets, num_queries): the step's only synchronisation
 
     _check_finite(cost, targets, pair_of_target)
-    one = _assign(cost[:num_layers], targets.counts)
+    one_to_one_matches = _assign(cost[:num_layers], targets.counts)
     if many is None:
-        return Matches.from_host(one, device), None
+        return Matches.from_host(one_to_one_matches, device), None
     aux = _assign(cost[num_layers:-1], targets.counts)
     target, query = np.nonzero(cost[-1])
     layer = np.full_like(target, num_layers - 1)
     final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
-    return Matches.from_host(one, device), Matches.from_host(np.concatenate([aux, final]), device)
+    return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
 
 
-def _beside_targets(queries: QueryOutputs, layers: slice, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and boxes of all queries of each target's pair; the boxes' coordinates lie in planes of their own."""
+def _gather_for_targets(queries: QueryOutputs, layers: slice, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather logits and boxes of all queries of each target's pair, with one contiguous plane per box coordinate."""
     planes = queries.boxes[layers].float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
     return queries.logits[layers].float().index_select(1, pair), planes.index_select(2, pair).movedim(0, -1)
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:
-    """Solves each layer of each pair; returns `(num_matches, 4)` rows of (layer, pair, query, target)."""
+    """Solve each layer of each pair; return `(num_matches, 4)` rows of (layer, pair, query, target)."""
     targets, queries, sizes, start = [], [], [], 0
     for count in counts:
         for layer in cost[:, start : start + count] if count else ():
@@ -183,6 +210,7 @@ def _check_finite(cost: np.ndarray, targets: PairTargets, pair_of_target: list[i
         pair = pair_of_target[int(np.flatnonzero(bad)[0])]
         name = targets.names[pair] if targets.names else f"pair {pair}"
         raise ValueError(
-            f"the matching cost of {name} is not finite: the model's logits or boxes are NaN or infinite. Lower "
-            "`learning_rate` or `lr_scale`, keep `max_grad_norm: 0.1`, and look for a jump of the loss before this step."
+            f"The matching cost of {name} is not finite because the model's logits or boxes are NaN or infinite. "
+            "Lower `learning_rate` or `lr_scale`, set `max_grad_norm: 0.1`, and check the log for a loss spike before "
+            "this step."
         )

@@ -14,7 +14,7 @@ from .structures import ConceptOutputs, Normalizers, PairTargets, QueryOutputs
 
 @dataclass
 class LossWeights:
-    """Weights and constants of SAM 3's loss. Defaults: the official fine-tuning configuration with masks."""
+    """Weights and constants of SAM 3's loss; defaults of the official fine-tuning configuration with masks."""
 
     box: float = 5.0
     giou: float = 2.0
@@ -34,20 +34,24 @@ class LossWeights:
 
 class Sam3Criterion:
     """
-    The loss that SAM 3 is trained with (`sam3/train/loss/loss_fns.py`: `Boxes`, `IABCEMdetr`, `Masks`,
-    `SemanticSegCriterion`; `sam3_loss.py`: `Sam3LossWrapper`), term by term.
+    SAM 3's criterion.
 
     Args:
-        weights (`LossWeights`, *optional*).
-        hungarian (`HungarianMatcher`, *optional*), one_to_many (`OneToManyMatcher`, *optional*): the two matchers.
-        masks_per_block (`int`): rows of full-size masks that are in memory at once. Changes speed and memory, no result.
-        mask_points (`int`, *optional*): sample so many points a mask instead of using all pixels (PointRend).
-        scale_by_sqrt_pairs (`bool`): multiply the loss by the root of the batch's number of pairs, as the official code
-            does; makes the loss depend on how a window is cut into batches.
-        query_slots (`int`): queries that the class loss is averaged over where a model has fewer (`pad_n_queries`), so that
-            its weight against boxes and masks does not depend on their number.
-        ignore_overlap (`float`): an unmatched query whose box lies in an ignored region with at least this share is
-            neither object nor background.
+        weights (`LossWeights`, *optional*): Weights of the terms.
+        hungarian (`HungarianMatcher`, *optional*): One-to-one matcher.
+        one_to_many (`OneToManyMatcher`, *optional*): One-to-many matcher.
+        masks_per_block (`int`): Full-size mask rows in memory at once, default 8. Affects speed and memory only.
+        mask_points (`int`, *optional*): Points sampled per mask (PointRend); all pixels where not set.
+        scale_by_sqrt_pairs (`bool`): Multiply the loss by the square root of the batch's number of pairs, as the
+            official code does. The loss then depends on the split of the accumulation window. Default false.
+        query_slots (`int`): Minimum number of queries that the class loss is averaged over (`pad_n_queries`), so that
+            its relative weight is independent of the number of queries, default 200.
+        ignore_overlap (`float`): Share of an unmatched query's box inside an ignored region from which on the query is
+            not supervised as background, default 0.5.
+
+    Source:
+        `Boxes`, `IABCEMdetr`, `Masks`, `SemanticSegCriterion` of `sam3/train/loss/loss_fns.py`; `Sam3LossWrapper` of
+        `sam3_loss.py`.
     """
 
     def __init__(
@@ -72,23 +76,25 @@ class Sam3Criterion:
         self.ignore_overlap = ignore_overlap
 
     def match(self, outputs: ConceptOutputs, targets: PairTargets) -> tuple[Matches, Matches | None]:
-        """Pairs queries with targets; see [`match_pairs`]."""
+        """Assign queries to targets; see [`match_pairs`]."""
         return match_pairs(outputs, targets, self.hungarian, self.one_to_many)
 
     def __call__(
         self, outputs: ConceptOutputs, targets: PairTargets, normalizers: Normalizers
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
+        Compute the loss of a batch of pairs.
+
         Args:
-            outputs (`ConceptOutputs`): of P pairs.
-            targets (`PairTargets`): of the same P pairs.
-            normalizers (`Normalizers`): what the sums are divided by; the batch's own counts for a batch on its own.
+            outputs (`ConceptOutputs`): Predictions for P pairs.
+            targets (`PairTargets`): Targets of the same P pairs.
+            normalizers (`Normalizers`): Divisors of the sums; the batch's counts for a single batch.
 
         Returns:
-            `tuple[torch.Tensor, dict[str, torch.Tensor]]`: the weighted loss, a scalar with gradient, and its parts
+            `tuple[torch.Tensor, dict[str, torch.Tensor]]`: The weighted loss, a scalar with gradient, and its terms
             without gradient under their official names (`loss_ce`, `loss_bbox`, `loss_giou`, `presence_loss`,
-            `loss_mask`, `loss_dice`, `loss_semantic_seg`, `loss_semantic_dice`; `_aux_0` … for earlier layers, `_o2m`
-            for the one-to-many queries, those already times their weight).
+            `loss_mask`, `loss_dice`, `loss_semantic_seg`, `loss_semantic_dice`). Earlier layers have the suffix
+            `_aux_0` and so on. One-to-many queries have the suffix `_o2m`; their terms include their weight.
         """
         w = self.weights
         matches, many_matches = self.match(outputs, targets)
@@ -98,8 +104,8 @@ class Sam3Criterion:
             sets.append(("_o2m", w.one_to_many, outputs.one_to_many, many_matches))
 
         loss, parts = 0.0, {}
-        for suffix, weight, queries, found in sets:
-            terms = self._query_terms(queries, found, targets, present, normalizers)  # name -> (num_layers,)
+        for suffix, weight, queries, set_matches in sets:
+            terms = self._query_terms(queries, set_matches, targets, present, normalizers)  # name -> (num_layers,)
             loss = (
                 loss
                 + weight
@@ -112,14 +118,14 @@ class Sam3Criterion:
         presence = F.binary_cross_entropy_with_logits(
             outputs.presence_logits.float(), present.expand_as(outputs.presence_logits), reduction="none"
         )
-        known = torch.tensor(targets.known(), dtype=presence.dtype).to(presence.device, non_blocking=True)
-        presence = w.presence_alpha * (presence * known).sum(1) / normalizers.pairs  # (num_layers,)
+        is_labelled = torch.tensor(targets.known(), dtype=presence.dtype).to(presence.device, non_blocking=True)
+        presence = w.presence_alpha * (presence * is_labelled).sum(1) / normalizers.pairs  # (num_layers,)
         loss = loss + w.presence * presence.sum()
         _report(parts, {"presence_loss": presence}, "")
 
         if outputs.one_to_one.masks is not None and targets.masks is not None:
-            for suffix, weight, queries, found in sets:
-                value, (focal, dice) = self._mask_terms(queries, found, targets, weight / normalizers.instances)
+            for suffix, weight, queries, set_matches in sets:
+                value, (focal, dice) = self._mask_terms(queries, set_matches, targets, weight / normalizers.instances)
                 loss = loss + value
                 parts |= {f"loss_mask{suffix}": focal, f"loss_dice{suffix}": dice}
         if outputs.semantic_logits is not None and targets.masks is not None:
@@ -139,7 +145,7 @@ class Sam3Criterion:
         present: torch.Tensor,
         normalizers: Normalizers,
     ) -> dict[str, torch.Tensor]:
-        """Class, L1 and GIoU terms of all layers at once, each of shape `(num_layers,)`."""
+        """Compute class, L1 and GIoU terms of all layers, each of shape `(num_layers,)`."""
         logits, boxes = queries.logits.float(), queries.boxes.float()
         index = matches.layer, matches.pair, matches.query
         matched_boxes, matched_targets = boxes[index], targets.boxes[matches.target]
@@ -149,7 +155,7 @@ class Sam3Criterion:
         score = logits.sigmoid()
         with torch.no_grad():
             soft = (score[index] ** self.weights.score_alpha * iou ** (1 - self.weights.score_alpha)).clamp(min=0.01)
-            soft = torch.where(matches.last, soft, 0.0)  # one value a query, so that adding is writing
+            soft = torch.where(matches.last, soft, 0.0)  # one value per query makes accumulation an assignment
             # (num_layers, num_pairs, num_queries), 0 where a query is unmatched
             target = torch.zeros_like(logits).index_put_(index, soft, accumulate=True)
             matched = target > 0
@@ -166,7 +172,7 @@ class Sam3Criterion:
         }
 
     def _supervised_background(self, boxes: torch.Tensor, targets: PairTargets) -> torch.Tensor:
-        """Bool, broadcastable to `(num_layers, num_pairs, num_queries)`: may an unmatched query be called background?"""
+        """Return the unmatched queries to supervise as background; bool, broadcasts to `(layers, pairs, queries)`."""
         exhaustive = torch.tensor(targets.exhaustive).to(boxes.device, non_blocking=True)
         supervised = exhaustive[None, :, None]
         if targets.ignore is None or all(region is None for region in targets.ignore):
@@ -179,31 +185,31 @@ class Sam3Criterion:
         return supervised
 
     def _mask_terms(self, queries: QueryOutputs, matches: Matches, targets: PairTargets, scale):
-        """Focal and dice of the last layer's matched masks, a block of rows at a time."""
+        """Compute focal loss and dice of the last layer's matched masks, block by block."""
         rows = (matches.layers == len(queries.logits) - 1).nonzero()[0]
         mask_rows = [targets.mask_index[t] for t in matches.targets[rows]]
-        kept = [(row, mask) for row, mask in zip(rows, mask_rows, strict=True) if mask >= 0]
+        with_mask = [(row, mask) for row, mask in zip(rows, mask_rows, strict=True) if mask >= 0]
         device = queries.logits.device
-        chosen = torch.tensor([row for row, _ in kept], dtype=torch.long).to(device, non_blocking=True)
-        mask_of_row = torch.tensor([mask for _, mask in kept], dtype=torch.long).to(device, non_blocking=True)
+        chosen = torch.tensor([row for row, _ in with_mask], dtype=torch.long).to(device, non_blocking=True)
+        mask_of_row = torch.tensor([mask for _, mask in with_mask], dtype=torch.long).to(device, non_blocking=True)
         tensors, rows_of = queries.masks.select(
             matches.pair[chosen],
             matches.query[chosen],
-            matches.pairs[[row for row, _ in kept]].tolist() if kept else [],
+            matches.pairs[[row for row, _ in with_mask]].tolist() if with_mask else [],
         )
 
         def block_loss(start, *tensors):
-            stop = min(start + self.masks_per_block, len(kept))
+            stop = min(start + self.masks_per_block, len(with_mask))
             target = targets.masks[mask_of_row[start:stop]]
             focal, dice = self._focal_dice(rows_of(start, stop, *tensors), target, self.weights.mask_alpha)
             focal, dice = focal.sum() * scale, dice.sum() * scale
             return self.weights.mask * focal + self.weights.dice * dice, (focal.detach(), dice.detach())
 
-        loss, terms = sum_over_blocks(block_loss, range(0, len(kept), self.masks_per_block), tensors)
+        loss, terms = sum_over_blocks(block_loss, range(0, len(with_mask), self.masks_per_block), tensors)
         return loss, _add_terms(terms, loss)
 
     def _semantic_terms(self, logits: torch.Tensor, targets: PairTargets, normalizers: Normalizers):
-        """Focal and dice of the semantic map, for the pairs whose union of masks is whole and not empty."""
+        """Compute focal loss and dice of the semantic map, for pairs with a complete, non-empty union of masks."""
         pairs = semantic_pairs(targets)
 
         def block_loss(pair, *logits):
@@ -223,7 +229,7 @@ class Sam3Criterion:
 
 
 def semantic_pairs(targets: PairTargets) -> list[int]:
-    """The pairs whose semantic map is supervised: exhaustive, with instances, and each of those with a mask."""
+    """Return the pairs with a supervised semantic map: exhaustive, with instances that all have a mask."""
     pairs, start = [], 0
     for pair, count in enumerate(targets.counts):
         if count and targets.exhaustive[pair] and all(m >= 0 for m in targets.mask_index[start : start + count]):
@@ -233,7 +239,7 @@ def semantic_pairs(targets: PairTargets) -> list[int]:
 
 
 def _present(targets: PairTargets) -> torch.Tensor:
-    """Float of shape `(num_pairs,)`: 1 where a pair has a target with an area (`keep_loss` of the official code)."""
+    """Return floats `(num_pairs,)`: 1 where a pair has a target with an area (`keep_loss` of the official code)."""
     device = targets.boxes.device
     pair = torch.tensor(targets.pair_of_target(), dtype=torch.long).to(device, non_blocking=True)
     has_area = (targets.boxes[:, 2:] > 0).all(-1).float()
@@ -241,7 +247,7 @@ def _present(targets: PairTargets) -> torch.Tensor:
 
 
 def _union(targets: PairTargets, pair: int, rows: int = 8) -> torch.Tensor:
-    """Union of a pair's masks, its ignored region included (that is the phrase too), without copying them all."""
+    """Compute the union of a pair's masks and its ignored region, which also shows the phrase, in blocks of rows."""
     start = sum(targets.counts[:pair])
     index = targets.mask_index[start : start + targets.counts[pair]]
     region = targets.ignore[pair] if targets.ignore else None
@@ -259,7 +265,7 @@ def _add_terms(
 
 
 def _report(parts: dict, terms: dict[str, torch.Tensor], suffix: str):
-    """Splits `(num_layers,)` terms into the official names; the last layer's has no `_aux_i`."""
+    """Add `(num_layers,)` terms under their official names; the last layer has no `_aux_i` suffix."""
     for name, values in terms.items():
         *aux, final = values.detach().unbind()
         parts |= {f"{name}_aux_{i}{suffix}": value for i, value in enumerate(aux)} | {f"{name}{suffix}": final}

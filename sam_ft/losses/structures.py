@@ -1,4 +1,4 @@
-"""What the model tells the criterion, and what the criterion compares it with."""
+"""Criterion inputs and targets."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ import torch
 @dataclass
 class QueryOutputs:
     """
-    What the queries say, for every decoder layer.
+    Per-layer query predictions.
 
     Attributes:
-        logits (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries)`).
-        boxes (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, 4)`): normalised `(cx, cy, w, h)`.
-        masks (`DenseMasks | FactoredMasks | None`): masks of the last layer; `None` trains boxes alone.
+        logits (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries)`): Class logits.
+        boxes (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, 4)`): Normalised `(cx, cy, w, h)`.
+        masks (`DenseMasks | FactoredMasks | None`): Masks of the last layer; `None` trains boxes only.
     """
 
     logits: torch.Tensor
@@ -24,14 +24,15 @@ class QueryOutputs:
 @dataclass
 class ConceptOutputs:
     """
-    Everything that a criterion may look at, for P (image, phrase) pairs.
+    All predictions that a criterion supervises, for P (image, phrase) pairs.
 
     Attributes:
-        one_to_one (`QueryOutputs`): the queries that inference uses.
-        one_to_many (`QueryOutputs | None`): the second set of queries that shares all weights and skips self-attention
+        one_to_one (`QueryOutputs`): Queries that inference uses.
+        one_to_many (`QueryOutputs | None`): Second set of queries, which shares all weights and skips self-attention
             (DAC); training only.
-        presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): is the phrase in the image at all.
-        semantic_logits (`torch.Tensor` of shape `(num_pairs, h, w)` or `None`): the union of all instances.
+        presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): Logits of the phrase's presence.
+        semantic_logits (`torch.Tensor` of shape `(num_pairs, h, w)` or `None`): Mask logits of the union of all
+            instances.
     """
 
     one_to_one: QueryOutputs
@@ -42,33 +43,38 @@ class ConceptOutputs:
 
 @dataclass
 class DenseMasks:
-    """Mask logits of all queries: `logits` of shape `(num_pairs, num_queries, h, w)`."""
+    """
+    Mask logits of all queries.
+
+    Attributes:
+        logits (`torch.Tensor` of shape `(num_pairs, num_queries, h, w)`): Mask logits.
+    """
 
     logits: torch.Tensor
 
     def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int]):
-        """Returns tensors and `rows(start, stop, *tensors)` that gives mask logits `(stop - start, h, w)`."""
+        """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
         return (self.logits[pair, query],), lambda start, stop, logits: logits[start:stop]
 
 
 @dataclass
 class FactoredMasks:
     """
-    Mask logits as the mask head makes them, a product that is never formed for queries nobody asks for.
+    Mask logits as the mask head's two factors, multiplied for selected queries only.
 
     Attributes:
-        embeddings (`torch.Tensor` of shape `(num_pairs, num_queries, C)`): the mask head's query embeddings.
-        pixels (`torch.Tensor` of shape `(num_pairs, C, h, w)`): its pixel embeddings.
+        embeddings (`torch.Tensor` of shape `(num_pairs, num_queries, C)`): Query embeddings of the mask head.
+        pixels (`torch.Tensor` of shape `(num_pairs, C, h, w)`): Pixel embeddings of the mask head.
     """
 
     embeddings: torch.Tensor
     pixels: torch.Tensor
 
     def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int]):
-        """Returns tensors and `rows(start, stop, *tensors)` that gives mask logits `(stop - start, h, w)`."""
+        """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
 
         def rows(start, stop, embeddings, *pixels):
-            # the rows of one pair at a time: its pixels are read, not copied, and no other pair's receive a gradient
+            # Rows are processed pair by pair: pixels are not copied, and other pairs' pixels receive no gradient.
             products, begin = [], start
             for row in range(start + 1, stop + 1):
                 if row == stop or pairs[row] != pairs[begin]:
@@ -82,16 +88,17 @@ class FactoredMasks:
 @dataclass
 class PairTargets:
     """
-    The truth of P pairs, packed: all instances of pair 0, then those of pair 1, and so on.
+    Packed ground truth of P pairs: all instances of pair 0, then those of pair 1, and so on.
 
     Attributes:
-        boxes (`torch.Tensor` of shape `(num_targets, 4)`): normalised `(cx, cy, w, h)`, float32.
-        counts (`list[int]`): instances of each pair, on the host; 0 where the phrase is absent.
-        exhaustive (`list[bool]`): for each pair, on the host; `False` where other instances may be unlabelled.
-        masks (`torch.Tensor` of shape `(num_masks, H, W)` or `None`): bool, each instance of the batch once.
-        mask_index (`list[int]`): for each target its row in `masks`, -1 where it has a box but no mask.
-        ignore (`list[torch.Tensor | None]`): for each pair a bool region `(H, W)` whose queries are left alone.
-        names (`list[str]`): what an error calls each pair.
+        boxes (`torch.Tensor` of shape `(num_targets, 4)`): Normalised `(cx, cy, w, h)`, float32.
+        counts (`list[int]`): Instances of each pair, on the host; 0 where the phrase is absent.
+        exhaustive (`list[bool]`): For each pair, on the host; `False` where other instances may be unlabelled.
+        masks (`torch.Tensor` of shape `(num_masks, H, W)` or `None`): Bool masks, each instance of the batch once.
+        mask_index (`list[int]`): Row in `masks` of each target, -1 where it has a box but no mask.
+        ignore (`list[torch.Tensor | None]`): Bool region `(H, W)` of each pair in which unmatched queries are not
+            supervised.
+        names (`list[str]`): Name of each pair in error messages.
     """
 
     boxes: torch.Tensor
@@ -103,7 +110,12 @@ class PairTargets:
     names: list[str] | None = None
 
     def known(self) -> list[bool]:
-        """For each pair whether it is known to be present or absent; crowds alone, or unlabelled instances, leave it open."""
+        """
+        Return for each pair whether its phrase is labelled as present or absent.
+
+        Returns:
+            `list[bool]`: `False` for a pair with crowd regions only, or with unlabelled instances.
+        """
         ignore = self.ignore or [None] * len(self.counts)
         return [
             count > 0 or (exhaustive and region is None)
@@ -111,19 +123,23 @@ class PairTargets:
         ]
 
     def pair_of_target(self) -> list[int]:
-        """For each target the pair it belongs to."""
+        """Return the pair index of each target."""
         return [pair for pair, count in enumerate(self.counts) for _ in range(count)]
 
 
 @dataclass
 class Normalizers:
     """
-    What sums are divided by. Counted over the accumulation window and all processes, they make the loss independent of
-    how a batch is cut into micro-batches, chunks and ranks.
+    Divisors of the loss sums; values below 1 count as 1.
+
+    Counted over the accumulation window and all processes, they make the loss independent of the split into
+    micro-batches, chunks and ranks.
 
     Attributes:
-        instances, pairs, semantic_pairs (`torch.Tensor` or `float`): targets, pairs known to be present or absent, and
-            pairs whose union of masks is not empty. soft_pairs: pairs that a teacher answers. Values below 1 count as 1.
+        instances (`torch.Tensor` or `float`): Number of targets.
+        pairs (`torch.Tensor` or `float`): Pairs that are labelled as present or absent.
+        semantic_pairs (`torch.Tensor` or `float`): Pairs whose union of masks is not empty.
+        soft_pairs (`torch.Tensor` or `float`): Pairs with teacher predictions, default 1.
     """
 
     instances: torch.Tensor | float
@@ -132,6 +148,7 @@ class Normalizers:
     soft_pairs: torch.Tensor | float = 1.0
 
     def __post_init__(self):
+        """Clamp all divisors to at least 1."""
         for name in ("instances", "pairs", "semantic_pairs", "soft_pairs"):
             value = getattr(self, name)
             setattr(self, name, value.clamp(min=1) if torch.is_tensor(value) else max(float(value), 1.0))

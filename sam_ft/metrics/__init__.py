@@ -1,1 +1,5 @@
-"""What a model is worth: predictions on the host, arithmetic in plain functions, `evaluate.Metric` on top."""
+"""
+Evaluation metrics: plain functions of predictions on the host, and `evaluate.Metric` classes on top.
+
+Running a model and storing its predictions do not belong here.
+"""

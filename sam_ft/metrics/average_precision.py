@@ -9,10 +9,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .metric import CocoMetric, given
+from .metric import CocoMetric, drop_null_fields
 
 
-# the order of COCOeval.stats; AP over IoU 0.50:0.05:0.95, all sizes, at most 100 detections an image and category
+# Names in the order of COCOeval.stats; AP over IoU 0.50:0.05:0.95, all sizes, 100 detections per image and category.
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 IOU_TYPES = {"mask": "segm", "box": "bbox"}
 
@@ -20,10 +20,12 @@ IOU_TYPES = {"mask": "segm", "box": "bbox"}
 @dataclass
 class CocoScores:
     """
+    COCO metrics of one evaluation.
+
     Attributes:
-        stats (`dict[str, float]`): the twelve COCO numbers by `NAMES`, each in `[0, 1]`, or -1 where no instance of that size exists.
-        by_category (`dict[int, dict[str, float]]`): category id -> `AP`, `AP50`, of those that have an instance.
-        curves (`dict[int, list[float]]`): category id -> precision at IoU 0.5 for recall 0, 0.01, … 1.
+        stats (`dict[str, float]`): Values of `NAMES`, each in `[0, 1]`, or -1 where no instance of that size exists.
+        by_category (`dict[int, dict[str, float]]`): Category id -> `AP` and `AP50`, for categories with an instance.
+        curves (`dict[int, list[float]]`): Category id -> precision at IoU 0.5 for recall 0, 0.01, … 1.
     """
 
     stats: dict[str, float]
@@ -32,51 +34,68 @@ class CocoScores:
 
 
 def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -> dict[str, float]:
-    """The twelve COCO numbers; see [`coco_scores`]."""
+    """Compute the twelve COCO metrics; arguments as in [`coco_scores`]."""
     return coco_scores(ground_truth, results, kind).stats
 
 
 def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScores:
     """
-    COCO's numbers, computed by pycocotools (Lin et al. 2014, cocodataset.org, "Detection Evaluation").
+    Compute COCO's metrics with pycocotools.
 
     Args:
-        ground_truth (`dict`): a COCO file's content: `images`, `annotations` with `area` and `iscrowd`, `categories`.
-        results (`list[dict]`): `image_id`, `category_id`, `score`, and `segmentation` (mask) or `bbox` (box).
+        ground_truth (`dict`): Content of a COCO file: `images`, `annotations` with `area` and `iscrowd`, `categories`.
+        results (`list[dict]`): Results with `image_id`, `category_id`, `score`, and `segmentation` (mask) or `bbox`
+            (box).
         kind (`str`): `mask` or `box`.
+
+    Returns:
+        `CocoScores`: Metrics, per-category AP and precision-recall curves.
+
+    Source:
+        Lin et al. 2014; cocodataset.org, "Detection Evaluation".
     """
     evaluation = coco_evaluation(ground_truth, results, kind)
     objects = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
     if evaluation is None:
         sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
         areas = [a["area"] for a in objects]
-        stats = {n: 0.0 if any(sizes.get(n[-1], lambda a: True)(a) for a in areas) else -1.0 for n in NAMES}
-        there = sorted({a["category_id"] for a in objects})
-        return CocoScores(stats, {i: {"AP": 0.0, "AP50": 0.0} for i in there}, {i: [0.0] * 101 for i in there})
+        stats = {n: 0.0 if any(sizes.get(n[-1], lambda _: True)(a) for a in areas) else -1.0 for n in NAMES}
+        categories = sorted({a["category_id"] for a in objects})
+        by_category = {i: {"AP": 0.0, "AP50": 0.0} for i in categories}
+        return CocoScores(stats, by_category, {i: [0.0] * 101 for i in categories})
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
-    precision = evaluation.eval["precision"][
-        :, :, :, 0, -1
-    ]  # (10 IoUs, 101 recalls, categories), all sizes, 100 detections
+    # The shape is (10 IoUs, 101 recalls, categories), for all sizes and 100 detections.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
     by_category, curves = {}, {}
-    for place, category in enumerate(evaluation.params.catIds):
-        if (precision[:, :, place] > -1).all():
+    for column, category in enumerate(evaluation.params.catIds):
+        if (precision[:, :, column] > -1).all():
             by_category[category] = {
-                "AP": float(precision[:, :, place].mean()),
-                "AP50": float(precision[0, :, place].mean()),
+                "AP": float(precision[:, :, column].mean()),
+                "AP50": float(precision[0, :, column].mean()),
             }
-            curves[category] = precision[0, :, place].tolist()
+            curves[category] = precision[0, :, column].tolist()
     return CocoScores(dict(zip(NAMES, map(float, evaluation.stats), strict=True)), by_category, curves)
 
 
 def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOeval | None:
     """
-    pycocotools' evaluation, accumulated; `None` without results, which it does not take. Where `ground_truth["pairs"]` says that a pair is
-    not exhaustive, detections that match nothing are left out, neither right nor wrong.
+    Run and accumulate the evaluation of pycocotools.
+
+    Unmatched detections of pairs that `ground_truth["pairs"]` marks as not exhaustive are ignored: they are neither
+    true nor false positives.
+
+    Args:
+        ground_truth (`dict`): Ground truth as in [`coco_scores`].
+        results (`list[dict]`): Results as in [`coco_scores`].
+        kind (`str`): `mask` or `box`.
+
+    Returns:
+        `COCOeval` or `None`: The evaluation; `None` without results, which pycocotools does not accept.
     """
     field = "segmentation" if kind == "mask" else "bbox"
     keep = ("image_id", "category_id", "score", field)
-    # one of the two fields only: with both, pycocotools would sort masks into sizes by their boxes
+    # With both fields, pycocotools would assign masks to sizes by the area of their boxes.
     results = [{k: r[k] for k in keep} for r in results if field in r]
     if not results:
         return None
@@ -86,32 +105,36 @@ def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOe
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), IOU_TYPES[kind])
         evaluation.evaluate()
-        doubtful = {(p["image_id"], p["category_id"]) for p in ground_truth.get("pairs", ()) if not p["exhaustive"]}
-        for found in evaluation.evalImgs if doubtful else ():
-            if found is not None and (found["image_id"], found["category_id"]) in doubtful:
-                # what matches nothing may be an instance that nobody has labelled, as in LVIS
-                found["dtIgnore"] = np.asarray(found["dtIgnore"], dtype=bool) | (np.asarray(found["dtMatches"]) == 0)
+        not_exhaustive = {
+            (p["image_id"], p["category_id"]) for p in ground_truth.get("pairs", ()) if not p["exhaustive"]
+        }
+        for result in evaluation.evalImgs if not_exhaustive else ():
+            if result is not None and (result["image_id"], result["category_id"]) in not_exhaustive:
+                # An unmatched detection may be an unlabelled instance, as in LVIS.
+                is_unmatched = np.asarray(result["dtMatches"]) == 0
+                result["dtIgnore"] = np.asarray(result["dtIgnore"], dtype=bool) | is_unmatched
         evaluation.accumulate()
     return evaluation
 
 
 def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dict:
     """
-    Rows as a COCO file's content, so that a row's example id and phrase become numbers that pycocotools reads.
+    Convert rows to the content of a COCO file, with integer image and category ids for pycocotools.
 
     Args:
-        rows (`Iterable[dict]`): rows of `sam_ft/data/row_schema.py`; their images are not read.
-        category_ids (`dict[str, int]`): phrase -> category id.
+        rows (`Iterable[dict]`): Rows of `sam_ft/data/row_schema.py`; their images are not read.
+        category_ids (`dict[str, int]`): Phrase -> category id.
 
     Returns:
-        `dict`: `images` (each with its `example_id`), `annotations` numbered from 1 (pycocotools takes 0 for unmatched),
-        `categories`, and `pairs`: which category was asked of which image, and whether all its instances are labelled.
+        `dict`: `images` (each with its `example_id`), `annotations` numbered from 1 (for pycocotools, 0 means
+        unmatched), `categories`, and `pairs`: image id and category id of each prompted phrase, and whether it is
+        exhaustive.
     """
     rows = list(rows)
-    own = [row["example_id"].isdecimal() and row["example_id"] == str(int(row["example_id"])) for row in rows]
+    is_number = [row["example_id"].isdecimal() and row["example_id"] == str(int(row["example_id"])) for row in rows]
     images, annotations, pairs = [], [], []
     for number, row in enumerate(rows, 1):
-        image_id = int(row["example_id"]) if all(own) else number
+        image_id = int(row["example_id"]) if all(is_number) else number
         size = {"width": row["width"], "height": row["height"]}
         images.append({"id": image_id, "example_id": row["example_id"], **size})
         for phrase in row["phrases"]:
@@ -144,4 +167,4 @@ class CocoAveragePrecision(CocoMetric):
     citation = "Lin et al. 2014, Microsoft COCO: Common Objects in Context"
 
     def _compute(self, predictions, ground_truth, kind="mask"):
-        return coco_average_precision(ground_truth, given(predictions), kind)
+        return coco_average_precision(ground_truth, drop_null_fields(predictions), kind)

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over the images that happened to be in the evaluation (Efron 1979)."""
+"""Bootstrap confidence intervals of metrics over the evaluated images (Efron 1979)."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,22 +12,36 @@ from .summary import Measured
 
 
 RECALLS = np.linspace(0, 1, 101)
-Resampled = Callable[[np.ndarray], dict[str, float]]  # how often each image counts -> numbers
+Resampled = Callable[[np.ndarray], dict[str, float]]  # image weights -> metrics
 
 
 def image_weights(num_images: int, samples: int, seed: int = 0) -> np.ndarray:
     """
-    How often each image is drawn, with replacement.
+    Draw images with replacement and count each of them.
+
+    Args:
+        num_images (`int`): Number of evaluated images.
+        samples (`int`): Number of bootstrap resamples.
+        seed (`int`): Random seed, default 0.
 
     Returns:
-        `np.ndarray` of shape `(samples, num_images)`, each row adding up to `num_images`.
+        `np.ndarray` of shape `(samples, num_images)`: Count of each image; a row's sum is `num_images`.
     """
     draws = np.random.default_rng(seed).integers(0, num_images, (samples, num_images))
     return np.stack([np.bincount(row, minlength=num_images) for row in draws])
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of resampled values (percentile interval); those that do not exist, NaN, are left out."""
+    """
+    Compute the percentile interval of resampled values.
+
+    Args:
+        values (`Sequence[float]`): Resampled values; NaN values are left out.
+        level (`float`): Confidence level, default 0.95.
+
+    Returns:
+        `tuple[float, float]`: Lower and upper bound; -1 without any value.
+    """
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -37,89 +51,122 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 
 def resampled_pairs(measured: list[Measured], images: list[int]) -> Resampled:
-    """`cgF1`, `pmF1`, `IL_MCC`, `mean_IoU` and `presence_accuracy` of resampled images; `images`: ids in the weights' order."""
-    place = {image: i for i, image in enumerate(images)}
-    counted = [one for one in measured if one.counts is not None]
-    fitted = [one for one in measured if one.quality is not None]
-    asked = [
-        one.pair for one in measured if one.pair.presence is not None and (one.pair.is_present or one.pair.is_absent)
+    """
+    Build a function that computes the pair metrics of resampled images.
+
+    Args:
+        measured (`list[Measured]`): Measurements of all pairs.
+        images (`list[int]`): Image ids in the order of the weights.
+
+    Returns:
+        `Callable[[np.ndarray], dict[str, float]]`: `cgF1`, `pmF1`, `IL_MCC`, `mean_IoU` and `presence_accuracy` for
+        weights of shape `(num_images,)`; NaN where undefined.
+    """
+    index_of = {image: i for i, image in enumerate(images)}
+    with_counts = [item for item in measured if item.counts is not None]
+    with_quality = [item for item in measured if item.quality is not None]
+    with_presence = [
+        item.pair
+        for item in measured
+        if item.pair.presence is not None and (item.pair.is_present or item.pair.is_absent)
     ]
-    of_counts, of_quality = ([place[one.pair.image_id] for one in some] for some in (counted, fitted))
-    of_asked = [place[pair.image_id] for pair in asked]
-    found_of = weighted_concept_f1([one.counts for one in counted]) if counted else None
-    quality = np.array([one.quality[0] for one in fitted])
-    right = np.array([(pair.presence >= SCORE) == pair.is_present for pair in asked], dtype=np.float64)
+    counts_index, quality_index = (
+        [index_of[item.pair.image_id] for item in group] for group in (with_counts, with_quality)
+    )
+    presence_index = [index_of[pair.image_id] for pair in with_presence]
+    compute_f1 = weighted_concept_f1([item.counts for item in with_counts]) if with_counts else None
+    quality = np.array([item.quality[0] for item in with_quality])
+    is_correct = np.array([(pair.presence >= SCORE) == pair.is_present for pair in with_presence], dtype=np.float64)
 
-    def numbers(weights: np.ndarray) -> dict[str, float]:
-        found = found_of(weights[of_counts]) if found_of else {}
-        result = {name: found.get(name, np.nan) for name in ("cgF1", "pmF1", "IL_MCC")}
-        result["mean_IoU"] = _weighted(quality, weights[of_quality])
-        result["presence_accuracy"] = _weighted(right, weights[of_asked])
-        return result
+    def compute(weights: np.ndarray) -> dict[str, float]:
+        concept_f1 = compute_f1(weights[counts_index]) if compute_f1 else {}
+        metrics = {name: concept_f1.get(name, np.nan) for name in ("cgF1", "pmF1", "IL_MCC")}
+        metrics["mean_IoU"] = _weighted_mean(quality, weights[quality_index])
+        metrics["presence_accuracy"] = _weighted_mean(is_correct, weights[presence_index])
+        return metrics
 
-    return numbers
+    return compute
 
 
 def resampled_precision(ground_truth: dict, results: list[dict], kind: str, images: list[int]) -> Resampled:
     """
-    COCO's AP and AP50 of resampled images: matched once, added up anew. An image that is drawn twice counts as two images would.
+    Build a function that computes COCO's AP and AP50 of resampled images.
+
+    Detections are matched once and accumulated for each resample. An image that is drawn twice counts as two images.
 
     Args:
-        ground_truth (`dict`), results (`list[dict]`), kind (`str`): as for [`coco_scores`]. images (`list[int]`): ids in the weights' order.
+        ground_truth (`dict`): Ground truth as in [`coco_scores`].
+        results (`list[dict]`): Results as in [`coco_scores`].
+        kind (`str`): `mask` or `box`.
+        images (`list[int]`): Image ids in the order of the weights.
+
+    Returns:
+        `Callable[[np.ndarray], dict[str, float]]`: AP and AP50 for weights of shape `(num_images,)`; NaN where
+        undefined.
     """
     evaluation = coco_evaluation(ground_truth, results, kind)
     categories = [] if evaluation is None else _by_category(evaluation, {image: i for i, image in enumerate(images)})
     names = f"{kind}_AP", f"{kind}_AP50"
-    shown = Counter(a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"])
-    objects = np.array([shown[image] for image in images])
+    objects_per_image = Counter(a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"])
+    objects = np.array([objects_per_image[image] for image in images])
 
-    def numbers(weights: np.ndarray) -> dict[str, float]:
+    def compute(weights: np.ndarray) -> dict[str, float]:
         if evaluation is None:
             return dict.fromkeys(names, 0.0 if weights @ objects else np.nan)
-        found = [ap for ap in (_precision(category, weights) for category in categories) if ap is not None]
-        if not found:
+        precisions = [ap for ap in (_precision(category, weights) for category in categories) if ap is not None]
+        if not precisions:
             return dict.fromkeys(names, np.nan)
-        mean = np.mean(found, axis=0)  # over categories, (10,)
+        mean = np.mean(precisions, axis=0)  # over categories, shape (10,)
         return {names[0]: float(mean.mean()), names[1]: float(mean[0])}
 
-    return numbers
+    return compute
 
 
-def _by_category(evaluation, place: dict[int, int]) -> list[tuple]:
-    """For each category: image of each detection and whether it is right or ignored, best first; image of each object."""
+def _by_category(evaluation, index_of: dict[int, int]) -> list[tuple]:
+    """
+    Collect the matching results of each category.
+
+    Args:
+        evaluation (`COCOeval`): Evaluation after `evaluate()`.
+        index_of (`dict[int, int]`): Image id -> index in the weights.
+
+    Returns:
+        `list[tuple]`: For each category with objects: image index of each detection, true positives and ignored
+        detections at each IoU threshold, highest score first, and image index of each object.
+    """
     params = evaluation.params
     ids, areas = list(params.imgIds), len(params.areaRng)
     categories = []
     for k in range(len(params.catIds)):
-        # evalImgs runs over categories, areas, images; the first area is all
-        found = evaluation.evalImgs[k * areas * len(ids) :][: len(ids)]
+        # The order of evalImgs is categories, areas, images; the first area covers all sizes.
+        evaluated = evaluation.evalImgs[k * areas * len(ids) :][: len(ids)]
         detected, hit, ignored, scores, objects = [], [], [], [], []
-        for image, one in zip(ids, found, strict=True):
-            if one is None:
+        for image, result in zip(ids, evaluated, strict=True):
+            if result is None:
                 continue
             last = params.maxDets[-1]
-            scores += one["dtScores"][:last]
-            detected += [place[image]] * len(one["dtScores"][:last])
-            hit.append(np.asarray(one["dtMatches"])[:, :last] > 0)
-            ignored.append(np.asarray(one["dtIgnore"])[:, :last].astype(bool))
-            objects += [place[image]] * int((np.asarray(one["gtIgnore"]) == 0).sum())
+            scores += result["dtScores"][:last]
+            detected += [index_of[image]] * len(result["dtScores"][:last])
+            hit.append(np.asarray(result["dtMatches"])[:, :last] > 0)
+            ignored.append(np.asarray(result["dtIgnore"])[:, :last].astype(bool))
+            objects += [index_of[image]] * int((np.asarray(result["gtIgnore"]) == 0).sum())
         if objects:
             order = np.argsort(-np.asarray(scores), kind="mergesort")
-            hits, left_out = (np.concatenate(part, axis=1)[:, order] for part in (hit, ignored))
-            categories.append((np.asarray(detected, dtype=int)[order], hits, left_out, np.asarray(objects)))
+            hits, is_ignored = (np.concatenate(part, axis=1)[:, order] for part in (hit, ignored))
+            categories.append((np.asarray(detected, dtype=int)[order], hits, is_ignored, np.asarray(objects)))
     return categories
 
 
 def _precision(category: tuple, weights: np.ndarray) -> np.ndarray | None:
-    """AP at each of the ten IoU thresholds; `None` where no object was drawn."""
+    """Compute AP at each of the ten IoU thresholds; `None` where no object was drawn."""
     detected, hit, ignored, objects = category
     total = weights[objects].sum()
     if total == 0:
         return None
-    times = weights[detected] * ~ignored
-    right, wrong = np.cumsum(times * hit, axis=1), np.cumsum(times * ~hit, axis=1)
+    counts = weights[detected] * ~ignored
+    right, wrong = np.cumsum(counts * hit, axis=1), np.cumsum(counts * ~hit, axis=1)
     recall, precision = right / total, right / np.maximum(right + wrong, np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # the best at this recall or a higher one
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # maximum at this recall or higher
     result = np.zeros(len(hit))
     for t in range(len(hit)):
         at = np.searchsorted(recall[t], RECALLS, side="left")
@@ -127,5 +174,5 @@ def _precision(category: tuple, weights: np.ndarray) -> np.ndarray | None:
     return result
 
 
-def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values @ weights / weights.sum()) if len(values) and weights.sum() else np.nan

@@ -1,4 +1,4 @@
-"""The form in which `evaluate` takes COCO results."""
+"""Base class of `evaluate.Metric` classes that read COCO results."""
 
 import datasets
 import evaluate
@@ -6,7 +6,7 @@ import evaluate
 
 class CocoMetric(evaluate.Metric):
     """
-    A number of COCO results against a ground truth; subclasses say which in `description`, `citation` and `_compute`.
+    Metric of COCO results against a ground truth; subclasses define `description`, `citation` and `_compute`.
 
     Examples:
         metric = CocoAveragePrecision()
@@ -33,6 +33,6 @@ class CocoMetric(evaluate.Metric):
         )
 
 
-def given(results: list[dict]) -> list[dict]:
-    """Results as they were added: fields that were not given, which `evaluate` fills with null, left out."""
+def drop_null_fields(results: list[dict]) -> list[dict]:
+    """Return the results without the missing fields that `evaluate` fills with null."""
     return [{name: value for name, value in result.items() if value is not None} for result in results]

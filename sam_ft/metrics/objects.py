@@ -1,4 +1,4 @@
-"""How well prompted objects fit, one by one: IoU after one click and more, after a box, by size."""
+"""Metrics of prompted objects: IoU after one or more clicks and after a box, by object size."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 
 
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # px of mask, as COCO's
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # mask areas in px, as in COCO
 
 
 @dataclass
 class ObjectScore:
     """
-    What was answered for one object, by IoU with it at the image's own size.
+    Scores of one object, measured at the original image size.
 
     Attributes:
-        area (`float`): px. clicks (`list[float]`): IoU after 1, 2, … clicks. box (`float`): after its box.
-        best (`float`): of the three masks of the first click, the one that fits best, which nobody knows in use (`oracle`).
-        iou, dice, boundary_f1, predicted (`float`): of the first prompt of the evaluation, and the IoU that the model says of itself.
-        is_missing (`bool`): too small for the model's canvas, not asked, counted as 0.
+        area (`float`): Area of the ground-truth mask, px.
+        clicks (`list[float]`): IoU after 1, 2, … clicks.
+        box (`float`): IoU after the box prompt.
+        best (`float`): IoU of the best of the first click's three masks; an oracle, because it uses the ground truth.
+        iou (`float`): IoU after the evaluation's first prompt.
+        dice (`float`): Dice after the evaluation's first prompt.
+        boundary_f1 (`float`): Boundary F1 after the evaluation's first prompt.
+        predicted (`float`): IoU that the model predicts for the evaluation's first prompt.
+        is_missing (`bool`): Whether the object is too small for the model's canvas; it is not prompted and counts as
+            0.
     """
 
     area: float
@@ -33,17 +39,26 @@ class ObjectScore:
 
     @classmethod
     def missing(cls, area: float, clicks: int) -> "ObjectScore":
+        """Build the score of an object that is too small for the model's canvas."""
         return cls(area, [0.0] * clicks, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, is_missing=True)
 
 
 def object_numbers(scores: Iterable[ObjectScore]) -> dict[str, float]:
     """
-    Means over objects, each counting once whatever its size (Ravi et al. 2024, section 6: mIoU after 1 and 5 clicks).
+    Average scores over objects; each object has the same weight, independent of its size.
+
+    Args:
+        scores (`Iterable[ObjectScore]`): Scores of all objects.
 
     Returns:
-        `dict[str, float]`: `object_IoU`, `object_dice`, `object_boundary_F1` of the evaluation's first prompt, `object_IoU_small` … `_large` by COCO's
-        sizes; `IoU@1`, `IoU@2`, … after so many clicks, `IoU@box`, `IoU@1_best` of the best of three masks; `IoU_error`, how far the predicted IoU is
-        off; `objects_missing`, the share too small for the canvas. Numbers that do not exist are left out.
+        `dict[str, float]`: `object_IoU`, `object_dice`, `object_boundary_F1` of the evaluation's first prompt;
+        `object_IoU_small`, `object_IoU_medium`, `object_IoU_large` by COCO's sizes; `IoU@1`, `IoU@2`, … after this
+        number of clicks; `IoU@box`; `IoU@1_best`, the best of three masks; `IoU_error`, the absolute error of the
+        predicted IoU; `objects_missing`, the share of objects too small for the canvas. Undefined metrics are left
+        out.
+
+    Source:
+        Ravi et al. 2024, section 6 (mIoU after 1 and 5 clicks).
     """
     scores = list(scores)
     if not scores:
@@ -55,32 +70,42 @@ def object_numbers(scores: Iterable[ObjectScore]) -> dict[str, float]:
 def resampled_objects(
     scores: Sequence[ObjectScore], images: Sequence[int]
 ) -> Callable[[np.ndarray], dict[str, float]]:
-    """[`object_numbers`] of resampled images; `images`: of each object, its place among the weights."""
-    names, table, places = names_of(len(scores[0].clicks)), _table(scores), np.asarray(images, dtype=int)
+    """
+    Build a function of image weights that computes [`object_numbers`] of resampled images.
+
+    Args:
+        scores (`Sequence[ObjectScore]`): Scores of all objects.
+        images (`Sequence[int]`): Index of each object's image in the weights.
+
+    Returns:
+        `Callable[[np.ndarray], dict[str, float]]`: Metrics for weights of shape `(num_images,)`.
+    """
+    names, table, image_index = names_of(len(scores[0].clicks)), _table(scores), np.asarray(images, dtype=int)
 
     def numbers(weights: np.ndarray) -> dict[str, float]:
-        return dict(zip(names, _means(table, weights[places]), strict=True))
+        return dict(zip(names, _means(table, weights[image_index]), strict=True))
 
     return numbers
 
 
 def names_of(clicks: int) -> list[str]:
-    """The names of [`object_numbers`] of an evaluation of so many clicks."""
-    own = ["object_IoU", "object_dice", "object_boundary_F1", *(f"object_IoU_{name}" for name in SIZES)]
+    """Return the metric names of [`object_numbers`] for an evaluation with this number of clicks."""
+    first_prompt = ["object_IoU", "object_dice", "object_boundary_F1", *(f"object_IoU_{name}" for name in SIZES)]
     clicks = [f"IoU@{k}" for k in range(1, clicks + 1)]
-    return [*own, *clicks, "IoU@box", "IoU@1_best", "IoU_error", "objects_missing"]
+    return [*first_prompt, *clicks, "IoU@box", "IoU@1_best", "IoU_error", "objects_missing"]
 
 
 def _table(scores: Sequence[ObjectScore]) -> np.ndarray:
-    """A row an object; NaN where a number is not the object's."""
+    """Return one row per object, with NaN where a metric does not apply to the object."""
     return np.array(
         [
             [
-                one.iou, one.dice, one.boundary_f1,
-                *(one.iou if low <= one.area < high else np.nan for low, high in SIZES.values()),
-                *one.clicks, one.box, one.best, np.nan if one.is_missing else abs(one.predicted - one.iou), float(one.is_missing),
+                score.iou, score.dice, score.boundary_f1,
+                *(score.iou if low <= score.area < high else np.nan for low, high in SIZES.values()),
+                *score.clicks, score.box, score.best,
+                np.nan if score.is_missing else abs(score.predicted - score.iou), float(score.is_missing),
             ]
-            for one in scores
+            for score in scores
         ]
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is scored: one (image, phrase) pair with its truth and what a model found, the same for every metric."""
+"""(Image, phrase) pairs with ground truth and detections, the common input of all metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,19 +7,23 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 
-SCORE = 0.5  # from which on a detection counts, and a presence says yes; as SA-Co's evaluator (`cgf1_eval.py`)
+SCORE = 0.5  # threshold of detection scores and presence, as in SA-Co's evaluator (`cgf1_eval.py`)
 
 
 @dataclass
 class Pair:
     """
+    One (image, phrase) pair with ground truth and detections.
+
     Attributes:
-        image_id, phrase (`str`): what was asked of which image. size (`tuple[int, int]`): height and width, px.
+        image_id (`int`): Image id.
+        phrase (`str`): Prompted phrase.
+        size (`tuple[int, int]`): Height and width of the image, px.
         truth (`list[dict]`): COCO annotations with `bbox`, `iscrowd`, and `segmentation` where there is a mask.
-        found (`list[dict]`): COCO results, best first, with `score`, `bbox`, `segmentation`.
-        exhaustive (`bool`): whether all instances are labelled.
-        presence (`float`, *optional*): probability that the phrase is in the image.
-        others (`list[list[dict]]`): truths of further annotators, as `truth`.
+        found (`list[dict]`): COCO results, highest score first, with `score`, `bbox`, `segmentation`.
+        exhaustive (`bool`): Whether all instances are labelled.
+        presence (`float`, *optional*): Predicted probability that the phrase is in the image.
+        others (`list[list[dict]]`): Ground truth of further annotators, in the format of `truth`.
     """
 
     image_id: int
@@ -33,75 +37,82 @@ class Pair:
 
     @property
     def objects(self) -> list[dict]:
-        """The truth without crowds."""
-        return [one for one in self.truth if not one.get("iscrowd")]
+        """Ground truth without crowd regions."""
+        return [annotation for annotation in self.truth if not annotation.get("iscrowd")]
 
     @property
     def is_present(self) -> bool:
+        """Whether an object is labelled."""
         return bool(self.objects)
 
     @property
     def is_absent(self) -> bool:
-        """Known to be: nothing is labelled, no crowd either, and all would be."""
+        """Whether the pair is exhaustive without any annotation, crowd regions included."""
         return not self.truth and self.exhaustive
 
     def has(self, kind: str) -> bool:
-        """Whether every object can be scored by `mask` or `box`."""
-        return kind == "box" or all("segmentation" in one for one in self.objects)
+        """Return whether every object can be scored by `kind`, `mask` or `box`."""
+        return kind == "box" or all("segmentation" in annotation for annotation in self.objects)
 
-    def kept(self, threshold: float = SCORE) -> list[dict]:
-        return [one for one in self.found if one["score"] >= threshold]
+    def detections_above(self, threshold: float = SCORE) -> list[dict]:
+        """Return the detections with a score of at least `threshold`."""
+        return [detection for detection in self.found if detection["score"] >= threshold]
 
 
 def pairs_of(ground_truth: dict, results: Iterable[dict], presence: dict | None = None) -> list[Pair]:
     """
+    Build pairs from ground truth and results in COCO's format.
+
     Args:
-        ground_truth (`dict`): of [`coco_ground_truth`]: its `pairs` say what was asked.
-        results (`Iterable[dict]`): COCO results; those of no pair are left out.
+        ground_truth (`dict`): Ground truth of [`coco_ground_truth`]; its `pairs` list the prompted phrases.
+        results (`Iterable[dict]`): COCO results; results outside the pairs are left out.
         presence (`dict[tuple[int, int], float]`, *optional*): (image id, category id) -> probability.
 
     Returns:
-        `list[Pair]`: in the order of `pairs`.
+        `list[Pair]`: Pairs in the order of `ground_truth["pairs"]`.
     """
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
     pairs = {}
-    for asked in ground_truth["pairs"]:
-        image, category = key = asked["image_id"], asked["category_id"]
-        pairs[key] = Pair(image, names[category], sizes[image], exhaustive=asked["exhaustive"])
+    for entry in ground_truth["pairs"]:
+        image, category = key = entry["image_id"], entry["category_id"]
+        pairs[key] = Pair(image, names[category], sizes[image], exhaustive=entry["exhaustive"])
         pairs[key].presence = None if presence is None else presence.get(key)
     for annotation in ground_truth["annotations"]:
         pairs[annotation["image_id"], annotation["category_id"]].truth.append(annotation)
-    _put(pairs, results, lambda result: (result["image_id"], result["category_id"]))
+    _add_results(pairs, results, lambda result: (result["image_id"], result["category_id"]))
     return list(pairs.values())
 
 
 def pairs_of_saco(ground_truths: list[dict], results: Iterable[dict]) -> list[Pair]:
     """
-    Pairs of SA-Co files, in which an entry of `images` is an (image, phrase) pair.
+    Build pairs from SA-Co files, in which an entry of `images` is an (image, phrase) pair.
 
     Args:
-        ground_truths (`list[dict]`): a file's content for each annotator, with the same entries; entries that one of them calls not
-            exhaustive are left out, as in `cgf1_eval.py`.
-        results (`Iterable[dict]`): `image_id` is the entry's.
+        ground_truths (`list[dict]`): One file's content for each annotator, with the same entries. Entries that an
+            annotator marks as not exhaustive are left out, as in `cgf1_eval.py`.
+        results (`Iterable[dict]`): COCO results; `image_id` is the entry's id.
+
+    Returns:
+        `list[Pair]`: Pairs in the order of the first file's entries.
     """
-    doubtful = {i["id"] for truth in ground_truths for i in truth["images"] if not i["is_instance_exhaustive"]}
-    listed = []
+    not_exhaustive = {i["id"] for truth in ground_truths for i in truth["images"] if not i["is_instance_exhaustive"]}
+    annotations = []
     for truth in ground_truths:
-        listed.append({})
+        annotations.append({})
         for annotation in truth["annotations"]:
-            listed[-1].setdefault(annotation["image_id"], []).append(annotation)
+            annotations[-1].setdefault(annotation["image_id"], []).append(annotation)
     pairs = {}
     for entry in ground_truths[0]["images"]:
-        if entry["id"] not in doubtful:
-            first, *others = (truth.get(entry["id"], []) for truth in listed)
+        if entry["id"] not in not_exhaustive:
+            first, *others = (truth.get(entry["id"], []) for truth in annotations)
             size = (entry["height"], entry["width"])
             pairs[entry["id"]] = Pair(entry["id"], entry["text_input"], size, first, others=others)
-    _put(pairs, results, lambda result: result["image_id"])
+    _add_results(pairs, results, lambda result: result["image_id"])
     return list(pairs.values())
 
 
-def _put(pairs: dict, results: Iterable[dict], key_of) -> None:
+def _add_results(pairs: dict, results: Iterable[dict], key_of) -> None:
     for result in results:
         if key_of(result) in pairs:
             pairs[key_of(result)].found.append(result)
@@ -109,25 +120,31 @@ def _put(pairs: dict, results: Iterable[dict], key_of) -> None:
         pair.found.sort(key=lambda result: -result["score"])
 
 
-def overlaps(found: list[dict], truth: list[dict], kind: str) -> np.ndarray:
+def overlaps(detections: list[dict], truth: list[dict], kind: str) -> np.ndarray:
     """
-    IoU of each detection with each object; with a crowd, the share of the detection that lies in it.
+    Compute the IoU of each detection with each object.
 
     Args:
-        found, truth (`list[dict]`): with `bbox` `(x, y, w, h)`, or `segmentation`, an RLE. kind (`str`): `mask` or `box`.
+        detections (`list[dict]`): Detections with `bbox` `(x, y, w, h)` or `segmentation`, an RLE.
+        truth (`list[dict]`): Annotations in the same format, with `iscrowd` for crowd regions.
+        kind (`str`): `mask` or `box`.
 
     Returns:
-        `np.ndarray` of shape `(len(found), len(truth))`.
+        `np.ndarray` of shape `(len(detections), len(truth))`: IoU; for crowds, the detection's share inside.
     """
-    if not found or not truth:
-        return np.zeros((len(found), len(truth)))
+    if not detections or not truth:
+        return np.zeros((len(detections), len(truth)))
     name = "segmentation" if kind == "mask" else "bbox"
-    crowds = [int(one.get("iscrowd", 0)) for one in truth]
-    return np.asarray(coco_mask.iou([one[name] for one in found], [one[name] for one in truth], crowds))
+    crowds = [int(annotation.get("iscrowd", 0)) for annotation in truth]
+    return np.asarray(
+        coco_mask.iou(
+            [detection[name] for detection in detections], [annotation[name] for annotation in truth], crowds
+        )
+    )
 
 
 def by_phrase(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
-    """Phrase -> its pairs."""
+    """Group pairs by phrase."""
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
         groups.setdefault(pair.phrase, []).append(pair)

@@ -1,18 +1,19 @@
-"""Does the model know whether a phrase is in the image: presence accuracy, and refusal of near misses."""
+"""Presence metrics: presence accuracy and refusal of near misses."""
 
 from collections.abc import Iterable
 
 
 def presence_accuracy(answers: Iterable[tuple[float, bool]], threshold: float = 0.5) -> float | None:
     """
-    Share of (image, phrase) pairs whose presence is judged right.
+    Compute the share of (image, phrase) pairs with a correct presence prediction.
 
     Args:
-        answers (`Iterable[tuple[float, bool]]`): probability that the phrase is in the image, and whether it is.
-        threshold (`float`): a phrase counts as present from here on.
+        answers (`Iterable[tuple[float, bool]]`): Predicted probability that the phrase is in the image, and whether it
+            is.
+        threshold (`float`): Lowest probability of a phrase that counts as present, default 0.5.
 
     Returns:
-        `float`: in `[0, 1]`; `None` without any pair.
+        `float`: In `[0, 1]`; `None` without any pair.
     """
     hits = [(probability >= threshold) == present for probability, present in answers]
     return sum(hits) / len(hits) if hits else None
@@ -20,14 +21,14 @@ def presence_accuracy(answers: Iterable[tuple[float, bool]], threshold: float = 
 
 def refusal_rate(probabilities: Iterable[float], threshold: float = 0.5) -> float | None:
     """
-    Share of absent phrases that the model takes for absent.
+    Compute the share of absent phrases that are predicted absent.
 
     Args:
-        probabilities (`Iterable[float]`): presence probabilities of phrases that are absent.
-        threshold (`float`): as in [`presence_accuracy`].
+        probabilities (`Iterable[float]`): Presence probabilities of absent phrases.
+        threshold (`float`): Lowest probability of a phrase that counts as present, default 0.5.
 
     Returns:
-        `float`: in `[0, 1]`; `None` without any phrase.
+        `float`: In `[0, 1]`; `None` without any phrase.
     """
     refused = [probability < threshold for probability in probabilities]
     return sum(refused) / len(refused) if refused else None
@@ -35,9 +36,14 @@ def refusal_rate(probabilities: Iterable[float], threshold: float = 0.5) -> floa
 
 def is_near_miss(absent: str, present: Iterable[str]) -> bool:
     """
-    Whether an absent phrase differs from one present in the same image in exactly one of at least two words, in place:
-    "red square" beside a red circle or a blue square. These are the phrases that a model without a grasp of attributes, or
-    of nouns, takes for present.
+    Test whether an absent phrase differs from a present one in exactly one word at the same position.
+
+    "red square" is a near miss next to a red circle or a blue square. A model that ignores attributes, or nouns,
+    predicts such phrases as present.
+
+    Args:
+        absent (`str`): Absent phrase; a phrase of a single word is no near miss.
+        present (`Iterable[str]`): Phrases that are present in the same image.
     """
     words = absent.split()
     return len(words) > 1 and any(

@@ -1,4 +1,4 @@
-"""All numbers that are sums over (image, phrase) pairs: measured once a pair, added up over any part of them."""
+"""Metrics over (image, phrase) pairs: measured once per pair, averaged over any subset of pairs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,9 +25,12 @@ SUMMARY_NAMES = (*CONCEPT_NAMES, *REGION_NAMES, *ANSWER_NAMES)
 @dataclass
 class Measured:
     """
+    Measurements of one (image, phrase) pair.
+
     Attributes:
-        pair (`Pair`). counts (`PairCounts`, *optional*): of an exhaustive pair. quality (`tuple[float, ...]`, *optional*): of a present
-            one whose objects have masks, by `REGION_NAMES`.
+        pair (`Pair`): The pair with ground truth and detections.
+        counts (`PairCounts`, *optional*): Counts of an exhaustive pair.
+        quality (`tuple[float, ...]`, *optional*): Values of `REGION_NAMES` of a present pair whose objects have masks.
     """
 
     pair: Pair
@@ -37,8 +40,15 @@ class Measured:
 
 def measure(pairs: Iterable[Pair], kind: str, threshold: float = SCORE) -> list[Measured]:
     """
+    Measure each pair.
+
     Args:
-        pairs (`Iterable[Pair]`). kind (`str`): `mask` or `box`. threshold (`float`): score from which on a detection counts.
+        pairs (`Iterable[Pair]`): Pairs with ground truth and detections.
+        kind (`str`): `mask` or `box`.
+        threshold (`float`): Lowest score of a detection that counts, default 0.5.
+
+    Returns:
+        `list[Measured]`: Measurements in the order of the pairs.
     """
     return [
         Measured(
@@ -50,20 +60,24 @@ def measure(pairs: Iterable[Pair], kind: str, threshold: float = SCORE) -> list[
     ]
 
 
-def summarize(measured: Iterable[Measured], kind: str, counted=lambda phrase: True) -> dict[str, float]:
+def summarize(measured: Iterable[Measured], kind: str, counted=lambda _: True) -> dict[str, float]:
     """
+    Average measurements over pairs.
+
     Args:
-        measured (`Iterable[Measured]`). kind (`str`): as they were measured.
-        counted (`Callable[[str], bool]`): which phrases count; the others still make near misses.
+        measured (`Iterable[Measured]`): Measurements of [`measure`].
+        kind (`str`): `mask` or `box`, as passed to [`measure`].
+        counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define near
+            misses.
 
     Returns:
-        `dict[str, float]`: by `SUMMARY_NAMES`; numbers that do not exist are left out.
+        `dict[str, float]`: Values of `SUMMARY_NAMES`; undefined metrics are left out.
     """
     measured = list(measured)
-    chosen = [one for one in measured if counted(one.pair.phrase)]
+    chosen = [item for item in measured if counted(item.pair.phrase)]
     numbers = {}
-    counts = [one.counts for one in chosen if one.counts is not None]
+    counts = [item.counts for item in chosen if item.counts is not None]
     if counts:
         numbers = {name: value for name, value in concept_f1(counts).items() if name in CONCEPT_NAMES}
-    numbers |= mean_quality([one.quality for one in chosen])
-    return numbers | answers_of([one.pair for one in measured], kind, counted=counted)
+    numbers |= mean_quality([item.quality for item in chosen])
+    return numbers | answers_of([item.pair for item in measured], kind, counted=counted)

@@ -1,4 +1,4 @@
-"""From which score on a detection is shown: chosen for each phrase on validation images, with a temperature for presence."""
+"""Score thresholds per phrase and a presence temperature, fitted on validation images."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -8,23 +8,27 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from ..utils.json_files import read_json_file, write_json
-from ..utils.text import phrase_spellings, phrase_words
+from ..utils.text import phrase_spellings, phrase_words, short_repr
 from .pairs import SCORE, Pair, by_phrase, overlaps
 
 
 FILE = "thresholds.json"
 IOU = 0.5
-FEWEST = 3  # objects of a phrase below which it shares the threshold of all
-_EDGE = 1e-6  # probabilities are kept so far from 0 and 1
+MIN_OBJECTS = 3  # a phrase with fewer objects shares the default threshold
+_EPSILON = 1e-6  # minimum distance of probabilities from 0 and 1
 
 
 @dataclass
 class Thresholds:
     """
+    Score thresholds and presence temperature of a model.
+
     Attributes:
-        presence_temperature (`float`): presence is `sigmoid(logit / temperature)`; scores change with it.
-        default (`float`): for phrases without a threshold of their own. phrases (`dict[str, float]`): those that have one.
-        rule (`str`): how they were chosen. num_images (`int`): on how many.
+        presence_temperature (`float`): Calibrated presence is `sigmoid(logit / temperature)`; scores scale with it.
+        default (`float`): Threshold of phrases that are not in `phrases`.
+        phrases (`dict[str, float]`): Phrase -> threshold.
+        rule (`str`): Rule of the fit, for reports.
+        num_images (`int`): Number of validation images of the fit.
     """
 
     presence_temperature: float = 1.0
@@ -35,13 +39,13 @@ class Thresholds:
 
     def of(self, phrase: str) -> float:
         """
-        Find a phrase's threshold: its own, or that of a phrase which differs in case, separators and brackets only.
+        Return a phrase's threshold; spellings that differ in case, separators and brackets only are equivalent.
 
         Args:
-            phrase (`str`): In any spelling: `Circle` and `traffic_light` have the thresholds of `circle` and `traffic light`.
+            phrase (`str`): Phrase in any spelling: `Traffic_light` has the threshold of `traffic light`.
 
         Returns:
-            `float`: `default` for a phrase without a threshold.
+            `float`: Threshold; `default` for a phrase without one.
         """
         if phrase in self.phrases:
             return self.phrases[phrase]
@@ -49,61 +53,85 @@ class Thresholds:
         return next((normalized[text] for text in phrase_spellings(phrase) if text in normalized), self.default)
 
     def presence(self, probability: float) -> float:
-        """A probability at the chosen temperature."""
+        """Return a presence probability at the fitted temperature."""
         return float(_sigmoid(_logit(probability) / self.presence_temperature))
 
     def rescore(self, score: float, presence: float) -> float:
-        """A detection's score, the product of its query's and the phrase's probability, at the chosen temperature."""
-        return score / max(presence, _EDGE) * self.presence(presence)
+        """Return a detection's score, query probability times presence, at the fitted temperature."""
+        return score / max(presence, _EPSILON) * self.presence(presence)
 
     def save(self, folder: Path) -> None:
+        """Write `thresholds.json` to a folder."""
         write_json(folder / FILE, asdict(self), indent=1)
 
 
 def read_thresholds(folder: Path) -> Thresholds | None:
     """
-    Those that were saved with a model; `None` where there are none.
+    Read the thresholds that were saved with a model.
+
+    Args:
+        folder (`Path`): Folder of the model.
+
+    Returns:
+        `Thresholds` or `None`: `None` without a thresholds file.
 
     Raises:
-        `ValueError`: where the file holds something else; names it.
+        `ValueError`: The file is malformed; the message contains its path.
     """
     file = folder / FILE
     if not file.is_file():
         return None
     try:
-        read = Thresholds(**read_json_file(file, remedy="Delete it, or evaluate the model again"))
-        numbers = [read.default, *read.phrases.values()]
-        if not all(0 <= number <= 1 for number in numbers) or not read.presence_temperature > 0:
-            raise ValueError("thresholds lie between 0 and 1, the temperature above 0")
-        if not isinstance(read.rule, str):
-            raise ValueError("`rule` is no text")
+        thresholds = Thresholds(**read_json_file(file, remedy="Delete it, or evaluate the model again"))
+        numbers = [thresholds.default, *thresholds.phrases.values()]
+        if not all(0 <= number <= 1 for number in numbers) or not thresholds.presence_temperature > 0:
+            raise ValueError("thresholds must be between 0 and 1 and the temperature greater than 0")
+        if not isinstance(thresholds.rule, str):
+            raise ValueError(f"`rule` must be a string, got {short_repr(thresholds.rule)}")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} holds no thresholds ({error}); remove it, or evaluate the model again") from error
-    return read
+        raise ValueError(
+            f"{file} does not contain valid thresholds ({error}). Delete it, or evaluate the model again."
+        ) from error
+    return thresholds
 
 
 def at_thresholds(pairs: Iterable[Pair], thresholds: Thresholds) -> list[Pair]:
-    """The same pairs with what the thresholds leave, their presence at the temperature; each detection that is left counts."""
+    """
+    Apply thresholds and temperature to pairs.
+
+    Args:
+        pairs (`Iterable[Pair]`): Pairs with ground truth and detections.
+        thresholds (`Thresholds`): Fitted thresholds.
+
+    Returns:
+        `list[Pair]`: Pairs with the remaining detections, at a score of 1, and calibrated presence.
+    """
     chosen = []
     for pair in pairs:
         presence = 1.0 if pair.presence is None else pair.presence
-        least = thresholds.of(pair.phrase)
-        kept = [one | {"score": 1.0} for one in pair.found if thresholds.rescore(one["score"], presence) >= least]
-        calm = None if pair.presence is None else thresholds.presence(pair.presence)
-        chosen.append(replace(pair, found=kept, presence=calm))
+        threshold = thresholds.of(pair.phrase)
+        detections = [
+            detection | {"score": 1.0}
+            for detection in pair.found
+            if thresholds.rescore(detection["score"], presence) >= threshold
+        ]
+        calibrated_presence = None if pair.presence is None else thresholds.presence(pair.presence)
+        chosen.append(replace(pair, found=detections, presence=calibrated_presence))
     return chosen
 
 
 def choose_thresholds(pairs: Iterable[Pair], kind: str, max_false_positives: float | None = None) -> Thresholds:
     """
+    Fit thresholds and presence temperature on validation images.
+
     Args:
-        pairs (`Iterable[Pair]`): of validation images, with all detections that an evaluation keeps.
+        pairs (`Iterable[Pair]`): Pairs of validation images with all stored detections.
         kind (`str`): `mask` or `box`.
-        max_false_positives (`float`, *optional*): as many false detections an image at most, of all phrases together, each taking its
-            part; the best F1 where not given.
+        max_false_positives (`float`, *optional*): Maximum number of false positives per image over all phrases,
+            divided equally among them. Where not set, thresholds maximise F1.
 
     Returns:
-        `Thresholds`: a phrase with at least three objects has its own.
+        `Thresholds`: Thresholds; a phrase with at least three objects has an individual one.
     """
     pairs = [pair for pair in pairs if pair.exhaustive and pair.has(kind)]
     images = len({pair.image_id for pair in pairs})
@@ -115,70 +143,82 @@ def choose_thresholds(pairs: Iterable[Pair], kind: str, max_false_positives: flo
     chosen = Thresholds(presence_temperature=_temperature(pairs), rule=rule, num_images=images)
     allowed = None if max_false_positives is None else max_false_positives * max(images, 1)
     labelled = {
-        phrase: [_labelled(pair, kind, chosen) for pair in group] for phrase, group in by_phrase(pairs).items()
+        phrase: [_label_detections(pair, kind, chosen) for pair in group] for phrase, group in by_phrase(pairs).items()
     }
-    own = {phrase for phrase, group in labelled.items() if sum(objects for *_, objects in group) >= FEWEST}
-    rare = [phrase for phrase in labelled if phrase not in own]
+    frequent = {phrase for phrase, group in labelled.items() if sum(objects for *_, objects in group) >= MIN_OBJECTS}
+    rare = [phrase for phrase in labelled if phrase not in frequent]
     share = None if allowed is None else allowed / max(len(labelled), 1)
-    # of the best F1 all phrases know more than the rare ones alone; an allowance is spent once
+    # For the best F1, all phrases provide more data than rare ones. A maximum of false positives applies only once.
     together = list(labelled) if allowed is None or not rare else rare
-    pooled = [one for phrase in together for one in labelled[phrase]]
+    pooled = [item for phrase in together for item in labelled[phrase]]
     chosen.default = _choose(pooled, None if share is None else share * len(together), SCORE)
-    for phrase in sorted(own):
+    for phrase in sorted(frequent):
         chosen.phrases[phrase] = _choose(labelled[phrase], share, chosen.default)
     return chosen
 
 
-def _labelled(pair: Pair, kind: str, thresholds: Thresholds) -> tuple[list[float], list[bool], int]:
+def _label_detections(pair: Pair, kind: str, thresholds: Thresholds) -> tuple[list[float], list[bool], int]:
     """
-    Scores of a pair's detections, whether each is right, and how many objects there are. Matched greedily, best first, as COCO does: a
-    threshold then takes the worst away and leaves the others as they are.
+    Match a pair's detections greedily, highest score first, as COCO does.
+
+    With greedy matching, a threshold removes detections without changing the matches of the others.
+
+    Returns:
+        `tuple[list[float], list[bool], int]`: Scores of the detections, whether each is a true positive, and the
+        number of objects.
     """
     presence = 1.0 if pair.presence is None else pair.presence
-    scores = [thresholds.rescore(one["score"], presence) for one in pair.found]
-    free, right = np.ones(len(pair.objects), dtype=bool), []
-    crowds = [one for one in pair.truth if one.get("iscrowd") and (kind == "box" or "segmentation" in one)]
+    scores = [thresholds.rescore(detection["score"], presence) for detection in pair.found]
+    is_free, is_correct = np.ones(len(pair.objects), dtype=bool), []
+    crowds = [a for a in pair.truth if a.get("iscrowd") and (kind == "box" or "segmentation" in a)]
     in_crowd = (overlaps(pair.found, crowds, kind) >= IOU).any(axis=1)
     for ious in overlaps(pair.found, pair.objects, kind):
-        best = int(np.argmax(np.where(free, ious, -1))) if len(ious) else 0
-        hit = bool(len(ious)) and bool(free[best]) and ious[best] >= IOU
-        free[best : best + 1] &= not hit
-        right.append(hit)
-    kept = [i for i, hit in enumerate(right) if hit or not in_crowd[i]]
-    return [scores[i] for i in kept], [right[i] for i in kept], len(pair.objects)
+        best = int(np.argmax(np.where(is_free, ious, -1))) if len(ious) else 0
+        hit = bool(len(ious)) and bool(is_free[best]) and ious[best] >= IOU
+        is_free[best : best + 1] &= not hit
+        is_correct.append(hit)
+    counted = [i for i, hit in enumerate(is_correct) if hit or not in_crowd[i]]
+    return [scores[i] for i in counted], [is_correct[i] for i in counted], len(pair.objects)
 
 
-def _choose(labelled: list[tuple[list[float], list[bool], int]], allowed: float | None, otherwise: float) -> float:
-    scores = np.array([score for found, _, _ in labelled for score in found])
-    right = np.array([hit for _, hits, _ in labelled for hit in hits], dtype=bool)
+def _choose(labelled: list[tuple[list[float], list[bool], int]], allowed: float | None, default: float) -> float:
+    """Return the threshold with the best F1, or the lowest with at most `allowed` false positives."""
+    scores = np.array([score for group, _, _ in labelled for score in group])
+    is_correct = np.array([hit for _, hits, _ in labelled for hit in hits], dtype=bool)
     objects = sum(number for *_, number in labelled)
     if not len(scores):
-        return otherwise
+        return default
     order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(right[order])
-    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))  # equal scores stand or fall together
-    false = ends + 1 - hits[ends]
+    scores, hits = scores[order], np.cumsum(is_correct[order])
+    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))  # detections with equal scores share a threshold
+    false_positives = ends + 1 - hits[ends]
     if allowed is None:
         f1 = 2 * hits[ends] / (ends + 1 + objects)
         if f1.max() == 0:
-            return otherwise
+            return default
         cut = int(ends[np.argmax(f1)])
     else:
-        fitting = ends[false <= allowed]
+        fitting = ends[false_positives <= allowed]
         if not len(fitting):
             return float(min(1.0, scores[0] + 1e-6))
         cut = int(fitting[-1])
-    below = scores[cut + 1] if cut + 1 < len(scores) else scores[cut]  # nothing lower was looked at
+    below = scores[cut + 1] if cut + 1 < len(scores) else scores[cut]  # no lower score was observed
     return round(float((scores[cut] + below) / 2), 6) if allowed is None else float(scores[cut])
 
 
 def _temperature(pairs: list[Pair]) -> float:
-    """The temperature of least cross entropy (Guo et al. 2017, "On Calibration of Modern Neural Networks"); 1 where there is nothing to fit."""
-    asked = [(p.presence, p.is_present) for p in pairs if p.presence is not None and (p.is_present or p.is_absent)]
-    logits, there = _logit(np.array([p for p, _ in asked])), np.array([yes for _, yes in asked], dtype=bool)
-    if there.all() or not there.any():
+    """
+    Fit the temperature with the lowest cross-entropy of presence; 1 without both present and absent phrases.
+
+    Source:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    labelled = [(p.presence, p.is_present) for p in pairs if p.presence is not None and (p.is_present or p.is_absent)]
+    logits = _logit(np.array([probability for probability, _ in labelled]))
+    is_present = np.array([present for _, present in labelled], dtype=bool)
+    if is_present.all() or not is_present.any():
         return 1.0
-    signed = np.where(there, -logits, logits)
+    signed = np.where(is_present, -logits, logits)
     fitted = minimize_scalar(
         lambda log: np.logaddexp(0, signed / np.exp(log)).mean(), bounds=(-2, 2), method="bounded"
     )
@@ -186,7 +226,7 @@ def _temperature(pairs: list[Pair]) -> float:
 
 
 def _logit(probability):
-    clipped = np.clip(probability, _EDGE, 1 - _EDGE)
+    clipped = np.clip(probability, _EPSILON, 1 - _EPSILON)
     return np.log(clipped) - np.log1p(-clipped)
 
 

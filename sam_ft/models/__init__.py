@@ -1,5 +1,5 @@
 """
-Model families: registry, loading, adapters, freezing, quantisation, offloading, and the carried weights.
+Model families: registry, loading, adapters, freezing, quantisation, offloading, and the weights in this package.
 
-Each family has a folder; losses and data do not belong here.
+Each family has a subfolder. Losses and data do not belong here.
 """

@@ -1,4 +1,4 @@
-"""Checks of a saved adapter's files before PEFT reads them."""
+"""Validation of a saved adapter's files before PEFT reads them."""
 
 import pickle
 import re
@@ -17,7 +17,7 @@ from .lora import MAX_RANK, is_rank
 
 def check_adapter_config(config: LoraConfig, name: str, model: torch.nn.Module) -> None:
     """
-    Check the values of a saved config that PEFT trusts: ranks, and regular expressions over module names.
+    Check the values of a saved config that PEFT does not validate: ranks, and regular expressions over module names.
 
     Args:
         config (`LoraConfig`): The saved config.
@@ -42,9 +42,9 @@ def check_adapter_config(config: LoraConfig, name: str, model: torch.nn.Module) 
 
 
 def _patterns(config: LoraConfig) -> list[str]:
-    """The expressions that PEFT builds of a config, without those that are plain names."""
-    whole = [config.target_modules, config.exclude_modules]
-    patterns = [pattern for pattern in whole if isinstance(pattern, str) and pattern != "all-linear"]
+    """Return the regular expressions that PEFT builds from a config, without plain names."""
+    names_or_regexes = [config.target_modules, config.exclude_modules]
+    patterns = [pattern for pattern in names_or_regexes if isinstance(pattern, str) and pattern != "all-linear"]
     keys = [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
     patterns += [rf"(.*\.)?({key})" for key in keys if not _is_plain(key)]
     names = [*(config.modules_to_save or ()), *(getattr(config, "target_parameters", None) or ())]
@@ -66,17 +66,20 @@ def read_adapter_weights(name: str, revision: str | None = None) -> dict[str, to
         name (`str`): Folder or Hub id of the adapter.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
+    Returns:
+        `dict[str, torch.Tensor]`: The weights.
+
     Raises:
         `ValueError`: If the file is missing, damaged, or contains NaN or infinity; names it.
     """
-    place = next((str(file) for file in Path(name).glob("adapter_model.*")), name) if Path(name).is_dir() else name
+    source = next((str(file) for file in Path(name).glob("adapter_model.*")), name) if Path(name).is_dir() else name
     try:
         weights = load_peft_weights(name, device="cpu", revision=revision)
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
-            f"`model_name_or_path`: the adapter weights in {place} cannot be read ({line}). The file is missing, "
+            f"`model_name_or_path`: the adapter weights in {source} cannot be read ({line}). The file is missing, "
             "damaged or cut short: copy it again"
         ) from error
-    refuse_weight(find_non_finite_tensor(weights.items()), place)
+    refuse_weight(find_non_finite_tensor(weights.items()), source)
     return weights

@@ -1,4 +1,4 @@
-"""The named parts of SAM 3 and SAM 2: what can be frozen, what gets adapters, what has a rate of its own."""
+"""Named parts of SAM 3 and SAM 2 for freezing, adapters and learning rates."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ _PROJECTION = r"([qkvo]_proj|out_proj)"
 @dataclass(frozen=True)
 class Anatomy:
     """
-    A model's parts by the names of its parameters.
+    Parts of a model, defined by prefixes of parameter names.
 
     Attributes:
-        title (`str`): how the model is called.
-        parts (`dict[str, tuple[str, ...]]`): part -> how the names of its parameters begin; each belongs to exactly one. The order matters
-            for reports only.
-        groups (`dict[str, tuple[str, ...]]`): names for several parts at once.
-        never_used (`tuple[str, ...]`): what no output depends on.
-        masks (`tuple[str, ...]`): parts that only masks need.
-        presets (`dict[str, str]`): LoRA preset -> regex over module names; only linear layers and convolutions among them.
-        rates (`dict[str, tuple[str, ...]]`): learning rate -> parts; all others learn at the rate `transformer`.
-        trunk (`str`), layer (`str`), undecayed (`str`): beginning of the names of the vision trunk, where layer decay applies; regex of its layers'
-            numbers; what of it keeps the trunk's own rate.
+        title (`str`): Name of the model in messages.
+        parts (`dict[str, tuple[str, ...]]`): Part -> prefixes of its parameters. Each parameter belongs to one part.
+        groups (`dict[str, tuple[str, ...]]`): Group -> parts.
+        presets (`dict[str, str]`): LoRA preset -> regex over the names of linear layers and convolutions.
+        rates (`dict[str, tuple[str, ...]]`): Learning rate -> parts. All other parts have the rate `transformer`.
+        layer (`str`): Regex of the layer numbers in the vision trunk, for layer-wise learning-rate decay.
+        undecayed (`str`): Substring of parameters of the vision trunk without layer-wise decay.
+        never_used (`tuple[str, ...]`): Prefixes of parameters that no output depends on.
+        masks (`tuple[str, ...]`): Parts that only masks depend on.
+        trunk (`str`): Prefix of the vision trunk.
     """
 
     title: str
@@ -40,10 +40,16 @@ class Anatomy:
 
     def parts_of(self, names: list[str]) -> list[str]:
         """
-        Keys of `parts` for names of parts and groups.
+        Replace groups by their parts.
+
+        Args:
+            names (`list[str]`): Names of parts and groups.
+
+        Returns:
+            `list[str]`: Keys of `parts`.
 
         Raises:
-            `ValueError`: on a name that is neither.
+            `ValueError`: If a name is neither a part nor a group.
         """
         unknown = [name for name in names if name not in (*self.parts, *self.groups)]
         if unknown:
@@ -53,7 +59,19 @@ class Anatomy:
         return [part for name in names for part in self.groups.get(name, (name,))]
 
     def prefixes_of(self, names: list[str], *, with_masks: bool = True) -> tuple[str, ...]:
-        """How the names of all parameters begin that these parts have, or that could get no gradient; raises as `parts_of`."""
+        """
+        Return the prefixes of parameters to freeze.
+
+        Args:
+            names (`list[str]`): Names of parts and groups.
+            with_masks (`bool`): Whether masks are trained; if not, the parts of `masks` are included.
+
+        Returns:
+            `tuple[str, ...]`: Prefixes of these parts and of `never_used`.
+
+        Raises:
+            `ValueError`: If a name is neither a part nor a group.
+        """
         parts = self.parts_of(names) + ([] if with_masks else list(self.masks))
         return self.never_used + sum((self.parts[part] for part in parts), ())
 
@@ -71,7 +89,7 @@ SAM3 = Anatomy(
         "mask_decoder": ("mask_decoder.",),
     },
     groups={"vision_encoder": ("vision_trunk", "vision_neck")},
-    # `official_sam3`'s unused parameters: the neck's coarsest level, the pixel decoder's third stage, CLIP's own projection
+    # The neck's coarsest level, the pixel decoder's third stage, and CLIP's projection.
     never_used=(
         "vision_encoder.neck.fpn_layers.3.",
         "mask_decoder.pixel_decoder.conv_layers.2.",
@@ -96,7 +114,7 @@ SAM2 = Anatomy(
     parts={
         "vision_trunk": ("vision_encoder.backbone.",),
         "vision_neck": ("vision_encoder.neck.",),
-        # applied once an image, though two of the three belong to the decoder by name
+        # Applied once an image, like the encoder, although two of them are modules of the mask decoder.
         "vision_projections": ("mask_decoder.conv_s0.", "mask_decoder.conv_s1.", "no_memory_embedding"),
         "prompt_encoder": ("prompt_encoder.",),
         "mask_decoder": (
@@ -121,12 +139,12 @@ ANATOMIES = {"sam3": SAM3, "sam2": SAM2}  # by `model_type` of the config
 
 
 def anatomy_of(model: torch.nn.Module) -> Anatomy:
-    """A model's anatomy, whatever PEFT or DistributedDataParallel has wrapped around it."""
-    kinds = (getattr(getattr(module, "config", None), "model_type", None) for module in model.modules())
-    return next(ANATOMIES[kind] for kind in kinds if kind in ANATOMIES)
+    """Return the anatomy of a model with or without the wrappers of PEFT and DistributedDataParallel."""
+    model_types = (getattr(getattr(module, "config", None), "model_type", None) for module in model.modules())
+    return next(ANATOMIES[model_type] for model_type in model_types if model_type in ANATOMIES)
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name as Transformers' class has it, without the wrappers of PEFT and DistributedDataParallel."""
+    """Remove the wrappers of PEFT and DistributedDataParallel from a parameter's name."""
     name = re.sub(r"^(module\.|base_model\.model\.)+", "", name)
     return re.sub(r"\.(base_layer|original_module|modules_to_save\.\w+)(?=\.)", "", name)

@@ -1,4 +1,4 @@
-"""Fingerprint of an adapter's base: digests of its weights, stored beside the adapter, compared at loading."""
+"""Fingerprint of an adapter's base: digests of its weights, saved with the adapter and compared at loading."""
 
 import hashlib
 import logging
@@ -28,7 +28,7 @@ def compute_base_fingerprint(model: torch.nn.Module) -> dict[str, str]:
     Returns:
         `dict[str, str]`: Name of the weight -> BLAKE2b digest (8 bytes, hexadecimal) of its shape and values.
     """
-    # a 4-bit weight's scales have names of their own behind the weight's
+    # The name of a 4-bit weight is a prefix of the names of its scales.
     quantized = tuple(name for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state"))
     digests = {}
     for name, tensor in model.state_dict().items():
@@ -50,13 +50,13 @@ def write_base_fingerprint(folder: Path, digests: dict[str, str]) -> None:
 
 def read_base_fingerprint(file: Path | None) -> dict[str, str] | None:
     """
-    Read the digests beside an adapter.
+    Read the digests that are saved with an adapter.
 
     Args:
         file (`Path` or `None`): Path of the file; `None` if the adapter has none.
 
     Returns:
-        `dict[str, str]` or `None`: `None` for an adapter of a release that wrote no fingerprint.
+        `dict[str, str]` or `None`: `None` for an adapter without a fingerprint.
 
     Raises:
         `ValueError`: If the file contains anything else; names it.
@@ -78,7 +78,7 @@ def check_base_fingerprint(
     Compare the base that an adapter was trained on with the loaded one.
 
     Args:
-        recorded (`dict[str, str]` or `None`): Digests beside the adapter.
+        recorded (`dict[str, str]` or `None`): Digests that are saved with the adapter.
         present (`dict[str, str]`): Digests of the loaded base; only common names are compared.
         adapter (`str`): Name of the adapter, for messages.
         base (`str`): Name of the base, for messages.
@@ -91,7 +91,7 @@ def check_base_fingerprint(
         `ValueError`: If a digest differs; names the weight and both remedies.
     """
     if recorded is None:
-        logger.info("%s has no %s: its base %s is not checked", adapter, BASE_FINGERPRINT, base)
+        logger.info("The adapter %s has no %s: its base %s is not checked", adapter, BASE_FINGERPRINT, base)
         return present
     common = recorded.keys() & present.keys()
     differing = [name for name in present if name in common and recorded[name] != present[name]]
@@ -101,8 +101,8 @@ def check_base_fingerprint(
     if not allow_other_base:
         raise ValueError(
             f"`model_name_or_path`: the adapter {adapter!r} was trained on another base than {base!r}: {difference}. "
-            "Put the base that it was trained on there, or name its place as `base_model_name_or_path` in "
-            "adapter_config.json; or set `allow_other_base: true` to load it all the same"
+            "Copy the base that it was trained on there, or set `base_model_name_or_path` in adapter_config.json "
+            "to its path; or set `allow_other_base: true` to load the adapter onto this base"
         )
-    logger.warning("%s was trained on another base than %s: %s", adapter, base, difference)
+    logger.warning("The adapter %s was trained on another base than %s: %s", adapter, base, difference)
     return present

@@ -1,4 +1,4 @@
-"""SAM 3 and SAM 2: which classes, sizes and random starts belong together, and which of the two a name is."""
+"""Registry of the model families SAM 3 and SAM 2, and detection of a checkpoint's family."""
 
 import json
 from collections.abc import Callable
@@ -21,22 +21,29 @@ TINY_FOLDER = Path(__file__).parent / "carried" / "tiny"
 RANDOM_TINY = "sam-ft/random-tiny"
 RANDOM_TINY_SAM2 = "sam-ft/random-tiny-sam2"
 TINY_SAM2 = "sam-ft/tiny-sam2"
-CARRIED = {
-    TINY: TINY_FOLDER,
-    TINY_SAM2: Path(__file__).parent / "carried" / "tiny_sam2",
-}  # weights inside this package
+# Weights in this package.
+CARRIED = {TINY: TINY_FOLDER, TINY_SAM2: Path(__file__).parent / "carried" / "tiny_sam2"}
 
 
 @dataclass(frozen=True)
 class Family:
     """
+    Classes, functions and names of a model family.
+
     Attributes:
-        key (`str`): `sam3` or `sam2`. title (`str`). example (`str`): a Hub id.
-        config, model, processor (`type`): Transformers' config and processor, our model.
-        encoders (`tuple[str, ...]`): modules that may be held in half precision.
-        random_name (`str`): the name of its untrained tiny model; tiny_config, tiny_processor, random_model (`Callable`): what that is made of.
-        set_resolution (`Callable`): `(config, side in px)`.
-        recipes (`str`): the scripts that take it.
+        key (`str`): `sam3` or `sam2`.
+        title (`str`): Name in messages.
+        example (`str`): Hub id of a checkpoint.
+        config (`type`): Transformers' config class.
+        model (`type`): Model class of this package.
+        processor (`type`): Transformers' processor class.
+        encoders (`tuple[str, ...]`): Names of the modules that `dtype` applies to.
+        random_name (`str`): Name of the untrained tiny model.
+        tiny_config (`Callable`): Builds the config of the tiny model.
+        tiny_processor (`Callable`): Builds the processor of the tiny model.
+        random_model (`Callable`): `(config, seed) -> model`.
+        set_resolution (`Callable`): `(config, side in px) -> None`.
+        recipes (`str`): Recipes of the family, for messages.
     """
 
     key: str
@@ -55,24 +62,35 @@ class Family:
 
 
 SAM3 = Family(
-    "sam3", "SAM 3", "facebook/sam3", Sam3Config, Sam3ForConceptSegmentation, Sam3Processor, ("vision_encoder", "text_encoder"), RANDOM_TINY,
-    tiny_config, tiny_processor, random_model, set_resolution, "sam3_ft.py, sam3_eval.py or sam3_predict.py",
+    "sam3", "SAM 3", "facebook/sam3", Sam3Config, Sam3ForConceptSegmentation, Sam3Processor,
+    ("vision_encoder", "text_encoder"), RANDOM_TINY, tiny_config, tiny_processor, random_model, set_resolution,
+    "sam3_ft.py, sam3_eval.py or sam3_predict.py",
 )  # fmt: skip
 SAM2 = Family(
-    "sam2", "SAM 2", "facebook/sam2.1-hiera-base-plus", Sam2Config, Sam2ForPromptSegmentation, Sam2Processor, ("vision_encoder",),
-    RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution, "sam2_ft.py, sam2_eval.py or sam2_predict.py",
+    "sam2", "SAM 2", "facebook/sam2.1-hiera-base-plus", Sam2Config, Sam2ForPromptSegmentation, Sam2Processor,
+    ("vision_encoder",), RANDOM_TINY_SAM2, tiny_sam2_config, tiny_sam2_processor, random_sam2, set_sam2_resolution,
+    "sam2_ft.py, sam2_eval.py or sam2_predict.py",
 )  # fmt: skip
-FAMILIES = {one.key: one for one in (SAM3, SAM2)}
-OWN_NAMES = (*CARRIED, *(one.random_name for one in FAMILIES.values()))  # known to this package alone
+FAMILIES = {family.key: family for family in (SAM3, SAM2)}
+OWN_NAMES = (*CARRIED, *(family.random_name for family in FAMILIES.values()))  # names that only this package resolves
 
 
 def family_of_model(model) -> Family:
-    """Of a model of ours, or of what PEFT has made of it."""
+    """Return the family of a model with or without PEFT's wrapper."""
     return FAMILIES[model.config.model_type]
 
 
 def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
-    """Of a saved model's or adapter's `config.json` or `adapter_config.json`; `None` where neither tells."""
+    """
+    Detect the family of a saved model or adapter.
+
+    Args:
+        config (`Path` or `None`): `config.json` of a model.
+        adapter (`Path` or `None`): `adapter_config.json` of an adapter.
+
+    Returns:
+        `Family` or `None`: `None` if the files name neither family.
+    """
     model_type = ""
     if adapter is not None:
         mapping = _read(adapter).get("auto_mapping")
@@ -80,11 +98,11 @@ def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
     elif config is not None:
         model_type = _read(config).get("model_type")
     model_type = model_type if isinstance(model_type, str) else ""
-    # the video layouts too: `sam3_video`, `sam2_video`; but not SAM 3's tracker, which is another model
+    # The video models `sam3_video` and `sam2_video` contain the image model; SAM 3's tracker does not.
     return next(
         (
-            one
-            for key, one in FAMILIES.items()
+            family
+            for key, family in FAMILIES.items()
             if model_type.lower().removesuffix("model").removesuffix("_video") == key
         ),
         None,
@@ -92,6 +110,7 @@ def family_of_files(config: Path | None, adapter: Path | None) -> Family | None:
 
 
 def _read(file: Path) -> dict:
+    """Read a JSON object; return an empty one if the file contains none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -101,7 +120,7 @@ def _read(file: Path) -> dict:
 
 def describe_foreign_config(config: Path) -> str:
     """
-    Describe what a `config.json` of neither family is, for an error.
+    Describe the model of a `config.json` that is of neither family, for an error message.
 
     Args:
         config (`Path`): The file.

@@ -1,4 +1,4 @@
-"""Intermediate results of SAM 3's forward."""
+"""Intermediate features of SAM 3's forward."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .sam3.detr import DecoderOutputs
 
 @dataclass
 class EncodedBatch:
-    """Features computed once a batch: `pyramid` once an image, `text` once a phrase."""
+    """Features of the images and phrases of a batch."""
 
     pyramid: tuple[torch.Tensor, ...]  # fine to coarse, each (num_images, C, h_i, w_i)
     text: torch.Tensor  # (num_phrases, num_tokens, C)
@@ -22,7 +22,7 @@ class DecodedPairs:
 
     images: list[int]
     pyramid: tuple[torch.Tensor, ...]
-    vision: torch.Tensor  # (num_pairs, h·w, C): the fusion encoder's output
+    vision: torch.Tensor  # (num_pairs, h·w, C): output of the fusion encoder
     prompt: torch.Tensor  # (num_pairs, num_tokens, C)
     prompt_mask: torch.Tensor  # (num_pairs, num_tokens), bool
     logits: torch.Tensor  # (num_layers, num_pairs, num_queries)

@@ -1,4 +1,4 @@
-"""Errors about NaN and infinity, and the search for them in weights."""
+"""Detection of NaN and infinity in weights and predictions, and the errors for them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -25,7 +25,7 @@ class NonFiniteOutputError(NonFiniteError):
 
 def check_output(tensor: torch.Tensor | None, name: str, index: int) -> None:
     """
-    Check one prediction. Reads one number from the device.
+    Check one prediction for NaN and infinity. Reads one number from the device.
 
     Args:
         tensor (`torch.Tensor` or `None`): The prediction.
@@ -55,7 +55,7 @@ def find_non_finite_tensor(tensors: Iterable[tuple[str, torch.Tensor]]) -> str |
     for name, tensor in tensors:
         if tensor.is_floating_point() and not tensor.is_meta and tensor.numel():
             names.append(name)
-            flags.append(torch.stack(tensor.detach().aminmax()).isfinite().all())  # both are NaN if a value is
+            flags.append(torch.stack(tensor.detach().aminmax()).isfinite().all())  # NaN if any value is NaN
     if not flags:
         return None
     finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
@@ -64,7 +64,7 @@ def find_non_finite_tensor(tensors: Iterable[tuple[str, torch.Tensor]]) -> str |
 
 def check_weights(model: torch.nn.Module, source: str) -> None:
     """
-    Check parameters, buffers, and the scales of 4-bit parameters.
+    Check parameters, buffers and the scales of 4-bit parameters for NaN and infinity.
 
     Args:
         model (`torch.nn.Module`): A loaded model.
@@ -86,9 +86,10 @@ def refuse_weight(name: str | None, source: str) -> None:
 
 
 def _tensors_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield names and tensors of parameters, scales of 4-bit parameters, and buffers."""
     for name, tensor in model.named_parameters():
         yield name, tensor
-        state = getattr(tensor, "quant_state", None)  # of bitsandbytes: NaN in a weight is NaN in its block's scale
+        state = getattr(tensor, "quant_state", None)  # bitsandbytes: NaN in a weight makes the scale of its block NaN
         for scales in (state, getattr(state, "state2", None)):
             for scale in (getattr(scales, "absmax", None), getattr(scales, "offset", None)):
                 if isinstance(scale, torch.Tensor):

@@ -1,4 +1,4 @@
-"""What of a model is trained."""
+"""Freezing of model parts."""
 
 import torch
 
@@ -7,16 +7,17 @@ from .anatomy import anatomy_of, plain_name
 
 def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True) -> None:
     """
-    Freezes the named parts, and every parameter that this run could give no gradient, so that DistributedDataParallel
-    never waits for one.
+    Freeze parts of a model, and all parameters that can get no gradient.
+
+    DistributedDataParallel would wait for the gradients of unused parameters.
 
     Args:
-        model (`Sam3Model` or `Sam2Model`), with or without adapters.
-        parts (`list[str]`): names of parts and groups of its [`Anatomy`].
-        with_masks (`bool`): whether masks are trained; if not, what only they need is frozen too.
+        model (`Sam3Model` or `Sam2Model`): A model with or without adapters; changed in place.
+        parts (`list[str]`): Names of parts and groups of its [`Anatomy`].
+        with_masks (`bool`): Whether masks are trained; if not, parts that only masks depend on are frozen.
 
     Raises:
-        `ValueError`: on a name that is no part, or where nothing is left to train.
+        `ValueError`: If a name is no part, or no trainable parameter is left.
     """
     prefixes = anatomy_of(model).prefixes_of(parts, with_masks=with_masks)
     for name, parameter in model.named_parameters():
@@ -27,7 +28,7 @@ def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True)
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """For each part of the model: (trainable, all) parameters."""
+    """Count the parameters of each part: part -> (trainable, all)."""
     counts = {}
     for part, prefixes in anatomy_of(model).parts.items():
         sizes = [(p.numel(), p.requires_grad) for n, p in model.named_parameters() if n.startswith(prefixes)]

@@ -1,4 +1,4 @@
-"""Adapters by PEFT: which layers get one, what is saved of them, how they become part of the weights."""
+"""LoRA adapters by PEFT: target layers, saving, loading and merging."""
 
 import difflib
 import json
@@ -30,19 +30,24 @@ MAX_RANK = 4096
 
 
 def is_rank(value) -> bool:
-    """Whether a value is an integer that a rank may have."""
+    """Return whether a value is an integer between 1 and `MAX_RANK`."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
 
 
 @dataclass
 class LoraOptions:
     """
+    Settings of LoRA adapters.
+
     Attributes:
-        target (`str`): a preset of the model's [`Anatomy`], or a regex that matches whole module names.
-        r (`int`), alpha (`float`), dropout (`float`): rank, scale (`alpha / r`) and dropout (Hu et al. 2021).
-        rank_pattern (`dict[str, int]`): module name or regex -> another rank.
-        dora (`bool`): Liu et al. 2024: magnitude and direction apart. rslora (`bool`): Kalajdzievski 2023: `alpha / √r`.
-        modules_to_save (`list[str]`): names or ends of names of modules that are trained and saved whole.
+        target (`str`): A preset of the model's [`Anatomy`], or a regex that matches whole module names.
+        r (`int`): Rank (Hu et al. 2021).
+        alpha (`float`): Scale; the update is multiplied by `alpha / r`.
+        dropout (`float`): Dropout probability of the adapter inputs.
+        rank_pattern (`dict[str, int]`): Module name or regex -> rank that replaces `r`.
+        dora (`bool`): Decompose weights into magnitude and direction (Liu et al. 2024).
+        rslora (`bool`): Scale by `alpha / √r` (Kalajdzievski 2023).
+        modules_to_save (`list[str]`): Names, or ends of names, of modules that are trained and saved in full.
     """
 
     target: str
@@ -60,8 +65,8 @@ class LoraOptions:
         for pattern, rank in self.rank_pattern.items():
             if not isinstance(pattern, str) or not is_rank(rank):
                 raise ValueError(
-                    f"`lora_rank_pattern` maps {short_repr(pattern)} to {short_repr(rank)}. Map a module name or regex to an "
-                    f"integer between 1 and {MAX_RANK}"
+                    f"`lora_rank_pattern` maps {short_repr(pattern)} to {short_repr(rank)}. Map a module name "
+                    f"or regex to an integer between 1 and {MAX_RANK}"
                 )
 
 
@@ -70,14 +75,16 @@ BASE_FOLDER = "base"
 
 class AdaptedSam(PeftModel):
     """
-    [`Sam3ForConceptSegmentation`] or [`Sam2ForPromptSegmentation`] with adapters. What it saves names Transformers' own class, so
-    that `Sam3Model.from_pretrained(folder)` or `Sam2Model.from_pretrained(folder)` loads base and adapter without this package.
+    [`Sam3ForConceptSegmentation`] or [`Sam2ForPromptSegmentation`] with adapters.
+
+    A saved adapter names Transformers' class, so `Sam3Model.from_pretrained(folder)` or
+    `Sam2Model.from_pretrained(folder)` loads base and adapter without this package.
 
     Attributes:
-        save_base (`Callable[[Path], None]`, *optional*): writes the base into a folder. Set where nobody else has it: then it
-            is saved beside the adapter.
-        base_fingerprint (`dict[str, str]`, *optional*): see [`compute_base_fingerprint`]; saved beside the adapter.
-        allow_other_base (`bool`): whether adapters of another base may be loaded into this model.
+        save_base (`Callable[[Path], None]`, *optional*): Writes the base to a folder. Set if the base is available
+            only on this machine; the base is then saved with the adapter.
+        base_fingerprint (`dict[str, str]`, *optional*): See [`compute_base_fingerprint`]; saved with the adapter.
+        allow_other_base (`bool`): Whether adapters of another base may be loaded into this model.
     """
 
     save_base: Callable[[Path], None] | None = None
@@ -85,7 +92,7 @@ class AdaptedSam(PeftModel):
     allow_other_base: bool = False
 
     def create_or_update_model_card(self, output_dir: str) -> None:
-        """Write no card: PEFT's would change a README.md that is there, and name a folder of this machine."""
+        """Write no card: PEFT's would change an existing README.md and contain a local path."""
 
     def load_adapter(self, model_id, *args, **kwargs):
         """Load an adapter, for example of a checkpoint; refuse one that was trained on another base."""
@@ -99,8 +106,8 @@ class AdaptedSam(PeftModel):
         return super().load_adapter(model_id, *args, **kwargs)
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """Saves the adapter's tensors and config; with `save_base` also the base, in `save_directory/base`."""
-        # adapters that are not trained here are part of the adapter all the same
+        """Save the adapter's tensors and config; with `save_base` also the base, in `save_directory/base`."""
+        # The adapters of offloaded modules belong to the saved adapter.
         with self.get_base_model().unparked():
             super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if not is_main_process:
@@ -117,7 +124,7 @@ class AdaptedSam(PeftModel):
                 self.save_base(draft)
                 draft.replace(base)
         if base and Path(base).is_dir():
-            config["base_model_name_or_path"] = str(Path(base).resolve())  # wherever it is loaded from
+            config["base_model_name_or_path"] = str(Path(base).resolve())  # independent of the working directory
         write_json(folder / CONFIG_NAME, config, indent=2, sort_keys=True)
         if self.base_fingerprint is not None:
             write_base_fingerprint(folder, self.base_fingerprint)
@@ -127,28 +134,33 @@ def add_adapters(
     model: PreTrainedModel, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
 ) -> AdaptedSam:
     """
-    Freezes a model and gives the chosen layers adapters, in float32 whatever the base's type.
+    Freeze a model and add adapters in float32, independent of the base's dtype.
 
     Args:
-        model (`PreTrainedModel`): changed in place.
-        options (`LoraOptions`).
-        frozen (`list[str]`): parts (see `freeze.py`) that get none.
-        with_masks (`bool`): whether masks are trained; if not, the mask decoder gets none.
+        model (`PreTrainedModel`): Changed in place.
+        options (`LoraOptions`): Settings of the adapters.
+        frozen (`list[str]`): Parts (see [`freeze`]) without adapters.
+        with_masks (`bool`): Whether masks are trained; if not, the mask decoder gets no adapters.
+
+    Returns:
+        `AdaptedSam`: The model with adapters.
 
     Raises:
-        `ValueError`: where target or `modules_to_save` match nothing; names the nearest that are there.
+        `ValueError`: If the target, a rank pattern or a module to save matches nothing; names similar modules.
     """
-    whole = _modules_to_save(
+    saved_modules = _find_modules_to_save(
         model, options.modules_to_save, anatomy_of(model).prefixes_of(list(frozen), with_masks=with_masks)
     )
     targets = find_targets(model, options.target, frozen=frozen, with_masks=with_masks)
-    targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in whole)]
+    targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in saved_modules)]
     as_peft = [rf"(.*\.)?({pattern})" for pattern in options.rank_pattern]
     for pattern, matched in zip(
         options.rank_pattern, matches_within(as_peft, targets, "lora_rank_pattern"), strict=True
     ):
         if not matched:
-            raise ValueError(f"`lora_rank_pattern` names {pattern!r}, which matches no layer that gets an adapter")
+            raise ValueError(
+                f"`lora_rank_pattern` names {pattern!r}, which matches no layer with an adapter. Correct or remove it"
+            )
     config = LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
@@ -157,14 +169,14 @@ def add_adapters(
         rank_pattern=options.rank_pattern,
         use_dora=options.dora,
         use_rslora=options.rslora,
-        modules_to_save=whole or None,
+        modules_to_save=saved_modules or None,
     )
     digests = compute_base_fingerprint(model)
     adapted = AdaptedSam(model, config)
     adapted.base_fingerprint = digests
-    freeze(adapted, list(frozen), with_masks=with_masks)  # what is saved whole has unused corners too
+    freeze(adapted, list(frozen), with_masks=with_masks)  # modules saved in full contain unused parameters
     for parameter in adapted.parameters():
-        # modules saved whole inside half-precision encoders too: small steps would be rounded away
+        # Half precision would round small updates away, also of modules saved in full inside the encoders.
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
@@ -172,31 +184,43 @@ def add_adapters(
 
 def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (), with_masks: bool = True) -> list[str]:
     """
-    The names of the layers that a preset or regex chooses.
+    Find the layers that a preset or regex selects.
+
+    Args:
+        model (`torch.nn.Module`): A model with or without adapters.
+        target (`str`): As in [`LoraOptions`].
+        frozen (`list[str]`): Parts without adapters.
+        with_masks (`bool`): Whether masks are trained.
+
+    Returns:
+        `list[str]`: Names of linear layers and convolutions.
 
     Raises:
-        `ValueError`: where it is no regex, or matches nothing that can be adapted.
+        `ValueError`: If `target` is no regex, or matches no layer that can be adapted.
     """
     anatomy = anatomy_of(model)
-    kinds = torch.nn.Linear | torch.nn.Conv2d
+    layer_types = torch.nn.Linear | torch.nn.Conv2d
     layers = [
         _unwrapped(name)
         for name, module in model.named_modules()
-        if isinstance(module, kinds) and ".lora_" not in name
+        if isinstance(module, layer_types) and ".lora_" not in name
     ]
     matched = _match_target(target, layers, anatomy.presets)
     if not matched:
-        shapes = list(dict.fromkeys(re.sub(r"\.\d+", ".N", name) for name in layers))
-        near = difflib.get_close_matches(re.sub(r"\\.?|[.*()|]+", ".", target), shapes, 4, cutoff=0.0)
+        patterns = list(dict.fromkeys(re.sub(r"\.\d+", ".N", name) for name in layers))
+        similar = difflib.get_close_matches(re.sub(r"\\.?|[.*()|]+", ".", target), patterns, 4, cutoff=0.0)
         raise ValueError(
-            f"`lora` is {target!r}, which matches no layer. Choose from {', '.join(anatomy.presets)}, or write a regex that "
-            f"matches whole names, such as {' · '.join(near)}"
+            f"`lora` is {target!r}, which matches no layer. Choose from {', '.join(anatomy.presets)}, "
+            f"or write a regex that matches whole names, such as {' · '.join(similar)}"
         )
     prefixes = anatomy.prefixes_of(list(frozen), with_masks=with_masks)
-    kept = [name for name in matched if not f"{name}.".startswith(prefixes)]
-    if not kept:
-        raise ValueError(f"`lora` is {target!r}, but all that it matches is frozen: `freeze` is {list(frozen)}")
-    return kept
+    targets = [name for name in matched if not f"{name}.".startswith(prefixes)]
+    if not targets:
+        raise ValueError(
+            f"`lora` is {target!r}, but all layers that it matches are frozen: `freeze` is {list(frozen)}. "
+            "Change one of them"
+        )
+    return targets
 
 
 def _match_target(target: str, layers: list[str], presets: dict[str, str]) -> list[str]:
@@ -212,42 +236,58 @@ def _match_target(target: str, layers: list[str], presets: dict[str, str]) -> li
 
 
 def _unwrapped(name: str) -> str:
-    """A module's name without PEFT's wrappers."""
+    """Remove PEFT's wrappers from a module's name."""
     return plain_name(f"{name}.").removesuffix(".")
 
 
-def _modules_to_save(model: torch.nn.Module, names: list[str], frozen: tuple[str, ...]) -> list[str]:
-    lists = torch.nn.ModuleList | torch.nn.ModuleDict  # they have no forward that PEFT could stand in for
-    modules = [name for name, module in model.named_modules() if name and not isinstance(module, lists)]
-    chosen = []
-    for wanted in names:
-        found = [name for name in modules if name == wanted or name.endswith(f".{wanted}")]
-        if not found:
-            near = difflib.get_close_matches(wanted, modules, 3, cutoff=0.0)
+def _find_modules_to_save(model: torch.nn.Module, names: list[str], frozen: tuple[str, ...]) -> list[str]:
+    """Find the full names of `modules_to_save`."""
+    containers = torch.nn.ModuleList | torch.nn.ModuleDict  # PEFT cannot wrap them: they have no forward
+    modules = [name for name, module in model.named_modules() if name and not isinstance(module, containers)]
+    selected = []
+    for suffix in names:
+        matched = [name for name in modules if name == suffix or name.endswith(f".{suffix}")]
+        if not matched:
+            similar = difflib.get_close_matches(suffix, modules, 3, cutoff=0.0)
             raise ValueError(
-                f"`lora_modules_to_save` names {wanted!r}, which is no module; near it: {', '.join(near)}"
+                f"`lora_modules_to_save` names {suffix!r}, which is no module. Similar names: {', '.join(similar)}"
             )
-        if all(f"{name}.".startswith(frozen) for name in found):
+        if all(f"{name}.".startswith(frozen) for name in matched):
             raise ValueError(
-                f"`lora_modules_to_save` names {wanted!r}, which `freeze` keeps from being trained. Drop one of both"
+                f"`lora_modules_to_save` names {suffix!r}, which is frozen by `freeze`. Remove it from one of them"
             )
-        chosen += found
-    return chosen
+        selected += matched
+    return selected
 
 
 def check_same_adapter(
     model: AdaptedSam, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
 ) -> None:
-    """Raises `ValueError` where a saved adapter's settings are not `options`: what is trained on keeps its own form."""
+    """
+    Check that the settings of a loaded adapter equal `options`.
+
+    Args:
+        model (`AdaptedSam`): Model with the loaded adapter.
+        options (`LoraOptions`): Requested settings.
+        frozen (`list[str]`): Parts without adapters.
+        with_masks (`bool`): Whether masks are trained.
+
+    Raises:
+        `ValueError`: If layers or a setting differ; names the setting.
+    """
     saved, base = model.peft_config["default"], model.get_base_model()
-    whole, prefixes = saved.modules_to_save or [], anatomy_of(base).prefixes_of(list(frozen), with_masks=with_masks)
-    held = {name.partition(".lora_A.")[0] for name, _ in base.named_parameters() if ".lora_A." in name}
-    held = {name for name in held if not f"{name}.".startswith(prefixes)}
-    wanted = find_targets(base, options.target, frozen=frozen, with_masks=with_masks)
-    if held != {name for name in wanted if not any(name.startswith(f"{w}.") for w in whole)}:
+    saved_modules, prefixes = (
+        saved.modules_to_save or [],
+        anatomy_of(base).prefixes_of(list(frozen), with_masks=with_masks),
+    )
+    adapted = {name.partition(".lora_A.")[0] for name, _ in base.named_parameters() if ".lora_A." in name}
+    adapted = {name for name in adapted if not f"{name}.".startswith(prefixes)}
+    targets = find_targets(base, options.target, frozen=frozen, with_masks=with_masks)
+    if adapted != {name for name in targets if not any(name.startswith(f"{w}.") for w in saved_modules)}:
         raise ValueError(
-            f"`lora` is {options.target!r}, but the adapter in `model_name_or_path` has other layers ({len(held)} that are not "
-            f"frozen, such as {min(held, default='none')}). Set `lora` to what it was made with"
+            f"`lora` is {options.target!r}, but the adapter in `model_name_or_path` has other layers "
+            f"({len(adapted)} that are not frozen, such as {min(adapted, default='none')}). Set `lora` to the value "
+            "of its training"
         )
     pairs = {
         "lora_dropout": (saved.lora_dropout, options.dropout),
@@ -257,17 +297,17 @@ def check_same_adapter(
         "lora_dora": (saved.use_dora, options.dora),
         "lora_rslora": (saved.use_rslora, options.rslora),
     }
-    for name, (was, wanted) in pairs.items():
-        if was != wanted:
+    for name, (recorded, requested) in pairs.items():
+        if recorded != requested:
             raise ValueError(
-                f"`{name}` is {wanted}, but the adapter in `model_name_or_path` was made with {was}. Set it to {was}, or merge "
-                "the adapter first and train a new one on the result"
+                f"`{name}` is {requested}, but the adapter in `model_name_or_path` was made with {recorded}. "
+                f"Set it to {recorded}, or merge the adapter first and train a new one on the result"
             )
 
 
 def differing_tensors(model: AdaptedSam, saved: dict[str, torch.Tensor]) -> list[str]:
     """
-    Find tensors that a model's adapter has and the saved one lacks, or the other way round; PEFT only warns of them.
+    Find tensors that only one of a model's adapter and a saved adapter contains; PEFT only logs a warning.
 
     Args:
         model (`AdaptedSam`): The model.
@@ -281,21 +321,26 @@ def differing_tensors(model: AdaptedSam, saved: dict[str, torch.Tensor]) -> list
 
 def merge_adapters(model: AdaptedSam) -> PreTrainedModel:
     """
-    Folds adapters into the weights; the model answers as before, within rounding, and is no PEFT model any more. All of it can
-    be trained again.
+    Merge adapters into the weights. The predictions are equal within rounding, and all parameters are trainable.
+
+    Args:
+        model (`AdaptedSam`): A model with adapters.
+
+    Returns:
+        `PreTrainedModel`: The base class, without PEFT's wrappers.
 
     Raises:
-        `ValueError`: where the base's weights are not float32: the sum would be rounded. Load the base as float32.
+        `ValueError`: If a weight of the base is not float32, because the sum would be rounded.
     """
     base = model.get_base_model()
     rounded = next((n for n, p in base.named_parameters() if ".lora_" not in n and p.dtype != torch.float32), None)
     if rounded:
         raise ValueError(
-            f"adapters are merged in float32, but {plain_name(rounded)} is not; load with `dtype: float32`"
+            f"adapters are merged in float32, but `{plain_name(rounded)}` has another dtype. Set `dtype: float32`"
         )
     return model.merge_and_unload().requires_grad_(True)
 
 
 def sam_of(model: torch.nn.Module) -> PreTrainedModel:
-    """The model itself, with or without adapters around it."""
+    """Return the model without PEFT's wrapper."""
     return model.get_base_model() if isinstance(model, PeftModel) else model

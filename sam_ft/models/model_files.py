@@ -1,4 +1,4 @@
-"""Where a name's files are, and which of the two models they hold."""
+"""Files of a model: paths, and detection of the model's family."""
 
 import contextlib
 from pathlib import Path
@@ -23,38 +23,44 @@ from .families import (
 )
 
 
-TRAINED_PHRASES = "trained_phrases.json"  # beside the weights of a run: what it was trained on
-_RANDOM = {one.random_name: one for one in FAMILIES.values()}
+TRAINED_PHRASES = "trained_phrases.json"  # saved with the weights of a run: the phrases that it was trained on
+_UNTRAINED = {family.random_name: family for family in FAMILIES.values()}
 
 
 def family_of(name: str, revision: str | None = None, expected: Family | None = None) -> Family:
     """
-    Which model a name is: SAM 3 where nothing tells.
+    Detect the family of a model from its name and config.
 
     Args:
-        name (`str`): as `model_name_or_path`. revision (`str`, *optional*). expected (`Family`, *optional*): what it is to be.
+        name (`str`): Hub id, folder, or name of a model of this package.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+        expected (`Family`, *optional*): Required family.
+
+    Returns:
+        `Family`: The family; `expected` or SAM 3 if there is no config.
 
     Raises:
-        `ValueError`: where it is another model than `expected`; names the recipe for it.
+        `ValueError`: If the family is not `expected`, or is neither SAM 3 nor SAM 2; names the recipes of the family.
     """
     adapter = adapter_file(name, revision)
     config = None if adapter else file_beside(name, "config.json", revision)
-    found = _RANDOM.get(name) or family_of_files(config, Path(adapter) if adapter else None)
-    if found is None and config is not None:
+    family = _UNTRAINED.get(name) or family_of_files(config, Path(adapter) if adapter else None)
+    if family is None and config is not None:
         raise ValueError(
-            f"`model_name_or_path`: {name!r} {describe_foreign_config(config)}, which is neither SAM 3 (`sam3`, `sam3_video`) nor "
-            f"SAM 2 (`sam2`, `sam2_video`). Name a model such as {' or '.join(one.example for one in FAMILIES.values())}"
+            f"`model_name_or_path`: {name!r} {describe_foreign_config(config)}, which is neither SAM 3 (`sam3`, "
+            "`sam3_video`) nor SAM 2 (`sam2`, `sam2_video`). Pass a model such as "
+            f"{' or '.join(family.example for family in FAMILIES.values())}"
         )
-    if expected is not None and found not in (None, expected):
+    if expected is not None and family not in (None, expected):
         raise ValueError(
-            f"`model_name_or_path`: {name!r} is a {found.title}, but this script is for {expected.title}. Use {found.recipes}, or name a "
-            f"{expected.title} such as {expected.example}"
+            f"`model_name_or_path`: {name!r} is a {family.title}, but this script is for {expected.title}. Use "
+            f"{family.recipes}, or pass a {expected.title} such as {expected.example}"
         )
-    return found or expected or FAMILIES["sam3"]
+    return family or expected or FAMILIES["sam3"]
 
 
 def adapter_file(name: str, revision: str | None = None) -> str | None:
-    """The path of an adapter's config; `None` where the name is a model."""
+    """Return the path of an adapter's config, or `None` if the name is a model."""
     if name in OWN_NAMES:
         return None
     if Path(name).is_dir():
@@ -66,13 +72,13 @@ def adapter_file(name: str, revision: str | None = None) -> str | None:
 
 
 def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:
-    """A file that was saved beside a model's weights, in a folder or on the Hub; `None` where there is none."""
+    """Return the path of a file that is saved with a model's weights, in a folder or on the Hub, or `None`."""
     with naming_the_model(name):
-        found = None if name in _RANDOM else cached_file(
+        path = None if name in _UNTRAINED else cached_file(
             source_of(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=not is_offline_mode(),
         )  # fmt: skip
-    return Path(found) if found else None
+    return Path(path) if path else None
 
 
 def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | None:
@@ -80,7 +86,7 @@ def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | N
     Read the phrases that a saved model was trained on.
 
     Args:
-        name (`str`): Folder, Hub id, or name of a carried model.
+        name (`str`): Hub id, folder, or name of a model of this package.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
     Returns:
@@ -103,8 +109,10 @@ def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | N
 
 def source_of(name: str) -> str:
     """
-    Where a name's files are. A carried model is loaded from its folder, so that nothing saved from it names a base that
-    only this package knows.
+    Return the folder or Hub id of a model's files.
+
+    A model of this package is loaded from its folder, so that saved files contain no name that only this package
+    resolves.
     """
     if name in CARRIED:
         return str(CARRIED[name])
@@ -114,29 +122,29 @@ def source_of(name: str) -> str:
 
 @contextlib.contextmanager
 def naming_the_model(name: str):
-    """Turns what a broken or missing model raises into one `ValueError` that names it and says what to do."""
+    """Convert exceptions of a broken or missing model to a `ValueError` with the model's name and a remedy."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, TypeError, KeyError, ValueError) as error:
         remedy = (
-            "The folder is damaged or holds another kind of model: save or copy it again, tokenizer and processor files too"
+            "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
             if Path(name).is_dir()
-            else "Check the name; for facebook/sam3 ask for access on its page and run `hf auth login`"
+            else "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
         )
         raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
 
 
 def check_exists(name: str) -> None:
-    """Raises `ValueError` for a path that does not exist; a Hub id has the form `owner/name`."""
+    """Raise `ValueError` if `name` is neither a folder with a model or adapter nor of the form `owner/name`."""
     if Path(name).is_dir():
         if not any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
             raise ValueError(
-                f"`model_name_or_path`: the folder {name!r} holds no config.json, so it is no saved model or adapter. A training "
-                "output keeps its model in the folder itself and in checkpoint-N folders."
+                f"`model_name_or_path`: the folder {name!r} contains no config.json, so it is no saved model "
+                "or adapter. Pass the output folder of a training, or a checkpoint-N folder in it."
             )
         return
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
-            f"`model_name_or_path`: there is no folder {name!r}. Give a folder written by save_pretrained, a Hub id like "
-            f"facebook/sam3 or facebook/sam2.1-hiera-tiny, or {TINY} or {TINY_SAM2}."
+            f"`model_name_or_path`: there is no folder {name!r}. Pass a folder written by save_pretrained, a "
+            f"Hub id such as facebook/sam3 or facebook/sam2.1-hiera-tiny, or {TINY} or {TINY_SAM2}."
         )

@@ -1,4 +1,4 @@
-"""Frozen modules that a run no longer asks: out of the model and off its device, and still saved with it."""
+"""Offloading of frozen modules whose outputs are cached; they stay on the host and are saved with the model."""
 
 import contextlib
 
@@ -8,12 +8,15 @@ from transformers import PreTrainedModel
 
 class ParkingModel(PreTrainedModel):
     """
-    A model that parks modules; its class calls `prepare_parking` once it is built.
+    Base class of models with modules that can be offloaded ("parked").
+
+    A subclass calls `prepare_parking` at the end of its constructor.
 
     Attributes:
-        saved_as (`type`): Transformers' class, which its checkpoints name.
-        cached_from (`tuple[str, ...]`): how the names of the weights begin that `encode_images` depends on, which a feature cache stores.
-        parked_when_cached (`tuple[str, ...]`): the modules that nobody asks any more where it does.
+        saved_as (`type`): Transformers' class that saved checkpoints name.
+        cached_from (`tuple[str, ...]`): Prefixes of the weights that `encode_images`, and so a feature cache, depends
+            on.
+        parked_when_cached (`tuple[str, ...]`): Modules that are not called if a feature cache is used.
     """
 
     saved_as: type[PreTrainedModel]
@@ -21,36 +24,41 @@ class ParkingModel(PreTrainedModel):
     parked_when_cached: tuple[str, ...]
 
     def prepare_parking(self) -> None:
-        self._parked: dict[str, torch.nn.Module] = {}  # by name; in a dictionary, so that they are no submodules
+        """Create the empty set of offloaded modules."""
+        # Modules in a plain dictionary are not registered as submodules.
+        self._parked: dict[str, torch.nn.Module] = {}
 
     def park(self, *names: str) -> None:
         """
-        Takes frozen modules whose answers are known out of the model, such as `vision_encoder.backbone`: they no longer go to
-        its device, and are still saved with it.
+        Move frozen modules to the host and remove them from the model; they are still saved with it.
+
+        Args:
+            names (`str`): Names of modules, such as `vision_encoder.backbone`.
         """
         for name in names:
             self._parked[name] = self.get_submodule(name).cpu()
-            owner, _, child = name.rpartition(".")
-            setattr(self.get_submodule(owner), child, None)
+            parent, _, child = name.rpartition(".")
+            setattr(self.get_submodule(parent), child, None)
 
     def refuse_if_parked(self, name: str, instead: str) -> None:
+        """Raise `ValueError` if the module `name` is offloaded; `instead` is the input to pass."""
         if name in self._parked:
-            raise ValueError(f"{name} is parked: its answers are read from a cache. Give the batch's {instead}")
+            raise ValueError(f"{name} is parked, because its outputs are cached. Pass {instead} in the batch")
 
     @contextlib.contextmanager
     def unparked(self):
-        """Parked modules back in their places, on the host, as long as the context lasts: for what must see the whole model."""
+        """Insert the offloaded modules into the model, on the host, within the context; yield them by name."""
         parked = dict(self._parked)
         for name, module in parked.items():
-            owner, _, child = name.rpartition(".")
-            setattr(self.get_submodule(owner), child, module)
+            parent, _, child = name.rpartition(".")
+            setattr(self.get_submodule(parent), child, module)
         try:
             yield parked
         finally:
             self.park(*parked)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """As in `torch.nn.Module`; parked modules stay as they are."""
+        """Load a state dict; weights of offloaded modules are ignored."""
         parked = tuple(f"{name}." for name in self._parked)
         return super().load_state_dict(
             {k: v for k, v in state_dict.items() if not k.startswith(parked)}, *args, **kwargs
@@ -58,11 +66,13 @@ class ParkingModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, **kwargs):
         """
-        Saves under the name of `saved_as`, so that a reader without this package loads it, and as float32 where any part is: a
-        checkpoint that says bfloat16 would round the trained parts of every reader.
+        Save the model, including offloaded modules, as a checkpoint of `saved_as`.
+
+        The config's `dtype` is float32 if any parameter is: with bfloat16, `from_pretrained` would round trained
+        weights.
         """
         with self.unparked() as parked:
-            if kwargs.get("state_dict"):  # gathered from the processes of a sharded model
+            if kwargs.get("state_dict"):  # state dict gathered from a sharded model
                 kwargs["state_dict"] |= {f"{n}.{k}": v for n, m in parked.items() for k, v in m.state_dict().items()}
             super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):

@@ -1,4 +1,4 @@
-"""What the training forwards give back: a loss, or predictions one (image, phrase) pair or one object at a time."""
+"""Outputs of the training forwards: losses, and predictions of an (image, phrase) pair or an object."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,12 @@ from .finite import NonFiniteOutputError
 @dataclass
 class ConceptLossOutput(ModelOutput):
     """
+    Loss of a batch.
+
     Attributes:
-        loss (`torch.Tensor`, scalar): the weighted loss of the batch; `None` without labels.
-        parts (`dict[str, torch.Tensor]`): its parts without gradient; names as in [`Sam3Criterion`] or [`Sam2Criterion`].
+        loss (`torch.Tensor`, scalar, *optional*): Weighted loss of the batch; `None` without labels.
+        parts (`dict[str, torch.Tensor]`, *optional*): Loss terms without gradient; names as in [`Sam3Criterion`] or
+            [`Sam2Criterion`].
     """
 
     loss: torch.Tensor | None = None
@@ -22,7 +25,13 @@ class ConceptLossOutput(ModelOutput):
 
 @dataclass
 class Keep:
-    """Which queries an evaluation keeps: at most `max_detections` a pair, of at least `score_threshold`."""
+    """
+    Selection of queries in an evaluation.
+
+    Attributes:
+        score_threshold (`float`): Minimum score.
+        max_detections (`int`): Maximum number of queries for each pair.
+    """
 
     score_threshold: float = 0.05
     max_detections: int = 100
@@ -32,18 +41,18 @@ def select_queries(
     presence: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor, keep: Keep, pairs: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """
-    Select the queries that an evaluation keeps. Reads the device once.
+    Select the queries of an evaluation. Reads from the device once.
 
     Args:
         presence (`torch.Tensor` of shape `(num_pairs,)`): Probability that the phrase is in the image.
         scores (`torch.Tensor` of shape `(num_pairs, num_queries)`): A query's probability times presence.
-        boxes (`torch.Tensor` of shape `(num_pairs, num_queries, 4)`): Only checked.
+        boxes (`torch.Tensor` of shape `(num_pairs, num_queries, 4)`): Boxes, checked for NaN and infinity only.
         keep (`Keep`): Threshold and number of detections.
         pairs (`list[int]`): Indices of the pairs in the batch, for errors.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor, list[int]]`: Scores and queries, best first, of shape
-        `(num_pairs, max_detections)`; how many of each pair's are kept.
+        `(num_pairs, max_detections)`; number of selected queries of each pair.
 
     Raises:
         `NonFiniteOutputError`: If presence, or the scores or boxes of any query, contain NaN or infinity. The
@@ -62,14 +71,14 @@ def select_queries(
 @dataclass
 class PairPrediction:
     """
-    What one (image, phrase) pair predicts, best first.
+    Predictions of one (image, phrase) pair, best first.
 
     Attributes:
-        pair (`int`): the pair's index in the batch.
-        presence (`torch.Tensor`, scalar): probability that the phrase is in the image.
-        scores (`torch.Tensor` of shape `(num_kept,)`): a query's probability times presence.
-        boxes_xyxy (`torch.Tensor` of shape `(num_kept, 4)`): in `[0, 1]`.
-        masks (`torch.Tensor` of shape `(num_kept, h, w)` or `None`): logits, four to a ViT patch's side.
+        pair (`int`): Index of the pair in the batch.
+        presence (`torch.Tensor`, scalar): Probability that the phrase is in the image.
+        scores (`torch.Tensor` of shape `(num_selected,)`): A query's probability times presence.
+        boxes_xyxy (`torch.Tensor` of shape `(num_selected, 4)`): Corners in `[0, 1]`.
+        masks (`torch.Tensor` of shape `(num_selected, h, w)` or `None`): Logits, four along a ViT patch.
     """
 
     pair: int
@@ -82,15 +91,18 @@ class PairPrediction:
 @dataclass
 class ObjectPrediction:
     """
-    What the rounds of prompts of one object give.
+    Predictions of the rounds of one object.
 
     Attributes:
-        object (`int`): its index in the batch.
-        masks (`torch.Tensor` of shape `(rounds, h, w)`): logits of each round's mask of the highest predicted IoU.
-        ious (`torch.Tensor` of shape `(rounds,)`): predicted.
-        candidates (`torch.Tensor` of shape `(M, h, w)`): logits of all masks of the first round.
-        points (`torch.Tensor` of shape `(k, 2)`), labels (`torch.Tensor` of shape `(k,)`): all that the last round was shown.
-        box_mask (`torch.Tensor` of shape `(h, w)`, *optional*), box_iou (`torch.Tensor`, scalar): with a box for a prompt.
+        object (`int`): Index of the object in the batch.
+        masks (`torch.Tensor` of shape `(rounds, h, w)`): Logits of the mask of the highest predicted IoU in each
+            round.
+        ious (`torch.Tensor` of shape `(rounds,)`): Predicted IoUs of `masks`.
+        candidates (`torch.Tensor` of shape `(M, h, w)`): Logits of all masks of the first round.
+        points (`torch.Tensor` of shape `(k, 2)`): Prompt points of the last round.
+        labels (`torch.Tensor` of shape `(k,)`): Labels of `points`.
+        box_mask (`torch.Tensor` of shape `(h, w)`, *optional*): Mask logits with a box as the prompt.
+        box_iou (`torch.Tensor`, scalar, *optional*): Predicted IoU of `box_mask`.
     """
 
     object: int

@@ -1,4 +1,4 @@
-"""The processor beside a model's weights."""
+"""Loading of processors."""
 
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -12,8 +12,18 @@ from .sam3.config import side_of
 def load_processor(
     model_name_or_path: str, revision: str | None = None, family: Family | None = None
 ) -> ProcessorMixin:
-    """The processor beside the weights; `family` where it is known."""
-    untrained = next((one for one in FAMILIES.values() if one.random_name == model_name_or_path), None)
+    """
+    Load the processor that is saved with a model's weights.
+
+    Args:
+        model_name_or_path (`str`): Hub id, folder, or name of a model of this package.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+        family (`Family`, *optional*): Family of the model; read from its config by default.
+
+    Returns:
+        `ProcessorMixin`: `Sam3Processor` or `Sam2Processor`.
+    """
+    untrained = next((member for member in FAMILIES.values() if member.random_name == model_name_or_path), None)
     if untrained is not None:
         return untrained.tiny_processor()
     family = family or family_of(model_name_or_path, revision)
@@ -24,33 +34,40 @@ def load_processor(
 
 def processor_of(model: PreTrainedModel, model_name_or_path: str, revision: str | None = None) -> ProcessorMixin:
     """
-    The processor beside the weights, at the canvas that the model works at.
+    Load the processor of a model and set its resolution to the model's.
+
+    Args:
+        model (`PreTrainedModel`): The loaded model.
+        model_name_or_path (`str`): Its name.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Returns:
+        `ProcessorMixin`: The processor.
 
     Raises:
-        `ValueError`: where its tokenizer has another vocabulary than the model.
+        `ValueError`: If the vocabulary sizes of tokenizer and model differ.
     """
     processor = load_processor(model_name_or_path, revision, family_of_model(model))
     tokenizer, text = getattr(processor, "tokenizer", None), getattr(model.config, "text_config", None)
     if tokenizer is not None and len(tokenizer) != text.vocab_size:
-        words, known = len(tokenizer), text.vocab_size
         raise ValueError(
-            f"`model_name_or_path`: the tokenizer beside {model_name_or_path!r} has {words} tokens, the model {known}. Copy tokenizer.json "
-            "and tokenizer_config.json of the model it was made from"
+            f"`model_name_or_path`: the tokenizer of {model_name_or_path!r} has {len(tokenizer)} tokens, the model "
+            f"{text.vocab_size}. Copy tokenizer.json and tokenizer_config.json of the model that was fine-tuned"
         )
     return fit_processor(processor, side_of(model.config))
 
 
 def fit_processor(processor: ProcessorMixin, side: int) -> ProcessorMixin:
-    """The processor, made to give a canvas of `side` px."""
+    """Set the resolution of a processor to `side` px and return it."""
     processor.image_processor.size = {"height": side, "width": side}
     processor.target_size = side
     return processor
 
 
 def side_beside(name: str, revision: str | None) -> int | None:
-    """The canvas of the processor that was saved with an adapter, px; `None` where there is none."""
-    for saved in ("processor_config.json", "preprocessor_config.json"):
-        file = file_beside(name, saved, revision)
+    """Read the resolution, in px, of the processor that is saved with an adapter; `None` if it has no processor."""
+    for file_name in ("processor_config.json", "preprocessor_config.json"):
+        file = file_beside(name, file_name, revision)
         if file is not None:
             content = read_json_file(file, "model_name_or_path", remedy="Copy the adapter again")
             content = content if isinstance(content, dict) else {}
@@ -59,7 +76,7 @@ def side_beside(name: str, revision: str | None) -> int | None:
             side = size.get("height") if isinstance(size, dict) else size
             if side and not isinstance(side, int):
                 raise ValueError(
-                    f"`model_name_or_path`: {file} has the `size` {short_repr(size)}. Copy the adapter again"
+                    f"`model_name_or_path`: {file} has an invalid `size`: {short_repr(size)}. Copy the adapter again"
                 )
             if side:
                 return side

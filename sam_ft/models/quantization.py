@@ -1,4 +1,4 @@
-"""Frozen encoders in four bits, by bitsandbytes."""
+"""4-bit quantisation of frozen encoders with bitsandbytes."""
 
 from importlib.util import find_spec
 
@@ -8,38 +8,48 @@ from transformers import BitsAndBytesConfig
 from .sam3.model import Sam3ForConceptSegmentation
 
 
-# the parts behind the encoders are small, trained, and full of box arithmetic
-_WHOLE = [*Sam3ForConceptSegmentation._keep_in_fp32_modules_strict, "neck"]
+# The modules behind the encoders are small and trained, and box arithmetic needs float32.
+_NOT_QUANTIZED = [*Sam3ForConceptSegmentation._keep_in_fp32_modules_strict, "neck"]
 
 
-def quantized(kind: str) -> dict:
+def build_quantization_arguments(kind: str) -> dict:
     """
-    What `from_pretrained` needs so that the encoders' linear layers are held as NF4 (Dettmers et al. 2023, section 3).
+    Build the arguments of `from_pretrained` for 4-bit linear layers in the encoders.
+
+    Args:
+        kind (`str`): `nf4`.
+
+    Returns:
+        `dict`: `quantization_config` and `device_map`.
 
     Raises:
-        `ValueError`: on another kind, or where bitsandbytes is missing.
+        `ValueError`: If `kind` is not `nf4`, or bitsandbytes is not installed.
+
+    Source:
+        NF4: Dettmers et al. 2023, section 3.
     """
     if kind != "nf4":
-        raise ValueError(f"`quantization` is {kind!r}; the only kind is nf4")
+        raise ValueError(f"`quantization` must be nf4, got {kind!r}")
     if not find_spec("bitsandbytes"):
         raise ValueError(
-            "`quantization: nf4` needs bitsandbytes, which is not installed: `pip install sam-ft[quantization]`"
+            "`quantization: nf4` needs bitsandbytes, which is not installed. Run `pip install sam-ft[quantization]`"
         )
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.accelerator.is_available() else torch.float32,
         bnb_4bit_use_double_quant=True,
-        llm_int8_skip_modules=_WHOLE,
+        llm_int8_skip_modules=_NOT_QUANTIZED,
     )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def without_cpu_packing(model: torch.nn.Module) -> None:
+def disable_cpu_packing(model: torch.nn.Module) -> None:
     """
-    Keeps 4-bit layers in one layout. On a CPU with AVX-512 bitsandbytes packs them anew in their first evaluation, and fails
-    where a row is no multiple of its 64-value blocks.
+    Disable the repacking of 4-bit layers on CPUs with AVX-512.
+
+    Bitsandbytes repacks them in the first evaluation and fails if a row is not a multiple of its blocks of 64 values.
     """
     from bitsandbytes.nn import Linear4bit
 

@@ -1,1 +1,5 @@
-"""Arithmetic on boxes and masks that every room may use; knows torch and numpy only."""
+"""
+Operations on boxes, masks and prompts for all other folders, with torch and numpy only.
+
+Operations that depend on a model or a data set do not belong here.
+"""

@@ -1,4 +1,4 @@
-"""A sum over blocks whose memory is that of one block."""
+"""Sums over blocks with the memory of a single block."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,24 +9,22 @@ def sum_over_blocks(
     function: Callable, blocks: Iterable, tensors: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor] = ()
 ) -> tuple[torch.Tensor, list]:
     """
-    Adds up `function(block, *tensors)` over blocks and holds the activations of one block at a time.
+    Sum `function(block, *tensors)` over blocks with the activations of one block in memory at a time.
 
-    Where gradients are wanted, each block's backward runs right after its forward and only the summed gradients are
-    kept, as fused linear cross-entropy kernels do; `backward` then scales what is stored. Against activation
-    checkpointing nothing is computed twice, no random state has to be replayed and no matching has to be cached.
+    If gradients are required, each block's backward pass runs right after its forward pass, and only the summed
+    gradients are stored, as in fused linear cross-entropy kernels; `backward` scales the stored gradients. Compared
+    with activation checkpointing, nothing is computed twice, no random state is replayed and no matching is cached.
 
     Args:
-        function (`Callable`):
-            `function(block, *tensors)` returns `(loss, extra)`: a scalar that depends on `tensors` and `parameters`
-            alone, and anything without gradient.
-        blocks (`Iterable`): what tells one block from the next; each is passed to `function` as it is.
-        tensors (`Sequence[torch.Tensor]`): the inputs through which gradients flow back to the caller.
-        parameters (`Sequence[torch.Tensor]`):
-            Leaves that `function` reads by itself (a module's weights). Each of them receives a gradient, zero where no
-            block used it, so that no process of a group waits for one.
+        function (`Callable`): `function(block, *tensors)` returns `(loss, extra)`: a scalar that depends on `tensors`
+            and `parameters` only, and any value without gradient.
+        blocks (`Iterable`): Blocks; each is passed to `function` unchanged.
+        tensors (`Sequence[torch.Tensor]`): Inputs through which gradients flow back to the caller.
+        parameters (`Sequence[torch.Tensor]`): Leaves that `function` reads directly (a module's weights). Each
+            receives a gradient, zero where no block uses it, so that no process of a group waits for one.
 
     Returns:
-        `tuple[torch.Tensor, list]`: the differentiable sum, a scalar, and the list of extras in the order of blocks.
+        `tuple[torch.Tensor, list]`: The differentiable sum, a scalar, and the list of extras in the order of blocks.
     """
     extras = []
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, *parameters))
@@ -41,7 +39,7 @@ def sum_over_blocks(
 
 
 def sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Named numbers of all blocks, added up."""
+    """Sum the named tensors of all blocks."""
     total: dict[str, torch.Tensor] = {}
     for part in parts:
         for name, value in part.items():
@@ -50,13 +48,15 @@ def sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 class _SumOverBlocks(torch.autograd.Function):
+    """Autograd function of [`sum_over_blocks`], with gradients computed in the forward pass."""
+
     @staticmethod
     def forward(ctx, function, blocks, extras, num_tensors, *inputs):
         tensors, parameters = inputs[:num_tensors], inputs[num_tensors:]
         leaves = [t.detach().requires_grad_(t.requires_grad) for t in tensors]
-        # parameters are differentiated as they are: the module that owns them reads them under its own name
+        # Parameters are not detached, because the module reads them by attribute.
         sources = [t for t in (*leaves, *parameters) if t.requires_grad]
-        sums, owned = [None] * len(sources), [False] * len(sources)
+        sums, is_writable = [None] * len(sources), [False] * len(sources)
         total = inputs[0].new_zeros((), dtype=torch.float32)
         for block in blocks:
             with torch.enable_grad():
@@ -69,11 +69,11 @@ class _SumOverBlocks(torch.autograd.Function):
                 if grad is None:
                     continue
                 if sums[i] is None:
-                    sums[i] = grad  # autograd may hand the same tensor out twice: not ours to write to
-                elif owned[i]:
+                    sums[i] = grad  # autograd may return the same tensor twice, so it is not written to
+                elif is_writable[i]:
                     sums[i] += grad
                 else:
-                    sums[i], owned[i] = sums[i] + grad, True
+                    sums[i], is_writable[i] = sums[i] + grad, True
         del leaves
         stored = iter(torch.zeros_like(s) if g is None else g for s, g in zip(sources, sums, strict=True))
         ctx.save_for_backward(*(next(stored) if t.requires_grad else None for t in inputs))

@@ -1,34 +1,37 @@
-"""Box formats and overlaps. A box format is always part of a function's name."""
+"""Box formats and overlaps; the box format is part of each function's name."""
 
 import torch
 
 
 def box_cxcywh_to_xyxy(boxes: torch.Tensor) -> torch.Tensor:
-    """Converts boxes of shape `(..., 4)` from `(cx, cy, w, h)` to `(x1, y1, x2, y2)`, in the same unit."""
+    """Convert boxes of shape `(..., 4)` from `(cx, cy, w, h)` to `(x1, y1, x2, y2)`, in the same unit."""
     center, size = boxes[..., :2], boxes[..., 2:]
     return torch.cat([center - size / 2, center + size / 2], dim=-1)
 
 
 def box_xyxy_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
-    """Converts boxes of shape `(..., 4)` from `(x1, y1, x2, y2)` to `(cx, cy, w, h)`, in the same unit."""
+    """Convert boxes of shape `(..., 4)` from `(x1, y1, x2, y2)` to `(cx, cy, w, h)`, in the same unit."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
 def paired_box_overlap(first_cxcywh: torch.Tensor, second_cxcywh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    IoU and generalised IoU (Rezatofighi et al. 2019) of boxes that face each other.
+    Compute IoU and generalised IoU of paired boxes.
 
-    Works on the four coordinates apart: with the last axis stored first (`planes.movedim(0, -1)`) every step runs over
-    contiguous memory.
+    The four coordinates are processed separately: with the last axis stored first (`planes.movedim(0, -1)`), each step
+    runs over contiguous memory.
 
     Args:
-        first_cxcywh (`torch.Tensor` of shape `(..., 4)`): boxes `(cx, cy, w, h)`.
-        second_cxcywh (`torch.Tensor` of shape `(..., 4)`): boxes in the same unit, broadcast against the first.
+        first_cxcywh (`torch.Tensor` of shape `(..., 4)`): Boxes `(cx, cy, w, h)`.
+        second_cxcywh (`torch.Tensor` of shape `(..., 4)`): Boxes in the same unit, broadcast against the first.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: IoU in `[0, 1]` and GIoU in `[-1, 1]`, both of the broadcast shape without
-        its last axis. Two boxes without area have IoU 0 and no NaN, which the official code does not guard against.
+        its last axis. Two boxes without area have IoU 0 instead of the official code's NaN.
+
+    Source:
+        Rezatofighi et al. 2019.
     """
     (left, top, right, bottom), (left2, top2, right2, bottom2) = _edges(first_cxcywh), _edges(second_cxcywh)
     width = (torch.minimum(right, right2) - torch.maximum(left, left2)).clamp(min=0)
@@ -38,7 +41,7 @@ def paired_box_overlap(first_cxcywh: torch.Tensor, second_cxcywh: torch.Tensor) 
     hull = (torch.maximum(right, right2) - torch.minimum(left, left2)) * (
         torch.maximum(bottom, bottom2) - torch.minimum(top, top2)
     )
-    tiny = torch.finfo(union.dtype).tiny  # keeps 0 / 0 out and leaves every true quotient as it is
+    tiny = torch.finfo(union.dtype).tiny  # avoids 0 / 0 without a change of any other quotient
     iou = intersection / union.clamp(min=tiny)
     return iou, iou - (hull - union) / hull.clamp(min=tiny)
 
@@ -50,14 +53,16 @@ def _edges(boxes_cxcywh: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def boxes_in_region(boxes_xyxy: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """
-    The share of each box's area that lies in a region, by a summed-area table (no loop, no host synchronisation).
+    Compute the share of each box's area inside a region.
+
+    A summed-area table avoids loops and host synchronisation.
 
     Args:
-        boxes_xyxy (`torch.Tensor` of shape `(..., 4)`): boxes in `[0, 1]`, relative to the region's width and height.
-        region (`torch.Tensor` of shape `(H, W)`): bool.
+        boxes_xyxy (`torch.Tensor` of shape `(..., 4)`): Boxes in `[0, 1]`, relative to the region's width and height.
+        region (`torch.Tensor` of shape `(H, W)`): Bool mask.
 
     Returns:
-        `torch.Tensor` of shape `(...)`: values in `[0, 1]`; 0 for a box that covers no pixel centre.
+        `torch.Tensor` of shape `(...)`: Values in `[0, 1]`; 0 for a box that covers no pixel centre.
     """
     height, width = region.shape
     table = torch.nn.functional.pad(region.float().cumsum(0).cumsum(1), (1, 0, 1, 0))  # (H + 1, W + 1)

@@ -1,4 +1,4 @@
-"""Masks: COCO run-length encoding, polygons, boxes. `counts` are `str`: bytes do not survive Arrow."""
+"""Masks: COCO run-length encoding, polygons, boxes. `counts` are `str`, because Arrow does not preserve bytes."""
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -6,58 +6,61 @@ from pycocotools import mask as coco_mask
 from ..utils.text import short_repr
 
 
-# Beyond this many pixels outside the image a coordinate is damage, not a sloppy click. pycocotools needs the bound: it
-# dies without an exception, or eats all memory, on NaN, infinity and values around 1e9.
+# A coordinate beyond this limit in px is an error, not an inaccurate click. pycocotools crashes without an exception,
+# or allocates all memory, on NaN, infinity and values around 1e9.
 COORDINATE_LIMIT = 1e5
-OUTLINE_LIMIT = 1e6  # px of a polygon's outline, on which its memory depends
-_LONGEST_NUMBER = 12  # characters of a run length in an RLE's text: 60 bits, what pycocotools can shift
+OUTLINE_LIMIT = 1e6  # px of a polygon's outline, which determines the memory of its rasterisation
+_MAX_NUMBER_LENGTH = 12  # characters of a run length in an RLE's text: 60 bits, the limit of pycocotools
 
 
 def encode_mask(mask: np.ndarray) -> str:
-    """Encodes a bool mask of shape `(height, width)` as the `counts` string of a compressed COCO RLE."""
+    """Encode a bool mask of shape `(height, width)` as the `counts` string of a compressed COCO RLE."""
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
 
 
 def encode_masks(masks: np.ndarray) -> list[str]:
-    """Encodes bool masks of shape `(num_masks, height, width)`; one `counts` string each."""
+    """Encode bool masks of shape `(num_masks, height, width)` as one `counts` string each."""
     stacked = np.asfortranarray(np.moveaxis(masks, 0, -1), dtype=np.uint8)
     return [rle["counts"].decode("ascii") for rle in coco_mask.encode(stacked)]
 
 
 def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
-    """Decodes the `counts` of a compressed COCO RLE to a bool mask of shape `(height, width)`."""
+    """Decode the `counts` of a compressed COCO RLE to a bool mask of shape `(height, width)`."""
     return coco_mask.decode(to_coco_rle(counts, height, width)).astype(bool)
 
 
 def to_coco_rle(counts: str, height: int, width: int) -> dict:
-    """The `{"size": [height, width], "counts": bytes}` that pycocotools reads."""
+    """Build the `{"size": [height, width], "counts": bytes}` that pycocotools reads."""
     return {"size": [height, width], "counts": counts.encode("ascii")}
 
 
 def mask_area(counts: str, height: int, width: int) -> float:
-    """Number of pixels of an encoded mask."""
+    """Count the pixels of an encoded mask."""
     return float(coco_mask.area(to_coco_rle(counts, height, width)))
 
 
 def mask_box_xywh(counts: str, height: int, width: int) -> list[float]:
-    """The tight box `(x, y, w, h)` in pixels of an encoded mask; zeros for an empty mask."""
+    """Compute the tight box `(x, y, w, h)` in pixels of an encoded mask; zeros for an empty mask."""
     return [float(v) for v in coco_mask.toBbox(to_coco_rle(counts, height, width))]
 
 
 def polygons_to_counts(polygons: list, height: int, width: int) -> str:
     """
-    Rasterises the parts of one instance and encodes their union.
+    Rasterise the parts of one instance and encode their union.
 
     Args:
-        polygons (`list[list[float]]`): each part as `[x1, y1, x2, y2, …]` in pixels, at least three points.
-        height (`int`), width (`int`): the image's size in pixels. Points outside are clipped.
+        polygons (`list[list[float]]`): Parts `[x1, y1, x2, y2, …]` in px, at least three points each. Points outside
+            the image are clipped.
+        height (`int`): Height of the image, px.
+        width (`int`): Width of the image, px.
 
     Returns:
-        `str`: the `counts` of a compressed COCO RLE.
+        `str`: The `counts` of a compressed COCO RLE.
 
     Raises:
-        `ValueError`: on an empty list, a part with fewer than three points or an odd number of values, and on values that
-        are not finite or farther than `COORDINATE_LIMIT` px from the origin, or an outline longer than `OUTLINE_LIMIT` px.
+        `ValueError`: The list is empty, a part has fewer than three points or an odd number of values, a value is not
+            finite or farther than `COORDINATE_LIMIT` px from the origin, or an outline is longer than `OUTLINE_LIMIT`
+            px.
     """
     if not polygons:
         raise ValueError("the polygon list is empty; remove the annotation or draw at least three points")
@@ -76,11 +79,11 @@ def _check_polygon(polygon, part: int):
     try:
         values = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"polygon part {part} holds something that is not a number: {error}") from error
+        raise ValueError(f"polygon part {part} contains a value that is not a number: {error}") from error
     if values.ndim != 1:
-        raise ValueError(f"polygon part {part} is nested too deep; expected a flat list [x1, y1, x2, y2, …]")
+        raise ValueError(f"polygon part {part} is nested too deeply; expected a flat list [x1, y1, x2, y2, …]")
     if not np.isfinite(values).all():
-        raise ValueError(f"polygon part {part} holds NaN or infinity; redraw it or remove the annotation")
+        raise ValueError(f"polygon part {part} contains NaN or infinity; redraw it or remove the annotation")
     if len(values) % 2:
         raise ValueError(
             f"polygon part {part} has an odd number of values ({len(values)}); x and y must come in pairs"
@@ -89,7 +92,7 @@ def _check_polygon(polygon, part: int):
         raise ValueError(f"polygon part {part} has {len(values) // 2} point(s), a polygon needs at least 3")
     if np.abs(values).max() > COORDINATE_LIMIT:
         raise ValueError(
-            f"polygon part {part} holds the coordinate {values[np.abs(values).argmax()]:g}, farther than "
+            f"polygon part {part} contains the coordinate {values[np.abs(values).argmax()]:g}, farther than "
             f"{COORDINATE_LIMIT:g} px from the image; redraw it or remove the annotation"
         )
     points = values.reshape(-1, 2)
@@ -100,10 +103,18 @@ def _check_polygon(polygon, part: int):
 
 def rle_to_counts(rle: dict, height: int, width: int) -> str:
     """
-    The `counts` of a compressed COCO RLE, from a compressed or an uncompressed one.
+    Convert a compressed or uncompressed COCO RLE to the `counts` of a compressed one.
+
+    Args:
+        rle (`dict`): RLE with `counts` and `size`.
+        height (`int`): Height of the image, px.
+        width (`int`): Width of the image, px.
+
+    Returns:
+        `str`: The `counts` of a compressed COCO RLE.
 
     Raises:
-        `ValueError`: where keys are missing, or the RLE does not cover the image exactly.
+        `ValueError`: Keys are missing, or the RLE does not cover the image exactly.
     """
     if not {"counts", "size"} <= rle.keys():
         raise ValueError(
@@ -114,15 +125,24 @@ def rle_to_counts(rle: dict, height: int, width: int) -> str:
         return uncompressed_to_counts(counts, size, height, width)
     if isinstance(counts, str | bytes):
         return check_compressed_counts(counts, size, height, width)
-    raise ValueError(f"the RLE's `counts` is a {type(counts).__name__}; expected a text or a list of run lengths")
+    raise ValueError(f"the RLE's `counts` is a {type(counts).__name__}; expected a string or a list of run lengths")
 
 
 def uncompressed_to_counts(counts: list, size: list, height: int, width: int) -> str:
     """
-    Compresses an uncompressed RLE (`counts` a list of run lengths, column by column, background first).
+    Compress an uncompressed RLE.
+
+    Args:
+        counts (`list[int]`): Run lengths in px, column by column, background first.
+        size (`list[int]`): `[height, width]` of the RLE.
+        height (`int`): Height of the image, px.
+        width (`int`): Width of the image, px.
+
+    Returns:
+        `str`: The `counts` of a compressed COCO RLE.
 
     Raises:
-        `ValueError`: where the runs do not add up to the image's pixels or a run is negative or no integer.
+        `ValueError`: The runs do not add up to the image's pixels, or a run is negative or not an integer.
     """
     check_rle_size(size, height, width)
     if not all(isinstance(run, int) and run >= 0 for run in counts):
@@ -136,7 +156,21 @@ def uncompressed_to_counts(counts: list, size: list, height: int, width: int) ->
 
 
 def check_compressed_counts(counts: str, size: list, height: int, width: int) -> str:
-    """Returns `counts` as `str` after checking that it covers the image exactly; raises `ValueError` otherwise."""
+    """
+    Check that compressed `counts` cover the image exactly.
+
+    Args:
+        counts (`str` or `bytes`): The `counts` of a compressed COCO RLE.
+        size (`list[int]`): `[height, width]` of the RLE.
+        height (`int`): Height of the image, px.
+        width (`int`): Width of the image, px.
+
+    Returns:
+        `str`: The same `counts`.
+
+    Raises:
+        `ValueError`: The RLE is malformed or does not cover the image exactly.
+    """
     check_rle_size(size, height, width)
     if isinstance(counts, bytes):
         counts = counts.decode("ascii")
@@ -150,7 +184,7 @@ def check_compressed_counts(counts: str, size: list, height: int, width: int) ->
 
 
 def check_rle_size(size, height: int, width: int):
-    """Raises `ValueError` unless an RLE's `size` is `[height, width]` of its image."""
+    """Raise a `ValueError` unless an RLE's `size` is the `[height, width]` of its image."""
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(
             f"the RLE's size is {short_repr(size)}, its image is [height, width] = [{height}, {width}]; masks must "
@@ -163,34 +197,36 @@ def _runs(counts: str) -> list[int]:
     Decode COCO's LEB128-like text to run lengths (format of pycocotools' `rleFrString`).
 
     Args:
-        counts (`str`): Characters of 6 bits: 5 of a number, lowest first, and a continuation bit.
+        counts (`str`): Characters of 6 bits: 5 bits of a number, lowest first, and a continuation bit.
 
     Returns:
         `list[int]`: Run lengths in px, background first.
 
     Raises:
-        `ValueError`: On another character, an unfinished number, one of more than `_LONGEST_NUMBER` characters, or a
-            negative run; of several defects, the first in the text.
+        `ValueError`: On another character, an unfinished number, one of more than `_MAX_NUMBER_LENGTH` characters, or
+            a negative run; of several defects, the first in the text.
     """
     try:
-        codes = np.frombuffer(counts.encode("latin-1"), dtype=np.uint8) - np.uint8(48)  # what is below 48 wraps around
+        codes = np.frombuffer(counts.encode("latin-1"), dtype=np.uint8) - np.uint8(48)  # values below 48 wrap around
     except UnicodeEncodeError:
         codes = np.frombuffer(counts.encode("utf-32-le", "surrogatepass"), dtype=np.uint32) - np.uint32(48)
     foreign = np.flatnonzero(codes > 63)
     readable = codes[: foreign[0]] if len(foreign) else codes
     ends = np.flatnonzero(readable < 32)  # the sixth bit is the continuation bit
     lengths = np.diff(ends, prepend=-1)
-    number = int(np.argmax(lengths > _LONGEST_NUMBER)) if len(ends) and lengths.max() > _LONGEST_NUMBER else len(ends)
+    number = (
+        int(np.argmax(lengths > _MAX_NUMBER_LENGTH)) if len(ends) and lengths.max() > _MAX_NUMBER_LENGTH else len(ends)
+    )
     runs = _undo_differences(_numbers(readable, ends[:number], lengths[:number]))
     if number and min(runs) < 0:
-        raise ValueError("the RLE's counts hold a negative run; export the annotation again")
+        raise ValueError("the RLE's counts contain a negative run; export the annotation again")
     if number < len(ends):
         raise ValueError(
-            f"the RLE's counts hold a number of {lengths[number]} characters, more than {_LONGEST_NUMBER}; export the "
-            "annotation again"
+            f"the RLE's counts contain a number of {lengths[number]} characters, more than {_MAX_NUMBER_LENGTH}; "
+            "export the annotation again"
         )
     if len(foreign):
-        raise ValueError(f"the RLE's counts hold the character {counts[foreign[0]]!r}; export the annotation again")
+        raise ValueError(f"the RLE's counts contain the character {counts[foreign[0]]!r}; export the annotation again")
     if len(codes) and codes[-1] >= 32:
         raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
     return runs
@@ -202,7 +238,7 @@ def _numbers(codes: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.nda
 
     Args:
         codes (`np.ndarray` of shape `(characters,)`): 0 to 63.
-        ends (`np.ndarray` of shape `(numbers,)`): Place of each number's last character.
+        ends (`np.ndarray` of shape `(numbers,)`): Index of each number's last character.
         lengths (`np.ndarray` of shape `(numbers,)`): Characters of each number.
 
     Returns:
@@ -218,7 +254,7 @@ def _numbers(codes: np.ndarray, ends: np.ndarray, lengths: np.ndarray) -> np.nda
 
 
 def _undo_differences(values: np.ndarray) -> list[int]:
-    """From the third run on, a number is the difference to the run before the last one."""
+    """Decode runs: from the third on, a number is the difference from the run two positions earlier."""
     if len(values) and max(int(values.max()), -int(values.min())) * len(values) >= 2**62:
         values = values.astype(object)  # Python's integers do not overflow
     runs = values.copy()

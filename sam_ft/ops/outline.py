@@ -1,4 +1,4 @@
-"""The outline of a mask as polygons whose rasterisation is the mask again."""
+"""Outlines of masks as polygons."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,14 +6,14 @@ from scipy import ndimage
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
     """
-    Traces the edges between pixels.
+    Trace the edges between pixels, so that the polygons' rasterisation equals the mask.
 
     Args:
-        mask (`np.ndarray` of shape `(height, width)`): bool.
+        mask (`np.ndarray` of shape `(height, width)`): Bool mask.
 
     Returns:
-        `list[list[float]]` or `None`: a part `[x1, y1, x2, y2, …]` for each connected piece, corners alone, in px; `None` where the mask
-        has a hole or pieces that touch at a corner, which polygons cannot say.
+        `list[list[float]]` or `None`: The corners `[x1, y1, x2, y2, …]` of each connected piece, in px; `None` where
+        the mask has a hole or pieces that touch at a corner, which polygons cannot represent.
     """
     labels, number = ndimage.label(mask)
     parts = []
@@ -27,58 +27,60 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]] | None:
 
 def outlines(mask: np.ndarray, tolerance: float = 1.0) -> tuple[list[list[float]], bool]:
     """
-    The outlines of a mask for a person to correct: few points, holes filled.
+    Compute simplified outlines of a mask for manual correction, with holes filled.
 
     Args:
-        mask (`np.ndarray` of shape `(height, width)`): bool. tolerance (`float`): px that an outline may be off.
+        mask (`np.ndarray` of shape `(height, width)`): Bool mask.
+        tolerance (`float`): Maximum deviation of an outline, px, default 1.
 
     Returns:
-        `list[list[float]]`: a part `[x1, y1, x2, y2, …]` for each connected piece of more than three points, the largest first.
-        `bool`: whether the mask has holes, which were filled.
+        `tuple[list[list[float]], bool]`: The corners `[x1, y1, x2, y2, …]` of each connected piece, the largest first,
+        and whether holes were filled.
     """
     whole = ndimage.find_objects(mask.astype(np.uint8))
     if not whole:
         return [], False
     top, left = whole[0][0].start, whole[0][1].start
-    mask = mask[whole[0]]  # what is empty around it costs nothing
+    mask = mask[whole[0]]  # the empty margin is cropped to save time
     filled = ndimage.binary_fill_holes(mask)
     labels, number = ndimage.label(filled)
-    sizes, places = ndimage.sum_labels(filled, labels, range(1, number + 1)), ndimage.find_objects(labels)
+    sizes, slices = ndimage.sum_labels(filled, labels, range(1, number + 1)), ndimage.find_objects(labels)
     parts = []
     for piece in np.argsort(-np.asarray(sizes)) + 1:
-        place = places[piece - 1]
-        corner = left + place[1].start, top + place[0].start
-        loop = np.array(_loops(labels[place] == piece)[0], dtype=np.float64) + corner
-        # from corner to opposite corner, so that both halves are lines
+        window = slices[piece - 1]
+        corner = left + window[1].start, top + window[0].start
+        loop = np.array(_loops(labels[window] == piece)[0], dtype=np.float64) + corner
+        # The outline is split at two opposite corners into two lines.
         far = int(np.linalg.norm(loop - loop[0], axis=1).argmax())
         halves = loop[: far + 1], np.vstack([loop[far:], loop[:1]])
-        simple = [point for half in halves for point in _simplified(half, tolerance)[:-1]]
+        simple = [point for half in halves for point in _simplify(half, tolerance)[:-1]]
         parts.append([float(v) for point in (simple if len(simple) > 2 else loop) for v in point])
     return parts, bool((filled & ~mask).any())
 
 
-def _simplified(line: np.ndarray, tolerance: float) -> np.ndarray:
-    """The points of a line `(n, 2)` that it needs (Douglas and Peucker 1973)."""
-    kept, todo = {0, len(line) - 1}, [(0, len(line) - 1)]
+def _simplify(line: np.ndarray, tolerance: float) -> np.ndarray:
+    """Reduce the points of a line `(n, 2)` (Douglas and Peucker 1973)."""
+    selected, todo = {0, len(line) - 1}, [(0, len(line) - 1)]
     while todo:
         begin, end = todo.pop()
         if end - begin < 2:
             continue
         (x, y), (u, v) = line[begin], line[end]
         length = max(np.hypot(u - x, v - y), 1e-9)
-        away = np.abs((u - x) * (line[begin + 1 : end, 1] - y) - (v - y) * (line[begin + 1 : end, 0] - x)) / length
-        middle = begin + 1 + int(away.argmax())
-        if away.max() > tolerance:
-            kept.add(middle)
+        distance = np.abs((u - x) * (line[begin + 1 : end, 1] - y) - (v - y) * (line[begin + 1 : end, 0] - x)) / length
+        middle = begin + 1 + int(distance.argmax())
+        if distance.max() > tolerance:
+            selected.add(middle)
             todo += [(begin, middle), (middle, end)]
-    return line[sorted(kept)]
+    return line[sorted(selected)]
 
 
 def _loops(piece: np.ndarray) -> list[list[tuple[int, int]]]:
-    """The closed outlines of one piece, each with the piece on its right, without points inside straight lines."""
+    """Trace the closed outlines of one piece, with the piece on the right and corner points only."""
     padded = np.pad(piece, 1)
     steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    # an edge between a pixel of the piece and one beside it: (where it begins, where it ends), offsets to (y, x) of the pixel
+    # Each entry is a neighbour's (dy, dx) and the (y, x) offsets from the pixel at which their common edge begins and
+    # ends.
     for (dy, dx), begin, end in (
         ((-1, 0), (0, 0), (0, 1)), ((0, 1), (0, 1), (1, 1)), ((1, 0), (1, 1), (1, 0)), ((0, -1), (1, 0), (0, 0))
     ):  # fmt: skip

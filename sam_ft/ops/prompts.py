@@ -1,4 +1,4 @@
-"""Prompts of the objects of a batch: ragged, so cut into groups of one form."""
+"""Prompts of the objects of a batch, grouped by number of points and presence of a mask."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,21 @@ PADDING = -10
 @dataclass
 class ObjectPrompts:
     """
-    O objects of all images of a batch, those of an image side by side.
+    Prompts of all O objects of a batch; objects of the same image are adjacent.
 
     Attributes:
-        image (`list[int]` of length O): which image each is of.
-        points (`torch.Tensor` of shape `(O, K, 2)`): `(x, y)` in px of the canvas; labels (`torch.Tensor` of shape `(O, K)`): 1 inside, 0
-            outside, 2 and 3 a box's first and last corner, -10 behind the object's own points.
-        number (`list[int]` of length O): points of each. Padding is never shown to the model, which would attend to it.
-        masks (`torch.Tensor` of shape `(O, R/4, R/4)`, *optional*): bool, mask prompts; has_mask (`list[bool]`): of which objects.
-        click_draws, click_from_truth (`torch.Tensor` of shape `(O, rounds - 1)`): for each corrective click a number in `[0, 1)` that says
-            which pixel, and whether it lies in the object whatever was predicted.
+        image (`list[int]` of length O): Image index of each object.
+        points (`torch.Tensor` of shape `(O, K, 2)`): `(x, y)` in px of the canvas.
+        labels (`torch.Tensor` of shape `(O, K)`): 1 inside, 0 outside, 2 and 3 first and last corner of a box, -10
+            padding after the object's points.
+        number (`list[int]` of length O): Points of each object. Padding is not passed to the model, which would attend
+            to it.
+        masks (`torch.Tensor` of shape `(O, R/4, R/4)`, *optional*): Bool mask prompts.
+        has_mask (`list[bool]`, *optional*): Whether each object has a mask prompt.
+        click_draws (`torch.Tensor` of shape `(O, rounds - 1)`, *optional*): Uniform number in `[0, 1)` that selects
+            the pixel of each corrective click.
+        click_from_truth (`torch.Tensor` of shape `(O, rounds - 1)`, *optional*): Whether each corrective click lies in
+            the object, independent of the prediction.
     """
 
     image: list[int]
@@ -33,30 +38,34 @@ class ObjectPrompts:
     click_from_truth: torch.Tensor | None = None
 
     def __len__(self) -> int:
+        """Return the number of objects."""
         return len(self.image)
 
     @property
     def rounds(self) -> int:
+        """Number of rounds: the first prompt and all corrective clicks."""
         return 1 if self.click_draws is None else 1 + self.click_draws.shape[1]
 
     def to(self, device, **kwargs) -> "ObjectPrompts":
+        """Move all tensors to a device."""
         moved = {n: v.to(device, **kwargs) if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()}
         return ObjectPrompts(**moved)
 
     def pin_memory(self) -> "ObjectPrompts":
+        """Copy all tensors to pinned memory."""
         return ObjectPrompts(
             **{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()}
         )
 
     def chunks(self, size: int) -> list[list[int]]:
-        """Objects in groups of at most `size` whose prompts have one form: as many points, with a mask or without."""
+        """Split objects into groups of at most `size` with equally many points, all with or all without a mask."""
         forms: dict[tuple, list[int]] = {}
         for i, number in enumerate(self.number):
             forms.setdefault((number, bool(self.has_mask and self.has_mask[i])), []).append(i)
-        return [listed[k : k + size] for listed in forms.values() for k in range(0, len(listed), size)]
+        return [group[k : k + size] for group in forms.values() for k in range(0, len(group), size)]
 
     def of(self, chunk: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Images `(n,)`, points `(n, k, 2)`, labels `(n, k)` and mask prompts of objects of one form."""
+        """Return images `(n,)`, points `(n, k, 2)`, labels `(n, k)` and mask prompts of one group of [`chunks`]."""
         device, number = self.points.device, self.number[chunk[0]]
         at = torch.tensor(chunk, device=device)
         images = torch.tensor([self.image[i] for i in chunk], device=device)

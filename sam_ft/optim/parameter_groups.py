@@ -1,4 +1,4 @@
-"""A rate for each part of the model, and the schedule of the official recipe."""
+"""Parameter groups with a learning rate per model part, and the schedule of the official recipe."""
 
 import re
 from dataclasses import dataclass
@@ -12,12 +12,17 @@ from ..models.anatomy import Anatomy, anatomy_of, plain_name
 @dataclass
 class Rates:
     """
-    Learning rates by part; defaults are the paper's (Carion et al. 2025) times the 0.1 of the official fine-tuning.
+    Learning rates by model part; defaults are the paper's times 0.1, as in the official fine-tuning.
 
     Attributes:
-        transformer (`float`): everything but the two encoders. vision (`float`), text (`float`, *optional*): the encoders.
-        vision_layer_decay (`float`): each ViT layer's rate is the next one's times this.
-        weight_decay (`float`): of all but biases and LayerNorm weights.
+        transformer (`float`): Learning rate of all parameters outside the two encoders.
+        vision (`float`): Learning rate of the vision encoder.
+        text (`float`, *optional*): Learning rate of the text encoder; not set for SAM 2.
+        vision_layer_decay (`float`): Layer-wise learning-rate decay of the vision trunk.
+        weight_decay (`float`): Weight decay of all parameters except biases and LayerNorm weights.
+
+    Source:
+        Carion et al. 2025.
     """
 
     transformer: float = 8e-5
@@ -29,14 +34,21 @@ class Rates:
 
 def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
     """
-    Trainable parameters by rate and decay (`sam3/train/optim/optimizer.py`, `get_layer_id` of `vitdet.py`; SAM 2: `training/optimizer.py`,
-    `get_layer_id` of `hieradet.py`, which agree).
+    Group trainable parameters by learning rate and weight decay.
 
-    The layer decay covers the vision trunk alone: patch embedding and first norm 0.9^(n+1), layer i 0.9^(n−i) of n layers,
-    position embeddings and the neck 1. Biases and `nn.LayerNorm` parameters are not decayed.
+    The layer decay covers the vision trunk only: patch embedding and first norm 0.9^(n+1), layer i of n layers
+    0.9^(n−i), position embeddings and the neck 1. Biases and `nn.LayerNorm` parameters have no weight decay.
+
+    Args:
+        model (`torch.nn.Module`): SAM 3 or SAM 2, wrapped or not.
+        rates (`Rates`): Learning rates and decays.
 
     Returns:
-        `list[dict]`: groups with `params`, `lr`, `weight_decay`, and `part`: `transformer`, `vision` or `text`.
+        `list[dict]`: Groups with `params`, `lr`, `weight_decay`, and `part`: `transformer`, `vision` or `text`.
+
+    Source:
+        SAM 3: `sam3/train/optim/optimizer.py`, `get_layer_id` of `vitdet.py`; SAM 2: `training/optimizer.py`,
+        `get_layer_id` of `hieradet.py`. Both use the same rules.
     """
     norms = {
         f"{module_name}.{name}"
@@ -86,16 +98,25 @@ def sam3_schedule(
     cooldown: int = 20,
 ) -> LambdaLR:
     """
-    The official schedule (`sam3/train/optim/schedulers.py`, `InverseSquareRootParamScheduler`), for step s of N:
+    Build the official schedule of the learning rate, for step s of N.
 
-        rate · [1 if s ≤ warmup else ((s + timescale − warmup) / timescale)^−½] · min(1, s / warmup) · min(1, (N − s) / cooldown)
+        rate · [1 if s ≤ warmup else ((s + timescale − warmup) / timescale)^−½] · min(1, s / warmup) · min(1, (N − s) /
+        cooldown)
 
     The first step's rate is 0. With fewer than `warmup + cooldown` steps the two ramps multiply.
 
     Args:
-        optimizer (`torch.optim.Optimizer`).
+        optimizer (`torch.optim.Optimizer`): Optimizer with the groups' peak rates.
         num_training_steps (`int`): N, in optimizer steps.
-        warmup, timescale, cooldown (`int`): in optimizer steps.
+        warmup (`int`): Linear warmup, in optimizer steps, default 20.
+        timescale (`int`): Time constant of the inverse square root, in optimizer steps, default 20.
+        cooldown (`int`): Linear cooldown at the end, in optimizer steps, default 20.
+
+    Returns:
+        `LambdaLR`: The schedule.
+
+    Source:
+        `InverseSquareRootParamScheduler` of `sam3/train/optim/schedulers.py`.
     """
 
     def factor(step: int) -> float:

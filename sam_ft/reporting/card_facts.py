@@ -1,4 +1,4 @@
-"""What a model card says, as values."""
+"""Content of a model card as plain values."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,31 +8,46 @@ from .metric_table import Column
 
 @dataclass
 class DatasetFacts:
-    """A data set: its name, on the Hub its id, and what is known of its licence."""
+    """
+    Data set of a model card.
+
+    Attributes:
+        name (`str`): Name.
+        hub_id (`str`, *optional*): Id on the Hub.
+        licence (`str`, *optional*): Licence that the data set states.
+    """
 
     name: str
     hub_id: str | None = None
     licence: str | None = None
 
     def linked(self) -> str:
+        """Format the name as Markdown, with a link for a data set on the Hub."""
         return f"[{self.name}](https://huggingface.co/datasets/{self.hub_id})" if self.hub_id else plain(self.name)
 
 
 @dataclass
 class CardFacts:
     """
-    What a card is made of.
+    Content of a model card.
 
     Attributes:
-        name (`str`): Hub id, or the folder. family (`str`): `sam3` or `sam2`. form (`str`): `full`, `adapter` or `merged`.
-        base (`str`): what was tuned, in words. base_id, revision (`str`, *optional*): its Hub id, and the revision that was tuned.
-        licence (`str`): of the weights: `apache-2.0`, or `other`: SAM 3's License, or what a local SAM 2 is under.
-        datasets (`list[DatasetFacts]`): what was trained on; the first is what was evaluated on.
-        phrases (`list[str]`): trained. columns (`list[Column]`): before, where it is known, and after; the last one's notes say what was kept.
-        pictures (`list[tuple[str, str]]`): captions and files beside the card.
-        thresholds (`Thresholds`, *optional*): saved with the weights. made (`dict[str, str]`): how, name -> value. command (`str`).
-        has_report (`bool`): whether `report.html` lies beside the card. side (`int`, *optional*): of the model's canvas, px, where it is not
-            the base's.
+        name (`str`): Hub id or folder of the model.
+        family (`str`): `sam3` or `sam2`.
+        form (`str`): `full`, `adapter` or `merged`.
+        base (`str`): Description of the base.
+        base_id (`str`, *optional*): Hub id of the base.
+        revision (`str`, *optional*): Revision of the base.
+        licence (`str`): Licence of the weights: `apache-2.0`, or `other` for the SAM License or that of a local SAM 2.
+        datasets (`list[DatasetFacts]`): Training data sets; the first one is also evaluated on.
+        phrases (`list[str]`): Trained phrases.
+        columns (`list[Column]`): Metrics before training, if there are any, and after it, with notes on retention.
+        pictures (`list[tuple[str, str]]`): Captions and files beside the card.
+        thresholds (`Thresholds`, *optional*): Thresholds that are saved with the weights.
+        made (`dict[str, str]`): Facts about the training run, by name.
+        command (`str`): Command of the training run.
+        has_report (`bool`): Whether `report.html` lies beside the card.
+        side (`int`, *optional*): Side of the model's canvas, px, if it differs from the base's.
     """
 
     name: str
@@ -54,5 +69,5 @@ class CardFacts:
 
 
 def plain(text: str) -> str:
-    """A text that Markdown shows as it is."""
+    """Escape a text for Markdown."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(str(text).split()))

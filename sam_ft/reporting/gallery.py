@@ -1,4 +1,4 @@
-"""What a model will be fed, as pictures: contact sheets and one page."""
+"""Gallery of training samples: contact sheets and one HTML page."""
 
 import html
 from functools import partial
@@ -20,14 +20,16 @@ _INDEX, _ARGUMENT = "index.html", "gallery_dir"
 
 def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, title: str) -> list[Path]:
     """
-    Draws samples of epoch 0 as the collator takes them: after cropping, flipping and colours, on the model's canvas.
+    Draw samples of epoch 0 as the collator receives them: augmented, on the model's canvas.
 
     Args:
-        samples (`TrainingSamples`), indices (`list[int]`): which rows.
-        folder (`Path`): `sheet-N.png` and the pictures of `index.html` are written there. title (`str`): of the page.
+        samples (`TrainingSamples`): The samples.
+        indices (`list[int]`): Indices of the rows.
+        folder (`Path`): Output folder of `sheet-N.png`, `picture-N.jpg` and `index.html`.
+        title (`str`): Title of the page.
 
     Returns:
-        `list[Path]`: the sheets, then the page.
+        `list[Path]`: The sheets, then the page.
 
     Raises:
         `ValueError`: If the folder contains a file of one of these names that no earlier check wrote.
@@ -38,7 +40,7 @@ def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, ti
     owned = OwnedFiles(folder, "gallery")
     owned.check_free([*sheets, *pictures, _INDEX], _ARGUMENT)
     panels = [_panel(samples[(0, index)]) for index in indices]
-    owned.remove(owned.names)  # of an earlier check, which may have drawn more
+    owned.remove(owned.names)  # an earlier check may have drawn more pictures
     files = []
     for number, name in enumerate(sheets):
         chosen = [panel for panel, _ in panels[number * size : (number + 1) * size]]
@@ -72,7 +74,7 @@ figcaption {{ margin-top: .4rem; overflow-wrap: anywhere }}
 
 
 def _panel(sample: Sample) -> tuple[Image.Image, str]:
-    """A picture of a sample, and what it asks in words."""
+    """Draw a sample; return the picture and a caption with its phrases."""
     image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
     side = image.width
     boxes = box_cxcywh_to_xyxy(sample.boxes) * side
@@ -87,7 +89,7 @@ def _panel(sample: Sample) -> tuple[Image.Image, str]:
             drawn.append((phrase.text, counts, [x1, y1, x2 - x1, y2 - y1], None))
     present = [f"{p.text} ({len(p.instances)})" for p in sample.phrases if p.instances]
     absent = [p.text for p in sample.phrases if not p.instances]
-    caption = f"{sample.example_id} · asked: {', '.join(present) or 'nothing present'}" + (
+    caption = f"{sample.example_id} · present: {', '.join(present) or 'none'}" + (
         f" · absent: {', '.join(absent)}" if absent else ""
     )
     return draw_instances(image, drawn, colors, sample.example_id[-40:]), caption

@@ -1,21 +1,21 @@
-"""What is compared: one column a model, and the same table as Markdown and as plain values."""
+"""Metric table: one column per model, as Markdown and as plain values."""
 
 import re
 from dataclasses import asdict, dataclass, field
 
 
-# name -> what a reader is told; in the order of the table
+# label by metric name, in the order of the table
 ROWS = {
     "object_IoU": "IoU of prompted objects",
-    "object_dice": "their Dice",
-    "object_boundary_F1": "their boundary F1",
-    "object_IoU_small": "IoU of small ones (below 32² px)",
-    "object_IoU_medium": "IoU of medium ones",
-    "object_IoU_large": "IoU of large ones (96² px and more)",
+    "object_dice": "Dice of prompted objects",
+    "object_boundary_F1": "boundary F1 of prompted objects",
+    "object_IoU_small": "IoU of small objects (below 32² px)",
+    "object_IoU_medium": "IoU of medium objects",
+    "object_IoU_large": "IoU of large objects (96² px and more)",
     **{f"IoU@{k}": f"IoU after {k} click{'s' if k > 1 else ''}" for k in range(1, 21)},
     "IoU@box": "IoU after a box",
     "IoU@1_best": "IoU of the best of three masks of one click (oracle)",
-    "IoU_error": "how far the predicted IoU is off",
+    "IoU_error": "mean error of the predicted IoU",
     "objects_missing": "objects too small for the canvas (counted as 0)",
     "mask_AP": "mask AP (IoU 0.50:0.95)",
     "mask_AP50": "mask AP50",
@@ -31,8 +31,8 @@ ROWS = {
     "cgF1": "cgF1 (detections from a score of 0.5)",
     "pmF1": "pmF1",
     "IL_MCC": "IL_MCC",
-    "F1@thresholds": "F1 at the model's own thresholds",
-    "false_positives_per_absent@thresholds": "false detections an absent phrase, at its thresholds",
+    "F1@thresholds": "F1 at the saved thresholds",
+    "false_positives_per_absent@thresholds": "false positives per absent phrase, at the saved thresholds",
     "mean_IoU": "mean IoU",
     "dice": "Dice",
     "boundary_F1": "boundary F1",
@@ -40,14 +40,14 @@ ROWS = {
     "grounding_accuracy": "grounding accuracy",
     "attribute_accuracy": "attribute accuracy",
     "presence_accuracy": "presence accuracy",
-    "near_miss_refusal": "near misses refused",
-    "false_positives_per_absent": "false detections an absent phrase",
+    "near_miss_refusal": "near-miss phrases rejected",
+    "false_positives_per_absent": "false positives per absent phrase",
     "retention_AP50": "AP50 on the probe set",
-    "retention_presence_agreement": "untouched phrases: presence answered as by the first",
-    "retention_IoU": "untouched phrases: IoU with what the first finds",
-    "retention_false_yes": "untouched phrases: no of the first, now yes",
-    "retention_swapped_yes": "trained phrases in another colour: yes",
-    "retention_invented_yes": "invented words: yes",
+    "retention_presence_agreement": "untrained phrases: presence agreement with the first model",
+    "retention_IoU": "untrained phrases: IoU with the first model's detections",
+    "retention_false_yes": "untrained phrases: false-positive rate where the first model predicts absent",
+    "retention_swapped_yes": "trained phrases in another colour: false-positive rate",
+    "retention_invented_yes": "nonsense words: false-positive rate",
     "loss": "loss",
 }
 LOWER_IS_BETTER = {
@@ -65,14 +65,17 @@ LOWER_IS_BETTER = {
 @dataclass
 class Column:
     """
-    One model, or one file of results.
+    Column of the table: one model, or one file of results.
 
     Attributes:
-        name (`str`): of the column. metrics (`dict[str, float]`): by the names of `ROWS`.
-        intervals (`dict[str, tuple[float, float]]`): 95 % over images. differences (`dict[str, tuple[float, float, float]]`): from the
-            first column, with its interval on the same images.
-        phrases (`dict[str, dict]`): each phrase's numbers. curves (`dict[str, list[float]]`): phrase -> precision over 101 recalls.
-        notes (`list[str]`): what should be read first.
+        name (`str`): Name of the column.
+        metrics (`dict[str, float]`): Values by metric name, from `ROWS`.
+        intervals (`dict[str, tuple[float, float]]`): 95 % interval over images, by metric name.
+        differences (`dict[str, tuple[float, float, float]]`): Difference from the first column and its interval on the
+            same images, by metric name.
+        phrases (`dict[str, dict]`): Metrics of each phrase.
+        curves (`dict[str, list[float]]`): Precision at 101 recall levels, by phrase.
+        notes (`list[str]`): Lines that are shown before the table.
     """
 
     name: str
@@ -85,16 +88,17 @@ class Column:
 
 
 def rows_of(columns: list[Column]) -> list[str]:
-    """The rows that a column has a number for."""
+    """List the metrics that at least one column has."""
     return [name for name in ROWS if any(exists(column.metrics.get(name)) for column in columns)]
 
 
 def exists(value: float | None) -> bool:
+    """Check whether a metric has a value; -1 marks an undefined one, as in pycocotools."""
     return value is not None and value != -1
 
 
 def best_of(name: str, columns: list[Column]) -> set[int]:
-    """Places of the columns with the best number of a row; none where there is one column."""
+    """Return the indices of the columns with the best value of a metric; empty with a single value."""
     values = {i: c.metrics[name] for i, c in enumerate(columns) if exists(c.metrics.get(name))}
     if len(values) < 2:
         return set()
@@ -103,8 +107,8 @@ def best_of(name: str, columns: list[Column]) -> set[int]:
 
 
 def as_markdown(columns: list[Column], title: str) -> str:
-    """The report as a Markdown document."""
-    names = [_plain(column.name) for column in columns]
+    """Format the report as a Markdown document."""
+    names = [_escape(column.name) for column in columns]
     lines = [f"# {title}", ""]
     for column in columns:
         lines += [f"**{column.name}**", "", *(f"{note}  " for note in column.notes), ""] if column.notes else []
@@ -112,40 +116,44 @@ def as_markdown(columns: list[Column], title: str) -> str:
     for name in rows_of(columns):
         cells = [_cell(column, name, i in best_of(name, columns)) for i, column in enumerate(columns)]
         lines.append(f"| {ROWS[name]} | " + " | ".join(cells) + " |")
-    lines += ["", "In brackets: 95 % interval over images; Δ: difference from the first column, with its own.", ""]
+    lines += [
+        "",
+        "In brackets: 95 % interval over images; Δ: difference from the first column, with its interval.",
+        "",
+    ]
     lines += ["| phrase | images | instances | " + " | ".join(f"AP50, {name}" for name in names) + " |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for phrase in phrases_of(columns):
         first = next(c.phrases[phrase] for c in columns if phrase in c.phrases)
         scores = [ap50_of(column.phrases.get(phrase, {})) for column in columns]
         shown = " | ".join("–" if score is None else f"{score:.3f}" for score in scores)
-        lines.append(f"| {_plain(phrase)} | {first.get('images', 0)} | {first.get('instances', 0)} | {shown} |")
+        lines.append(f"| {_escape(phrase)} | {first.get('images', 0)} | {first.get('instances', 0)} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
 def as_plain(columns: list[Column]) -> dict:
-    """The report as plain values, for JSON."""
+    """Convert the report to plain values for JSON."""
     return {"columns": [asdict(column) for column in columns], "rows": rows_of(columns)}
 
 
 def phrases_of(columns: list[Column]) -> list[str]:
-    """All phrases with an instance, the most frequent first."""
+    """List the phrases that occur in an image, the most frequent first."""
     images = {p: n.get("images", 0) for column in columns for p, n in column.phrases.items()}
     return sorted((p for p, n in images.items() if n), key=lambda p: (-images[p], p))
 
 
 def ap50_of(numbers: dict) -> float | None:
-    """Of a phrase: by masks where there are any."""
+    """Return the AP50 of a phrase, of masks if there are any, else of boxes."""
     return numbers.get("mask_AP50", numbers.get("box_AP50"))
 
 
-def _plain(text: str) -> str:
-    """In a cell of a Markdown table."""
+def _escape(text: str) -> str:
+    """Escape a text for a cell of a Markdown table."""
     return re.sub(r"([\\`*_\[\]|!])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def cell_of(column: Column, name: str) -> str:
-    """A number with its interval, as Markdown."""
+    """Format a metric with its interval as Markdown."""
     value = column.metrics.get(name)
     if not exists(value):
         return "–"

@@ -1,4 +1,4 @@
-"""The page of a tuned model: pictures, numbers before and after, what it forgot, how to load it, how it was made."""
+"""Model card of a tuned model: pictures, usage, metrics before and after training, retention, and training facts."""
 
 import re
 from pathlib import Path
@@ -13,19 +13,29 @@ from .metric_table import ROWS, Column, cell_of, exists, rows_of
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 PIPELINE = "mask-generation"
 SAM_LICENCE = "https://github.com/facebookresearch/sam3/blob/main/LICENSE"
-# the rows of the report that a card shows
-_ROWS = (
-    "object_IoU", "object_dice", "object_boundary_F1", "object_IoU_small", "object_IoU_medium", "object_IoU_large", "IoU@1", "IoU@2", "IoU@3", "IoU@5",
-    "IoU@8", "IoU@box",
-    "mask_AP", "mask_AP50", "box_AP", "box_AP50", "mask_AP50_trained", "mask_AP50_other", "box_AP50_trained", "box_AP50_other", "cgF1",
-    "F1@thresholds", "presence_accuracy", "false_positives_per_absent", "retention_AP50", "retention_presence_agreement", "retention_IoU",
+# rows of the metric table that a card contains
+_CARD_ROWS = (
+    "object_IoU", "object_dice", "object_boundary_F1", "object_IoU_small", "object_IoU_medium", "object_IoU_large",
+    "IoU@1", "IoU@2", "IoU@3", "IoU@5", "IoU@8", "IoU@box",
+    "mask_AP", "mask_AP50", "box_AP", "box_AP50", "mask_AP50_trained", "mask_AP50_other",
+    "box_AP50_trained", "box_AP50_other",
+    "cgF1", "F1@thresholds", "presence_accuracy", "false_positives_per_absent",
+    "retention_AP50", "retention_presence_agreement", "retention_IoU",
     "retention_false_yes", "retention_swapped_yes", "retention_invented_yes",
 )  # fmt: skip
-_METRICS = ("object_IoU", "mask_AP", "mask_AP50", "box_AP", "cgF1")  # in the card's metadata
+_METADATA_METRICS = ("object_IoU", "mask_AP", "mask_AP50", "box_AP", "cgF1")
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown with metadata."""
+    """
+    Render a model card.
+
+    Args:
+        facts (`CardFacts`): Content of the card.
+
+    Returns:
+        `str`: Markdown with a YAML header of metadata.
+    """
     after = facts.columns[-1]
     compared = len(facts.columns) > 1
     card = ModelCard.from_template(
@@ -36,15 +46,15 @@ def model_card(facts: CardFacts) -> str:
         pictures=[{"caption": plain(caption), "file": file} for caption, file in facts.pictures],
         compared=compared,
         uses=uses_of(facts),
-        phrases=_listed(facts.phrases),
+        phrases=_format_phrases(facts.phrases),
         thresholds=facts.thresholds,
-        measured_on=_measured_on(facts),
+        evaluation=_describe_evaluation(facts),
         table=_table(facts.columns),
         intervals=bool(after.intervals),
         report=facts.has_report,
-        verdict=_verdict(after.notes),
-        asks_phrases=facts.family == "sam3",
-        made=[(name, _in_cell(value)) for name, value in {**facts.made, **_of_data(facts)}.items()],
+        retention=_format_notes(after.notes),
+        has_phrases=facts.family == "sam3",
+        made=[(name, _escape_cell(value)) for name, value in {**facts.made, **_data_row(facts)}.items()],
         command=facts.command,
         licence=_licence(facts),
     )
@@ -61,7 +71,7 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
             metric_name=name.replace("_", " "),
             metric_value=round(after.metrics[name], 4),
         )
-        for name in _METRICS
+        for name in _METADATA_METRICS
         if exists(after.metrics.get(name))
     ]
     is_sam = facts.licence != "apache-2.0"
@@ -73,7 +83,7 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
         license_link=SAM_LICENCE if is_sam and facts.family == "sam3" else None,
         library_name="peft" if facts.form == "adapter" else "transformers",
         pipeline_tag=PIPELINE,
-        datasets=[one.hub_id for one in facts.datasets if one.hub_id] or None,
+        datasets=[dataset.hub_id for dataset in facts.datasets if dataset.hub_id] or None,
         tags=[
             facts.family,
             "image-segmentation",
@@ -87,16 +97,16 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
 
 
 def _lead(facts: CardFacts) -> str:
-    title, does = {
-        "sam3": ("SAM 3", "a noun phrase goes in, the mask of every instance comes out"),
-        "sam2": ("SAM 2", "clicks or a box on an object go in, its mask comes out"),
+    title, task = {
+        "sam3": ("SAM 3", "it segments every instance of a noun phrase"),
+        "sam2": ("SAM 2", "it segments an object from clicks or a box"),
     }[facts.family]
-    what = {
-        "full": f"{title}, fine-tuned: {does}.",
-        "adapter": f"A LoRA adapter for {title}: {does}.",
-        "merged": f"{title} with a LoRA adapter merged into its weights: {does}.",
+    summary = {
+        "full": f"{title}, fine-tuned: {task}.",
+        "adapter": f"A LoRA adapter for {title}: {task}.",
+        "merged": f"{title} with a LoRA adapter merged into its weights: {task}.",
     }[facts.form]
-    shown = _listed(facts.phrases, 6)
+    phrases = _format_phrases(facts.phrases, 6)
     gain = ""
     name = next(
         (
@@ -108,59 +118,69 @@ def _lead(facts: CardFacts) -> str:
     )
     if name and len(facts.columns) > 1 and exists(facts.columns[0].metrics.get(name)):
         first, last = facts.columns[0].metrics[name], facts.columns[-1].metrics[name]
-        told = (
+        metric = (
             "Mean IoU of prompted objects"
             if name == "object_IoU"
-            else f"{name.split('_')[0].capitalize()} AP50 of what it was trained on"
+            else f"{name.split('_')[0].capitalize()} AP50 of the trained phrases"
         )
-        gain = f" {told} went from **{first:.2f}** to **{last:.2f}**."
-    return f"{what} Tuned from {facts.base} on {_of(facts.datasets)}" + (f" to find {shown}." if shown else ".") + gain
+        gain = f" {metric} went from **{first:.2f}** to **{last:.2f}**."
+    return (
+        f"{summary} Tuned from {facts.base} on {_format_datasets(facts.datasets)}"
+        + (f" to find {phrases}." if phrases else ".")
+        + gain
+    )
 
 
-def _listed(phrases: list[str], most: int = 30) -> str:
-    shown = ", ".join(f"“{plain(phrase)}”" for phrase in phrases[:most])
-    return shown + (f" and {len(phrases) - most} more" if len(phrases) > most else "")
+def _format_phrases(phrases: list[str], limit: int = 30) -> str:
+    text = ", ".join(f"“{plain(phrase)}”" for phrase in phrases[:limit])
+    return text + (f" and {len(phrases) - limit} more" if len(phrases) > limit else "")
 
 
-def _of(datasets: list[DatasetFacts]) -> str:
-    return " and ".join(filter(None, [", ".join(one.linked() for one in datasets[:-1]), datasets[-1].linked()]))
+def _format_datasets(datasets: list[DatasetFacts]) -> str:
+    return " and ".join(
+        filter(None, [", ".join(dataset.linked() for dataset in datasets[:-1]), datasets[-1].linked()])
+    )
 
 
-def _measured_on(facts: CardFacts) -> str:
+def _describe_evaluation(facts: CardFacts) -> str:
     images = facts.made.get("evaluated on", "")
-    against = "before: the model that was tuned, on the same images." if len(facts.columns) > 1 else ""
-    return f"{_how(facts)}, on {images or 'held-out images'}; {against}".rstrip("; ")
+    comparison = "before: the base, on the same images." if len(facts.columns) > 1 else ""
+    return f"{_describe_metrics(facts)}, on {images or 'held-out images'}; {comparison}".rstrip("; ")
 
 
-def _how(facts: CardFacts) -> str:
+def _describe_metrics(facts: CardFacts) -> str:
     if facts.family == "sam3":
-        return "COCO AP by pycocotools, cgF1 as SAM 3's own evaluator"
-    return "Each labelled object is prompted once, by a click at its centre or by its box; further clicks go to the centre of the largest error"
+        return "COCO AP by pycocotools, cgF1 as in SAM 3's evaluator"
+    return (
+        "Each labelled object is prompted once, by a click at its centre or by its box; each further click is at the "
+        "centre of the largest error"
+    )
 
 
 def _table(columns: list[Column]) -> str:
     lines = ["| | " + " | ".join(column.name for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in rows_of(columns):
-        if name in _ROWS:
+        if name in _CARD_ROWS:
             lines.append(f"| {ROWS[name]} | " + " | ".join(cell_of(column, name) for column in columns) + " |")
     return "\n".join(lines)
 
 
-def _verdict(notes: list[str]) -> list[str]:
+def _format_notes(notes: list[str]) -> list[str]:
     if not notes:
         return []
     head, *rest = notes
     return [f"**{head}**", "", *(f"- {line.strip()}" for line in rest)]
 
 
-def _of_data(facts: CardFacts) -> dict[str, str]:
-    listed = [
-        f"{one.linked()} (licence: {plain(one.licence or 'not stated by the data set')})" for one in facts.datasets
+def _data_row(facts: CardFacts) -> dict[str, str]:
+    entries = [
+        f"{dataset.linked()} (licence: {plain(dataset.licence or 'not stated by the data set')})"
+        for dataset in facts.datasets
     ]
-    return {"data": ", ".join(listed)}
+    return {"data": ", ".join(entries)}
 
 
-def _in_cell(value: str) -> str:
+def _escape_cell(value: str) -> str:
     return re.sub(r"(?<!\\)\|", r"\\|", " ".join(str(value).split()))
 
 
@@ -171,10 +191,10 @@ def _licence(facts: CardFacts) -> str:
         weights = "The weights are tuned from a local SAM 2 and stay under its licence."
     else:
         weights = f"The weights are tuned from Meta's SAM 3 and stay under the [SAM License]({SAM_LICENCE})."
-    told = [
-        f"{one.linked()} says of itself: {plain(one.licence)}."
-        if one.licence
-        else f"{one.linked()} does not state a licence."
-        for one in facts.datasets
+    data = [
+        f"{dataset.linked()} states the licence {plain(dataset.licence)}."
+        if dataset.licence
+        else f"{dataset.linked()} does not state a licence."
+        for dataset in facts.datasets
     ]
-    return " ".join([weights, *told])
+    return " ".join([weights, *data])

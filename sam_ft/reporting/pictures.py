@@ -1,4 +1,4 @@
-"""Truth and prediction side by side on the image."""
+"""Pictures of ground truth and predictions, side by side on the image."""
 
 import colorsys
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from ..data.row_schema import to_rgb
 from ..ops.masks import decode_mask
 
 
-SHOWN_SCORE = 0.5  # below it a picture is a thicket; the numbers count every kept detection
-LONG_SIDE = 720  # of a panel at most; smaller images are enlarged to SHORT_SIDE, so that labels can be read
-SHORT_SIDE = 320
+MIN_SCORE = 0.5  # lower scores would cover the image; the metrics include them
+MAX_LONG_SIDE = 720  # px of a panel
+MIN_LONG_SIDE = 320  # px; smaller images are enlarged so that their labels are legible
 SHEET_ROWS = 8
 CLICK_COLORS = {1: (43, 178, 76), 0: (224, 49, 49)}
 Detections = dict[tuple[str, str], list[dict]]
@@ -21,17 +21,16 @@ Detections = dict[tuple[str, str], list[dict]]
 
 def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder: Path) -> Path | None:
     """
-    Writes one picture a row: the truth on the left, then what each stage finds with a score of 0.5 or more; and one picture
-    of the first eight, below each other.
+    Write one picture per row, the ground truth beside the detections of each stage, and a sheet of the first eight.
 
     Args:
-        rows (`Iterable[dict]`): rows with their images.
-        stages (`dict[str, Detections]`): title, such as `before`, -> detections by (example id, phrase); see
-            [`to_detections`].
-        folder (`Path`): of the pictures of one row each; the sheet is written beside it, as `folder.png`.
+        rows (`Iterable[dict]`): Rows with their images.
+        stages (`dict[str, Detections]`): Detections by (example id, phrase) of each stage, by title, such as `before`;
+            see [`to_detections`].
+        folder (`Path`): Folder of the pictures; the sheet is written beside it, as `folder.png`.
 
     Returns:
-        `Path` or `None`: the sheet; nothing is written where there is no row.
+        `Path` or `None`: The sheet; `None` without rows.
     """
     lines = []
     for row in rows:
@@ -48,19 +47,28 @@ def save_comparisons(rows: Iterable[dict], stages: dict[str, Detections], folder
 
 
 def comparison_of(row: dict, stages: dict[str, Detections]) -> list[Image.Image]:
-    """Panels of one row: the truth, then what each stage finds."""
+    """
+    Draw the panels of one row: the ground truth, then the detections of each stage.
+
+    Args:
+        row (`dict`): Row with its image.
+        stages (`dict[str, Detections]`): Detections of each stage, by title.
+
+    Returns:
+        `list[PIL.Image.Image]`: The panels.
+    """
     truth = truth_of(row)
-    line = [_panel(row, truth, f"truth: {len(truth)}")]
+    line = [_panel(row, truth, f"ground truth: {len(truth)}")]
     for title, detections in stages.items():
-        found = detections_of(row, detections)
+        drawn = detections_of(row, detections)
         prompts = prompts_of(row, detections)
-        counted = "prompted" if prompts else f"with a score of {SHOWN_SCORE} or more"
-        line.append(_panel(row, found, f"{title}: {len(found)} {counted}", prompts))
+        criterion = "prompted" if prompts else f"with a score of {MIN_SCORE} or more"
+        line.append(_panel(row, drawn, f"{title}: {len(drawn)} {criterion}", prompts))
     return line
 
 
 def truth_of(row: dict) -> list[tuple]:
-    """A row's instances as [`draw_instances`] takes them."""
+    """List the instances of a row for [`draw_instances`]."""
     instances = row["instances"]
     return [
         (phrase["text"], instances[i]["segmentation"], instances[i]["bbox"], None)
@@ -70,24 +78,24 @@ def truth_of(row: dict) -> list[tuple]:
 
 
 def detections_of(row: dict, detections: Detections) -> list[tuple]:
-    """A row's detections of a score of 0.5 or more, as [`draw_instances`] takes them."""
+    """List the detections of a row with a score of at least `MIN_SCORE` for [`draw_instances`]."""
     return [
         (phrase["text"], d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
         for phrase in row["phrases"]
         for d in detections.get((row["example_id"], phrase["text"]), [])
-        if d["score"] >= SHOWN_SCORE
+        if d["score"] >= MIN_SCORE
     ]
 
 
 def prompts_of(row: dict, detections: Detections) -> list[list[list[float]]]:
-    """What SAM 2 was shown of a row's objects, as [`draw_instances`] takes it; an object of two phrases once."""
-    found = (
-        one["prompt"]
+    """List the distinct SAM 2 prompts of a row for [`draw_instances`]; an object may have several phrases."""
+    prompts = (
+        detection["prompt"]
         for phrase in row["phrases"]
-        for one in detections.get((row["example_id"], phrase["text"]), [])
-        if one.get("prompt")
+        for detection in detections.get((row["example_id"], phrase["text"]), [])
+        if detection.get("prompt")
     )
-    return list({str(prompt): prompt for prompt in found}.values())
+    return list({str(prompt): prompt for prompt in prompts}.values())
 
 
 def _panel(row: dict, instances: list[tuple], title: str, prompts: list[list[list[float]]] = ()) -> Image.Image:
@@ -96,7 +104,15 @@ def _panel(row: dict, instances: list[tuple], title: str, prompts: list[list[lis
 
 
 def tile(lines: list[list[Image.Image]]) -> Image.Image:
-    """Panels in lines, each as wide as its content, a gap of 8 px between them."""
+    """
+    Place panels in lines on a white sheet, with gaps of 8 px.
+
+    Args:
+        lines (`list[list[PIL.Image.Image]]`): Panels of each line.
+
+    Returns:
+        `PIL.Image.Image`: The sheet, as wide as its widest line.
+    """
     gap = 8
     width = max(sum(panel.width + gap for panel in line) for line in lines) - gap
     height = sum(max(panel.height for panel in line) + gap for line in lines) - gap
@@ -118,24 +134,25 @@ def draw_instances(
     prompts: list[list[list[float]]] = (),
 ) -> Image.Image:
     """
-    Draws masks, boxes and phrases, and over them the clicks and boxes that were shown.
+    Draw masks, boxes and phrases on an image, and over them the prompts.
 
     Args:
-        image (`PIL.Image.Image`): RGB.
-        instances (`list`): `(phrase, RLE counts or None, box (x, y, w, h) in px, score or None)`.
-        colors (`dict[str, tuple]`): phrase -> RGB.
-        title (`str`): written above the image.
-        prompts (`list`): of each prompted object its points `[x, y, label]`, px: 1 in it (green), 0 outside (red), 2 and 3 a box's corners (white).
+        image (`PIL.Image.Image`): RGB image.
+        instances (`list`): Instances `(phrase, RLE counts or None, box (x, y, w, h) in px, score or None)`.
+        colors (`dict[str, tuple]`): RGB colour by phrase.
+        title (`str`): Text above the image.
+        prompts (`list`): Points `[x, y, label]` of each prompted object, px; label 1 is a click in the object (green),
+            0 a click outside it (red), 2 and 3 are the corners of a box (white).
 
     Returns:
-        `PIL.Image.Image`: 320 to 720 px long, with a strip for the title.
+        `PIL.Image.Image`: Picture with a long side of 320 to 720 px and a strip for the title.
     """
     pixels = np.asarray(image, dtype=np.float32).copy()
     for text, counts, _, _ in instances:
         if counts is not None:
             mask = decode_mask(counts, image.height, image.width)
             pixels[mask] = 0.5 * pixels[mask] + 0.5 * np.array(colors[text], dtype=np.float32)
-    scale = min(LONG_SIDE / max(image.size), max(1.0, SHORT_SIDE / max(image.size)))
+    scale = min(MAX_LONG_SIDE / max(image.size), max(1.0, MIN_LONG_SIDE / max(image.size)))
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     strip = 20
     canvas = Image.new("RGB", (size[0], size[1] + strip), "white")
@@ -160,10 +177,10 @@ def _draw_prompt(draw: ImageDraw.ImageDraw, points: list[tuple[float, float, int
         draw.rectangle([*corners[0], *corners[1]], outline="white", width=1)
     for x, y, kind in points:
         if kind in CLICK_COLORS:
-            around = [x - radius, y - radius, x + radius, y + radius]
-            draw.ellipse(around, fill=CLICK_COLORS[kind], outline="white", width=1)
+            bounds = [x - radius, y - radius, x + radius, y + radius]
+            draw.ellipse(bounds, fill=CLICK_COLORS[kind], outline="white", width=1)
 
 
 def color_of(index: int) -> tuple[int, int, int]:
-    """RGB of the n-th phrase of a picture; neighbours differ."""
+    """Return the RGB colour of the n-th phrase of a picture; consecutive colours differ in hue."""
     return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 1.0))

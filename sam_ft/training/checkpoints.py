@@ -1,4 +1,4 @@
-"""Checkpoints of a run: which ones are complete, which one a run resumes from, and their removal."""
+"""Checkpoints of a run: completeness, choice of the one to resume from, and removal."""
 
 import fnmatch
 import json
@@ -16,17 +16,22 @@ from ..utils.text import list_some
 
 logger = logging.getLogger("sam_ft.run")
 
-RUN_KIND = "run"  # of files that a training run wrote, see `OwnedFiles`
+RUN_KIND = "run"  # Kind of the files of a training run in `OwnedFiles`.
 STATE_FILE = "trainer_state.json"
 MODEL_FILES = (
-    "model*.safetensors", "model*.safetensors.index.json", "adapter_model*.safetensors", "pytorch_model*.bin", "config.json",
-    "generation_config.json", "adapter_config.json", "base_fingerprint.json", "processor_config.json", "preprocessor_config.json",
-    "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja", "chat_template.json", "thresholds.json", "trained_phrases.json", "training_args.bin",
+    "model*.safetensors", "model*.safetensors.index.json", "adapter_model*.safetensors", "pytorch_model*.bin",
+    "config.json",
+    "generation_config.json", "adapter_config.json", "base_fingerprint.json", "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja", "chat_template.json", "thresholds.json", "trained_phrases.json",
+    "training_args.bin",
 )  # fmt: skip
-# names that Trainer, PEFT, Accelerate, DeepSpeed and this package write into a checkpoint
+# Trainer, PEFT, Accelerate, DeepSpeed and this package write these names into a checkpoint.
 CHECKPOINT_FILES = (
-    *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), "optimizer*.pt", "optimizer*.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth",
+    *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), "optimizer*.pt", "optimizer*.bin", "scheduler.pt",
+    "scaler.pt", "rng_state*.pth",
     STATE_FILE, "data.json", "latest", "zero_to_fp32.py", "pytorch_model_fsdp_*/*", "optimizer_*/*", "global_step*/*",
 )  # fmt: skip
 
@@ -35,7 +40,8 @@ def find_damage(checkpoint: Path) -> str | None:
     """
     Describe why a checkpoint, or a run's folder, is incomplete.
 
-    Trainer writes its state file last, so a folder with a readable state file was complete; files that were cut later are found too.
+    Trainer writes its state file last, so a folder with a readable state file was complete. Files that were truncated
+    later are detected as well.
 
     Args:
         checkpoint (`Path`): The folder.
@@ -57,22 +63,22 @@ def find_damage(checkpoint: Path) -> str | None:
                 pass
         except (SafetensorError, OSError):
             return f"{file.name} ends early"
-    archives = [f for pattern in ("*.pt", "*.pth") for f in sorted(checkpoint.glob(pattern))]
-    cut = next((file.name for file in archives if not zipfile.is_zipfile(file)), None)
-    return None if cut is None else f"{cut} ends early"
+    archives = [file for pattern in ("*.pt", "*.pth") for file in sorted(checkpoint.glob(pattern))]
+    truncated = next((file.name for file in archives if not zipfile.is_zipfile(file)), None)
+    return None if truncated is None else f"{truncated} ends early"
 
 
 def find_missing_state(checkpoint: Path) -> str | None:
     """
     Name the first file of optimizer, learning-rate schedule and random-number state that a checkpoint lacks.
 
-    DeepSpeed keeps all of them in its own folder, FSDP the optimizer's.
+    DeepSpeed writes all of them into a folder of its own, FSDP only the optimizer state.
 
     Args:
-        checkpoint (`Path`): A checkpoint without damage.
+        checkpoint (`Path`): Folder of an undamaged checkpoint.
 
     Returns:
-        `str` or `None`: `None` where training can go on as if it had not stopped.
+        `str` or `None`: `None` if the checkpoint is complete.
     """
     if any(checkpoint.glob("global_step*")):
         return None
@@ -96,14 +102,14 @@ def _read_state(file: Path) -> dict | None:
 
 def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
     """
-    Read the last state of a finished run. The run writes it into its own folder when everything else is there.
+    Read the last state of a finished run, which the run writes after all its other files.
 
     Args:
         folder (`Path`): The run's folder.
         checkpoint (`Path`): The checkpoint to resume from.
 
     Returns:
-        `TrainerState` or `None`: `None` where the run stopped before its end, or `checkpoint` is not its newest one.
+        `TrainerState` or `None`: `None` if the run is not finished, or `checkpoint` is not its newest one.
     """
     newest = find_checkpoints(folder)
     if not newest or newest[0].resolve() != checkpoint.resolve() or not is_finished(folder):
@@ -112,7 +118,7 @@ def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run's folder contains the complete result of a run that is at least as far as its newest checkpoint."""
+    """Return whether a folder contains the complete result of a run that is not behind its newest checkpoint."""
     newest = find_checkpoints(folder)
     if find_damage(folder):
         return False
@@ -121,9 +127,9 @@ def is_finished(folder: Path) -> bool:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Find the `checkpoint-N` folders, newest (largest N) first, complete or not; `checkpoint-best-5` of a user is none."""
-    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and re.fullmatch(r"checkpoint-\d+", p.name)]
-    return sorted(found, key=_step_of, reverse=True)
+    """Return the `checkpoint-N` folders, complete or not, from the largest N to the smallest."""
+    checkpoints = [p for p in folder.glob("checkpoint-*") if p.is_dir() and re.fullmatch(r"checkpoint-\d+", p.name)]
+    return sorted(checkpoints, key=_step_of, reverse=True)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -132,21 +138,21 @@ def _step_of(checkpoint: Path) -> int:
 
 def choose_checkpoint(folder: Path) -> Path | None:
     """
-    Choose the newest checkpoint that a run can resume from; those that are cut or half-written are passed over with a warning.
+    Choose the newest checkpoint from which a run can resume; damaged ones are skipped with a warning.
 
     Args:
         folder (`Path`): The run's folder.
 
     Returns:
-        `Path` or `None`: `None` where the run starts at its beginning.
+        `Path` or `None`: `None` if the run starts from the beginning.
 
     Raises:
-        `ValueError`: If the checkpoints are whole but lack optimizer or schedule, so that training would go on with fresh ones.
+        ValueError: If the checkpoints are undamaged but lack the state of optimizer or schedule.
     """
     checkpoints = find_checkpoints(folder)
     if checkpoints and is_finished(folder):
         return checkpoints[0]
-    lacking: list[tuple[Path, str]] = []
+    without_state: list[tuple[Path, str]] = []
     for checkpoint in checkpoints:
         damage = find_damage(checkpoint)
         missing = None if damage else find_missing_state(checkpoint)
@@ -154,20 +160,21 @@ def choose_checkpoint(folder: Path) -> Path | None:
             return checkpoint
         logger.warning("%s is not used: %s", checkpoint, damage or f"{missing} is missing")
         if missing:
-            lacking.append((checkpoint, missing))
-    if lacking:
-        checkpoint, missing = lacking[0]
+            without_state.append((checkpoint, missing))
+    if without_state:
+        checkpoint, missing = without_state[0]
         raise ValueError(
-            f"`output_dir`: {checkpoint} cannot be resumed from, because {missing} is missing: training would go on with a fresh optimizer "
-            "or schedule. Set `start_over: true` to train again from the start, or give the checkpoint as `model_name_or_path` of a run "
-            "in another `output_dir`"
+            f"`output_dir`: {checkpoint} cannot be resumed from, because {missing} is missing and training would "
+            f"continue "
+            "with a new optimizer or schedule. Set `start_over: true` to train again from the start, or set "
+            "`model_name_or_path` to the checkpoint and choose another `output_dir`"
         )
     return None
 
 
 def check_checkpoint(checkpoint: str) -> str:
     """
-    Check a checkpoint that the user names.
+    Check a checkpoint that the user passes.
 
     Args:
         checkpoint (`str`): Its folder.
@@ -176,7 +183,8 @@ def check_checkpoint(checkpoint: str) -> str:
         `str`: The same path.
 
     Raises:
-        `ValueError`: If it is missing, half-written or without optimizer states; names what is missing and a complete one.
+        ValueError: If it is missing, damaged or without optimizer state. The message names the problem and a complete
+            checkpoint.
     """
     path = Path(checkpoint)
     problem = find_damage(path) if path.is_dir() else "there is no such folder"
@@ -184,34 +192,36 @@ def check_checkpoint(checkpoint: str) -> str:
         missing = find_missing_state(path)
         problem = f"{missing} is missing" if missing else None
     if problem:
-        whole = [str(p) for p in find_checkpoints(path.parent) if not find_damage(p) and not find_missing_state(p)]
-        instead = f"Resume from {whole[0]}, or leave the key out" if whole else "Start anew in another `output_dir`"
-        raise ValueError(f"`resume_from_checkpoint`: {checkpoint} cannot be resumed from, {problem}. {instead}.")
+        complete = [str(p) for p in find_checkpoints(path.parent) if not find_damage(p) and not find_missing_state(p)]
+        remedy = (
+            f"Resume from {complete[0]}, or leave the key out" if complete else "Start anew in another `output_dir`"
+        )
+        raise ValueError(f"`resume_from_checkpoint`: {checkpoint} cannot be resumed from, {problem}. {remedy}.")
     return checkpoint
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a relative path matches a pattern whose `*` crosses no folder."""
+    """Return whether a relative path matches one of the patterns; a `*` matches within one folder."""
     return any(name.count("/") == p.count("/") and fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
 def names_below(folder: Path) -> set[str]:
-    """Relative paths of all files below a folder; none where it does not exist."""
+    """Return the relative paths of all files below a folder; an empty set if it does not exist."""
     return {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()} if folder.is_dir() else set()
 
 
 def remove_checkpoint(owned: OwnedFiles, checkpoint: Path) -> None:
     """
-    Remove the recorded files of a checkpoint, and its folder where this empties it; other files are kept.
+    Remove the recorded files of a checkpoint, and its folder if it is then empty; other files are kept.
 
     Args:
-        owned (`OwnedFiles`): Of the run's folder.
-        checkpoint (`Path`): A folder in it.
+        owned (`OwnedFiles`): Recorded files of the run's folder.
+        checkpoint (`Path`): Checkpoint folder in it.
     """
     owned.remove(name for name in owned.names if name.startswith(f"{checkpoint.name}/"))
     if checkpoint.is_dir():
-        kept = list_some(sorted(p.name for p in checkpoint.iterdir()))
-        logger.warning("%s: kept, because the run did not write it: %s", checkpoint, kept)
+        names = list_some(sorted(path.name for path in checkpoint.iterdir()))
+        logger.warning("%s: kept, because the run did not write it: %s", checkpoint, names)
 
 
 def record_checkpoint(owned: OwnedFiles, checkpoint: Path, before: set[str]) -> None:
@@ -219,9 +229,9 @@ def record_checkpoint(owned: OwnedFiles, checkpoint: Path, before: set[str]) -> 
     Record the files of a checkpoint that was just saved.
 
     Args:
-        owned (`OwnedFiles`): Of the run's folder.
-        checkpoint (`Path`): A folder in it.
-        before (`set[str]`): Of [`names_below`] before it was saved.
+        owned (`OwnedFiles`): Recorded files of the run's folder.
+        checkpoint (`Path`): Checkpoint folder in it.
+        before (`set[str]`): Result of [`names_below`] before it was saved.
     """
     names = {f"{checkpoint.name}/{name}": name for name in names_below(checkpoint)}
     earlier = set(owned.names)
@@ -230,11 +240,11 @@ def record_checkpoint(owned: OwnedFiles, checkpoint: Path, before: set[str]) -> 
 
 def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) -> None:
     """
-    Keep the newest and the best checkpoint, and of the others as many as `limit` allows, as Trainer does.
+    Remove old checkpoints beyond `limit`, as Trainer does; the newest and the best one are never removed.
 
     Args:
         folder (`Path`): The run's folder.
-        limit (`int`, *optional*): Checkpoints to keep; all where it is missing or not positive.
+        limit (`int`, *optional*): Number of checkpoints to keep; all if it is `None` or not positive.
         best (`str`, *optional*): Path of the best checkpoint.
     """
     if not limit or limit < 1:
@@ -242,10 +252,10 @@ def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) ->
     owned = OwnedFiles(folder, RUN_KIND)
     written = set(owned.names)
     complete = [p for p in find_checkpoints(folder) if f"{p.name}/{STATE_FILE}" in written]
-    kept = set(complete[:1]) | {p for p in complete if best and p.resolve() == Path(best).resolve()}
+    to_keep = set(complete[:1]) | {p for p in complete if best and p.resolve() == Path(best).resolve()}
     for checkpoint in complete:
-        if len(kept) < limit:
-            kept.add(checkpoint)
+        if len(to_keep) < limit:
+            to_keep.add(checkpoint)
     for checkpoint in complete:
-        if checkpoint not in kept:
+        if checkpoint not in to_keep:
             remove_checkpoint(owned, checkpoint)

@@ -1,4 +1,4 @@
-"""The data of a run: recorded with its results and checkpoints, so that numbers before and after are of the same images and labels."""
+"""Fingerprints of the data of a run, stored with its results and checkpoints to detect changed images and labels."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..utils.text import list_some
 logger = logging.getLogger("sam_ft.run")
 
 DATA_FILE = "data.json"
-MAX_IMAGES = 50_000  # above it, image files are compared by their sizes: reading them would delay every start
+MAX_IMAGES = 50_000  # Above it, image files are compared by size, because reading them would delay each start.
 _REMEDY = "Restore the data, set `start_over: true` to replace the run, or choose another `output_dir`"
 
 
@@ -21,8 +21,8 @@ class DataRecord:
     Fingerprints of a run's training and validation rows.
 
     Args:
-        data (`PhraseData`): The run's data.
-        with_images (`bool`): Read the image files; otherwise only their sizes are compared.
+        data (`PhraseData`): Data of the run.
+        with_images (`bool`): Whether to read the image files; otherwise only their sizes are compared.
     """
 
     def __init__(self, data: PhraseData, *, with_images: bool = True):
@@ -34,8 +34,10 @@ class DataRecord:
         self.fingerprints = self._compute()
 
     def _compute(self) -> dict[str, DataFingerprint]:
-        found = {split: fingerprint_rows(rows, with_images=self.with_images) for split, rows in self._rows.items()}
-        return {split: one for split, one in found.items() if one is not None}
+        fingerprints = {
+            split: fingerprint_rows(rows, with_images=self.with_images) for split, rows in self._rows.items()
+        }
+        return {split: fingerprint for split, fingerprint in fingerprints.items() if fingerprint is not None}
 
     def find_differences(self, file: Path) -> list[str]:
         """
@@ -45,16 +47,18 @@ class DataRecord:
             file (`Path`): Written by [`write`].
 
         Raises:
-            `ValueError`: If the file cannot be read; names it.
+            ValueError: If the file cannot be read.
         """
         if not file.is_file():
             return []
         content = read_json_file(file, "output_dir", remedy="Set `start_over: true`")
-        same_kind = content.get("with_images") == self.with_images  # digests of image files, or their sizes
+        # A digest of image files and a size cannot be compared.
+        same_kind = content.get("with_images") == self.with_images
         differences = []
-        for split, now in self.fingerprints.items():
+        for split, current in self.fingerprints.items():
             if split in content:
-                differences += now.find_differences(DataFingerprint(**content[split]), split, with_images=same_kind)
+                recorded = DataFingerprint(**content[split])
+                differences += current.find_differences(recorded, split, with_images=same_kind)
         return differences
 
     def check(self, file: Path) -> None:
@@ -65,46 +69,47 @@ class DataRecord:
             file (`Path`): Written by [`write`].
 
         Raises:
-            `ValueError`: If the data differ from the record in `file`; names what changed.
+            ValueError: If the data differ from the record in `file`. The message names the changes.
         """
         differences = self.find_differences(file)
         if differences:
             raise ValueError(
-                f"`dataset_name`: the data changed since {file} was written: {'; '.join(differences)}. Results and checkpoints there are of "
-                f"the earlier data. {_REMEDY}"
+                f"`dataset_name`: the data changed since {file} was written: {'; '.join(differences)}. "
+                f"Results and checkpoints there belong to the earlier data. {_REMEDY}"
             )
 
     def check_unchanged(self) -> None:
         """
-        Look for image files that were replaced since the record was made.
+        Check that no image file was replaced since the record was made.
 
         Raises:
-            `ValueError`: If image files were replaced since the record was made; names them.
+            ValueError: If image files were replaced or removed. The message names them.
         """
         changed = self._files.find_changed()
         if not changed:
             return
         try:
-            now = self._compute()
+            current = self._compute()
         except OSError as error:
-            raise ValueError(
-                f"`dataset_name`: an image was removed while the run went on ({error}). {_REMEDY}"
-            ) from error
-        differences = [d for split, one in now.items() for d in one.find_differences(self.fingerprints[split], split)]
+            raise ValueError(f"`dataset_name`: an image was removed during the run ({error}). {_REMEDY}") from error
+        differences = [
+            difference
+            for split, fingerprint in current.items()
+            for difference in fingerprint.find_differences(self.fingerprints[split], split)
+        ]
         if differences:
             raise ValueError(
-                f"`dataset_name`: images were replaced while the run went on: {'; '.join(differences)}. Numbers before and after would be of "
-                f"different data. {_REMEDY}"
+                f"`dataset_name`: images were replaced during the run: {'; '.join(differences)}. Metrics before and "
+                f"after would be of different data. {_REMEDY}"
             )
 
     def write(self, file: Path) -> None:
-        """Write the record."""
-        write_json(
-            file, {"with_images": self.with_images} | {split: one.plain() for split, one in self.fingerprints.items()}
-        )
+        """Write the record to a JSON file."""
+        fingerprints = {split: fingerprint.plain() for split, fingerprint in self.fingerprints.items()}
+        write_json(file, {"with_images": self.with_images} | fingerprints)
 
     def warnings(self) -> list[str]:
-        """Describe what makes an evaluation optimistic: validation images that are also trained on."""
+        """Return warnings about validation images that are also training images."""
         if not self.with_images:
             return []
         shared = find_shared_images(self.fingerprints.get("train"), self.fingerprints.get("validation"))
@@ -112,5 +117,6 @@ class DataRecord:
             return []
         total = self.fingerprints["validation"].num_images
         return [
-            f"WARNING: {len(shared)} of {total} validation images are training images too ({list_some(shared)}); metrics will be optimistic"
+            f"WARNING: {len(shared)} of {total} validation images are also training images ({list_some(shared)}); "
+            "metrics will be optimistic"
         ]

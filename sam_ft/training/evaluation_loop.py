@@ -1,4 +1,4 @@
-"""The Trainer's evaluation: predictions kept where they are made, gathered once, scored, written, drawn."""
+"""Evaluation loop of the trainers: predict, gather once, score, write and draw."""
 
 import logging
 import math
@@ -20,14 +20,15 @@ logger = logging.getLogger("sam_ft.run")
 
 class ScoringTrainer(SamTrainer):
     """
-    A trainer that scores what its model finds against the rows of its evaluation data. Of the model it knows `_predict` and `_count_all`, which
-    a subclass gives.
+    Trainer that scores predictions against the rows of its evaluation data; subclasses implement `_predict`.
 
     Args:
-        category_ids (`dict[str, int]`, *optional*): phrase -> category id of the results; numbered where not given.
-        num_pictures (`int`): evaluation images drawn with truth and prediction.
-        trained_phrases (`set[str]`, *optional*): an evaluation that asks others too scores both kinds apart.
-        Everything else as in [`SamTrainer`].
+        args: Positional arguments of [`SamTrainer`].
+        category_ids (`dict[str, int]`, *optional*): Category id of each phrase in the results; by default numbered
+            from 1.
+        num_pictures (`int`): Number of evaluation images drawn with ground truth and prediction.
+        trained_phrases (`set[str]`, *optional*): Trained phrases; other phrases get metrics of their own.
+        kwargs: Keyword arguments of [`SamTrainer`].
     """
 
     def __init__(
@@ -47,15 +48,15 @@ class ScoringTrainer(SamTrainer):
         self.scored: Scored | None = None
 
     def _predict(self, model, inputs: dict) -> torch.Tensor:
-        """Asks the model once, puts what it finds into the store, and returns the batch's share of the evaluation's loss."""
+        """Run the model once, store its predictions, and return the batch's share of the evaluation loss."""
         raise NotImplementedError
 
     def _count_all(self, rows) -> tuple[float, ...]:
-        """What the loss of a whole evaluation is divided by."""
+        """Return the loss normalizers of a whole evaluation."""
         raise NotImplementedError
 
     def describe(self, batch: dict) -> str:
-        """A training batch in words."""
+        """Describe a training batch for the log."""
         raise NotImplementedError
 
     def describe_target(self, inputs: dict, index: int) -> str:
@@ -63,8 +64,8 @@ class ScoringTrainer(SamTrainer):
         Describe an entry of an evaluation batch, for errors.
 
         Args:
-            inputs (`dict`): The batch.
-            index (`int`): Of the entry: an (image, phrase) pair of SAM 3, an object of SAM 2.
+            inputs (`dict`): Batch.
+            index (`int`): Index of the entry: an (image, phrase) pair of SAM 3, an object of SAM 2.
         """
         raise NotImplementedError
 
@@ -75,11 +76,17 @@ class ScoringTrainer(SamTrainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """
-        Runs the model once; keeps what it finds and the batch's share of the loss, and returns nothing to be gathered.
+        Run the model once and store its predictions and loss; nothing is returned to be gathered.
+
+        Args:
+            model (`torch.nn.Module`): Wrapped model.
+            inputs (`dict`): Batch.
+            prediction_loss_only (`bool`): Not used.
+            ignore_keys (`list[str]`, *optional*): Not used.
 
         Raises:
-            `NonFiniteError`: If a prediction or the loss is NaN or infinite; names example and tensor. With several processes
-                the loop ends first, and all of them raise.
+            NonFiniteError: If a prediction or the loss is NaN or infinite. The message names example and tensor. With
+                several processes, all of them raise it after the last batch.
         """
         inputs = self._prepare_inputs(inputs)
         ids = tuple(label["example_id"] for label in inputs["labels"])
@@ -87,9 +94,9 @@ class ScoringTrainer(SamTrainer):
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss = float(self._predict(model, inputs))
             if not math.isfinite(loss):
-                shown = ", ".join(map(repr, ids))
+                examples = ", ".join(map(repr, ids))
                 raise NonFiniteError(
-                    f"evaluation: `loss` is {loss} in the batch of {shown}. The model's weights diverged"
+                    f"evaluation: `loss` is {loss} in the batch of {examples}. The model's weights diverged"
                 )
             self.store.losses[ids] = loss
         except NonFiniteError as error:
@@ -104,11 +111,20 @@ class ScoringTrainer(SamTrainer):
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ):
-        """Evaluates: everything that is asked of an image in one vision pass, then one gather and one scoring."""
-        # images are never decoded here: the rows' other columns are enough
+        """
+        Predict all samples, gather the predictions once, and score, write and draw them.
+
+        Args:
+            dataloader (`DataLoader`): Loader of evaluation samples.
+            description (`str`): Name of the loop in the progress bar.
+            prediction_loss_only (`bool`, *optional*): Not used.
+            ignore_keys (`list[str]`, *optional*): Passed to Trainer.
+            metric_key_prefix (`str`): Prefix of the metric names and name of the output folder.
+        """
+        # The scoring needs no images, so that they are not decoded here.
         rows = dataloader.dataset.rows.remove_columns("image")
         output = self._run(dataloader, description, rows, ignore_keys, metric_key_prefix)
-        ids = self.category_ids or _numbered(rows)
+        ids = self.category_ids or _number_phrases(rows)
         scored = score(rows, self.store, ids, with_masks=self.with_masks, trained=self.trained_phrases)
         metrics = {"loss": sum(self.store.losses.values()), **scored.metrics}
         check_metrics(metrics, f"{metric_key_prefix} metrics")
@@ -122,15 +138,20 @@ class ScoringTrainer(SamTrainer):
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """Those that the last evaluation chose; none where scores have none."""
+        """Score thresholds that the last evaluation chose; `None` for a model without them."""
         return None
 
     def _after_scoring(self, scored: Scored) -> None:
-        """What else an evaluation of the weights decides."""
+        """Process the result of an evaluation; subclasses choose thresholds here."""
 
     def answer(self, samples) -> PredictionStore:
-        """What the model finds in evaluation samples, from all processes, unscored."""
-        self._run(self.get_eval_dataloader(samples), "answers", samples.rows.remove_columns("image"))
+        """
+        Return the unscored predictions for evaluation samples, gathered from all processes.
+
+        Args:
+            samples (`EvaluationSamples`): Images with their prompts.
+        """
+        self._run(self.get_eval_dataloader(samples), "predictions", samples.rows.remove_columns("image"))
         return self.store
 
     def _run(self, dataloader, description: str, rows, ignore_keys=None, prefix: str = "eval"):
@@ -149,16 +170,16 @@ class ScoringTrainer(SamTrainer):
         Args:
             split (`str`): First part of the file's name, such as `eval`.
             metrics (`dict`): Names and numbers.
-            combined (`bool`): Whether `all_results.json` is updated too.
+            combined (`bool`): Whether `all_results.json` is updated as well.
 
         Raises:
-            `NonFiniteError`: If a number is NaN or infinite; names it.
+            NonFiniteError: If a number is NaN or infinite.
         """
         check_metrics(metrics, f"{split} metrics")
         super().save_metrics(split, metrics, combined)
 
     def _write(self, folder: Path, scored: Scored, rows):
-        """Results and ground truth in COCO's format, and pictures of the first images."""
+        """Write results and ground truth in the COCO format, and pictures of the first images."""
         folder.mkdir(parents=True, exist_ok=True)
         save_evaluation(scored, folder)
         if self.num_pictures == 0:
@@ -167,24 +188,24 @@ class ScoringTrainer(SamTrainer):
         before = folder.parent / "before"
         if folder != before and (before / "presence.json").is_file():
             truth, results, _ = read_evaluation(before)
-            if truth == scored.ground_truth:  # else another data set's, left there by another run
+            if truth == scored.ground_truth:  # Another run may have left results of another data set.
                 stages = {"before": by_example(truth, results), "after": self.store.detections}
-        save_comparisons(self._shown(rows), stages | self._drawn(), folder / "pictures")
+        save_comparisons(self._select_pictures(rows), stages | self._extra_detections(), folder / "pictures")
 
-    def _drawn(self) -> dict[str, dict]:
-        """What else is drawn, title -> detections."""
+    def _extra_detections(self) -> dict[str, dict]:
+        """Return further detections to draw, by title."""
         return {}
 
-    def _shown(self, rows):
-        """The images that are drawn: those that show something trained before the others."""
+    def _select_pictures(self, rows):
+        """Select the images to draw; images that contain a trained phrase come first."""
         trained = self.trained_phrases or set()
-        asked = rows.remove_columns("image")["phrases"]
+        phrases = rows.remove_columns("image")["phrases"]
         order = sorted(
-            range(len(rows)), key=lambda i: not any(p["instances"] and p["text"] in trained for p in asked[i])
+            range(len(rows)), key=lambda i: not any(p["instances"] and p["text"] in trained for p in phrases[i])
         )
         return rows.select(order[: self.num_pictures])
 
 
-def _numbered(rows) -> dict[str, int]:
+def _number_phrases(rows) -> dict[str, int]:
     texts = sorted({phrase["text"] for row in rows for phrase in row["phrases"]})
     return {text: i for i, text in enumerate(texts, 1)}

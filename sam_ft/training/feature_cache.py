@@ -1,4 +1,4 @@
-"""What frozen encoders say of images and phrases, computed once before training."""
+"""Features of frozen encoders, computed once before training: ViT features on disk, text features in memory."""
 
 import logging
 import shutil
@@ -22,7 +22,7 @@ logger = logging.getLogger("sam_ft.run")
 
 TEXT = ("text_encoder", "text_projection")
 STORED = torch.bfloat16
-_TEXTS_AT_ONCE = 64
+_TEXT_BATCH_SIZE = 64
 
 
 def cache_images(
@@ -34,27 +34,28 @@ def cache_images(
     views: int = 1,
 ) -> None:
     """
-    Computes what the frozen image encoder says of every image, stores it in bfloat16 under `folder/NAME`, lets the samples read it
-    back, and parks the encoder. What is there already is not computed again; processes share the work.
+    Encode all images once, store the features in bfloat16 below `folder`, and offload the image encoder.
+
+    The samples then read the stored features. Existing features are not computed again; processes share the work.
 
     Args:
-        model (`ParkingModel`): SAM 3 or SAM 2 without gradients or adapters in what its `encode_images` is made of.
-        samples (`dict[str, TrainingSamples | EvaluationSamples]`): by the name of their sub-folder.
-        folder (`str` or `Path`).
-        args (`TrainingArguments`): device, processes, precision.
-        views (`int`): augmented views of each training image; epoch e sees view `e % views`.
+        model (`ParkingModel`): SAM 3 or SAM 2 with a frozen image encoder without adapters.
+        samples (`dict[str, TrainingSamples | EvaluationSamples]`): Samples by the name of their sub-folder.
+        folder (`str` or `Path`): Folder of the cache.
+        args (`TrainingArguments`): Device, processes and precision.
+        views (`int`): Number of augmented views of each training image; epoch e uses view `e % views`.
 
     Raises:
-        `ValueError`: where the encoder is trained, where the folder is of other data, views or weights, and where the disk is
-            too small; says how much is needed.
+        ValueError: If the encoder is trained, the folder contains features of other data, views or weights, or the
+            disk is too small.
     """
     folder = Path(folder)
     if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
-        raise ValueError("`feature_cache` needs an image encoder that is not trained: add vision_encoder to `freeze`")
+        raise ValueError("`feature_cache` needs a frozen image encoder. Add vision_encoder to `freeze`")
     if folder.resolve().is_relative_to(Path(args.output_dir).resolve()):
         raise ValueError(
-            f"`feature_cache` is {folder}, inside `output_dir` ({args.output_dir}), which a run with other settings may replace. "
-            "Choose a folder of its own"
+            f"`feature_cache` is {folder}, inside `output_dir` ({args.output_dir}), which a run with other settings "
+            "may replace. Choose a folder outside `output_dir`"
         )
     weights = fingerprint_of(
         part
@@ -66,26 +67,28 @@ def cache_images(
         check_is_cache(folder)
     for name, part in samples.items():
         number = views if isinstance(part, TrainingSamples) else 1
-        light = part.rows.remove_columns("image")
+        rows = part.rows.remove_columns("image")  # Decoding the images would be slow.
         fingerprint = {
             "weights": weights,
             "resolution": str(side_of(model.config)),
             "images": rows_fingerprint(part.rows),
-            "views": fingerprint_of(part.describe_view(row, view) for row in light for view in range(number)),
+            "views": fingerprint_of(part.describe_view(row, view) for row in rows for view in range(number)),
         }
         with args.main_process_first(desc="feature cache"):
             store = FeatureStore(folder / name, fingerprint, number)
-        _together(lambda: _fill(store, part, light["example_id"], model, args))  # noqa: B023 (called at once)
-        if store.missing(light["example_id"]):
+        ids = rows["example_id"]
+        _run_on_all_processes(lambda: _fill(store, part, ids, model, args))  # noqa: B023 (called at once)
+        if store.missing(ids):
             raise ValueError(
-                f"`feature_cache`: {folder} is not one folder for all processes. Choose one that all nodes share"
+                f"`feature_cache`: {folder} is not the same folder for all processes. Choose one on a disk that all "
+                f"nodes share"
             )
         part.use(store)
     model.park(*model.parked_when_cached)
 
 
-def _together(work: Callable[[], None]) -> None:
-    """Does each process's share; where one fails all do, so that none waits for it."""
+def _run_on_all_processes(work: Callable[[], None]) -> None:
+    """Run the work of each process; if one process fails, all of them raise, so that none waits for it."""
     problem = None
     try:
         work()
@@ -97,21 +100,21 @@ def _together(work: Callable[[], None]) -> None:
 
 
 class _Views(Dataset):
-    """Pictures of (index, view), so that they are decoded while the device works."""
+    """Images of (index, view) keys, as a data set whose workers decode them while the device computes."""
 
-    def __init__(self, samples: TrainingSamples | EvaluationSamples, wanted: list[tuple[int, int]]):
-        self.samples, self.wanted = samples, wanted
+    def __init__(self, samples: TrainingSamples | EvaluationSamples, keys: list[tuple[int, int]]):
+        self.samples, self.keys = samples, keys
 
     def __len__(self):
-        return len(self.wanted)
+        return len(self.keys)
 
     def __getitem__(self, number: int) -> tuple[int, int, torch.Tensor]:
-        return *self.wanted[number], self.samples.view(*self.wanted[number])
+        return *self.keys[number], self.samples.view(*self.keys[number])
 
 
 def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, args) -> None:
     total = len(ids) * store.views
-    # each process's share is fixed, whatever the others have written by now
+    # The share of each process does not depend on the features that other processes have written so far.
     missing = [
         item
         for item in store.missing(ids)
@@ -120,7 +123,7 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, arg
     loader = DataLoader(
         _Views(samples, missing), batch_size=None, num_workers=args.dataloader_num_workers if missing else 0
     )
-    for name in model.parked_when_cached if missing else ():  # else they never go to the device
+    for name in model.parked_when_cached if missing else ():  # A complete cache needs no encoder on the device.
         model.get_submodule(name).to(args.device).eval()
     for done, (index, view, image) in enumerate(loader):
         features = _encode(model, image, args)
@@ -143,8 +146,8 @@ def _check_space(folder: Path, size: int, number: int) -> None:
     free, needed = shutil.disk_usage(folder).free, size * number
     if needed > free:
         raise ValueError(
-            f"`feature_cache`: {number} views of {size / 1e6:.1f} MB need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} "
-            "GB left. Choose a folder on a larger disk, fewer `cache_views`, or a lower `resolution`"
+            f"`feature_cache`: {number} views of {size / 1e6:.1f} MB need {needed / 1e9:.1f} GB, but {folder} has "
+            f"{free / 1e9:.1f} GB free. Choose a folder on a larger disk, fewer `cache_views`, or a lower `resolution`"
         )
 
 
@@ -153,23 +156,32 @@ def cache_texts(
     model: Sam3ForConceptSegmentation, tokenizer, texts: list[str], args: TrainingArguments
 ) -> dict[str, torch.Tensor]:
     """
-    What the frozen text tower says of every phrase, `(32, C)` each, held in memory; parks the tower.
+    Encode all phrases once and offload the text encoder.
+
+    Args:
+        model (`Sam3ForConceptSegmentation`): SAM 3 with a frozen text encoder.
+        tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the phrases.
+        texts (`list[str]`): Phrases; duplicates are encoded once.
+        args (`TrainingArguments`): Device and precision.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Text features of shape `(32, C)` by phrase, on the CPU.
 
     Raises:
-        `ValueError`: where the tower is trained.
+        ValueError: If the text encoder is trained.
     """
     if any(p.requires_grad for name in TEXT for p in model.get_submodule(name).parameters()):
-        raise ValueError("`cache_text` needs a text tower that is not trained: add text_encoder to `freeze`")
+        raise ValueError("`cache_text` needs a frozen text encoder. Add text_encoder to `freeze`")
     for name in TEXT:
         model.get_submodule(name).to(args.device).eval()
     texts, features = [*dict.fromkeys([*texts, PLACEHOLDER])], {}
-    for begin in range(0, len(texts), _TEXTS_AT_ONCE):
-        chunk = texts[begin : begin + _TEXTS_AT_ONCE]
+    for begin in range(0, len(texts), _TEXT_BATCH_SIZE):
+        chunk = texts[begin : begin + _TEXT_BATCH_SIZE]
         tokens = tokenizer(
             chunk, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
         ).to(args.device)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.uses_bf16()):
-            answers = model.encode_texts(tokens["input_ids"], tokens["attention_mask"])
-        features |= dict(zip(chunk, answers.cpu(), strict=True))
+            encoded = model.encode_texts(tokens["input_ids"], tokens["attention_mask"])
+        features |= dict(zip(chunk, encoded.cpu(), strict=True))
     model.park(*TEXT)
     return features

@@ -24,21 +24,21 @@ class FiniteCheck:
     """
     Check of the losses and gradients of each optimizer step.
 
-    Losses stay on the device. An optimizer step reads one number from it, whatever the number of micro-batches; where
-    that number reports a problem, all processes look for its place and raise the same error.
+    Losses stay on the device. An optimizer step transfers one number from it, whatever the number of micro-batches. If
+    that number is not 0, all processes search for the cause and raise the same error.
     """
 
     def __init__(self):
-        self._batches: list[tuple[list[str], list[str], torch.Tensor]] = []  # example ids, names, values
+        self._batches: list[tuple[list[str], list[str], torch.Tensor]] = []  # (example ids, names, values)
 
     def add(self, labels: list[dict], loss: torch.Tensor, parts: dict[str, torch.Tensor]) -> None:
         """
         Store the losses of a micro-batch.
 
         Args:
-            labels (`list[dict]`): The batch's labels, each with an `example_id`.
-            loss (`torch.Tensor`, scalar): The weighted loss.
-            parts (`dict[str, torch.Tensor]`): Its parts by name.
+            labels (`list[dict]`): Labels of the batch, each with an `example_id`.
+            loss (`torch.Tensor`, scalar): Weighted loss.
+            parts (`dict[str, torch.Tensor]`): Parts of the loss by name.
         """
         values = [torch.as_tensor(value, dtype=torch.float32, device=loss.device) for value in (*parts.values(), loss)]
         ids = [str(label["example_id"]) for label in labels]
@@ -46,20 +46,22 @@ class FiniteCheck:
 
     def check(self, model: torch.nn.Module, accelerator: Accelerator, step: int) -> None:
         """
-        Check the stored losses and the gradients, before they are clipped. A collective call.
+        Check the stored losses and the gradients before clipping; all processes must call it.
 
         Args:
-            model (`torch.nn.Module`): The model after the last backward pass of the step.
-            accelerator (`Accelerator`): Reduces over processes.
+            model (`torch.nn.Module`): Model after the last backward pass of the step.
+            accelerator (`Accelerator`): Accelerator that reduces over the processes.
             step (`int`): Number of the step, counted from 1, for the error.
 
         Raises:
-            `NonFiniteError`: If any value of any process is NaN or infinite; names step, examples, and loss part or
-                parameter.
+            NonFiniteError: If any value of any process is NaN or infinite. The message names step, examples, and loss
+                part or parameter.
         """
         batches, self._batches = self._batches, []
         gradients = {
-            plain_name(name): getattr(parameter.grad, "_local_tensor", parameter.grad)  # the shard of a DTensor
+            plain_name(name): getattr(
+                parameter.grad, "_local_tensor", parameter.grad
+            )  # A DTensor holds its shard there.
             for name, parameter in model.named_parameters()
             if parameter.grad is not None and parameter.grad.numel()
         }
@@ -72,7 +74,7 @@ class FiniteCheck:
         problems = torch.cat(values).isfinite().logical_not().sum().float()
         if not float(accelerator.reduce(problems, "sum")):
             return
-        # a loss of one process makes the gradients of all of them non-finite: losses first
+        # A non-finite loss of one process makes the gradients of all processes non-finite, so losses come first.
         descriptions = gather_object([_describe_loss(batches)]) + gather_object(
             [_describe_gradient(batches, gradients, largest)]
         )
@@ -94,12 +96,12 @@ def _describe_gradient(batches, gradients: dict[str, torch.Tensor], largest) -> 
     bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
     if not bad:
         return None
-    ids = _list_ids([one for batch_ids, _, _ in batches for one in batch_ids])
+    ids = _list_ids([example_id for batch_ids, _, _ in batches for example_id in batch_ids])
     return f"the gradient of `{bad[0]}` is {norms[bad[0]]} ({len(bad)} of {len(norms)} parameters), batch of {ids}"
 
 
 def _list_ids(ids: list[str]) -> str:
-    return list_some((repr(one) for one in ids), 8)
+    return list_some((repr(example_id) for example_id in ids), 8)
 
 
 @contextlib.contextmanager
@@ -109,7 +111,7 @@ def naming_step(step: int, labels: list[dict]) -> Iterator[None]:
 
     Args:
         step (`int`): Number of the step, counted from 1.
-        labels (`list[dict]`): The batch's labels, each with an `example_id`.
+        labels (`list[dict]`): Labels of the batch, each with an `example_id`.
     """
     try:
         yield
@@ -120,11 +122,11 @@ def naming_step(step: int, labels: list[dict]) -> Iterator[None]:
 
 def describe_non_finite_output(error: NonFiniteOutputError, target: str) -> str:
     """
-    Describe a non-finite prediction for a user.
+    Describe a non-finite prediction for the user.
 
     Args:
-        error (`NonFiniteOutputError`): Of the model.
-        target (`str`): Description of the example that it belongs to.
+        error (`NonFiniteOutputError`): Error of the model.
+        target (`str`): Description of the example and its phrase or object.
     """
     return (
         f"evaluation, {target}: the prediction has NaN or infinity in `{error.tensor}`. The training diverged, or the "
@@ -134,15 +136,15 @@ def describe_non_finite_output(error: NonFiniteOutputError, target: str) -> str:
 
 def check_metrics(metrics: dict, name: str) -> None:
     """
-    Check numbers before they are logged or written.
+    Check that metrics are finite before they are logged or written.
 
     Args:
-        metrics (`dict`): Names and numbers.
-        name (`str`): Names them in the error.
+        metrics (`dict`): Metrics by name.
+        name (`str`): Name of the metrics in the error.
 
     Raises:
-        `NonFiniteError`: If one is NaN or infinite; names it.
+        NonFiniteError: If a metric is NaN or infinite.
     """
-    place = find_non_finite(metrics)
-    if place is not None:
-        raise NonFiniteError(f"{name}: `{place}` is not a finite number, so these metrics are not written")
+    metric = find_non_finite(metrics)
+    if metric is not None:
+        raise NonFiniteError(f"{name}: `{metric}` is not a finite number, so these metrics are not written")

@@ -1,4 +1,4 @@
-"""A run's weights on the Hub: what is published of a folder, and a base that a stranger finds."""
+"""Upload of a run to the Hub: choice of files, and the base model of an adapter."""
 
 import contextlib
 import json
@@ -27,15 +27,17 @@ from .checkpoints import CHECKPOINT_FILES, RUN_KIND, matches
 
 logger = logging.getLogger("sam_ft.run")
 
-# what of a run's folder is published; pictures and predictions of the data set only as far as the card shows them
+# Files of a run's folder that are published. Pictures of the data set are published only if the card shows them.
 PUBLISHED = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "processor_config.json", "preprocessor_config.json",
-    "base_fingerprint.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "thresholds.json",
+    "*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json", "processor_config.json",
+    "preprocessor_config.json",
+    "base_fingerprint.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+    "merges.txt", "thresholds.json",
     "trained_phrases.json", "eval_results.json", "run.yaml", "README.md", "LICENSE*",
 )  # fmt: skip
 SHOWN = ("report.html", "card/*.png")
-_DRAFT = ".hub"  # in a run's folder: what is being uploaded
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")  # large, and of the base model
+_DRAFT = ".hub"  # Prefix of the temporary folders of uploads in a run's folder.
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")  # Large, and those of the base model.
 _FAILURES = (
     HfHubHTTPError,
     HFValidationError,
@@ -50,33 +52,36 @@ _FAILURES = (
 
 class HubTrainer(Trainer):
     """
-    Transformers' Trainer, which publishes a choice of its folder instead of all of it, and with an adapter its base where only this machine
-    has it. Its keys are Trainer's (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged`, `hub_base` and `hub_pictures`.
+    Transformers' Trainer that publishes chosen files of its folder, and with an adapter also a base that is only
+    local.
+
+    Its keys are those of Trainer (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged`, `hub_base` and
+    `hub_pictures`.
     """
 
     _hub_token: str | None = None
-    _drafts: tuple[tempfile.TemporaryDirectory, ...] = ()  # folders of uploads in the background
+    _drafts: tuple[tempfile.TemporaryDirectory, ...] = ()  # Folders of uploads in the background.
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._take_token()
+        self._hide_token()
 
-    def _take_token(self) -> None:
-        """Move the token out of the arguments, which Trainer pickles beside the weights and gives to loggers."""
+    def _hide_token(self) -> None:
+        """Move the token out of the arguments, which Trainer pickles beside the weights and passes to loggers."""
         register_secret(self.args.hub_token)
         self._hub_token, self.args.hub_token = self.args.hub_token or self._hub_token, None
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """
-        Makes the repository, and of an adapter its base's, before anything is trained.
+        Create the repository, and that of an adapter's base, before training.
 
         Raises:
-            `ValueError`: where the Hub refuses; says what to do.
+            ValueError: If the Hub refuses the request.
         """
         if not self.is_world_process_zero():
             return
-        self._take_token()
-        self._api = HfApi(token=token or self._hub_token)  # one: its uploads wait for each other
+        self._hide_token()
+        self._api = HfApi(token=token or self._hub_token)  # Uploads through one object run one after the other.
         self._base_id: str | None = None
         self.push_in_progress = None
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
@@ -88,15 +93,18 @@ class HubTrainer(Trainer):
         self.base_on_hub()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Saves; pushing is `push_to_hub`'s, once the card is written."""
+        """Save the model without a push; `push_to_hub` is called when the card is written."""
         super().save_model(output_dir, _internal_call=True)
 
     def push_to_hub(self, commit_message: str = "Tuned model"):
         """
-        Publishes what the run's folder holds, with `hub_merged` also the merged weights, as `NAME-merged`.
+        Publish the files of the run's folder, and with `hub_merged` the merged weights as `NAME-merged`.
+
+        Args:
+            commit_message (`str`): Message of the commit.
 
         Raises:
-            `ValueError`: where the Hub refuses; the model is in the folder all the same.
+            ValueError: If the Hub refuses the request. The model is in the run's folder in any case.
         """
         if not self.is_world_process_zero():
             return None
@@ -106,30 +114,30 @@ class HubTrainer(Trainer):
         folder = Path(self.args.output_dir)
         with self._draft() as draft:
             stage(folder, draft, base=self.base_on_hub(), shown=self.args.hub_pictures)
-            # pictures of an earlier push, which may show what this one must not
-            done = self._upload(draft, self.hub_model_id, commit_message, delete=list(SHOWN))
-        logger.info("  %s", done.commit_url)
+            # An earlier push may have published pictures that `hub_pictures` now forbids.
+            commit = self._upload(draft, self.hub_model_id, commit_message, delete=list(SHOWN))
+        logger.info("  %s", commit.commit_url)
         if self.args.hub_merged and self._adapted() is None:
-            logger.warning("`hub_merged` is for `lora`; these weights are whole already")
+            logger.warning("`hub_merged` is ignored, because the run has no `lora` adapter to merge")
         elif self.args.hub_merged:
             logger.info("  %s", self._push_merged(folder).commit_url)
-        return done
+        return commit
 
     def _adapted(self) -> AdaptedSam | None:
         model = self.accelerator.unwrap_model(self.model)
         return model if isinstance(model, AdaptedSam) else None
 
     def _checkpoint_draft(self) -> Path:
-        """A new temporary folder for an upload in the background; it is removed when the object in `_drafts` is, and on exit."""
+        """Create a temporary folder for an upload in the background; it is removed with its entry in `_drafts`."""
         self._drafts = (tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=_DRAFT),)
         return Path(self._drafts[0].name)
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:
-        """A folder on the disk of the run's own, so that gigabytes are linked and not copied."""
+        """Create a temporary folder on the disk of the run's folder, so that large files are linked, not copied."""
         Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=_DRAFT) as place:
-            yield Path(place)
+        with tempfile.TemporaryDirectory(dir=self.args.output_dir, prefix=_DRAFT) as draft:
+            yield Path(draft)
 
     def _push_merged(self, folder: Path):
         name = f"{self.hub_model_id}-merged"
@@ -149,38 +157,38 @@ class HubTrainer(Trainer):
             return self._upload(draft, name, message, delete=list(SHOWN), companion=True)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """As Trainer's: not waited for, so that training goes on, and not begun while one is under way."""
+        """Push a checkpoint in the background as Trainer does; skip it while an earlier push is in progress."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         if self.push_in_progress is not None and not self.push_in_progress.is_done():
             if not self.args.hub_always_push:
                 return
             self._finish_current_push()
-        self._tell_failed_pushes()
+        self._warn_of_failed_pushes()
         step, draft = self.state.global_step, self._checkpoint_draft()
         checkpoint, base, name = Path(checkpoint_folder), self.base_on_hub(), self.hub_model_id
         try:
-            # PEFT writes a card of its own into checkpoints
+            # README.md is left out, because PEFT writes a card of its own into checkpoints.
             stage(checkpoint, draft / "model", base=base, without=("README.md",), shown=False)
             jobs = [self._upload(draft / "model", name, f"Training in progress, step {step}", wait=False)]
             if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-                last = self.args.hub_strategy == HubStrategy.CHECKPOINT
-                place = "last-checkpoint" if last else checkpoint.name
+                only_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+                target = "last-checkpoint" if only_last else checkpoint.name
                 stage_whole(checkpoint, draft / "checkpoint", base=base)
                 message = f"Training in progress, step {step}, checkpoint"
-                jobs.append(self._upload(draft / "checkpoint", name, message, place=place, wait=False))
-        except _FAILURES as error:  # of one push in between: training is worth more
-            logger.warning("checkpoint %d could not be pushed (%s); training goes on", step, error)
+                jobs.append(self._upload(draft / "checkpoint", name, message, path_in_repo=target, wait=False))
+        except _FAILURES as error:  # A failed push of a checkpoint must not end the training.
+            logger.warning("checkpoint %d could not be pushed (%s); training continues", step, error)
             return
         self.push_in_progress = PushInProgress(jobs)
 
     def _finish_current_push(self) -> None:
         super()._finish_current_push()
         if self.is_world_process_zero():
-            self._tell_failed_pushes()
+            self._warn_of_failed_pushes()
             self._drafts = ()
 
-    def _tell_failed_pushes(self) -> None:
+    def _warn_of_failed_pushes(self) -> None:
         current = getattr(self, "push_in_progress", None)
         for job in current.jobs if current is not None else ():
             if job.done() and job.exception() is not None:
@@ -189,16 +197,16 @@ class HubTrainer(Trainer):
             self.push_in_progress = None
 
     def _upload(
-        self, folder: Path, repo: str, message: str, *, place: str | None = None, wait: bool = True,
+        self, folder: Path, repo: str, message: str, *, path_in_repo: str | None = None, wait: bool = True,
         delete: list[str] | None = None, companion: bool = False,
     ):  # fmt: skip
         arguments = {
             "repo_id": repo,
             "folder_path": folder,
-            "path_in_repo": place,
+            "path_in_repo": path_in_repo,
             "commit_message": message,
             "delete_patterns": delete,
-            "revision": None if companion else self.args.hub_revision,  # companions have a main branch alone
+            "revision": None if companion else self.args.hub_revision,  # Companions have a main branch only.
         }
         check_no_secrets(file for file in folder.rglob("*") if file.is_file())
         if not wait:
@@ -207,20 +215,22 @@ class HubTrainer(Trainer):
             return self._api.upload_folder(**arguments)
 
     def _create_beside(self, repo: str) -> None:
-        """A companion of the run's repository, as private as that is now."""
+        """Create a companion of the run's repository with the same visibility."""
         with naming_the_hub(repo):
             private = self._api.model_info(self.hub_model_id).private
             self._api.create_repo(repo, private=private, exist_ok=True)
 
     def base_on_hub(self) -> str | None:
         """
-        The Hub id of an adapter's base. One that only this machine has is published as `NAME-base`, once, unless `hub_base` says where
-        it is. `None` without an adapter, and where nothing is pushed.
+        Return the Hub id of an adapter's base; a base that is only local is published once as `NAME-base`.
+
+        Returns:
+            `str` or `None`: `hub_base` if it is set; `None` without an adapter or without a push.
         """
         model = self._adapted()
         if model is None or not self.is_world_process_zero():
             return None
-        # PEFT notes the base when it saves
+        # PEFT sets the first of these names when it saves the adapter.
         base = model.peft_config["default"].base_model_name_or_path or model.get_base_model().name_or_path
         if model.save_base is None and not Path(base).is_dir():
             return base
@@ -237,7 +247,7 @@ class HubTrainer(Trainer):
                 else:
                     stage(Path(base), draft, without=("run.yaml", "eval_results.json"), shown=False)
                 self._upload(draft, name, f"The base of {self.hub_model_id}", companion=True)
-            logger.info("  the adapter's base, which only this machine has: %s", name)
+            logger.info("  base of the adapter, which was not on the Hub: %s", name)
             self._base_id = name
         return self._base_id
 
@@ -246,32 +256,46 @@ def stage(
     folder: Path, draft: Path, *, base: str | None = None, without: tuple[str, ...] = (), shown: bool = True
 ) -> None:
     """
-    Links what is published of a run's or checkpoint's folder into another one.
+    Link the published files of a run or checkpoint into another folder.
 
     Args:
-        folder (`Path`). draft (`Path`): made where it is not there. base (`str`, *optional*): what an adapter's config names as its base.
-        without (`tuple[str, ...]`): patterns that are left out. shown (`bool`): pictures and the report, too.
+        folder (`Path`): Folder of the run or checkpoint.
+        draft (`Path`): Target folder; created if needed.
+        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter.
+        without (`tuple[str, ...]`): Patterns of files that are left out.
+        shown (`bool`): Whether pictures and report are published as well.
 
     Raises:
-        `ValueError`: where no weights are there.
+        ValueError: If the folder contains no weights.
     """
     left_out = {file for pattern in without for file in folder.glob(pattern)}
     files = {file for pattern in PUBLISHED for file in folder.glob(pattern)}
-    if shown:  # of pictures only those that the run drew
+    if shown:  # Pictures that the user added are not published.
         owned = OwnedFiles(folder, RUN_KIND)
         files |= {
             f for pattern in SHOWN for f in folder.glob(pattern) if owned.is_owned(f.relative_to(folder).as_posix())
         }
     files -= left_out
-    _place(sorted(files), folder, draft, base)
+    _copy_files(sorted(files), folder, draft, base)
     if not any(draft.glob("*.safetensors")):
         raise ValueError(
-            f"`push_to_hub`: {folder} holds no *.safetensors; with FSDP set `fsdp_state_dict_type: FULL_STATE_DICT`, then give the same command again"
+            f"`push_to_hub`: {folder} contains no *.safetensors. With FSDP, set `fsdp_state_dict_type: "
+            f"FULL_STATE_DICT` "
+            "and run the same command again"
         )
 
 
 def stage_whole(checkpoint: Path, draft: Path, *, base: str | None = None) -> None:
-    """Links a checkpoint, optimizer states and all, but for the pickled arguments, which hold the token in clear, and PEFT's card."""
+    """
+    Link a checkpoint with its optimizer states into another folder.
+
+    The pickled arguments are left out because they may contain the token in clear text.
+
+    Args:
+        checkpoint (`Path`): Folder of the checkpoint.
+        draft (`Path`): Target folder; created if needed.
+        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter.
+    """
     files = [
         file
         for file in sorted(checkpoint.rglob("*"))
@@ -279,10 +303,10 @@ def stage_whole(checkpoint: Path, draft: Path, *, base: str | None = None) -> No
         and file.name != "training_args.bin"
         and matches(file.relative_to(checkpoint).as_posix(), CHECKPOINT_FILES)
     ]
-    _place(files, checkpoint, draft, base)
+    _copy_files(files, checkpoint, draft, base)
 
 
-def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> None:
+def _copy_files(files: list[Path], folder: Path, draft: Path, base: str | None) -> None:
     draft.mkdir(parents=True, exist_ok=True)
     for file in files:
         target = draft / file.relative_to(folder)
@@ -303,15 +327,17 @@ def _place(files: list[Path], folder: Path, draft: Path, base: str | None) -> No
 
 def without_places(text: str) -> str:
     """
-    Remove the places of this machine from a text: the working directory becomes `.`, the home directory `~`, and any other absolute path that
-    exists `path/to/NAME`. Parts of longer names stay as they are.
+    Replace the paths of this machine in a text.
+
+    The working directory becomes `.`, the home directory `~`, and any other existing absolute path `path/to/NAME`.
+    Parts of longer names are unchanged.
 
     Args:
-        text (`str`): For example a command or a YAML file.
+        text (`str`): Text such as a command or a YAML file.
     """
-    for place, shown in ((str(Path.cwd()), "."), (str(Path.home()), "~")):
-        if len(place) > 1:
-            text = re.sub(rf"(?<![\w.+/~-]){re.escape(place)}(?![\w.+-])", shown, text)
+    for path, replacement in ((str(Path.cwd()), "."), (str(Path.home()), "~")):
+        if len(path) > 1:
+            text = re.sub(rf"(?<![\w.+/~-]){re.escape(path)}(?![\w.+-])", replacement, text)
 
     def hide(match: re.Match) -> str:
         return f"path/to/{match[1]}" if os.path.exists(match[0]) else match[0]
@@ -322,19 +348,26 @@ def without_places(text: str) -> str:
 def _link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
-    except OSError:  # another disk, or a file system without links
+    except OSError:  # The target is on another disk, or the file system has no hard links.
         shutil.copyfile(file, target)
 
 
 @contextlib.contextmanager
 def naming_the_hub(repo: str) -> Iterator[None]:
-    """Turns what the Hub answers into one `ValueError` that says what to do."""
+    """
+    Convert errors of the Hub to a `ValueError` with the remedy.
+
+    Args:
+        repo (`str`): Name of the repository, for the message.
+    """
     try:
         yield
     except _FAILURES as error:
         raise ValueError(
-            f"`push_to_hub`: {repo!r} cannot be written ({_first_line(error)}). Run `hf auth login` with a token that may write, check "
-            "`hub_model_id` (owner/name), then give the same command again: what is trained already is not trained again"
+            f"`push_to_hub`: {repo!r} cannot be written ({_first_line(error)}). Run `hf auth login` with a token that "
+            f"may "
+            "write, check `hub_model_id` (owner/name), and run the same command again; finished training is not "
+            "repeated"
         ) from error
 
 

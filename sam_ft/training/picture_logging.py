@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, to whatever logs its numbers."""
+"""Callback that sends the pictures of an evaluation to the loggers."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from transformers import TrainerCallback
 
 class LogPictures(TrainerCallback):
     """
-    Sends the sheet of pictures that each evaluation writes to the loggers of `report_to`: TensorBoard, Weights & Biases, Trackio.
+    Callback that sends the pictures of each evaluation to TensorBoard, Weights & Biases or Trackio.
 
     Args:
-        trainer (`Trainer`): whose other callbacks are the loggers.
+        trainer (`Trainer`): Trainer whose other callbacks are the loggers.
     """
 
     def __init__(self, trainer):
@@ -20,8 +20,9 @@ class LogPictures(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         sheet = Path(args.output_dir) / "eval" / "pictures.png"
-        ours = any(name.startswith("eval_") for name in metrics or ())  # not an evaluation before training
-        if not state.is_world_process_zero or not ours or not sheet.is_file():
+        # The evaluation before training has another prefix.
+        is_in_training = any(name.startswith("eval_") for name in metrics or ())
+        if not state.is_world_process_zero or not is_in_training or not sheet.is_file():
             return
         for callback in self.trainer.callback_handler.callbacks:
             if getattr(callback, "tb_writer", None) is not None:

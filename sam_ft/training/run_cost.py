@@ -1,4 +1,4 @@
-"""What a run took, over all its resumptions."""
+"""Training time and peak memory of a run, over all its resumptions."""
 
 import sys
 import time
@@ -10,11 +10,14 @@ from transformers.trainer_callback import ExportableState
 
 class RunCost(TrainerCallback, ExportableState):
     """
-    Counts seconds and memory; saved in checkpoints with Trainer's state, so that a resumed run goes on counting. What a kill took away is
-    not counted twice.
+    Callback that measures training time and peak memory.
 
-    Attributes:
-        seconds (`float`): in `train`. memory (`int`): bytes that this process held at most, of the accelerator where there is one.
+    Trainer saves its values in checkpoints, and a resumed run continues from them. Steps that are repeated after a
+    kill are counted once.
+
+    Args:
+        seconds (`float`): Time in `train()` so far, s.
+        memory (`int`): Peak memory of this process so far in bytes, of the accelerator if there is one.
     """
 
     def __init__(self, seconds: float = 0.0, memory: int = 0):
@@ -26,12 +29,12 @@ class RunCost(TrainerCallback, ExportableState):
         self._since, self._device, self._begin = time.perf_counter(), args.device, state.global_step
 
     def on_train_end(self, args, state, control, **kwargs):
-        if state.global_step > self._begin:  # a finished run that is given again trains nothing
+        if state.global_step > self._begin:  # A finished run that is started again trains nothing.
             self._count()
         self._since = None
 
     def state(self) -> dict:
-        """As `ExportableState`."""
+        """Return the values that a checkpoint stores, in the form of `ExportableState`."""
         self._count()
         return {"args": {"seconds": self.seconds, "memory": self.memory}, "attributes": {}}
 
@@ -44,7 +47,7 @@ class RunCost(TrainerCallback, ExportableState):
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most on a device; 0 where it cannot be told."""
+    """Return the peak memory of this process on a device in bytes; 0 if it cannot be measured."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -55,5 +58,5 @@ def peak_memory(device: torch.device) -> int:
 
 
 def cost_of(trainer) -> RunCost | None:
-    """The count of a trainer; resuming puts another object in the first one's place."""
-    return next((one for one in trainer.callback_handler.callbacks if isinstance(one, RunCost)), None)
+    """Return the [`RunCost`] callback of a trainer, which resuming replaces with a new object."""
+    return next((callback for callback in trainer.callback_handler.callbacks if isinstance(callback, RunCost)), None)

@@ -1,4 +1,4 @@
-"""The Trainer of SAM 3."""
+"""Trainer of SAM 3."""
 
 import logging
 from collections.abc import Callable
@@ -20,13 +20,14 @@ logger = logging.getLogger("sam_ft.run")
 
 class Sam3Trainer(ScoringTrainer):
     """
-    Trains [`Sam3ForConceptSegmentation`] with its matcher-based losses.
+    Trainer of [`Sam3ForConceptSegmentation`] with its matcher-based losses.
 
     Args:
-        criterion (`Callable`, *optional*): `criterion(outputs, targets, normalizers) -> (loss, parts)` in place of the
-            model's own; see [`Sam3Criterion`].
-        keep (`Keep`, *optional*): which predictions an evaluation keeps.
-        Everything else as in [`ScoringTrainer`].
+        args: Positional arguments of [`ScoringTrainer`].
+        criterion (`Callable`, *optional*): Function `criterion(outputs, targets, normalizers) -> (loss, parts)` that
+            replaces that of the model; see [`Sam3Criterion`].
+        keep (`Keep`, *optional*): Score threshold and number of the detections in an evaluation.
+        kwargs: Keyword arguments of [`ScoringTrainer`].
     """
 
     def __init__(self, *args, criterion: Callable | None = None, keep: Keep | None = None, **kwargs):
@@ -35,14 +36,15 @@ class Sam3Trainer(ScoringTrainer):
         if criterion is not None:
             self._sam3.criterion = criterion
         self.keep = keep or Keep()
-        self._thresholds: tuple[int, Thresholds] | None = None  # and the step at which they were chosen
+        self._thresholds: tuple[int, Thresholds] | None = None  # (step, thresholds)
 
     @property
     def with_masks(self) -> bool:
+        """Whether masks are scored."""
         return self._sam3.with_masks
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
-        """The official schedule, or one of Transformers' own, by `lr_schedule`."""
+        """Create the learning rate schedule that `lr_schedule` sets: the official one or one of Transformers."""
         if self.args.lr_schedule != "sam3":
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
@@ -64,15 +66,15 @@ class Sam3Trainer(ScoringTrainer):
         return count_rows(rows)
 
     def describe(self, batch) -> str:
-        return f"{len(batch['labels'])} images, {len(batch['pair_image'])} phrases asked"
+        return f"{len(batch['labels'])} images, {len(batch['pair_image'])} phrases"
 
     def describe_target(self, inputs: dict, index: int) -> str:
         label = inputs["labels"][inputs["pair_image"][index]]
         return f"example {label['example_id']!r}, phrase {label['phrases'][inputs['pair_phrase'][index]]!r}"
 
     def evaluation_loop(self, dataloader, *args, **kwargs):
-        shown = "with" if dataloader.dataset.geometry_token else "without"
-        logger.info("evaluating %d images, text-only prompts %s the geometry token", len(dataloader.dataset), shown)
+        token = "with" if dataloader.dataset.geometry_token else "without"
+        logger.info("evaluating %d images, text-only prompts %s the geometry token", len(dataloader.dataset), token)
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def _after_scoring(self, scored: Scored) -> None:
@@ -81,17 +83,18 @@ class Sam3Trainer(ScoringTrainer):
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """Those that the last evaluation chose."""
+        """Score thresholds that the last evaluation chose."""
         return None if self._thresholds is None else self._thresholds[1]
 
     def _load_best_model(self):
         super()._load_best_model()
-        self._thresholds = None  # of other weights
+        self._thresholds = None  # They were chosen for other weights.
 
     def _save(self, output_dir=None, state_dict=None):
         """
-        As Trainer's; beside the weights, what they were trained on, so that a later evaluation can tell it apart, and the thresholds that
-        an evaluation of these very weights chose.
+        Save the weights as Trainer does, with the trained phrases and the thresholds chosen for these weights.
+
+        A later evaluation needs the trained phrases to score other phrases separately.
         """
         super()._save(output_dir, state_dict)
         if self.args.should_save and self._thresholds is not None and self._thresholds[0] == self.state.global_step:

@@ -1,4 +1,4 @@
-"""What a run says while it goes through its stages."""
+"""Console and log file of a program: handlers, stages, error lines, and the metric table of a run."""
 
 import contextlib
 import logging
@@ -16,28 +16,29 @@ from .text import escape_control_characters
 
 logger = logging.getLogger("sam_ft.run")
 
-_OF_TIME = ("_runtime", "_per_second", "_preparation_time")  # of an evaluation's numbers
+_TIME_SUFFIXES = ("_runtime", "_per_second", "_preparation_time")  # metrics of speed, not of quality
 
 
 def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
     """
-    Sends this package's messages to the console and, once a run has its folder, to a file; other processes stay silent
-    below warnings.
+    Send this package's messages to the console and, if one is given, to a file.
 
     Args:
-        file (`str` or `Path`, *optional*): appended to. is_main (`bool`): whether this process speaks.
+        file (`str` or `Path`, *optional*): Log file, which is appended to; no file by default.
+        is_main (`bool`): Whether this is the main process; other processes log warnings and errors only, and to no
+            file.
     """
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
     if not package.handlers:
-        package.addHandler(_clean(logging.StreamHandler()))
-    for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
-        package.removeHandler(old)
-        old.close()
+        package.addHandler(_with_filter(logging.StreamHandler()))
+    for handler in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
+        package.removeHandler(handler)
+        handler.close()
     if file is not None and is_main:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        package.addHandler(_clean(logging.FileHandler(file, encoding="utf-8")))
+        package.addHandler(_with_filter(logging.FileHandler(file, encoding="utf-8")))
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
 
     Args:
         file (`str` or `Path`): The file.
-        is_main (`bool`): Whether this process logs.
+        is_main (`bool`): Whether this is the main process, which alone writes to the file.
     """
     log_to_console_and_file(file, is_main=is_main)
     try:
@@ -62,7 +63,7 @@ def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
         log_to_console_and_file(None, is_main=is_main)
 
 
-def _clean(handler: logging.Handler) -> logging.Handler:
+def _with_filter(handler: logging.Handler) -> logging.Handler:
     """Add a filter that removes secrets and control characters."""
     handler.addFilter(_clean_record)
     return handler
@@ -79,11 +80,13 @@ def _clean_record(record: logging.LogRecord) -> bool:
 @contextlib.contextmanager
 def as_program(failed: int = 1):
     """
-    Run a script: an error that the user can act on, see [`describe_error`], is one line and the exit status `failed`; a signal is one line and the
-    exit status 128 plus its number.
+    Run a script whose errors and signals end in one line.
+
+    An error that the user can act on, see [`describe_error`], sets the exit status `failed`; a signal sets 128 plus
+    its number.
 
     Args:
-        failed (`int`): Exit status of an error.
+        failed (`int`): Exit status of an error, 1 by default.
     """
     log_to_console_and_file(None, is_main=True)
     with SIGNALS.installed():
@@ -102,7 +105,12 @@ def as_program(failed: int = 1):
 
 @contextlib.contextmanager
 def stage(name: str):
-    """Announces a stage when it is done, with ✓ and its time, or with ✗ before its error goes on to the caller."""
+    """
+    Log the end of a stage: ✓ and its duration, or ✗ if it raises.
+
+    Args:
+        name (`str`): Name of the stage.
+    """
     begin = time.perf_counter()
     try:
         yield
@@ -113,28 +121,41 @@ def stage(name: str):
 
 
 def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
-    """An evaluation's numbers from a file of them, without their prefix; none where there is no file."""
+    """
+    Read the metrics of an evaluation.
+
+    Args:
+        file (`Path`, *optional*): JSON file of metrics.
+        prefix (`str`): Prefix that is removed from their names.
+
+    Returns:
+        `dict[str, float]`: Metrics by name; empty if there is no file.
+    """
     if file is None or not file.is_file():
         return {}
-    numbers = read_json_file(file, remedy="Delete it, and the evaluation is made again by the same command")
+    numbers = read_json_file(file, remedy="Delete it; the same command then evaluates again")
     return {name.removeprefix(prefix): value for name, value in numbers.items()}
 
 
 def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> list[str]:
     """
-    Lines of a table `name before after`; `-` where a number does not exist.
+    Format the metrics before and after training as a table; `-` marks a missing value.
 
     Args:
-        before_file (`Path`, *optional*): JSON of the evaluation before training, its names prefixed `before_`.
-        metrics (`dict[str, float]`): of the evaluation after it, prefixed `eval_`.
+        before_file (`Path`, *optional*): JSON file of the metrics before training, with the prefix `before_`.
+        metrics (`dict[str, float]`): Metrics after training, with the prefix `eval_`.
+
+    Returns:
+        `list[str]`: Lines of the table.
     """
     before = read_metrics(before_file, "before_")
 
-    def number(value):
+    def format_value(value):
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
-    names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_OF_TIME)]
+    names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
     lines = [f"{'':30}{'before':>10}{'after':>10}"]
     return lines + [
-        f"{name:30}{number(before.get(name)):>10}{number(metrics.get(f'eval_{name}')):>10}" for name in names
+        f"{name:30}{format_value(before.get(name)):>10}{format_value(metrics.get(f'eval_{name}')):>10}"
+        for name in names
     ]

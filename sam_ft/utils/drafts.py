@@ -1,4 +1,4 @@
-"""Drafts of folders: a result is written to a temporary folder and appears under its name when it is complete; an earlier one stays until then."""
+"""Drafts of folders: a result is written to a temporary folder, which replaces the earlier result when complete."""
 
 import contextlib
 import logging
@@ -28,12 +28,12 @@ def check_replaceable(
         folder (`Path`): The result's folder.
         kind (`str`): Kind of the command; results of other kinds are never replaced.
         argument (`str`): The argument that names the folder, for errors.
-        overwrite (`bool`): Replace an earlier result.
-        allowed (`tuple[str, ...]`): Names of marker files that are not recorded.
+        overwrite (`bool`): Whether an earlier result may be replaced.
+        allowed (`tuple[str, ...]`): Names of marker files that are not recorded, none by default.
 
     Raises:
-        `ValueError`: If the path is a file; if the folder contains files that this kind of command did not write, or that changed since; if it contains
-            an earlier result and `overwrite` is false.
+        `ValueError`: If the path is a file; if the folder contains files that this kind of command did not write, or
+            that changed since; if it contains an earlier result and `overwrite` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`{argument}` is {str(folder)!r}, a file. Give a folder")
@@ -42,21 +42,21 @@ def check_replaceable(
         return
     owned = OwnedFiles(folder, kind)
     foreign = [name for name in owned.find_foreign() if name not in allowed and not _is_ours(folder / name)]
-    if not foreign and not owned.names:  # empty folders of the user
+    if not foreign and not owned.names:  # the entries are empty folders of the user
         foreign = sorted(p.name for p in entries if p.name not in (*allowed, RECORD))
     if foreign:
         raise ValueError(
-            f"`{argument}`: {str(folder)!r} contains {list_some(foreign)}, which this command did not write or which changed since. Move it "
-            f"away, or give another `{argument}`"
+            f"`{argument}`: {str(folder)!r} contains {list_some(foreign)}, which this command did not write or which "
+            f"changed since. Move it away, or give another `{argument}`"
         )
     if not overwrite:
         raise ValueError(
-            f"`{argument}`: {str(folder)!r} contains an earlier result. Give another folder, or `--overwrite true`"
+            f"`{argument}`: {str(folder)!r} contains an earlier result. Give another folder, or set `--overwrite true`"
         )
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a path is a lock of this package, or lies in a temporary folder of it."""
+    """Check whether a path is a lock of this package, or lies in a temporary folder of it."""
     if path.name.endswith(LOCK_FILE):
         return True
     return any((parent / _DRAFT_MARKER).is_file() for parent in (path, *path.parents[:3]))
@@ -67,12 +67,18 @@ def folder_draft(
     folder: Path, kind: str, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()
 ) -> Iterator[Path]:
     """
-    Yield a temporary folder that becomes `folder` when the context ends without an error. The folder is locked meanwhile.
+    Yield a temporary folder that becomes `folder` when the context ends without an error; `folder` is locked
+    meanwhile.
 
-    The folder behind a symbolic link is replaced, not the link. Where the folder cannot be renamed, such as a mount point, its files are replaced one by one.
+    The folder behind a symbolic link is replaced, not the link. If the folder cannot be renamed, such as a mount
+    point, its files are replaced one by one.
 
     Args:
-        folder, kind, argument, overwrite, allowed: As in [`check_replaceable`].
+        folder (`Path`): The result's folder.
+        kind (`str`): Kind of the command.
+        argument (`str`): The argument that names the folder, for errors.
+        overwrite (`bool`): Whether an earlier result may be replaced.
+        allowed (`tuple[str, ...]`): Names of marker files that are not recorded, none by default.
 
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process writes to the folder.
@@ -83,18 +89,18 @@ def folder_draft(
     with hold_lock(root / f".{short}{LOCK_FILE}", argument, folder):
         earlier = folder.with_name(f".{short}.earlier")
         _recover(folder, earlier, kind, allowed)
-        for left in root.glob(f".{short}.part-*"):  # of a killed process: this one holds the lock
-            if (left / _DRAFT_MARKER).is_file():
-                shutil.rmtree(left)
+        for stale in root.glob(f".{short}.part-*"):  # the lock is held, so that these belong to killed processes
+            if (stale / _DRAFT_MARKER).is_file():
+                shutil.rmtree(stale)
         check_replaceable(folder, kind, argument, overwrite=overwrite, allowed=allowed)
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{short}.part-") as place:
-            (Path(place) / _DRAFT_MARKER).touch()
-            draft = Path(place) / (folder.name or "result")
+        with tempfile.TemporaryDirectory(dir=root, prefix=f".{short}.part-") as temporary:
+            (Path(temporary) / _DRAFT_MARKER).touch()
+            draft = Path(temporary) / (folder.name or "result")
             draft.mkdir()
             yield draft
             owned = OwnedFiles(draft, kind)
             owned.add(name for name in owned.find_foreign() if name not in allowed)
-            # files that were added in the meantime
+            # files may have been added in the meantime
             check_replaceable(folder, kind, argument, overwrite=overwrite, allowed=allowed)
             if in_place:
                 _remove_result(folder, kind, allowed)
@@ -109,7 +115,7 @@ def folder_draft(
 
 
 def _recover(folder: Path, earlier: Path, kind: str, allowed: tuple[str, ...]) -> None:
-    """Finish what a process left that was killed while it replaced a folder."""
+    """Complete the replacement of a folder after a kill."""
     if earlier.is_dir() and not folder.exists():
         earlier.rename(folder)
     elif earlier.is_dir() and not _remove_result(earlier, kind, allowed):
@@ -117,10 +123,10 @@ def _recover(folder: Path, earlier: Path, kind: str, allowed: tuple[str, ...]) -
 
 
 def _remove_result(folder: Path, kind: str, allowed: tuple[str, ...]) -> bool:
-    """Remove the recorded files of a result, and the folder where this empties it; whether nothing but locks is left."""
+    """Remove the recorded files of a result, and the folder if it is then empty; return whether only locks remain."""
     owned = OwnedFiles(folder, kind)
-    kept = owned.remove(owned.names)
-    for name in (*allowed, RECORD) if not kept else ():
+    remaining = owned.remove(owned.names)
+    for name in (*allowed, RECORD) if not remaining else ():
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -1,14 +1,14 @@
-"""One line for an error: what is wrong, where, and what to do."""
+"""Error lines: one line for each error that a user can act on."""
 
 import errno
 import re
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_TEXT = re.compile(
+_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_TEXT = re.compile(
     r"No space left|Disk quota exceeded|File too large|os error (28|122|27)|PytorchStreamWriter failed|iostream error"
 )
-_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)")
+_WORKER_KILLED = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)")
 
 
 def describe_error(error: BaseException) -> str | None:
@@ -16,20 +16,24 @@ def describe_error(error: BaseException) -> str | None:
     Describe an error that a user can act on.
 
     Args:
-        error (`BaseException`): What a command raised.
+        error (`BaseException`): Error of a command.
 
     Returns:
         `str` or `None`: One line; `None` for a defect of the program, whose traceback is needed.
     """
     if is_full_disk(error):
-        place = getattr(error, "filename", None)
-        where = f" for {place}" if place else ""
-        return f"no space is left on the disk{where} ({_first_line(error)}). Free some; run the same command again to resume from the last checkpoint"
-    worker = _WORKER.search(str(error))
+        file = getattr(error, "filename", None)
+        target = f" for {file}" if file else ""
+        return (
+            f"no space is left on the disk{target} ({_first_line(error)}). Free some space; "
+            "run the same command again to resume from the last checkpoint"
+        )
+    worker = _WORKER_KILLED.search(str(error))
     if isinstance(error, RuntimeError) and worker:
         return (
-            f"a process that loads images was killed (pid {worker[1]}), most often because memory ran out. Set `dataloader_num_workers: 0` or "
-            "fewer; run the same command again to resume from the last checkpoint"
+            f"a process that loads images was killed (pid {worker[1]}), most often because memory ran out. "
+            "Set `dataloader_num_workers: 0` or a lower number; "
+            "run the same command again to resume from the last checkpoint"
         )
     if isinstance(error, ValueError):
         return str(error)
@@ -41,13 +45,15 @@ def describe_error(error: BaseException) -> str | None:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether an error, or one that caused it, means that a disk, a quota or the largest file size is exhausted."""
+    """Check whether an error, or its cause, means that a disk, a quota or the largest file size is exhausted."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRORS:
             return True
-        if type(error).__name__ in ("RuntimeError", "SafetensorError", "OSError") and _FULL_TEXT.search(str(error)):
+        if type(error).__name__ in ("RuntimeError", "SafetensorError", "OSError") and _DISK_FULL_TEXT.search(
+            str(error)
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False

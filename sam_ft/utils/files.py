@@ -10,10 +10,11 @@ from pathlib import Path
 @contextlib.contextmanager
 def atomic_path(file: str | Path) -> Iterator[Path]:
     """
-    Yield a temporary path beside `file`; rename it to `file` when the context ends without an error, else remove it.
+    Yield a temporary path beside `file`, which is renamed to `file` when the context ends without an error, else
+    removed.
 
     Args:
-        file (`str` or `Path`): The final path. Its folder is created where it is missing.
+        file (`str` or `Path`): The final path; its folder is created if it is missing.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def write_atomically(file: str | Path, write: Callable[[Path], object]) -> Path:
 
     Args:
         file (`str` or `Path`): The final path.
-        write (`Callable[[Path], object]`): Writes the content to the path it is given.
+        write (`Callable[[Path], object]`): Callback that writes the content to the path.
 
     Returns:
         `Path`: The final path.

@@ -7,26 +7,26 @@ from pathlib import Path
 from .files import write_text
 
 
-def find_non_finite(content, place: str = "") -> str | None:
+def find_non_finite(content, path: str = "") -> str | None:
     """
     Find the first NaN or infinity in nested dictionaries and lists.
 
     Args:
-        content: What `json.dumps` accepts.
-        place (`str`): Name of `content` in the result.
+        content: Value that `json.dumps` accepts.
+        path (`str`): Name of `content` in the result, empty by default.
 
     Returns:
-        `str` or `None`: The place, such as `metrics.loss` or `results[3].score`.
+        `str` or `None`: The path, such as `metrics.loss` or `results[3].score`.
     """
     if isinstance(content, float):
-        return None if math.isfinite(content) else place or "the value"
+        return None if math.isfinite(content) else path or "the value"
     if isinstance(content, dict):
-        children = ((f"{place}.{key}" if place else str(key), value) for key, value in content.items())
+        children = ((f"{path}.{key}" if path else str(key), value) for key, value in content.items())
     elif isinstance(content, list | tuple):
-        children = ((f"{place}[{i}]", value) for i, value in enumerate(content))
+        children = ((f"{path}[{i}]", value) for i, value in enumerate(content))
     else:
         return None
-    return next((found for name, value in children if (found := find_non_finite(value, name))), None)
+    return next((result for name, value in children if (result := find_non_finite(value, name))), None)
 
 
 def to_json(content, name: str = "JSON", **options) -> str:
@@ -35,20 +35,23 @@ def to_json(content, name: str = "JSON", **options) -> str:
 
     Args:
         content: Plain values.
-        name (`str`): Names the content in errors.
-        options: Of `json.dumps`.
+        name (`str`): Name of the content in errors, "JSON" by default.
+        options: Options of `json.dumps`.
+
+    Returns:
+        `str`: JSON text.
 
     Raises:
-        `ValueError`: If the content contains NaN or infinity; names the place.
+        `ValueError`: If the content contains NaN or infinity; names its path in the content.
     """
     try:
         return json.dumps(content, allow_nan=False, **{"ensure_ascii": False, **options})
     except ValueError as error:
-        place = find_non_finite(content)
-        if place is None:
+        path = find_non_finite(content)
+        if path is None:
             raise
         raise ValueError(
-            f"{name}: `{place}` is not a finite number. The model's weights or outputs contain NaN or infinity"
+            f"{name}: `{path}` is not a finite number. The model's weights or outputs contain NaN or infinity"
         ) from error
 
 
@@ -59,22 +62,22 @@ def write_json(file: str | Path, content, **options) -> Path:
     Args:
         file (`str` or `Path`): The final path.
         content: Plain values.
-        options: Of `json.dumps`, such as `indent`.
+        options: Options of `json.dumps`, such as `indent`.
 
     Raises:
-        `ValueError`: If the content contains NaN or infinity; names file and place. No file is written.
+        `ValueError`: If the content contains NaN or infinity; names the file. No file is written.
     """
     return write_text(file, to_json(content, str(file), **options))
 
 
 def read_json_file(file: str | Path, argument: str | None = None, *, remedy: str = "Delete it, or write it again"):
     """
-    Read a JSON file of this package's own making.
+    Read a JSON file that this package wrote.
 
     Args:
-        file (`str` or `Path`): The path.
-        argument (`str`, *optional*): The argument that led to the file.
-        remedy (`str`): What to do about a damaged file.
+        file (`str` or `Path`): The file.
+        argument (`str`, *optional*): The argument that names the file or its folder, for errors.
+        remedy (`str`): Sentence for the user on how to repair a damaged file.
 
     Raises:
         `ValueError`: If the file is missing, empty, no UTF-8 text, or no JSON; names it.

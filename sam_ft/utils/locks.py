@@ -71,9 +71,9 @@ def hold_lock(file: str | Path, argument: str, folder: str | Path) -> Iterator[L
     """
     Hold the lock of a folder while the context is open.
 
-    The kernel's record lock on `file` decides between processes of one host, so that the lock of a killed process ends with it. The content of the file names
-    the owner, and its modification time, which the owner renews every minute, shows to other hosts that it lives: after `STALE_AFTER_S` without a renewal, or by
-    the same job of a scheduler, the lock is taken over.
+    Between processes of one host, the kernel's record lock on `file` decides, so that the lock of a killed process
+    ends with it. For other hosts, the file contains the owner, who renews its modification time every minute. The lock
+    is taken over after `STALE_AFTER_S` without a renewal, or by the same job of a scheduler.
 
     Args:
         file (`str` or `Path`): The lock file, created and removed here.
@@ -84,7 +84,7 @@ def hold_lock(file: str | Path, argument: str, folder: str | Path) -> Iterator[L
         `LockOwner` or `None`: The dead process whose lock was taken over, if there was one.
 
     Raises:
-        `ValueError`: If another process, or another thread of this one, holds the lock.
+        `ValueError`: If another process, or another thread of this process, holds the lock.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def _acquire(file: Path, argument: str, folder: str | Path) -> tuple[int, LockOw
             is_locked = _try_lock(descriptor)
             if is_locked is False or (owner is not None and _is_held(owner, age, has_record_lock=bool(is_locked))):
                 raise ValueError(
-                    f"`{argument}`: {folder} is in use by {owner or 'another process'}. Wait until it ends, or choose another "
-                    f"`{argument}`; if that process no longer exists, delete {file}"
+                    f"`{argument}`: {folder} is in use by {owner or 'another process'}. Wait until it ends, or choose "
+                    f"another `{argument}`; if that process no longer exists, delete {file}"
                 )
             if not _is_same_file(descriptor, file):  # its owner removed it between opening and locking
                 os.close(descriptor)
@@ -137,7 +137,7 @@ def _acquire(file: Path, argument: str, folder: str | Path) -> tuple[int, LockOw
 
 
 def _try_lock(descriptor: int) -> bool | None:
-    """Take the record lock; false if another process has it, `None` where the file system or the platform has no such locks."""
+    """Take the record lock; false if another process has it, `None` if the file system or platform has none."""
     if fcntl is None:
         return None
     try:
@@ -149,10 +149,10 @@ def _try_lock(descriptor: int) -> bool | None:
 
 def _is_held(owner: LockOwner, age: float, *, has_record_lock: bool) -> bool:
     """
-    Decide whether a recorded owner still holds the lock, where the kernel does not.
+    Decide whether a recorded owner still holds the lock, if the kernel does not decide it.
 
     Args:
-        owner (`LockOwner`): The record.
+        owner (`LockOwner`): Recorded owner.
         age (`float`): Seconds since the owner renewed the file.
         has_record_lock (`bool`): Whether the kernel granted the lock, so that no process of this host has it.
     """
@@ -173,8 +173,8 @@ def _read_owner(descriptor: int) -> LockOwner | None:
 
 def _is_same_file(descriptor: int, file: Path) -> bool:
     try:
-        there = os.stat(file)
+        current = os.stat(file)
     except FileNotFoundError:
         return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    opened = os.fstat(descriptor)
+    return (opened.st_dev, opened.st_ino) == (current.st_dev, current.st_ino)

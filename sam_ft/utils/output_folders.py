@@ -1,4 +1,4 @@
-"""Output folders: a folder belongs to one command with one set of settings, and one process writes to it at a time. Nothing is deleted here."""
+"""Output folders: each belongs to one command with one set of settings, and one process writes to it at a time."""
 
 import contextlib
 import logging
@@ -30,7 +30,7 @@ class FolderKind:
         argument (`str`): The argument that names such a folder, for errors.
         marker (`str`): Name of the YAML file that records the settings.
         description (`str`): Noun phrase, such as "training run".
-        remedy (`str`): What to do about results of other settings, besides choosing another folder.
+        remedy (`str`): Alternative to choosing another folder, for errors about other settings.
         legacy_keys (`tuple[str, ...]`): Keys that together identify a marker of a release that wrote no header.
     """
 
@@ -46,7 +46,7 @@ def changed_settings(before: dict, settings: dict, defaults: dict) -> list[str]:
     Describe the settings that differ from recorded ones.
 
     Args:
-        before (`dict`): Recorded settings. A key that is missing there was added by a later release and had its default.
+        before (`dict`): Recorded settings; a missing key was added by a later release and had its default.
         settings (`dict`): Present settings.
         defaults (`dict`): Defaults of the present release.
 
@@ -62,7 +62,7 @@ def changed_settings(before: dict, settings: dict, defaults: dict) -> list[str]:
 
 
 def is_claimed(folder: Path, kind: FolderKind) -> bool:
-    """Whether a folder contains a marker of `kind` that this package wrote; a user's own file of that name is none."""
+    """Check whether a folder contains a marker of `kind` that this package wrote, not a user's file of that name."""
     file = folder / kind.marker
     try:
         text = file.read_text(encoding="utf-8")
@@ -89,13 +89,13 @@ def check_unclaimed(folder: Path, kind: FolderKind) -> None:
         raise ValueError(f"`{kind.argument}`: {folder} is a file. Give a folder")
     if not folder.is_dir() or is_claimed(folder, kind):
         return
-    found = sorted(
+    names = sorted(
         p.name for p in folder.iterdir() if p.name != LOCK_FILE and not p.name.startswith(f".{kind.marker}.")
     )
-    if found:
+    if names:
         raise ValueError(
-            f"`{kind.argument}`: {folder} already contains {found[0]} and no {kind.marker} that this package wrote. Choose another "
-            "folder, or empty it"
+            f"`{kind.argument}`: {folder} already contains {names[0]} and no {kind.marker} that this package wrote. "
+            "Choose another folder, or empty it"
         )
 
 
@@ -109,7 +109,8 @@ def lock_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
         kind (`FolderKind`): Its kind.
 
     Raises:
-        `ValueError`: If another process holds the lock, or the folder contains something else; see [`check_unclaimed`].
+        `ValueError`: If another process holds the lock, or the folder contains something else; see
+            [`check_unclaimed`].
     """
     check_unclaimed(folder, kind)
     existed = folder.is_dir()
@@ -127,7 +128,7 @@ def lock_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
         ) from error
     finally:
         if not existed:
-            with contextlib.suppress(OSError):  # a refusal leaves no empty folder behind
+            with contextlib.suppress(OSError):  # an error must not leave an empty folder
                 folder.rmdir()
 
 
@@ -142,7 +143,7 @@ def claim_settings(
     replace: bool = False,
 ) -> bool:
     """
-    Record the settings of a locked folder, or compare them with the recorded ones. No file but the marker is written or removed.
+    Record the settings of a locked folder, or compare them with the recorded ones; only the marker is written.
 
     Args:
         folder (`Path`): A folder under [`lock_folder`].
@@ -150,8 +151,9 @@ def claim_settings(
         settings (`dict`): Plain values.
         has_results (`bool`): Whether the folder contains results of the recorded settings.
         defaults (`dict`, *optional*): Defaults for keys that the record lacks.
-        recorded (`dict`, *optional*): What is written instead of `settings`, with keys that are not compared.
-        replace (`bool`): Accept other settings although there are results; the caller replaces those.
+        recorded (`dict`, *optional*): Settings that are written instead of `settings`, with keys that are not
+            compared.
+        replace (`bool`): Whether to accept other settings although there are results, which the caller then replaces.
 
     Returns:
         `bool`: Whether the folder had the same settings before.
@@ -167,8 +169,8 @@ def claim_settings(
             return True
         if has_results and not replace:
             raise ValueError(
-                f"`{kind.argument}`: {folder} contains the {kind.description} of other settings ({'; '.join(changed[:5])}). Choose "
-                f"another `{kind.argument}`, or {kind.remedy}"
+                f"`{kind.argument}`: {folder} contains the {kind.description} of other settings "
+                f"({'; '.join(changed[:5])}). Choose another `{kind.argument}`, or {kind.remedy}"
             )
     write_text(
         file,
@@ -181,9 +183,9 @@ def claim_settings(
 
 
 def _without_secrets(value):
-    """The same plain values with known secrets redacted in every text."""
+    """Redact known secrets in every string of plain values."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {key: _without_secrets(one) for key, one in value.items()}
-    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
+        return {key: _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A record of the files that a kind of command wrote into a folder, so that no command replaces or removes any other file."""
+"""Record of the files that a kind of command wrote to a folder, so that no command replaces or removes other files."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ _SAMPLE_BYTES = 1 << 20
 
 def content_digest(file: Path) -> str:
     """
-    Compute a digest of a file's size and of its first and last MiB, which identifies it at a cost that does not grow with its size.
+    Compute a digest of a file's size and of its first and last MiB, at a cost that does not grow with its size.
 
     Args:
         file (`Path`): The file.
@@ -37,8 +37,8 @@ class OwnedFiles:
     """
     Files of a folder that one kind of command wrote, with digests of their content.
 
-    A file is owned if it is recorded under this kind with its present content. A file that the user added or changed is not, nor is a file of another
-    kind of command, nor one behind a symbolic link.
+    A file is owned if it is recorded under this kind with its present content. Not owned are files that the user added
+    or changed, files of another kind of command, and files behind a symbolic link.
 
     Args:
         folder (`str` or `Path`): The folder. It need not exist yet.
@@ -66,12 +66,12 @@ class OwnedFiles:
 
     @property
     def foreign_when_opened(self) -> list[str] | None:
-        """Foreign files at the begin of a process that was killed before it recorded what it wrote; `None` where the last one ended normally."""
+        """Foreign files when a process began that was killed before `end`; `None` if the last one ended normally."""
         return self._read().get(self.kind, {}).get("open")
 
     def begin(self, foreign: list[str]) -> None:
         """
-        Note that a process begins to write without recording each file at once.
+        Record that a process begins to write files that it will record later.
 
         Args:
             foreign (`list[str]`): Names of the files that are not owned now.
@@ -79,12 +79,12 @@ class OwnedFiles:
         self._save(opened=foreign)
 
     def end(self) -> None:
-        """Note that everything that was written is recorded; names that no longer exist are dropped."""
+        """Record that all written files are recorded, and drop names that no longer exist."""
         self._digests = {name: digests for name, digests in self._digests.items() if (self.folder / name).is_file()}
         self._save(opened=None)
 
     def is_owned(self, name: str) -> bool:
-        """Whether the file `name` exists with content that was recorded."""
+        """Check whether the file `name` exists with recorded content."""
         file = self.folder / name
         if name not in self._digests or not file.is_file() or self._is_linked(name):
             return False
@@ -96,7 +96,7 @@ class OwnedFiles:
         return any(path.is_symlink() for path in parents)
 
     def is_free(self, name: str) -> bool:
-        """Whether `name` may be written: it does not exist, or it is owned."""
+        """Check whether `name` may be written: it does not exist, or it is owned."""
         file = self.folder / name
         return not (file.exists() or file.is_symlink()) or self.is_owned(name)
 
@@ -114,8 +114,8 @@ class OwnedFiles:
         foreign = [name for name in names if not self.is_free(name)]
         if foreign:
             raise ValueError(
-                f"`{argument}`: {self.folder} already contains {list_some(foreign)}, which this command did not write or which "
-                f"changed since. Move it away, or choose another `{argument}`"
+                f"`{argument}`: {self.folder} already contains {list_some(foreign)}, which this command did not write "
+                f"or which changed since. Move it away, or choose another `{argument}`"
             )
 
     def find_foreign(self) -> list[str]:
@@ -128,11 +128,11 @@ class OwnedFiles:
 
     def write(self, name: str, write: Callable[[Path], object], argument: str) -> Path:
         """
-        Write one file atomically and record it. A kill at any moment leaves the old or the new file, and either is owned.
+        Write one file atomically and record it; after a kill, the old or the new file exists, and is owned.
 
         Args:
             name (`str`): Relative path.
-            write (`Callable[[Path], object]`): Writes the content to the path it is given.
+            write (`Callable[[Path], object]`): Callback that writes the content to the path.
             argument (`str`): The argument that named the folder, for errors.
 
         Returns:
@@ -154,7 +154,9 @@ class OwnedFiles:
 
     def write_unless_edited(self, name: str, text: str) -> tuple[Path, bool]:
         """
-        Write a text that users edit, such as a model card. A file that they added or changed is kept, and the text goes to `STEM.new.SUFFIX` beside it.
+        Write a text that users may edit, such as a model card.
+
+        If a file of that name is not owned, the text is written to `STEM.new.SUFFIX` beside it.
 
         Args:
             name (`str`): Relative path.
@@ -178,7 +180,7 @@ class OwnedFiles:
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """
-        Remove owned files and the folders that this empties.
+        Remove owned files, and the folders that are then empty.
 
         Args:
             names (`Iterable[str]`): Relative names.
@@ -186,20 +188,20 @@ class OwnedFiles:
         Returns:
             `list[str]`: Names that still exist, because they are not owned.
         """
-        kept = []
+        remaining = []
         for name in list(names):
             file = self.folder / name
             if self.is_owned(name):
                 file.unlink()
                 remove_empty_folders(file.parent, self.folder)
             elif file.exists():
-                kept.append(name)
+                remaining.append(name)
             self._digests.pop(name, None)
         self._save()
-        return kept
+        return remaining
 
     def _save(self, **changed) -> None:
-        content = self._read()  # other commands may have written theirs since
+        content = self._read()  # other commands may have changed the record since
         opened = changed["opened"] if changed else content.get(self.kind, {}).get("open")
         write_json(self.folder / RECORD, content | {self.kind: {"open": opened, "files": self._digests}}, indent=0)
 

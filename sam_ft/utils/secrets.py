@@ -1,4 +1,4 @@
-"""Secrets: access tokens are removed from everything that is written, logged or uploaded."""
+"""Secrets: removal of access tokens from files, logs and uploads."""
 
 import mmap
 import os
@@ -11,17 +11,19 @@ from huggingface_hub import get_token
 
 REDACTED = "<redacted>"
 _SECRET_VARIABLE = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD)(_|$)", re.IGNORECASE)
-_SECRET_KEY = re.compile(r"^token$|hub_.*token|api_?key|secret|password", re.IGNORECASE)  # `geometry_token` is none
+_SECRET_KEY = re.compile(
+    r"^token$|hub_.*token|api_?key|secret|password", re.IGNORECASE
+)  # does not match `geometry_token`
 _TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HUB_VARIABLE = re.compile(r"^(HF|HUGGING_?FACE|HUB|WANDB|TRACKIO)_", re.IGNORECASE)
 _MIN_OTHER_LENGTH = 16
-_MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, would be found in every file
-_MIN_REGISTERED = 6  # a shorter one would be found in ordinary words
+_MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, occurs in every file
+_MIN_REGISTERED = 6  # a shorter value occurs in ordinary words
 _REGISTERED: set[str] = set()
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether an argument of this name holds a secret, as `hub_token` does."""
+    """Check whether an argument of this name contains a secret, as `hub_token` does."""
     return bool(_SECRET_KEY.search(key))
 
 
@@ -33,20 +35,24 @@ def register_secret(value: str | None) -> None:
 
 def known_secrets() -> set[str]:
     """
-    Collect the values that must not be written: registered secrets, the Hub's stored token, and environment variables that are named like secrets.
+    Collect the values that must not be written.
 
-    A variable of another service counts from 16 characters on: a short password may be an ordinary word.
+    They are the registered secrets, the Hub's stored token, and environment variables with names of secrets. Variables
+    of other services need at least 16 characters, because a short password may be an ordinary word.
+
+    Returns:
+        `set[str]`: The values.
     """
     values = {get_token() or ""}
     for name, value in os.environ.items():
         if _SECRET_VARIABLE.search(name) and not os.path.exists(value):
-            least = _MIN_LENGTH if _HUB_VARIABLE.search(name) else _MIN_OTHER_LENGTH
-            values |= {value} if len(value) >= least else set()
+            min_length = _MIN_LENGTH if _HUB_VARIABLE.search(name) else _MIN_OTHER_LENGTH
+            values |= {value} if len(value) >= min_length else set()
     return _REGISTERED | {value for value in values if len(value) >= _MIN_LENGTH}
 
 
 def redact(text: str) -> str:
-    """Replace known secrets, and whatever has the form of a Hub token, by `<redacted>`."""
+    """Replace known secrets, and texts in the form of a Hub token, by `<redacted>`."""
     for secret in sorted(known_secrets(), key=len, reverse=True):
         text = text.replace(secret, REDACTED)
     return _TOKEN_PATTERN.sub(REDACTED, text)

@@ -1,4 +1,4 @@
-"""Signals that end a program: once training can save, the first one requests a checkpoint; otherwise, or the second time, they end it."""
+"""Signals that end a program; in training, the first one requests a checkpoint and the second one stops at once."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_SAME_SIGNAL_S = 1.0  # a launcher forwards a signal that the process has received itself; that is no second request
+_SAME_SIGNAL_S = 1.0  # a launcher forwards signals that the process has already received
 
 
 class Interrupted(SystemExit):
@@ -41,7 +41,7 @@ class SignalWatch:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["SignalWatch"]:
-        """Handle the signals while the context is open; nothing changes outside the main thread, which alone receives them."""
+        """Handle the signals while the context is open; outside the main thread, which receives them, do nothing."""
         if threading.current_thread() is not threading.main_thread() or self._process == os.getpid():
             yield self
             return
@@ -69,7 +69,7 @@ class SignalWatch:
 
     def raise_received(self) -> None:
         """
-        End the program where a signal was recorded.
+        End the program if a signal was recorded.
 
         Raises:
             `Interrupted`: If a signal was recorded.
@@ -78,7 +78,7 @@ class SignalWatch:
             raise Interrupted(self.received)
 
     def _handle(self, number: int, frame) -> None:
-        if os.getpid() != self._process:  # a forked loader worker: its parent decides, but for a request to terminate
+        if os.getpid() != self._process:  # in a forked loader worker, only a request to terminate counts
             if number != signal.SIGINT:
                 os._exit(128 + number)
             return
@@ -88,7 +88,8 @@ class SignalWatch:
         if not self._deferring or self.received is not None:
             raise Interrupted(number)
         self.received, self._received_at = number, now
-        line = f"{signal.Signals(number).name}: a checkpoint is saved after the current step; a second signal stops at once\n"
+        name = signal.Signals(number).name
+        line = f"{name}: a checkpoint is saved after the current step; a second signal stops at once\n"
         os.write(2, line.encode())  # logging is not safe within a handler
 
 

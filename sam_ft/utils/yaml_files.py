@@ -1,4 +1,4 @@
-"""YAML files that a person wrote: read strictly, so that a slip is an error and not another setting."""
+"""Strict YAML: duplicate keys and aliases that expand without bound are errors."""
 
 from pathlib import Path
 
@@ -28,10 +28,13 @@ def parse_yaml(text: str):
     Args:
         text (`str`): The YAML text.
 
+    Returns:
+        Plain values; `None` for an empty document.
+
     Raises:
-        `yaml.YAMLError`: On a text that is no YAML, a key that occurs twice, or more than `MAX_NODES` values after its aliases
-            (`*name`) are expanded.
-        `RecursionError`: On a text that is nested too deeply.
+        `yaml.YAMLError`: If the text is no YAML, a key occurs twice, or it has more than `MAX_NODES` values after its
+            aliases (`*name`) are expanded.
+        `RecursionError`: If the text is nested too deeply.
     """
     loader = _StrictLoader(text)
     try:
@@ -40,7 +43,8 @@ def parse_yaml(text: str):
             return None
         if _expanded_size(node, {}, set()) > MAX_NODES:
             raise yaml.YAMLError(
-                f"it holds more than {MAX_NODES} values after its aliases (`*name`) are expanded; write it without aliases"
+                f"it contains more than {MAX_NODES} values after its aliases (`*name`) are expanded; "
+                "write it without aliases"
             )
         return loader.construct_document(node)
     finally:
@@ -75,12 +79,15 @@ def read_yaml_mapping(file: str, argument: str) -> dict:
     Read a file of `key: value` lines.
 
     Args:
-        file (`str`): Its path.
-        argument (`str`): The argument that named it, for messages.
+        file (`str`): The file.
+        argument (`str`): The argument that names the file, for errors.
+
+    Returns:
+        `dict`: The values; empty for an empty file.
 
     Raises:
-        `ValueError`: Names argument and file, where it is missing, no text, no YAML, no mapping, has a key twice, or has aliases
-            that expand to more than `MAX_NODES` values.
+        `ValueError`: If the file is missing, no UTF-8 text, no YAML or no mapping, has a duplicate key, or has more
+            than `MAX_NODES` values after its aliases are expanded; names argument and file.
     """
     try:
         values = parse_yaml(Path(file).read_text(encoding="utf-8-sig"))
@@ -93,5 +100,5 @@ def read_yaml_mapping(file: str, argument: str) -> dict:
     except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"`{argument}`: {file} is not YAML: {error}") from error
     if values is not None and not isinstance(values, dict):
-        raise ValueError(f"`{argument}`: {file} holds a {type(values).__name__}; expected lines `key: value`")
+        raise ValueError(f"`{argument}`: {file} contains a {type(values).__name__}; expected lines `key: value`")
     return values or {}

@@ -25,7 +25,7 @@ def parse(tmp_path):
     return run
 
 
-def test_yaml_sets_and_the_command_line_wins(parse):
+def test_command_line_overrides_yaml(parse):
     model, data, loss, training = parse(
         "resolution: 168\nnegative_ratio: 0.5\nloss_mask: 100\nlearning_rate: 1e-4\nfreeze: [vision_encoder]\n"
         'eval_strategy: "no"\ntrain_masks: false\nearly_stopping_patience: null\n',
@@ -37,7 +37,7 @@ def test_yaml_sets_and_the_command_line_wins(parse):
     assert data.negative_ratio == 0.5
     assert loss.loss_mask == 100.0
     assert isinstance(loss.loss_mask, float)
-    assert training.learning_rate == 2e-4  # YAML 1.1 reads 1e-4 as a text; it is typed all the same
+    assert training.learning_rate == 2e-4  # YAML 1.1 reads 1e-4 as text, which the parser converts.
     assert training.eval_strategy == IntervalStrategy.NO
     assert training.early_stopping_patience is None
 
@@ -64,12 +64,12 @@ def test_defaults_are_the_official_recipe(parse):
         ("train_masks: maybe", "train_masks.*expected one of yes/no"),
         ("resize: huge", "`resize` in .*run.yaml: invalid choice: 'huge'"),
         ("learning_rate: [1, 2]", "`learning_rate` is a list"),
-        ("- a", "holds a list; expected lines"),
+        ("- a", "contains a list; expected lines"),
         ("a: [", "is not YAML"),
         ("config: x.yaml", "Unknown key `config`"),
     ],
 )  # fmt: skip
-def test_bad_yaml_names_file_key_and_remedy(parse, text, message):
+def test_invalid_yaml_is_refused_with_file_and_key(parse, text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
 
@@ -80,21 +80,21 @@ def test_bad_yaml_names_file_key_and_remedy(parse, text, message):
         ("--learning_rat=1", "Unknown argument `--learning_rat`. Did you mean `--learning_rate`"),
         ("--learning_rate=fast", "command line: argument --learning_rate.*invalid float value"),
         ("--learn=1", "Unknown argument `--learn`"),  # no abbreviations
-        ("--column_mapping=image", "--column_mapping.*expected {key: value}, found 'image'"),
+        ("--column_mapping=image", "--column_mapping.*expected {key: value}, got 'image'"),
     ],
 )
-def test_bad_command_lines_are_named(parse, argument, message):
+def test_invalid_command_lines_are_refused(parse, argument, message):
     with pytest.raises(ValueError, match=message):
         parse("", argument)
 
 
 @pytest.mark.parametrize("text", ["{image: picture, labels: null}", '{"image": "picture", "labels": null}'])
-def test_a_mapping_fits_a_command_line(parse, text):
+def test_mapping_on_the_command_line(parse, text):
     _, data, _, _ = parse("", "--column_mapping", text)
     assert data.column_mapping == {"image": "picture", "labels": None}
 
 
-def test_missing_file_lists_the_shipped_ones():
+def test_missing_file_is_refused():
     with pytest.raises(ValueError, match="there is no file 'nothing.yaml'"):
         RecipeParser((ModelArguments,)).parse(["--config", "nothing.yaml"])
 
@@ -129,7 +129,7 @@ def test_every_key_has_a_help_text(kinds):
         (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
     ],
 )
-def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
+def test_invalid_values_of_sam2_keys_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         RecipeParser(SAM2_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
 
@@ -138,7 +138,7 @@ def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
     ("text", "message"),
     [
         ("seed: 1\nseed: 2", "the key 'seed' occurs twice"),
-        ("learning_rate: null", "`learning_rate` is null in .*which it does not take"),
+        ("learning_rate: null", "`learning_rate` is null in .*which is not allowed"),
         ("resolution: {a: 1}", "`resolution` is a mapping"),
         ("pairs_per_chunk: 0", "`pairs_per_chunk` is 0; it must be 1 or more"),
         ("learning_rate: -1", "`learning_rate` is -1.0; it must be 0 or more"),
@@ -159,12 +159,12 @@ def test_keys_of_sam2_that_mean_nothing_are_refused(keys, message):
         ("lora: attention\nlora_rank_pattern: {q_proj: many}", "`lora_rank_pattern` maps 'q_proj' to 'many'"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(parse, text, message):
+def test_invalid_values_are_refused(parse, text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
 
 
-def test_ranges_speak_of_keys_that_exist():
+def test_ranges_are_of_existing_keys():
     from sam_ft.arguments.base import RANGES
 
     assert RANGES.keys() <= {f.name for kind in (*SAM3_ARGUMENTS, *SAM2_ARGUMENTS) for f in dataclasses.fields(kind)}
@@ -174,16 +174,16 @@ def test_ranges_speak_of_keys_that_exist():
     ("keys", "message"),
     [
         (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
-        (["--quantization", "nf4"], "`quantization` .* set `lora`"),
+        (["--quantization", "nf4"], "`quantization` .* Set `lora`"),
         (["--cache_views", "3"], "`cache_views` is 3, but there is no `feature_cache`"),
     ],
 )
-def test_keys_that_would_do_nothing_are_refused(keys, message):
+def test_keys_without_effect_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         RecipeParser(SAM3_ARGUMENTS).parse([*keys, "--use_cpu", "true"])
 
 
-def test_an_optimizer_without_its_package_is_named(monkeypatch):
+def test_optimizer_without_its_package_is_refused(monkeypatch):
     from sam_ft.arguments import Sam3TrainingArguments
 
     monkeypatch.setattr("sam_ft.arguments.training.find_spec", lambda name: None)

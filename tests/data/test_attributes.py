@@ -1,4 +1,4 @@
-"""Phrases from attributes: which are asked, of which instances, and which absences are certain."""
+"""Phrases from attributes: their instances, and which absences are certain."""
 
 import pytest
 
@@ -16,42 +16,44 @@ WORLD = [
 ]
 
 
-def ask(things, *templates) -> dict:
+def phrases_of(things, *templates) -> dict:
     phrases = AttributeTemplates(list(templates)).phrases(things, attribute_values(iter(WORLD)))
     return {phrase["text"]: (phrase["instances"], phrase["exhaustive"]) for phrase in phrases}
 
 
 def test_present_phrases_and_their_near_misses():
-    found = ask([Thing(0, "apple", {"color": "red"}), Thing(1, "pear", {"color": "green"})], "{color} {label}")
-    assert found == {
+    phrases = phrases_of(
+        [Thing(0, "apple", {"color": "red"}), Thing(1, "pear", {"color": "green"})], "{color} {label}"
+    )
+    assert phrases == {
         "red apple": ([0], True),
         "green pear": ([1], True),
         "green apple": ([], True),  # another colour of the apple; also the pear's colour on an apple
     }
 
 
-def test_a_pear_was_never_red_so_it_is_no_sibling():
-    assert "red pear" not in ask([Thing(0, "apple", {"color": "red"})], "{color} {label}")
+def test_values_of_another_class_give_no_near_miss():
+    assert "red pear" not in phrases_of([Thing(0, "apple", {"color": "red"})], "{color} {label}")
 
 
-def test_an_instance_without_the_attribute_may_be_meant():
-    found = ask([Thing(0, "apple", {"color": "red"}), Thing(1, "apple", {})], "{color} {label}")
-    assert found == {"red apple": ([0], False)}  # and nobody knows whether there is a green apple
+def test_an_instance_without_the_attribute_makes_a_phrase_not_exhaustive():
+    phrases = phrases_of([Thing(0, "apple", {"color": "red"}), Thing(1, "apple", {})], "{color} {label}")
+    assert phrases == {"red apple": ([0], False)}  # the other apple may be green
 
 
-def test_what_is_known_of_it_may_rule_it_out():
+def test_another_attribute_can_exclude_an_instance():
     things = [Thing(0, "apple", {"color": "red", "ripeness": "ripe"}), Thing(1, "apple", {"color": "green"})]
-    found = ask(things, "{ripeness} {color} {label}")
-    assert found["ripe red apple"] == ([0], True)  # the other apple is green
-    assert "ripe green apple" not in found  # the green one may be ripe
-    assert found["raw red apple"] == ([], True)
+    phrases = phrases_of(things, "{ripeness} {color} {label}")
+    assert phrases["ripe red apple"] == ([0], True)  # the other apple is green
+    assert "ripe green apple" not in phrases  # the green one may be ripe
+    assert phrases["raw red apple"] == ([], True)
 
 
 def test_optional_parts_are_levels():
-    found = ask([Thing(0, "apple", {"color": "red", "ripeness": "ripe"})], "[{ripeness} ]{color} {label}")
-    assert {text for text, (instances, _) in found.items() if instances} == {"ripe red apple", "red apple"}
-    found = ask([Thing(0, "apple", {"color": "red"})], "[{ripeness} ]{color} {label}")
-    assert {text for text, (instances, _) in found.items() if instances} == {"red apple"}
+    phrases = phrases_of([Thing(0, "apple", {"color": "red", "ripeness": "ripe"})], "[{ripeness} ]{color} {label}")
+    assert {text for text, (instances, _) in phrases.items() if instances} == {"ripe red apple", "red apple"}
+    phrases = phrases_of([Thing(0, "apple", {"color": "red"})], "[{ripeness} ]{color} {label}")
+    assert {text for text, (instances, _) in phrases.items() if instances} == {"red apple"}
 
 
 def test_from_files_to_rows_with_synonyms_and_plurals(tmp_path):
@@ -69,28 +71,28 @@ def test_from_files_to_rows_with_synonyms_and_plurals(tmp_path):
 
 
 def test_phrases_of_a_stream_have_synonyms_too(tmp_path):
-    """They are not known before they are read."""
+    """The phrases of a stream are not listed in advance, so that their synonyms are computed on access."""
     polygons(tmp_path)
     templates = AttributeTemplates(["{color} {label}"], {"red": ["crimson"]})
     options = DatasetOptions(str(tmp_path), validation_fraction=0.0, streaming=True)
     data = load_phrase_dataset(options, ReadOptions(attributes=templates))
     assert data.synonyms.get("red apple", []) == ["crimson apple"]
     assert data.synonyms["red plum"] == ["crimson plum"]
-    assert data.synonyms["red plum"] is data.synonyms["red plum"]  # worked out once
+    assert data.synonyms["red plum"] is data.synonyms["red plum"]  # computed once
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("templates: []", "needs `templates`"),
-        ("templates: ['{color}']", "names {label}"),
-        ("templates: ['{label} {']", "names {label}"),
+        ("templates: ['{color}']", "contains {label}"),
+        ("templates: ['{label} {']", "contains {label}"),
         ("templates: ['{label}']\nplural: {}", "has 'plural'"),
         ("templates: ['{label}']\nsynonyms: {red: crimson}", "expected a list of words"),
         ("templates: ['{label}']\nplurals: {apple: [apples]}", "expected a text"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path, text, message):
+def test_an_invalid_file_is_reported(tmp_path, text, message):
     file = tmp_path / "templates.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=f"`attribute_templates`: .*{message}"):

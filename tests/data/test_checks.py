@@ -1,4 +1,4 @@
-"""Defects that a check must find, each planted in a data set of its own."""
+"""Findings of an inspection, each for a data set with one defect."""
 
 import base64
 import json
@@ -21,23 +21,25 @@ def inspect(file, **options):
     return inspect_splits(splits, ReadOptions(**options), 1008, lambda texts: [t for t in texts if len(t.split()) > 9])
 
 
-def kinds(file) -> dict[str, list]:
-    found = {}
+def findings_by_kind(file) -> dict[str, list]:
+    findings = {}
     for finding in inspect(file).findings:
-        found.setdefault(finding.kind, []).append(finding)
-    return found
+        findings.setdefault(finding.kind, []).append(finding)
+    return findings
 
 
-def test_nothing_is_said_of_sound_data(coco):
-    assert kinds(coco([square()])) == {}
+def test_valid_data_have_no_findings(coco):
+    assert findings_by_kind(coco([square()])) == {}
 
 
-def test_an_instance_that_is_there_twice(coco):
-    (finding,) = kinds(coco([square(), square(annotation_id=2), square(annotation_id=3, x=20)]))["instance twice"]
+def test_duplicate_instances(coco):
+    (finding,) = findings_by_kind(coco([square(), square(annotation_id=2), square(annotation_id=3, x=20)]))[
+        "duplicate instance"
+    ]
     assert (finding.record, finding.detail) == ("1, 'cat' 0 and 1", "identical")
     near = square(annotation_id=2, side=20)
     near["segmentation"] = [[5, 5, 25, 5, 25, 24, 5, 24]]
-    (finding,) = kinds(coco([square(side=20), near]))["instance twice"]
+    (finding,) = findings_by_kind(coco([square(side=20), near]))["duplicate instance"]
     assert finding.detail == "IoU 0.95"
 
 
@@ -55,7 +57,7 @@ def test_a_copy_in_another_split_is_a_leak_and_not_usable(coco, tmp_path):
     assert inspection.lines(5)[-1] == "not usable as it is"
 
 
-def test_a_picture_that_merely_looks_the_same(coco, tmp_path):
+def test_a_near_duplicate_image(coco, tmp_path):
     smooth = np.asarray(
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((40, 30))
     )
@@ -63,19 +65,19 @@ def test_a_picture_that_merely_looks_the_same(coco, tmp_path):
     Image.fromarray(smooth).save(tmp_path / "train" / "a.png")
     Image.fromarray(smooth).save(tmp_path / "train" / "b.jpg", quality=80)
     images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in ((1, "a.png"), (2, "b.jpg"))]
-    (finding,) = kinds(coco([square(), square(2, 2)], images, draw=False))["image twice"]
+    (finding,) = findings_by_kind(coco([square(), square(2, 2)], images, draw=False))["duplicate image"]
     assert finding.detail == "looks the same as 1"
 
 
-def test_a_thing_that_the_mask_loss_cannot_see(coco, tmp_path):
+def test_an_instance_too_small_for_the_mask_loss(coco, tmp_path):
     image = {"id": 1, "file_name": "large.png", "width": 2000, "height": 1500}
     speck = square(segmentation=[[1000, 700, 1002, 700, 1002, 702, 1000, 702]], bbox=[1000, 700, 2, 2])
     file = coco([speck, square(annotation_id=2, side=200)], [image])
-    (finding,) = kinds(file)["too small for the mask loss"]  # the nearest columns there are 996 and 1003
-    assert "4 px of 2000×1500 are none at 288 px" in finding.detail
+    (finding,) = findings_by_kind(file)["too small for the mask loss"]  # the nearest columns there are 996 and 1003
+    assert "4 px of 2000×1500 are no pixel at 288 px" in finding.detail
 
 
-def test_phrases_that_are_none(coco):
+def test_texts_that_are_no_noun_phrases(coco):
     names = [
         "objects",
         "defects-Resz-FKix9ab",
@@ -85,10 +87,11 @@ def test_phrases_that_are_none(coco):
         "a word that goes on and on and on without any end",
     ]
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
-    found = kinds(coco([square(category_id=4)], categories=categories))
-    assert [f.record for f in found["not a noun phrase"]] == ["'objects'", "'defects resz fkix9ab'", "'loc'"]
-    assert [f.detail for f in found["one thing under two names"]] == ["'cat' and 'cats'; merge them by `phrase_map`"]
-    assert len(found["longer than 32 tokens"]) == 1
+    findings = findings_by_kind(coco([square(category_id=4)], categories=categories))
+    assert [f.record for f in findings["not a noun phrase"]] == ["'objects'", "'defects resz fkix9ab'", "'loc'"]
+    details = [f.detail for f in findings["two phrases for one concept"]]
+    assert details == ["'cat' and 'cats'; merge them with `phrase_map`"]
+    assert len(findings["longer than 32 tokens"]) == 1
 
 
 def test_rows_that_cannot_be_used_are_all_listed(coco):
@@ -109,7 +112,7 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_others(coco, tmp_path):
     assert "this is not JSON" in finding.detail
 
 
-def test_rotated_and_empty_images_are_told(coco, tmp_path):
+def test_rotated_and_empty_images_are_reported(coco, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "train").mkdir()
@@ -120,9 +123,9 @@ def test_rotated_and_empty_images_are_told(coco, tmp_path):
         tmp_path / "train" / "b.jpg"
     )
     images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in ((1, "a.jpg"), (2, "b.jpg"))]
-    found = kinds(coco([square()], images, draw=False))
-    assert [f.record for f in found["rotated by EXIF"]] == ["1"]
-    assert [f.record for f in found["images without an instance"]] == ["1 of 2, such as 2"]
+    findings = findings_by_kind(coco([square()], images, draw=False))
+    assert [f.record for f in findings["rotated by EXIF"]] == ["1"]
+    assert [f.record for f in findings["images without an instance"]] == ["1 of 2, such as 2"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -131,36 +134,38 @@ def test_without_a_training_split_nothing_is_usable(coco, split):
     assert inspect(coco([square()], name=name)).usable == (split == "train")
 
 
-def test_areas_of_boxes_and_images_that_nobody_labelled_are_told(coco, tmp_path):
+def test_box_areas_and_images_without_annotations_are_reported(coco, tmp_path):
     triangle = square(segmentation=[[5, 5, 15, 5, 5, 15]])
     file = coco([triangle])
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "train" / "forgotten.png")
-    found = kinds(file)
-    assert found.keys() == {"images that no annotation lists", "listed area is the box's"}
-    assert "such as forgotten.png" in found["images that no annotation lists"][0].record
-    (finding,) = found["listed area is the box's"]
+    findings = findings_by_kind(file)
+    assert findings.keys() == {"images that no annotation lists", "listed area is the box's"}
+    assert "such as forgotten.png" in findings["images that no annotation lists"][0].record
+    (finding,) = findings["listed area is the box's"]
     assert finding.record == "image id 1 (a.png), annotation id 1"
     assert finding.detail == "100 px, its mask has 45, which is used"
 
 
-def test_a_box_or_an_area_that_is_not_the_masks_is_told(coco):
+def test_a_box_or_an_area_that_differs_from_the_mask_is_reported(coco):
     wide, heavy = square(annotation_id=2, bbox=[5, 5, 14, 10], x=20), square(annotation_id=3, y=18, area=150)
     wide["bbox"][0] = 20
-    found = kinds(coco([square(), wide, heavy]))
-    assert found.keys() == {"listed box is not the mask's", "listed area is not the mask's"}
-    assert found["listed box is not the mask's"][0].detail == "IoU 0.71, an edge is 4 px off; the mask's box is used"
-    assert found["listed area is not the mask's"][0].detail == "150 px, its mask has 100, which is used"
+    findings = findings_by_kind(coco([square(), wide, heavy]))
+    assert findings.keys() == {"listed box is not the mask's", "listed area is not the mask's"}
+    assert (
+        findings["listed box is not the mask's"][0].detail == "IoU 0.71, an edge is 4 px off; the mask's box is used"
+    )
+    assert findings["listed area is not the mask's"][0].detail == "150 px, its mask has 100, which is used"
 
 
-def test_a_mask_image_in_pieces_is_told(tmp_path):
+def test_a_mask_image_in_pieces_is_reported(tmp_path):
     options = TREES["mask_files"](tmp_path)
-    found = inspect(tmp_path / "_" / "_", **options).findings
-    (pieces,) = [finding for finding in found if finding.kind == "mask in pieces"]  # the second apple
+    findings = inspect(tmp_path / "_" / "_", **options).findings
+    (pieces,) = [finding for finding in findings if finding.kind == "mask in pieces"]  # the second apple
     assert pieces.record.endswith("first.png, mask 1.png")
     assert pieces.detail.startswith("2 pieces of 100, ")
 
 
-def test_channels_that_a_model_does_not_see_are_told(coco, tmp_path):
+def test_channels_that_a_model_does_not_use_are_reported(coco, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     grey = np.repeat(noise[..., :1], 3, axis=-1)
     alpha = np.concatenate([noise, np.full_like(noise[..., :1], 200)], axis=-1)
@@ -169,56 +174,69 @@ def test_channels_that_a_model_does_not_see_are_told(coco, tmp_path):
         Image.fromarray(values).save(tmp_path / "train" / f"{name}.png")
     names = ("grey", "alpha", "deep")
     images = [{"id": i, "file_name": f"{n}.png", "width": 40, "height": 30} for i, n in enumerate(names)]
-    found = kinds(coco([square(i, i + 1) for i in range(3)], images, draw=False))["channels of images"]
-    assert {f.record for f in found} == {f"1 of 3, such as {i}" for i in range(3)}
-    details = " ".join(f.detail for f in found)
+    findings = findings_by_kind(coco([square(i, i + 1) for i in range(3)], images, draw=False))["channels of images"]
+    assert {f.record for f in findings} == {f"1 of 3, such as {i}" for i in range(3)}
+    details = " ".join(f.detail for f in findings)
     for word in ("grey stored as colour", "partly transparent", "more than 8 bits"):
         assert word in details
 
 
 @pytest.mark.parametrize(
-    ("turn", "says"),
+    ("turn", "expected"),
     [
         (lambda v: np.rot90(v), "turned 90° counterclockwise"),
         (lambda v: np.rot90(v, 3), "turned 90° clockwise"),
         (lambda v: v[:, ::-1], "mirrored"),
     ],
 )
-def test_turned_copies_are_told(coco, tmp_path, turn, says):
+def test_rotated_and_mirrored_copies_are_reported(coco, tmp_path, turn, expected):
     small = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     picture = np.asarray(Image.fromarray(small).resize((64, 64)))
     (tmp_path / "train").mkdir()
     Image.fromarray(picture).save(tmp_path / "train" / "a.png")
     Image.fromarray(np.ascontiguousarray(turn(picture))).save(tmp_path / "train" / "b.png")
     images = [{"id": i, "file_name": f"{n}.png", "width": 64, "height": 64} for i, n in ((1, "a"), (2, "b"))]
-    (finding,) = kinds(coco([square(), square(2, 2)], images, draw=False))["image twice"]
-    assert says in finding.detail
+    (finding,) = findings_by_kind(coco([square(), square(2, 2)], images, draw=False))["duplicate image"]
+    assert expected in finding.detail
 
 
 def test_images_of_a_split_that_lists_others(coco, tmp_path):
-    """Roboflow's own mistake: annotations of another split beside images that they do not know."""
+    """Exports of Roboflow can contain the annotations of another split."""
     file = coco([square()])
     (tmp_path / "val").mkdir()
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "val" / "other.png")
     content = json.loads(file.read_text())
     content["images"][0]["file_name"] = "gone.png"
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    (finding,) = kinds(file)["a split cannot be read"]
-    assert "none of the 1 images that it lists is there" in finding.detail
+    (finding,) = findings_by_kind(file)["a split cannot be read"]
+    assert "all 1 listed images are missing" in finding.detail
+
+
+def test_unlabelled_images_of_a_split_that_cannot_be_read_are_reported(coco, tmp_path):
+    content = json.loads(coco([square()]).read_text())
+    (tmp_path / "valid").mkdir()
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "valid" / "other.png")
+    file = tmp_path / "train" / "_annotations.coco.json"
+    (tmp_path / "annotations" / "instances_train.json").rename(file)
+    (tmp_path / "annotations").rmdir()
+    content["images"][0]["file_name"] = "gone.png"
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(content))
+    (finding,) = findings_by_kind(file)["images that no annotation lists"]
+    assert "such as other.png" in finding.record
 
 
 def test_augmented_copies_of_one_source(coco, tmp_path):
     names = ["x_jpg.rf.0a.png", "x_jpg.rf.1b.png", "y_jpg.rf.2c.png"]
     images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
-    (finding,) = kinds(coco([square(i, i + 1) for i in range(3)], images))["augmented copies"]
+    (finding,) = findings_by_kind(coco([square(i, i + 1) for i in range(3)], images))["augmented copies"]
     assert finding.record == "1 sources, such as x_jpg"
 
 
-def test_a_picture_inside_a_labelme_file_that_is_another(tmp_path):
+def test_a_labelme_file_with_the_image_data_of_another(tmp_path):
     TREES["labelme"](tmp_path)
     for name, image in (("first", "second"), ("second", "second")):
         file = tmp_path / f"{name}.json"
         data = base64.b64encode((tmp_path / f"{image}.png").read_bytes()).decode()
         file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": data}))
-    found = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
-    assert [Path(f.record).name for f in found] == ["first.json"]
+    findings = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
+    assert [Path(f.record).name for f in findings] == ["first.json"]

@@ -1,4 +1,4 @@
-"""First prompts: where they lie, what they depend on, how ragged ones travel."""
+"""First prompts of objects: positions, random seeds, and collation of prompts of different lengths."""
 
 import numpy as np
 import pytest
@@ -55,11 +55,11 @@ def draw(seed=0, **options):
 
 def test_points_lie_in_their_mask_and_outside_near_it():
     many = [draw(seed, prompt_type="point", min_points=1, max_points=5, negative_points=3) for seed in range(40)]
-    inside = {int((one.labels[0] == 1).sum()) for one in many}
+    inside = {int((prompts.labels[0] == 1).sum()) for prompts in many}
     assert inside == {1, 2, 3, 4, 5}
-    assert {int((one.labels[0] == 0).sum()) for one in many} == {0, 1, 2, 3}
-    for one in many:
-        for mask, points, labels in zip(MASKS, one.points.long(), one.labels, strict=True):
+    assert {int((prompts.labels[0] == 0).sum()) for prompts in many} == {0, 1, 2, 3}
+    for prompts in many:
+        for mask, points, labels in zip(MASKS, prompts.points.long(), prompts.labels, strict=True):
             assert (mask[points[:, 1], points[:, 0]] == labels.numpy().astype(bool)).all()
             ys, xs = np.nonzero(mask)
             # the box grown to twice its sides
@@ -68,7 +68,7 @@ def test_points_lie_in_their_mask_and_outside_near_it():
             assert (np.abs(points.numpy() - centre) <= reach + 1).all()
 
 
-def test_points_of_what_fills_the_canvas():
+def test_points_of_a_mask_that_fills_the_canvas():
     full = np.ones((1, SIDE, SIDE), dtype=bool)
     prompts = draw_prompts(full, np.random.default_rng(1), ClickOptions(prompt_type="point", negative_points=1))
     assert prompts.points[prompts.labels == 0].tolist() in ([], [[0, 0]])
@@ -82,14 +82,14 @@ def test_boxes_are_tight_and_jittered_by_a_tenth():
     shift = (noisy - exact.points).abs().amax(0)
     sides = (exact.points[:, 1] - exact.points[:, 0])[:, None]
     # the limit of 20 px of 1024 is 1.25 px here
-    most = torch.minimum(0.1 * sides, torch.tensor(1.25)).expand_as(shift)
-    assert (shift <= most + 1e-5).all()
-    assert (shift >= 0.8 * most).all(), "200 draws come near the limit"
+    limit = torch.minimum(0.1 * sides, torch.tensor(1.25)).expand_as(shift)
+    assert (shift <= limit + 1e-5).all()
+    assert (shift >= 0.8 * limit).all(), "200 draws reach 80 % of the limit"
     assert (noisy >= 0).all()
     assert (noisy <= SIDE - 1).all()
 
 
-def test_boxes_that_are_all_noise_keep_their_corners_in_order():
+def test_boxes_with_large_noise_have_ordered_corners():
     for seed in range(50):
         points = draw(seed, prompt_type="box", box_jitter=1.0, box_jitter_px=1e6, mask_prompt_probability=1.0).points
         assert (points[:, 0] <= points[:, 1]).all()
@@ -104,9 +104,9 @@ def test_a_mask_prompt_is_the_mask_moved_into_its_jittered_box():
     prompts = draw(mask_prompt_probability=1.0, box_jitter=0.0)
     assert prompts.has_mask == [True] * 3
     assert prompts.masks.shape == (3, SIDE // 4, SIDE // 4)
-    for mask, shown in zip(MASKS[:2], prompts.masks[:2].numpy(), strict=True):
+    for mask, prompt in zip(MASKS[:2], prompts.masks[:2].numpy(), strict=True):
         small = mask[2::4, 2::4]  # the middle of each cell
-        assert (small & shown).sum() / (small | shown).sum() > 0.8
+        assert (small & prompt).sum() / (small | prompt).sum() > 0.8
     assert draw(mask_prompt_probability=0.0).masks is None
 
 
@@ -137,8 +137,8 @@ def test_objects_are_capped_and_drawn_anew_each_epoch():
 
 
 def test_boxes_without_masks_and_crowds_are_no_objects():
-    one = row("image", MASKS, crowd={1}, boxes=[[3, 3, 4, 4]])
-    assert objects_of(one) == [0, 2]
+    example = row("image", MASKS, crowd={1}, boxes=[[3, 3, 4, 4]])
+    assert objects_of(example) == [0, 2]
 
 
 def test_an_image_without_objects_is_an_empty_sample():
@@ -150,20 +150,20 @@ def test_an_image_without_objects_is_an_empty_sample():
     assert len(Sam2Collator()([samples[(0, 0)]])["prompts"]) == 0
 
 
-def test_evaluation_asks_the_centre_and_the_tight_box_and_knows_what_vanished():
+def test_evaluation_prompts_are_centres_and_tight_boxes_and_truth_has_vanished_objects():
     speck = np.zeros((SIDE, SIDE), dtype=bool)
     speck[1, 1] = True
     rows = to_dataset([row("image", [*MASKS, speck])])
     sample = ObjectEvaluation(rows, resolution=SIDE // 4)[0]
     assert sample.instances == [0, 1, 2]
-    assert [one.instance for one in sample.truth] == [0, 1, 2, 3]
+    assert [truth.instance for truth in sample.truth] == [0, 1, 2, 3]
     assert sample.truth[0].phrases == ["disc"]
     for mask, point in zip(sample.masks.numpy(), sample.prompts.points[:, 0].long(), strict=True):
         assert mask[point[1], point[0]]
     assert sample.box_prompts.labels.tolist() == [[2, 3]] * 3
 
 
-def test_ragged_prompts_travel_padded_and_are_never_shown_so():
+def test_prompts_of_different_lengths_are_padded_in_the_batch_alone():
     point, box = center_prompts(MASKS), draw(prompt_type="box", mask_prompt_probability=1.0, n_rounds=1)
     prompts = collate_prompts([point, box, center_prompts(MASKS[:1])])
     assert prompts.image == [0, 0, 0, 1, 1, 1, 2]

@@ -1,4 +1,4 @@
-"""The COCO reader: what it understands, and what it says of data it cannot use."""
+"""Tests of the COCO reader: accepted variants, and error messages for data that cannot be used."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_compressed_and_uncompressed_rle_and_crowds(coco):
     assert report.num_crowds == 1
 
 
-def test_box_only_annotations_are_kept_and_clipped(coco):
+def test_annotations_with_only_a_box_are_clipped(coco):
     rows, report = read(coco([square(segmentation=[], bbox=[-5, 10, 20, 50])]))
     assert rows[0]["instances"][0] == {"bbox": [0, 10, 15, 20], "segmentation": None, "area": 300, "is_crowd": False}
     assert report.num_box_only == 1
@@ -61,11 +61,11 @@ def test_images_without_annotations_and_ids_from_zero_with_gaps(coco):
     rows, report = read(coco([square(image_id=0, annotation_id=0, category_id=90)], images, categories))
     assert [row["example_id"] for row in rows] == ["0", "7"]
     assert [p["text"] for p in rows[0]["phrases"] if p["instances"]] == ["dog"]
-    assert [p["instances"] for p in rows[1]["phrases"]] == [[], []]  # a closed vocabulary proves both absent
+    assert [p["instances"] for p in rows[1]["phrases"]] == [[], []]  # Both are absent: the vocabulary is closed.
     assert report.category_ids == {"cat": 0, "dog": 90}
 
 
-def test_placeholder_and_doubled_categories_are_one_phrase(coco):
+def test_placeholder_and_duplicate_categories_are_one_phrase(coco):
     categories = [
         {"id": 0, "name": "pothole", "supercategory": "none"},
         {"id": 1, "name": "pothole", "supercategory": "pothole"},
@@ -79,18 +79,18 @@ def test_placeholder_and_doubled_categories_are_one_phrase(coco):
     assert any("merged" in note for note in report.notes)
 
 
-def test_names_are_normalised_and_the_phrase_map_wins(coco):
+def test_names_are_normalized_and_the_phrase_map_overrides_them(coco):
     names = ["traffic_light", "bat_(animal)", "bat_(sports)", "loc", "junk"]
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
     options = {"phrase_map": PhraseMap({"loc": "pothole", "junk": None})}
     rows, report = read(coco([square(), square(annotation_id=2, category_id=5)], categories=categories), **options)
     assert [p["text"] for p in rows[0]["phrases"]] == ["traffic light", "bat animal", "bat sports", "pothole"]
-    assert len(rows[0]["instances"]) == 1  # the dropped class takes its annotation along
-    assert "category 'traffic_light' is asked as 'traffic light'" in report.notes
+    assert len(rows[0]["instances"]) == 1  # The annotation of a dropped class is dropped too.
+    assert "category 'traffic_light' is used as the phrase 'traffic light'" in report.notes
 
 
 @pytest.mark.parametrize(
-    ("source", "promise", "expected"),
+    ("source", "guarantee", "expected"),
     [
         ("category", "exhaustive", {"cat": True}),
         ("noun_phrase", "exhaustive", {"red cat": True}),
@@ -99,22 +99,22 @@ def test_names_are_normalised_and_the_phrase_map_wins(coco):
         ("both", "closed", {"cat": True, "red cat": True, "old cat": True}),
     ],
 )
-def test_phrase_sources(coco, source, promise, expected):
+def test_phrase_sources(coco, source, guarantee, expected):
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
     file = coco([square(noun_phrase="red_cat"), square(2, 2, noun_phrase="old cat")], images)
-    rows, _ = read(file, phrase_source=source, noun_phrases=promise)
+    rows, _ = read(file, phrase_source=source, noun_phrases=guarantee)
     assert {p["text"]: p["exhaustive"] for p in rows[0]["phrases"]} == expected
-    if promise == "closed":
+    if guarantee == "closed":
         assert [p["instances"] for p in rows[0]["phrases"] if p["text"] == "old cat"] == [[]]
 
 
-def test_normalised_boxes_are_scaled(coco):
+def test_normalized_boxes_are_scaled_to_pixels(coco):
     rows, report = read(coco([square(segmentation=None, bbox=[0.25, 0.5, 0.5, 0.25])]))
     assert rows[0]["instances"][0]["bbox"] == [10, 15, 20, 7.5]
     assert any("normalised" in note for note in report.notes)
 
 
-def test_missing_iscrowd_is_read_as_zero_and_said(coco):
+def test_missing_iscrowd_is_read_as_zero_with_a_note(coco):
     annotation = square()
     del annotation["iscrowd"]
     rows, report = read(coco([annotation]))
@@ -122,7 +122,7 @@ def test_missing_iscrowd_is_read_as_zero_and_said(coco):
     assert "1 annotations have no `iscrowd`; read as 0" in report.notes
 
 
-def test_all_crowd_is_read_as_instances_and_said(coco):
+def test_all_crowd_is_read_as_instances_with_a_note(coco):
     rows, report = read(coco([square(iscrowd=1)]))
     assert not rows[0]["instances"][0]["is_crowd"]
     assert any("CVAT" in note and "iscrowd: 0" in note for note in report.notes)
@@ -148,9 +148,11 @@ POLYGON = r"annotations/instances_train.json, image id 1 \(a.png\), annotation i
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        bad("nan", POLYGON + "polygon part 0 holds NaN", segmentation=[[1, 1, float("nan"), 5, 5, 5]]),
+        bad("nan", POLYGON + "polygon part 0 contains NaN", segmentation=[[1, 1, float("nan"), 5, 5, 5]]),
         bad(
-            "infinity", POLYGON + "polygon part 0 holds NaN or infinity", segmentation=[[1, 1, float("inf"), 5, 5, 5]]
+            "infinity",
+            POLYGON + "polygon part 0 contains NaN or infinity",
+            segmentation=[[1, 1, float("inf"), 5, 5, 5]],
         ),
         bad("1e9", POLYGON + ".*farther than.*redraw", segmentation=[[1, 1, 1e9, 5, 5, 5]]),
         bad("two points", POLYGON + r".*2 point\(s\), a polygon needs at least 3", segmentation=[[1, 1, 5, 5]]),
@@ -164,7 +166,7 @@ POLYGON = r"annotations/instances_train.json, image id 1 \(a.png\), annotation i
         bad("infinite box", POLYGON + ".*must be finite", segmentation=None, bbox=[float("inf"), 0, 5, 5]),
     ],
 )
-def test_bad_annotations_are_named_and_can_be_skipped(coco, change, message):
+def test_invalid_annotations_are_reported_and_can_be_skipped(coco, change, message):
     images = [{"id": i, "file_name": f"{'ab'[i - 1]}.png", "width": 40, "height": 30} for i in (1, 2)]
     file = coco([square(**change), square(2, 2)], images)
     with pytest.raises(DatasetFormatError, match=message):
@@ -175,14 +177,14 @@ def test_bad_annotations_are_named_and_can_be_skipped(coco, change, message):
     assert "1 rows left out:" in "\n".join(report.lines())
 
 
-def test_missing_image_is_named(coco, tmp_path):
+def test_missing_image_is_reported(coco, tmp_path):
     file = coco([square()])
     (tmp_path / "train" / "a.png").unlink()
     with pytest.raises(DatasetFormatError, match=r"'a.png' is missing \(searched .*train\).*on_bad_rows: skip"):
         read(file)
 
 
-def test_truncated_image_is_named(coco, tmp_path):
+def test_truncated_image_is_reported(coco, tmp_path):
     file = coco([square()], [{"id": 1, "file_name": "a.jpg", "width": 400, "height": 300}])
     whole = (tmp_path / "train" / "a.jpg").read_bytes()
     (tmp_path / "train" / "a.jpg").write_bytes(whole[: len(whole) // 2])
@@ -190,7 +192,7 @@ def test_truncated_image_is_named(coco, tmp_path):
         read(file)
 
 
-def test_size_that_differs_from_the_image_is_named(coco, tmp_path):
+def test_size_that_differs_from_the_image_is_reported(coco, tmp_path):
     file = coco([square()])
     Image.new("RGB", (80, 60)).save(tmp_path / "train" / "a.png")
     with pytest.raises(DatasetFormatError, match=r"`width`×`height` is 40×30, but the upright image .* is 80×60"):
@@ -216,7 +218,7 @@ def test_size_that_differs_from_the_image_is_named(coco, tmp_path):
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 9}]}', "image_id 9.*does not list"),
     ],
 )
-def test_files_that_are_no_coco_files(tmp_path, text, message):
+def test_files_that_are_not_coco_files_are_refused(tmp_path, text, message):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "train").mkdir()
     file = tmp_path / "annotations" / "instances_train.json"
@@ -225,20 +227,20 @@ def test_files_that_are_no_coco_files(tmp_path, text, message):
         read(file)
 
 
-def test_double_ids_are_named(coco):
+def test_duplicate_ids_are_refused(coco):
     images = [{"id": 1, "file_name": f"{n}.png", "width": 40, "height": 30} for n in "ab"]
-    with pytest.raises(DatasetFormatError, match="image id 1: 1 image ids stand more than once"):
+    with pytest.raises(DatasetFormatError, match="image id 1: 1 image ids occur more than once"):
         read(coco([square()], images))
-    with pytest.raises(DatasetFormatError, match="annotation id 1: 1 annotation ids stand more than once"):
+    with pytest.raises(DatasetFormatError, match="annotation id 1: 1 annotation ids occur more than once"):
         read(coco([square(), square(x=20)]))
 
 
-def test_no_positive_phrase_is_refused(coco):
+def test_data_without_instances_are_refused(coco):
     with pytest.raises(DatasetFormatError, match="no phrase has a single instance"):
         read(coco([]))
 
 
-def test_trees(tmp_path):
+def test_folder_structures_of_coco_files(tmp_path):
     for name, file, folder in [
         ("coco", "annotations/instances_train2017.json", "train2017"),
         ("plain", "annotations/train_coco.json", "train_images"),
@@ -264,13 +266,13 @@ def test_trees(tmp_path):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}], "category id 1: 1 category ids stand more than once"),
+        ([{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}], "category id 1: 1 category ids occur more than once"),
         ([{"id": 1, "name": "_"}], "a number `id` and a text `name`"),
         (["cat"], "`categories` must be a list"),
         ([{"id": [1], "name": "cat"}], "a number `id` and a text `name`"),
     ],
 )
-def test_bad_categories_are_named(coco, categories, message):
+def test_invalid_categories_are_refused(coco, categories, message):
     with pytest.raises(DatasetFormatError, match=message):
         read(coco([square()], categories=categories))
 
@@ -290,8 +292,8 @@ def test_polygons_in_fractions_of_the_image_are_refused(coco):
         ([20, 16, 39, 16, 39, 29, 20, 29], [10, 8, 9.5, 8]),  # of an image of twice the size
     ],
 )
-def test_a_mask_that_is_not_where_its_box_is_is_refused(coco, polygon, box):
-    with pytest.raises(DatasetFormatError, match="they are different things"):
+def test_a_mask_that_does_not_match_its_box_is_refused(coco, polygon, box):
+    with pytest.raises(DatasetFormatError, match="they do not match"):
         read(coco([square(segmentation=[polygon], bbox=box)]))
 
 
@@ -300,12 +302,12 @@ def test_crowd_flags_written_as_text(coco):
     assert [i["is_crowd"] for i in rows[0]["instances"]] == [False, True]
 
 
-def test_text_and_number_ids_are_told_apart(coco):
+def test_string_and_integer_ids_differ(coco):
     with pytest.raises(DatasetFormatError, match=r"`category_id` '1' is not among .*known ids: 1\).*1 and '1' differ"):
         read(coco([square(category_id="1")]))
 
 
-def test_files_that_are_not_utf8(tmp_path):
+def test_files_that_are_not_utf8_are_refused(tmp_path):
     (tmp_path / "annotations").mkdir()
     file = tmp_path / "annotations" / "instances_train.json"
     file.write_bytes('{"images": []}'.encode("utf-16"))
@@ -313,8 +315,8 @@ def test_files_that_are_not_utf8(tmp_path):
         read(file)
 
 
-def test_equal_names_in_different_folders_are_not_mixed_up(coco, tmp_path):
-    """`y/a.png` is missing; the image of the same bare name belongs to another record."""
+def test_images_with_equal_names_in_different_folders_are_not_confused(coco, tmp_path):
+    """`y/a.png` is missing; the image of the same name without folders belongs to another record."""
     images = [
         {"id": i, "file_name": f"{folder}/a.png", "width": 40, "height": 30} for i, folder in ((1, "x"), (2, "y"))
     ]

@@ -1,4 +1,4 @@
-"""Data that contradict themselves are refused while they are read, so in training too."""
+"""Contradictory data, which the readers refuse, for checks and for training."""
 
 import json
 import unicodedata
@@ -26,7 +26,7 @@ def entry(number: int, name: str) -> dict:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_picture_with_half_its_labels_in_each_of_two_records_is_refused(coco, tmp_path, streaming):
+def test_an_image_with_labels_split_over_two_records_is_refused(coco, tmp_path, streaming):
     images = [entry(1, "a.png"), entry(2, "a.png"), entry(3, "b.png")]
     annotations = [square(1, 1), square(2, 2, category_id=2), square(3, 3)]
     folder = coco(annotations, images, CATEGORIES).parent.parent
@@ -37,7 +37,7 @@ def test_a_picture_with_half_its_labels_in_each_of_two_records_is_refused(coco, 
         load(folder, streaming)
 
 
-def test_a_link_to_a_picture_is_the_same_picture(coco, tmp_path):
+def test_a_link_to_an_image_is_the_same_image(coco, tmp_path):
     file = coco([square(1, 1), square(2, 2, category_id=2)], [entry(1, "a.png"), entry(2, "b.png")], CATEGORIES)
     (tmp_path / "train" / "b.png").unlink()
     (tmp_path / "train" / "b.png").symlink_to("a.png")
@@ -56,7 +56,7 @@ def test_a_contradicting_record_can_be_left_out(coco, streaming):
         assert "listed by image id 1" in report.skipped[0]
 
 
-def test_a_picture_listed_twice_with_the_same_labels_is_read(coco):
+def test_an_image_listed_twice_with_the_same_labels_is_read(coco):
     images = [entry(1, "a.png"), entry(2, "a.png")]
     data = load(coco([square(1, 1), square(2, 2)], images, CATEGORIES).parent.parent)
     assert len(data.train) + len(data.validation) == 2
@@ -70,7 +70,7 @@ def test_open_phrases_do_not_contradict_each_other(coco):
     assert len(data.train) + len(data.validation) == 2
 
 
-def test_a_picture_inside_two_labelme_files_is_one_picture(tmp_path):
+def test_an_image_inside_two_labelme_files_is_one_image(tmp_path):
     TREES["labelme_inside"](tmp_path)
     content = json.loads((tmp_path / "first.json").read_text())
     content["shapes"] = content["shapes"][:1]
@@ -82,7 +82,7 @@ def test_a_picture_inside_two_labelme_files_is_one_picture(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["labelme", "via", "polygons", "sa1b", "lvis", "class_masks"])
-def test_json_files_with_a_key_twice_are_refused(tmp_path, name):
+def test_json_files_with_a_duplicate_key_are_refused(tmp_path, name):
     options = TREES[name](tmp_path)
     file = next(f for f in sorted(tmp_path.rglob("*.json")) if "via" not in name or f.name.startswith("via"))
     text = file.read_text()
@@ -93,7 +93,7 @@ def test_json_files_with_a_key_twice_are_refused(tmp_path, name):
         load(tmp_path, **options)
 
 
-def test_a_coco_file_of_two_lists_of_annotations_is_refused(coco):
+def test_a_coco_file_with_two_lists_of_annotations_is_refused(coco):
     file = coco([square()])
     text = file.read_text()
     file.write_text(text[:-1] + ', "annotations": []}')
@@ -108,8 +108,8 @@ def test_composed_and_decomposed_spellings_are_one_phrase(coco):
     file = coco([square(), square(annotation_id=2, category_id=2, x=20)], categories=categories)
     data = load(file.parent.parent)
     assert data.category_ids == {"café tasse": 1}
-    for given in (composed, decomposed):
-        renamed = load(file.parent.parent, phrase_map=PhraseMap({given: "cup"}))
+    for spelling in (composed, decomposed):
+        renamed = load(file.parent.parent, phrase_map=PhraseMap({spelling: "cup"}))
         assert set(renamed.category_ids) == {"cup"}
         assert not any("does not have" in note for note in renamed.reports[0].notes)
 
@@ -146,7 +146,7 @@ def test_a_file_that_mixes_fractions_and_pixels_is_refused(coco, skip):
 
 
 def test_small_pixel_boxes_are_no_fractions(coco):
-    """A box of the first pixel, and a box that is not used because there is a mask beside it."""
+    """A box of the first pixel, and a box that is not used because the instance has a mask."""
     boxes = [box(1, [0, 0, 1, 1]), box(2, [3, 4, 20, 20]), square(1, 3, bbox=[0.1, 0.2, 0.5, 0.5])]
     data = load(coco(boxes).parent.parent)
     assert data.validation[0]["instances"][0]["bbox"] == [0, 0, 1, 1]

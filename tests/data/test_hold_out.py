@@ -1,4 +1,4 @@
-"""Evaluation images that are held out: never copies of training images, and otherwise always the same ones."""
+"""Held-out evaluation images: never copies of training images, and independent of the seed."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from ..conftest import square
 
 @pytest.fixture
 def labelled(coco, tmp_path):
-    """`labelled(pictures)` writes a COCO tree of `{file name: array (60, 80, 3)}` without a validation split."""
+    """Return `write(pictures)`, which writes `{file name: array (60, 80, 3)}` as COCO without a validation split."""
 
     def write(pictures: dict[str, np.ndarray]) -> str:
         (tmp_path / "train").mkdir(exist_ok=True)
@@ -31,13 +31,13 @@ def labelled(coco, tmp_path):
 
 
 def smooth(seed: int) -> np.ndarray:
-    """A picture with a structure that survives small changes."""
+    """Draw an image whose difference hash is stable under small changes."""
     cells = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(cells).resize((80, 60), Image.Resampling.BICUBIC))
 
 
 def split(folder: str, fraction: float, **more) -> tuple[list[str], list[str], list[str]]:
-    """Names of training images, of evaluation images, and the notes."""
+    """Return the names of training images, the names of evaluation images, and the notes."""
     options = DatasetOptions(folder, validation_fraction=fraction, **more)
     data = load_phrase_dataset(options, ReadOptions())
     names = list(json.loads((Path(folder) / "annotations" / "instances_train.json").read_text())["images"])
@@ -51,7 +51,7 @@ def split(folder: str, fraction: float, **more) -> tuple[list[str], list[str], l
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("number", [2, 7, 23])
-def test_images_without_copies_are_chosen_as_ever(labelled, number, streaming):
+def test_images_without_copies_are_chosen_in_the_drawn_order(labelled, number, streaming):
     folder = labelled({f"{i}.png": smooth(i) for i in range(number)})
     train, validation, notes = split(folder, 0.3, streaming=streaming)
     order = keyed_draws(0, 0, "", "hold out").permutation(number).tolist()
@@ -98,14 +98,14 @@ def test_a_group_larger_than_the_share_is_trained_on(labelled):
     assert len(train) == 8
 
 
-def test_where_no_group_fits_the_smallest_is_held_out(labelled):
+def test_the_smallest_group_is_held_out_if_none_fits(labelled):
     pictures = {f"{'ab'[i % 5 < 2]}_jpg.rf.{i}.png": smooth(i) for i in range(10)}  # six of a, four of b
     train, validation, _ = split(labelled(pictures), 0.1)
     assert {name[0] for name in validation} == {"b"}
     assert {name[0] for name in train} == {"a"}
 
 
-def test_copies_of_one_picture_alone_are_warned_of(labelled):
+def test_a_data_set_of_copies_alone_is_a_warning(labelled):
     folder = labelled({f"s_jpg.rf.{i}.png": smooth(i) for i in range(4)})
     data = load_phrase_dataset(DatasetOptions(folder, validation_fraction=0.25), ReadOptions())
     assert len(data.validation) == 1
@@ -117,7 +117,7 @@ def test_frames_of_a_fixed_camera_are_not_one_group(labelled):
     frames = {}
     for i in range(8):
         frames[f"{i}.png"] = smooth(0).copy()
-        frames[f"{i}.png"][i, i] = i  # other bytes, the same look
+        frames[f"{i}.png"][i, i] = i  # other bytes, equal hash
     train, validation, notes = split(labelled(frames), 0.25)
     assert (len(train), len(validation)) == (6, 2)
     assert any("look alike" in note for note in notes)

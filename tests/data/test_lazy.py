@@ -1,4 +1,4 @@
-"""Streams: the same rows as read whole, in an order that workers, ranks and resuming leave alone."""
+"""Tests of streams: rows equal to those of a complete conversion, in an order independent of workers and ranks."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -23,7 +23,7 @@ from sam_ft.data.writers.conversion import write_rows
 from .readers.trees import TREES
 
 
-def both(folder, options: dict, hub: HubSource | None = None):
+def read_whole_and_stream(folder, options: dict, hub: HubSource | None = None):
     splits, _ = find_phrase_splits(DatasetOptions(str(folder), hub=hub or HubSource()))
     (name,) = splits
     whole = read_splits(splits, ReadOptions(**options))[name][0]
@@ -35,16 +35,16 @@ def plain(row: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_stream_has_the_rows_of_the_whole(tmp_path, name):
+def test_a_stream_equals_the_complete_conversion(tmp_path, name):
     options = TREES[name](tmp_path)
-    whole, stream = both(tmp_path, options)
+    whole, stream = read_whole_and_stream(tmp_path, options)
     assert isinstance(stream, LazyRows)
     assert [plain(row) for row in whole] == [plain(row) for row in stream]
 
 
 @pytest.fixture
 def parquet(shapes, tmp_path, monkeypatch):
-    """The four training scenes as parquet of two row groups a file."""
+    """Write the four training scenes as parquet files of two row groups."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     rows = load_phrase_dataset(DatasetOptions(str(shapes)), ReadOptions()).train
     folder = write_rows({"train": rows}, tmp_path / "rows", "a test")
@@ -56,8 +56,8 @@ def parquet(shapes, tmp_path, monkeypatch):
     return folder
 
 
-def test_parquet_is_read_by_row(parquet):
-    whole, stream = both(parquet, {}, HubSource(streaming=True))
+def test_parquet_files_are_read_by_row(parquet):
+    whole, stream = read_whole_and_stream(parquet, {}, HubSource(streaming=True))
     assert isinstance(stream.make.rows, ParquetRows)
     assert stream.groups == [range(0, 1), range(1, 2), range(2, 3), range(3, 4)]
     assert [plain(row) for row in whole] == [plain(row) for row in stream]
@@ -70,16 +70,17 @@ def samples(rows) -> TrainingSamples:
     )
 
 
-def test_training_sees_the_same_samples_of_a_stream(parquet):
-    whole, stream = both(parquet, {}, HubSource(streaming=True))
+def test_training_samples_of_a_stream_equal_those_of_the_complete_conversion(parquet):
+    whole, stream = read_whole_and_stream(parquet, {}, HubSource(streaming=True))
     for key in ((0, 1), (2, 3)):
-        one, other = asdict(samples(whole)[key]), asdict(samples(stream)[key])
-        assert all(torch.equal(one[k], other[k]) if torch.is_tensor(one[k]) else one[k] == other[k] for k in one)
+        first, second = asdict(samples(whole)[key]), asdict(samples(stream)[key])
+        for name, value in first.items():
+            assert torch.equal(value, second[name]) if torch.is_tensor(value) else value == second[name]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_two_ranks_of_two_workers_see_every_row_once(parquet, ranks):
-    _, stream = both(parquet, {}, HubSource(streaming=True))
+def test_ranks_and_workers_read_every_row_once(parquet, ranks):
+    _, stream = read_whole_and_stream(parquet, {}, HubSource(streaming=True))
     seen = []
     for rank in range(ranks):
         keys = list(EpochSampler(stream, 0))[rank::ranks]
@@ -90,7 +91,7 @@ def test_two_ranks_of_two_workers_see_every_row_once(parquet, ranks):
     assert sorted(seen) == sorted(row["example_id"] for row in stream)
 
 
-def test_an_epoch_is_a_permutation_that_stays_near(tmp_path):
+def test_an_epoch_is_a_permutation_within_windows_of_groups(tmp_path):
     groups = [range(i * 10, i * 10 + 10) for i in range(64)]
     rows = LazyRows(lambda place: {}, 640, groups=groups)
     order = rows.order(0, 0)
@@ -103,7 +104,7 @@ def test_an_epoch_is_a_permutation_that_stays_near(tmp_path):
     assert sorted(part.order(0, 0)) == list(range(len(part)))
 
 
-def test_bad_rows_stop_or_are_replaced(coco, caplog):
+def test_bad_rows_raise_or_are_replaced(coco, caplog):
     from ..conftest import square
 
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
@@ -121,7 +122,7 @@ def numbered(name: str, size: int) -> list[dict]:
     return [{"example_id": f"{name}{i}"} for i in range(size)]
 
 
-def test_a_mixture_keeps_its_weights_and_loses_nothing():
+def test_a_mixture_follows_its_weights_and_loses_no_row():
     mixed = MixedRows([numbered("a", 30), numbered("b", 100), numbered("c", 5)], [0.5, 0.3, 0.2])
     assert len(mixed) == 60
     epochs = [[mixed[i]["example_id"] for i in mixed.order(0, epoch)] for epoch in range(5)]
@@ -130,7 +131,7 @@ def test_a_mixture_keeps_its_weights_and_loses_nothing():
         assert counts == {"a": 30, "b": 18, "c": 12}
         assert len({name for name in epoch if name[0] == "a"}) == 30
     seen = Counter(name for epoch in epochs for name in epoch if "b" in name)
-    assert max(seen.values()) == 1  # 90 of the hundred in five epochs, none twice
+    assert max(seen.values()) == 1  # Five epochs draw 90 of the 100 images, none of them twice.
     assert epochs[0] == [mixed[i]["example_id"] for i in mixed.order(0, 0)]
     assert epochs[0] != epochs[1]
     with pytest.raises(ValueError, match="weight above 0"):
@@ -138,18 +139,19 @@ def test_a_mixture_keeps_its_weights_and_loses_nothing():
 
 
 def test_a_small_weight_is_not_rounded_away():
-    """Nine images with weights 19:1 leave half an image an epoch to the other data set: an epoch is a whole one longer."""
+    """Nine images with weights 19:1 are half an image per epoch of the other data set, which is rounded up to one."""
     mixed = MixedRows([numbered("a", 9), numbered("b", 50)], [0.95, 0.05])
     drawn = [mixed[i]["example_id"] for epoch in range(120) for i in mixed.order(0, epoch)]
     assert sum("b" in name for name in drawn) == 120
     three = MixedRows([numbered("a", 9), numbered("b", 50), numbered("c", 50)], [0.9, 0.05, 0.05])
     drawn = Counter(three[i]["example_id"].split("/")[-1][0] for epoch in range(120) for i in three.order(0, epoch))
-    assert 40 <= drawn["b"] <= 80  # one image an epoch for both: sixty, give or take four deviations of five
+    # Both share one image per epoch: 60 of "b" are expected, with a standard deviation of 5.5.
+    assert 40 <= drawn["b"] <= 80
     assert drawn["b"] + drawn["c"] == 120
 
 
-def test_what_a_stream_holds_out_is_not_trained_on(coco):
-    """With rows that are skipped, too: they are left out of the evaluation, not replaced by training rows."""
+def test_held_out_rows_of_a_stream_are_not_in_training(coco):
+    """Skipped rows are left out of the validation rows and not replaced by training rows."""
     from ..conftest import square
 
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in range(1, 11)]
@@ -158,13 +160,13 @@ def test_what_a_stream_holds_out_is_not_trained_on(coco):
     folder = str(coco(annotations, images).parent.parent)
     options = DatasetOptions(folder, streaming=True, validation_fraction=0.4)
     data = load_phrase_dataset(options, ReadOptions(on_bad_rows="skip"))
-    held, kept = set(data.validation["example_id"]), {row["example_id"] for row in data.train}
-    assert held
-    assert not held & kept
-    assert not (held | kept) & set(map(str, bad))
+    validation_ids, train_ids = set(data.validation["example_id"]), {row["example_id"] for row in data.train}
+    assert validation_ids
+    assert not validation_ids & train_ids
+    assert not (validation_ids | train_ids) & set(map(str, bad))
 
 
-def test_data_sets_are_mixed_by_name(shapes, tmp_path):
+def test_extra_datasets_are_mixed_by_weight(shapes, tmp_path):
     TREES["polygons"](tmp_path / "fruit")
     options = DatasetOptions(str(shapes), extra_datasets=[str(tmp_path / "fruit")], mixture_weights=[2, 1])
     data = load_phrase_dataset(options, ReadOptions())

@@ -1,4 +1,4 @@
-"""Memory that one image may take, in a process with little address space."""
+"""Memory of one image, in a process with a limited address space."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from sam_ft.ops.masks import encode_mask
 from .readers.trees import png, write_json
 
 
-LITTLE = 160  # MB more than the imports take
-SPECKS = 900  # of 0.5 MB each, as whole masks
-MASKS = 220  # of 1.0 MB each
+MEMORY_LIMIT = 160  # MB beyond the imports
+SPECKS = 900  # masks of 0.5 MB each
+MASKS = 220  # masks of 1.0 MB each
 SIDE = 1000
 PROGRAM = """
 import json, resource, sys
@@ -50,8 +50,8 @@ CASES = {
 
 
 def save_pair(folder: Path, values: np.ndarray) -> None:
-    for place in ("images", "masks"):
-        (folder / place).mkdir(parents=True)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
     height, width = values.shape
     Image.new("RGB", (width, height), "teal").save(folder / "images" / "a.png")
     Image.fromarray(values).save(folder / "masks" / "a.png")
@@ -90,7 +90,7 @@ def write_mask_files(folder: Path) -> None:
 
 
 def write_many(folder: Path) -> None:
-    """30,000 objects in one image."""
+    """Write one image with 30,000 objects."""
     (folder / "train").mkdir(parents=True)
     Image.new("RGB", (600, 600), "teal").save(folder / "train" / "a.png")
     square = [1, 1, 3, 1, 3, 3, 1, 3]
@@ -108,7 +108,7 @@ def write_many(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Number of instances, or the error, of each of `CASES`."""
+    """Return the number of instances, or the error, of each of `CASES`."""
     folder = tmp_path_factory.mktemp("memory")
     noise = np.random.default_rng(0).integers(0, 2**16, (400, 400), dtype=np.uint16)
     save_pair(folder / "noise", noise)
@@ -119,18 +119,18 @@ def results(tmp_path_factory):
     write_labelme(folder / "labelme")
     write_mask_files(folder / "mask_files")
     write_many(folder / "many")
-    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(CASES), str(LITTLE)]
-    environment = os.environ | {"MALLOC_ARENA_MAX": "1"}  # else each thread reserves 64 MB
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
+    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(CASES), str(MEMORY_LIMIT)]
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1"}  # otherwise each thread reserves 64 MB
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
     ("name", "number"),
     [("specks", SPECKS), ("numbers", SPECKS), ("cvat", MASKS), ("labelme", MASKS), ("mask_files", MASKS)],
 )
-def test_masks_of_one_image_are_not_in_memory_at_once(results, name, number):
+def test_masks_of_one_image_are_not_all_in_memory(results, name, number):
     assert results[name] == number
 
 

@@ -14,55 +14,57 @@ def row(positives=3, absent=10, crowd_only=1):
     return {"instances": instances, "phrases": phrases}
 
 
-def ask(row, seed=0, **options):
+def sample(row, seed=0, **options):
     return choose_phrases(row, np.random.default_rng(seed), PhraseOptions(**options))
 
 
 def test_the_ratio_of_absent_phrases_holds_on_average():
-    asked = [ask(row(), seed) for seed in range(400)]
-    absent = sum(not p.instances for phrases in asked for p in phrases)
-    assert abs(absent / sum(map(len, asked)) - 0.2) < 0.02  # 400 draws of 3 to 4 phrases: a standard error below 0.01
+    sampled = [sample(row(), seed) for seed in range(400)]
+    absent = sum(not p.instances for phrases in sampled for p in phrases)
+    assert (
+        abs(absent / sum(map(len, sampled)) - 0.2) < 0.02
+    )  # 400 draws of 3 to 4 phrases: a standard error below 0.01
 
 
 def test_a_fixed_number_of_absent_phrases():
-    assert [p.text[0] for p in ask(row(), negatives_per_image=2)] == ["p"] * 3 + ["n"] * 2
-    assert len(ask(row(absent=1), negatives_per_image=5)) == 4
-    assert [p.text[0] for p in ask(row(), negative_ratio=0.0)] == ["p"] * 3
+    assert [p.text[0] for p in sample(row(), negatives_per_image=2)] == ["p"] * 3 + ["n"] * 2
+    assert len(sample(row(absent=1), negatives_per_image=5)) == 4
+    assert [p.text[0] for p in sample(row(), negative_ratio=0.0)] == ["p"] * 3
 
 
-def test_the_cap_keeps_positives_first():
-    assert [p.text[0] for p in ask(row(), max_phrases_per_image=2)] == ["p", "p"]
-    assert [p.text[0] for p in ask(row(), max_phrases_per_image=4, negatives_per_image=9)] == ["p"] * 3 + ["n"]
+def test_the_maximum_prefers_positives():
+    assert [p.text[0] for p in sample(row(), max_phrases_per_image=2)] == ["p", "p"]
+    assert [p.text[0] for p in sample(row(), max_phrases_per_image=4, negatives_per_image=9)] == ["p"] * 3 + ["n"]
 
 
-def test_an_image_without_positives_asks_an_absent_phrase():
-    assert [p.text[0] for p in ask(row(positives=0))] == ["n"]
-    assert ask(row(positives=0), negative_ratio=0.0) == []
-    assert ask(row(positives=0, absent=0)) == []
+def test_an_image_without_positives_gets_a_negative_phrase():
+    assert [p.text[0] for p in sample(row(positives=0))] == ["n"]
+    assert sample(row(positives=0), negative_ratio=0.0) == []
+    assert sample(row(positives=0, absent=0)) == []
 
 
 def test_crowds_are_neither_present_nor_absent():
-    assert all(not p.text.startswith("c") for seed in range(50) for p in ask(row(), seed, negatives_per_image=20))
+    assert all(not p.text.startswith("c") for seed in range(50) for p in sample(row(), seed, negatives_per_image=20))
     mixed = row(positives=1)
     mixed["phrases"][0]["instances"] = [0, 1]
-    assert (ask(mixed)[0].instances, ask(mixed)[0].crowds) == ([0], [1])
+    assert (sample(mixed)[0].instances, sample(mixed)[0].crowds) == ([0], [1])
 
 
 def test_phrases_that_may_be_unlabelled_are_never_negatives():
     unknown = row(positives=0, absent=3)
     for phrase in unknown["phrases"]:
         phrase["exhaustive"] = False
-    assert ask(unknown) == []
+    assert sample(unknown) == []
 
 
-def test_synonyms_are_drawn_and_the_name_is_kept():
-    texts = {ask(row(1, 0), seed, synonyms={"p0": ["x", "y"]})[0].text for seed in range(50)}
+def test_synonyms_are_drawn_and_the_name_is_unchanged():
+    texts = {sample(row(1, 0), seed, synonyms={"p0": ["x", "y"]})[0].text for seed in range(50)}
     assert texts == {"p0", "x", "y"}
-    assert ask(row(1, 0), synonyms={"p0": ["x"]})[0].name == "p0"
+    assert sample(row(1, 0), synonyms={"p0": ["x"]})[0].name == "p0"
 
 
 @pytest.mark.parametrize(("name", "value"), [("negative_ratio", 1.0), ("max_phrases_per_image", 0)])
-def test_impossible_options_are_named(name, value):
+def test_invalid_options_are_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` is {value}"):
         PhraseOptions(**{name: value})
 
@@ -90,10 +92,10 @@ def test_phrase_map_file(tmp_path):
     assert result.names == {"loc": "pothole", "car": "car", "bg": None, "7": "seven"}
     assert result.synonyms == {"car": ["automobile"]}
     file.write_text("sign: no\n")
-    with pytest.raises(ValueError, match="'sign' the value False.*quote"):
+    with pytest.raises(ValueError, match="maps 'sign' to False.*quote"):
         read_phrase_map(str(file))
     file.write_text("- a\n")
-    with pytest.raises(ValueError, match="holds a list"):
+    with pytest.raises(ValueError, match="contains a list"):
         read_phrase_map(str(file))
     with pytest.raises(ValueError, match="there is no file"):
         read_phrase_map(str(tmp_path / "nothing.yaml"))

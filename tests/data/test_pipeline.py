@@ -1,3 +1,5 @@
+"""Samples and batches of phrases: random seeds, geometry, collation, and validation of rows."""
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def rows(shapes):
 
 
 def row_of(masks, size=(30, 40), crowds=(), phrases=None, image=None):
-    """A row whose instances are the given masks (`None`: a box only)."""
+    """Build a row with one instance for each mask (`None`: a box only)."""
     height, width = size
     instances = []
     for i, mask in enumerate(masks):
@@ -57,7 +59,7 @@ def test_a_sample_depends_on_seed_epoch_and_example_alone(rows):
     assert not torch.equal(first.image, other.image)
 
 
-def test_boxes_are_those_of_the_masks(rows):
+def test_boxes_equal_the_boxes_of_the_masks(rows):
     for epoch in range(3):
         for index in range(len(rows)):
             sample = samples(rows)[(epoch, index)]
@@ -78,9 +80,9 @@ def test_a_vanished_instance_makes_its_phrase_not_exhaustive():
         for phrase in sample.phrases:
             seen.add((len(phrase.instances), phrase.exhaustive))
         if not sample.phrases:
-            seen.add("not asked")
-    # never (0, …): a phrase without visible instance is not absent
-    assert seen == {(2, True), (1, False), "not asked"}
+            seen.add("dropped")
+    # A phrase without a visible instance is not absent, so that (0, …) never occurs.
+    assert seen == {(2, True), (1, False), "dropped"}
 
 
 def test_box_only_instances_and_crowds():
@@ -98,7 +100,7 @@ def test_box_only_instances_and_crowds():
     assert len(boxes_alone.boxes) == 2
 
 
-def test_exemplars_lie_on_the_phrases_own_instances():
+def test_exemplars_lie_on_instances_of_their_phrase():
     masks = [box_mask(4, 4, 14, 14), box_mask(24, 14, 34, 24)]
     phrases = [
         {"text": "cat", "instances": [1], "exhaustive": True},
@@ -130,7 +132,7 @@ def test_geometry_token_policy(rows, policy, expected):
     assert {p.geometry_token for epoch in range(5) for p in data[(epoch, 0)].phrases} == expected
 
 
-def test_evaluation_asks_every_phrase_of_the_whole_image(rows):
+def test_evaluation_uses_every_phrase_on_the_whole_image(rows):
     data = EvaluationSamples(rows, resolution=112, geometry_token=False)
     for index in range(len(rows)):
         sample = data[index]
@@ -155,21 +157,24 @@ def test_collator_packs_images_and_phrases_once(rows):
         assert all(0 <= i < len(label["boxes"]) for i in batch["pair_instances"][pair])
 
 
-def test_a_batch_that_asks_nothing_still_has_a_text():
+def test_a_batch_without_phrases_has_a_placeholder_text():
     data = to_dataset([row_of([], phrases=[])])
     batch = Sam3Collator(tiny_processor().tokenizer)([EvaluationSamples(data, resolution=112, geometry_token=True)[0]])
     assert batch["input_ids"].shape == (1, 32)
     assert batch["pair_image"] == []
 
 
-def test_long_phrases_are_named(caplog):
-    long = "an extraordinarily, unbelievably long-winded description of a perfectly unremarkable zebra-striped hippopotamus xylophone"
+def test_long_phrases_are_logged(caplog):
+    long = (
+        "an extraordinarily, unbelievably long-winded description of a perfectly unremarkable zebra-striped "
+        "hippopotamus xylophone"
+    )
     assert warn_long_phrases(tiny_processor().tokenizer, ["cat", long]) == [long]
     assert "1 phrase(s) are longer than 32 tokens" in caplog.text
     assert "phrase_map" in caplog.text
 
 
-def test_sampler_shuffles_by_epoch_and_carries_it():
+def test_sampler_shuffles_by_epoch_and_yields_it():
     sampler = EpochSampler(range(10), seed=0)
     first = list(sampler)
     sampler.set_epoch(1)
@@ -203,7 +208,7 @@ def test_sixteen_bit_images_keep_their_contrast():
         ({"instances": [{"bbox": [0, 0, 4, 4], "segmentation": b"x", "area": 0.0, "is_crowd": False}]}, "must be str"),
     ],
 )
-def test_invalid_rows_are_named(change, message):
+def test_invalid_rows_are_refused(change, message):
     row = row_of([box_mask(0, 0, 4, 4)]) | change
     with pytest.raises(DatasetFormatError, match=message):
         validate_example(row)
@@ -219,7 +224,7 @@ def test_rows_round_trip_through_disk(rows, tmp_path):
         assert a == b
 
 
-def test_a_missing_validation_split_is_held_out_and_said(shapes, tmp_path):
+def test_a_missing_validation_split_is_held_out_and_reported(shapes, tmp_path):
     import shutil
 
     shutil.copytree(shapes, tmp_path / "data")
@@ -230,7 +235,7 @@ def test_a_missing_validation_split_is_held_out_and_said(shapes, tmp_path):
     assert not set(data.train["example_id"]) & set(data.validation["example_id"])
 
 
-def test_missing_splits_and_files_are_named(shapes):
+def test_missing_splits_and_files_are_reported(shapes):
     for options, message in [
         (DatasetOptions(str(shapes), train_split="training"), "`train_split` is 'training', found train, validation"),
         (DatasetOptions(str(shapes), eval_split="test"), "`eval_split` is 'test', found train, validation"),
@@ -244,7 +249,7 @@ def test_missing_splits_and_files_are_named(shapes):
             load_phrase_dataset(options, ReadOptions())
 
 
-def test_files_that_number_their_categories_differently_share_no_number(shapes, tmp_path):
+def test_category_ids_stay_unique_when_files_number_them_differently(shapes, tmp_path):
     import json
     import shutil
 
@@ -254,11 +259,11 @@ def test_files_that_number_their_categories_differently_share_no_number(shapes, 
     content["categories"] = [{"id": 1, "name": "star"}, {"id": 2, "name": "circle"}, {"id": 3, "name": "cross"}]
     file.write_text(json.dumps(content))
     data = load_phrase_dataset(DatasetOptions(str(tmp_path / "data")), ReadOptions())
-    assert data.category_ids["circle"] == 1  # the training file's
+    assert data.category_ids["circle"] == 1  # the id in the training file
     assert len(set(data.category_ids.values())) == len(data.category_ids) == 5
 
 
-def test_one_file_and_one_folder_by_name(shapes):
+def test_annotation_files_and_image_folders_by_key(shapes):
     options = DatasetOptions(
         annotation_file=str(shapes / "annotations" / "instances_train.json"),
         image_folder=str(shapes / "train"),

@@ -1,4 +1,4 @@
-"""Synthetic scenes on disk: one folder for each set of options, complete when it appears, shared and never rewritten."""
+"""Synthetic scenes on disk: one folder for each set of options, which appears complete and is never rewritten."""
 
 import subprocess
 import sys
@@ -34,7 +34,8 @@ WRITE = """
 import sys
 from sam_ft.data.synthetic.scenes import SceneOptions
 from sam_ft.data.synthetic.scene_files import SceneFiles, write_scenes_once
-print(write_scenes_once(sys.argv[1], SceneFiles(SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=0), 2, 1)))
+options = SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=0)
+print(write_scenes_once(sys.argv[1], SceneFiles(options, 2, 1)))
 """
 
 
@@ -47,7 +48,7 @@ def test_processes_that_start_together_share_a_folder(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [write_scenes_once(tmp_path, files(0)).name]
 
 
-def test_a_folder_that_contains_something_else_is_kept(tmp_path):
+def test_a_folder_with_other_content_is_not_overwritten(tmp_path):
     folder = write_scenes_once(tmp_path, files(0))
     (folder / "annotations" / "instances_val.json").write_text("{}")
     with pytest.raises(ValueError, match="does not. Move it away"):

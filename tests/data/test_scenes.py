@@ -1,4 +1,4 @@
-"""The world of scenes: what is drawn is what is told."""
+"""Synthetic scenes: the annotations and the phrases agree with the pixels."""
 
 import itertools
 import json
@@ -26,10 +26,10 @@ def scenes(number, options=EVERYTHING):
     return [draw_scene(np.random.default_rng(i), options) for i in range(number)]
 
 
-def test_masks_are_what_is_seen_of_each_thing():
+def test_masks_are_the_visible_parts():
     for image, things in scenes(60):
         covered = np.sum([thing.mask for thing in things], axis=0)
-        assert covered.max() <= 1, "a pixel belongs to the thing in front alone"
+        assert covered.max() <= 1, "a pixel belongs to the object in front alone"
         pixels = np.asarray(image, dtype=float)
         for thing in things:
             assert thing.mask.sum() >= 3
@@ -38,8 +38,8 @@ def test_masks_are_what_is_seen_of_each_thing():
                 assert np.abs(np.median(pixels[thing.mask], axis=0) - COLORS[thing.color]).max() < 20, thing.color
 
 
-def test_sizes_are_those_of_the_words():
-    """A circle's area gives its radius; pixels round it by half a pixel."""
+def test_sizes_agree_with_their_words():
+    """The area of a circle gives its radius, within half a pixel."""
     options = SceneOptions(shapes=["circle"], min_shapes=1, max_shapes=1, cut_off=0.0)
     seen = set()
     for _, (thing,) in scenes(80, options):
@@ -49,43 +49,43 @@ def test_sizes_are_those_of_the_words():
     assert seen == set(SIZES)
 
 
-def test_every_attribute_is_drawn_and_some_things_are_cut_off():
-    everything = [thing for _, things in scenes(300) for thing in things]
+def test_every_attribute_occurs_and_some_objects_are_cut_off():
+    all_things = [thing for _, things in scenes(300) for thing in things]
     for attribute, values in (("shape", ALL_SHAPES), ("color", COLORS), ("size", SIZES)):
-        assert {getattr(thing, attribute) for thing in everything} == set(values)
-    at_edge = np.mean([t.mask[[0, -1]].any() or t.mask[:, [0, -1]].any() for t in everything])
+        assert {getattr(thing, attribute) for thing in all_things} == set(values)
+    at_edge = np.mean([t.mask[[0, -1]].any() or t.mask[:, [0, -1]].any() for t in all_things])
     assert 0.03 < at_edge < 0.2
 
 
 def concept_of(text):
-    """What a phrase says, read back from its words; `None` where a word is of no attribute."""
+    """Parse a phrase to a concept; `None` if a word belongs to no attribute."""
     concept = {}
     for word in text.split():
         if word in ("shape", "object"):
             continue
-        owners = [(a, v) for a in ATTRIBUTES for v in attribute_values(a) if word in words_for(a, v)]
-        if len(owners) != 1:
+        values = [(a, v) for a in ATTRIBUTES for v in attribute_values(a) if word in words_for(a, v)]
+        if len(values) != 1:
             return None
-        concept.update(owners)
+        concept.update(values)
     return concept
 
 
-def is_true(concept, thing):
+def matches(concept, thing):
     sizes = {"tiny": ("tiny", "small"), "medium": ()}.get(thing.size, (thing.size,))
     return all(v in sizes if a == "size" else getattr(thing, a) == v for a, v in concept.items())
 
 
-def test_phrases_are_true_absent_ones_too_and_most_of_these_are_near_misses():
+def test_phrases_are_correct_and_most_negatives_are_near_misses():
     options = SceneOptions(seed=3)
     texts, absent, near = [], 0, 0
     for index in range(300):
         row = scene_row(options, "train", index)
         validate_example(row)
-        # the same draws give the things themselves
+        # The same generator gives the objects of the scene.
         _, things = draw_scene(keyed_draws(3, 0, row["example_id"], "scene"), options)
         for phrase in row["phrases"]:
             concept = concept_of(phrase["text"])
-            expected = [] if concept is None else [i for i, t in enumerate(things) if is_true(concept, t)]
+            expected = [] if concept is None else [i for i, t in enumerate(things) if matches(concept, t)]
             assert phrase["instances"] == expected, phrase["text"]
             texts.append(phrase["text"])
         present = [p["text"] for p in row["phrases"] if p["instances"]]
@@ -93,24 +93,24 @@ def test_phrases_are_true_absent_ones_too_and_most_of_these_are_near_misses():
             absent += not phrase["instances"]
             near += not phrase["instances"] and is_near_miss(phrase["text"], present)
     assert absent / len(texts) == pytest.approx(0.5, abs=0.03)
-    assert near / absent > 0.4  # those of two words and more
+    assert near / absent > 0.4  # negatives of at least two words
     assert {len(text.split()) for text in texts} == {1, 2, 3, 4}
     assert {"disc", "bar", "moon", "violet", "little", "big", "hollow", "spotted"} <= {
         w for t in texts for w in t.split()
     }
 
 
-def test_new_words_are_asked_where_they_are_absent_too():
-    """A word that only occurs when it is true would teach yes."""
+def test_every_word_occurs_in_negative_phrases():
+    """A word that occurs in positive phrases alone would predict presence."""
     options = SceneOptions(width=64, height=64, shapes=list(ALL_SHAPES), fills=["solid"], colors=["red"])
     rows = [scene_row(options, "train", i) for i in range(60)]
     absent = {w for row in rows for p in row["phrases"] if not p["instances"] for w in p["text"].split()}
     assert {"star", "heart", "cross"} <= absent
-    assert not {"striped", "blue"} & absent, "what the world has not got is asked of nobody"
+    assert not {"striped", "blue"} & absent, "values outside the options occur in no phrase"
 
 
-def test_fills_look_as_they_are_called():
-    """Shares of ink against pale paper within a large square: all, a rim, about half, most of it."""
+def test_fills_have_their_share_of_coloured_pixels():
+    """Shares within a large square: all, a rim, about half, most of it."""
     shares = {}
     for fill in ("solid", "outlined", "striped", "dotted"):
         options = SceneOptions(
@@ -126,7 +126,7 @@ def test_fills_look_as_they_are_called():
     assert 0.65 < shares["dotted"] < 0.8  # a dot has 0.3 of a cell's side as radius: 1 - 0.09 π = 0.72
 
 
-def test_rows_are_the_same_whoever_asks():
+def test_rows_and_streams_are_equal_and_deterministic():
     options = SceneOptions(width=64, height=48, seed=5)
     rows = SceneRows(options, "train", 20)
     stream = list(itertools.islice(stream_scenes(options), 5))
@@ -182,13 +182,13 @@ def test_a_scene_decodes_to_its_masks():
         assert instance["area"] == mask.sum()
 
 
-def test_drawn_data_need_no_file(tmp_path, monkeypatch):
+def test_generated_data_need_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = SceneFiles(SceneOptions(width=48, height=48), num_train=1000, num_validation=3)
     data = load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, scenes=files), ReadOptions())
     assert (len(data.train), len(data.validation)) == (1000, 3)
     assert {p["text"] for row in data.validation for p in row["phrases"]} == set(data.category_ids)
-    assert "1000 scenes to train on are drawn when asked for" in data.lines()[0]
+    assert "1000 training scenes are drawn when they are requested" in data.lines()[0]
     fewer = DatasetOptions(SYNTHETIC_STREAM, scenes=files, max_train_samples=5, max_eval_samples=2)
     data = load_phrase_dataset(fewer, ReadOptions())
     assert (len(data.train), len(data.validation)) == (5, 2)
@@ -196,15 +196,15 @@ def test_drawn_data_need_no_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "coco", "named"),
+    ("options", "coco", "key"),
     [
         ({"scenes": SceneFiles(train_labels=["circle"])}, {}, "scene_train_labels"),
         ({"eval_split": "test"}, {}, "eval_split"),
         ({}, {"phrase_source": "both"}, "phrase_source"),
     ],
 )
-def test_keys_without_meaning_are_refused(options, coco, named):
-    with pytest.raises(ValueError, match=f"`{named}` means nothing for `dataset_name: synthetic-stream`"):
+def test_keys_without_effect_are_refused(options, coco, key):
+    with pytest.raises(ValueError, match=f"`{key}` has no effect on `dataset_name: synthetic-stream`"):
         load_phrase_dataset(DatasetOptions(SYNTHETIC_STREAM, **options), ReadOptions(**coco))
 
 
@@ -234,11 +234,11 @@ def test_training_files_may_label_some_shapes_only(tmp_path):
 @pytest.mark.parametrize("options", [{"ramp": 5}, {"shape_alone": 0.5}])
 def test_keys_of_the_stream_are_refused_for_files(options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"`scene_{name}` is .* use synthetic-stream"):
+    with pytest.raises(ValueError, match=f"`scene_{name}` is .* has no effect on .*synthetic-stream"):
         load_phrase_dataset(DatasetOptions("synthetic", scenes=SceneFiles(SceneOptions(**options))), ReadOptions())
 
 
-def test_the_share_of_phrases_of_the_shape_alone_is_the_worlds():
+def test_shape_alone_sets_the_share_of_shape_phrases():
     rows = [scene_row(SceneOptions(width=48, height=48, shape_alone=1.0), "train", i) for i in range(20)]
     present = [p["text"].split() for row in rows for p in row["phrases"] if p["instances"]]
     assert present

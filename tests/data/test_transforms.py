@@ -1,3 +1,5 @@
+"""Geometry and colour transforms of training samples."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,20 +22,20 @@ def test_image_mask_and_box_move_together():
         assert (x1, y1, x2, y2) == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
 
 
-def test_whole_image_equals_the_processors_resize():
+def test_whole_image_equals_the_resize_of_the_processor():
     import torch
 
     from sam_ft.models.sam3.config import tiny_processor
 
     noise = Image.fromarray((np.random.rand(90, 120, 3) * 255).astype(np.uint8))
-    ours = Geometry.whole(120, 90, 112).image(noise)
-    theirs = tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
-    theirs = ((theirs + 1) * 127.5).permute(1, 2, 0)
-    # both are bilinear with antialiasing; rounding differs by a grey level
-    assert (torch.from_numpy(ours).float() - theirs).abs().max() < 1.5
+    canvas = Geometry.whole(120, 90, 112).image(noise)
+    expected = tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
+    expected = ((expected + 1) * 127.5).permute(1, 2, 0)
+    # Both are bilinear with antialiasing; rounding differs by a grey level.
+    assert (torch.from_numpy(canvas).float() - expected).abs().max() < 1.5
 
 
-def test_official_geometry_pads_a_square_at_a_random_place():
+def test_official_geometry_pads_a_square_at_a_random_offset():
     options = TransformOptions(resolution=1008)
     drawn = [draw_geometry(640, 480, [], keyed_draws(0, 0, str(i), "geometry"), options) for i in range(300)]
     sides = {g.target[2] for g in drawn}
@@ -44,12 +46,12 @@ def test_official_geometry_pads_a_square_at_a_random_place():
     assert all(g.window == (0, 0, 640, 480) for g in drawn)
 
 
-def test_sides_forbid_the_flip():
+def test_left_and_right_prevent_the_flip():
     options = TransformOptions(resolution=112, flip_probability=1.0)
     rng = np.random.default_rng(0)
     assert draw_geometry(64, 64, ["cat"], rng, options).flip
     assert not draw_geometry(64, 64, ["cat", "the Left shoe"], rng, options).flip
-    assert draw_geometry(64, 64, ["bright cat"], rng, options).flip  # a word, not a part of one
+    assert draw_geometry(64, 64, ["bright cat"], rng, options).flip  # "right" as a part of a word
 
 
 def test_crops_stay_inside_and_keep_their_share():
@@ -77,6 +79,6 @@ def test_jitter_changes_colours_within_bounds_or_not_at_all():
     assert 0 < np.abs(changed - np.asarray(image)).max() <= 255 * 0.5
 
 
-def test_unknown_resize_is_named():
+def test_unknown_resize_is_refused():
     with pytest.raises(ValueError, match="`resize` is 'square'"):
         TransformOptions(resize="square")

@@ -1,4 +1,4 @@
-"""Results files of other programs: what is not a score or a box is refused, by file and record."""
+"""COCO results files of other programs: invalid records are rejected with file and record."""
 
 import json
 
@@ -12,12 +12,12 @@ TRUTH = {
     "categories": [{"id": 1}, {"id": 2}],
     "pairs": [{"image_id": 1, "category_id": 1}],
 }
-SOUND = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [1, 2, 3, 4]}
+VALID = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [1, 2, 3, 4]}
 
 
 def write(tmp_path, *results) -> str:
     file = tmp_path / "results.json"
-    file.write_text(json.dumps([SOUND, *results]))
+    file.write_text(json.dumps([VALID, *results]))
     return str(file)
 
 
@@ -40,21 +40,21 @@ def write(tmp_path, *results) -> str:
         ({"segmentation": {"size": [30, 40], "counts": "1\x1b[31m"}}, "`segmentation` cannot be read"),
     ],
 )
-def test_a_result_that_cannot_be_scored_is_named(tmp_path, change, message):
+def test_error_of_an_invalid_result_contains_file_and_record(tmp_path, change, message):
     with pytest.raises(ValueError, match=f"`compare`: .*results.json, result 1: .*{message}") as caught:
-        read_results(write(tmp_path, SOUND | change), TRUTH)
+        read_results(write(tmp_path, VALID | change), TRUTH)
     assert "\x1b" not in str(caught.value)
 
 
 @pytest.mark.parametrize("score", [0, 1, 1.0, 1e-9])
-def test_sound_results_are_read(tmp_path, score):
-    other = SOUND | {"category_id": 2}
-    result = SOUND | {"score": score, "bbox": [0, 0, 0, 4]}
-    assert read_results(write(tmp_path, result, other), TRUTH) == [SOUND, result]
+def test_valid_results_are_read(tmp_path, score):
+    other = VALID | {"category_id": 2}
+    result = VALID | {"score": score, "bbox": [0, 0, 0, 4]}
+    assert read_results(write(tmp_path, result, other), TRUTH) == [VALID, result]
 
 
-def test_a_file_that_is_no_list_of_results_is_named(tmp_path):
-    for text, message in (("{}", "expected a list"), ("[" * 100_000, "is not JSON"), ("[3]", "result 0: .*found 3")):
+def test_error_of_an_invalid_file_contains_its_path(tmp_path):
+    for text, message in (("{}", "expected a list"), ("[" * 100_000, "is not JSON"), ("[3]", "result 0: .*got 3")):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(ValueError, match=f"`compare`: .*results.json.*{message}"):
             read_results(str(tmp_path / "results.json"), TRUTH)

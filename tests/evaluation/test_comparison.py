@@ -1,4 +1,4 @@
-"""Models and results files side by side."""
+"""Comparison of models and results files."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ from sam_ft.metrics.thresholds import Thresholds
 
 @pytest.fixture(scope="module")
 def evaluated(tuned, new_shapes, tmp_path_factory):
-    """The carried model, what a run made of it, and that run's results as another program's file."""
+    """Evaluate the bundled tiny model, a fine-tuned run of it, and the run's results as an external file."""
     data_args = DataArguments(dataset_name=str(new_shapes), probe_phrases=["circle", "red square"], probe_images=6)
     data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
     trained = {"star", "heart", "cross"}
     models = []
     for name, source in (("base", "sam-ft/tiny"), ("mine", str(tuned.folder))):
         training_args = Sam3TrainingArguments(
-            output_dir=str(tmp_path_factory.mktemp(name)), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True,
-            dataloader_num_workers=0, per_device_eval_batch_size=10,
+            output_dir=str(tmp_path_factory.mktemp(name)), report_to=[], num_pictures=0, use_cpu=True,
+            disable_tqdm=True, dataloader_num_workers=0, per_device_eval_batch_size=10,
         )  # fmt: skip
         run = Run(ModelArguments(pairs_per_chunk=64), data_args, LossArguments(), training_args)
         models.append(evaluate_model(Candidate(name, source), data, trained, run))
@@ -39,7 +39,7 @@ def evaluated(tuned, new_shapes, tmp_path_factory):
     return data, models, file
 
 
-def test_columns_say_what_is_different_from_the_first(evaluated, tuned):
+def test_columns_contain_differences_from_the_first_model(evaluated, tuned):
     _, models, _ = evaluated
     base, mine, file = columns_of(models, EvalArguments(bootstrap_samples=40))
     assert mine.metrics["mask_AP50"] == pytest.approx(tuned.after["eval_mask_AP50"], abs=1e-3)
@@ -52,24 +52,24 @@ def test_columns_say_what_is_different_from_the_first(evaluated, tuned):
     assert high > mine.metrics["mask_AP50"] - 0.1
     assert 0 <= mine.metrics["retention_presence_agreement"] <= 1
     assert "retention_presence_agreement" not in base.metrics
-    assert 0 <= mine.metrics["F1@thresholds"] <= 1  # saved with the run
+    assert 0 <= mine.metrics["F1@thresholds"] <= 1  # the thresholds are saved with the run
     assert mine.notes
     assert not base.notes
     assert {"star", "circle"} <= mine.phrases.keys()
     assert len(mine.curves["star"]) == 101
 
 
-def test_pictures_are_of_the_best_the_worst_and_what_changed(evaluated):
+def test_pictures_show_the_best_and_worst_examples(evaluated):
     data, models, _ = evaluated
     pictures = pictures_of(models, data, 1)
     assert {"Worst pictures", "Best pictures"} <= pictures.keys()
     (caption, image), *_ = pictures["Worst pictures"]
     assert "base" in caption
-    assert image.width > 3 * 320  # the truth and three columns
+    assert image.width > 3 * 320  # ground truth and three columns
     assert pictures_of(models, data, 0) == {}
 
 
-def test_the_thresholds_of_a_run_are_saved_with_its_weights(tuned):
+def test_thresholds_are_saved_with_the_weights(tuned):
     saved = json.loads((tuned.folder / "thresholds.json").read_text())
     assert Thresholds(**saved).num_images == 50
     assert set(saved["phrases"]) >= {"star", "heart", "cross"}
@@ -90,16 +90,16 @@ def test_the_thresholds_of_a_run_are_saved_with_its_weights(tuned):
         ('[{"image_id": 1, "category_id": 99, "score": 1, "bbox": [1, 1, 2, 2]}]', "`category_id` is 99"),
     ],
 )
-def test_results_files_that_are_none_are_named(evaluated, tmp_path, content, message):
+def test_error_of_an_invalid_results_file_contains_its_path(evaluated, tmp_path, content, message):
     file = tmp_path / "results.json"
     file.write_text(content)
     with pytest.raises(ValueError, match=f"`compare`: .*results.json.*{message}"):
         evaluate_results(Candidate("x", str(file)), evaluated[0], None, with_masks=True)
 
 
-def test_what_is_compared_has_names(tmp_path):
+def test_compared_models_have_unique_names(tmp_path):
     assert [c.name for c in candidates_of(["base=facebook/sam3", "out/one/"], "out/two")] == ["base", "one", "two"]
-    with pytest.raises(ValueError, match="two are called 'two'"):
+    with pytest.raises(ValueError, match="two candidates are called 'two'"):
         candidates_of(["other/two"], "out/two")
     assert candidates_of([], "out/lr=1e-4")[0].source == "out/lr=1e-4"
     with pytest.raises(ValueError, match="has no name that a folder can have"):
@@ -110,17 +110,17 @@ def test_what_is_compared_has_names(tmp_path):
         candidates_of(["=x"], "out/two")
 
 
-def test_results_of_pairs_that_nobody_asked_say_nothing(evaluated, tmp_path):
-    """Nobody knows whether a phrase that is not labelled is in an image."""
+def test_results_outside_the_evaluated_pairs_are_ignored(evaluated, tmp_path):
+    """The ground truth of an unlabelled phrase is undefined."""
     data, models, file = evaluated
     results = json.loads(Path(file).read_text())
     data = dataclasses.replace(data, category_ids=data.category_ids | {"zebra": 999})
-    invented = [{"image_id": 1, "category_id": 999, "score": 1.0, "bbox": [1, 1, 20, 20]}]
-    (tmp_path / "more.json").write_text(json.dumps([*results, *invented]))
-    found = evaluate_results(Candidate("x", str(tmp_path / "more.json")), data, None, with_masks=True)
-    assert found.scored.metrics["mask_AP50"] == pytest.approx(models[1].scored.metrics["mask_AP50"])
-    boxes = [{k: v for k, v in one.items() if k != "segmentation"} for one in results]
+    unlabelled = [{"image_id": 1, "category_id": 999, "score": 1.0, "bbox": [1, 1, 20, 20]}]
+    (tmp_path / "more.json").write_text(json.dumps([*results, *unlabelled]))
+    evaluation = evaluate_results(Candidate("x", str(tmp_path / "more.json")), data, None, with_masks=True)
+    assert evaluation.scored.metrics["mask_AP50"] == pytest.approx(models[1].scored.metrics["mask_AP50"])
+    boxes = [{k: v for k, v in result.items() if k != "segmentation"} for result in results]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    found = evaluate_results(Candidate("x", str(tmp_path / "boxes.json")), data, None, with_masks=True)
-    assert found.scored.kind == "box"
-    assert found.scored.metrics["box_AP50"] == pytest.approx(models[1].scored.metrics["box_AP50"])
+    evaluation = evaluate_results(Candidate("x", str(tmp_path / "boxes.json")), data, None, with_masks=True)
+    assert evaluation.scored.kind == "box"
+    assert evaluation.scored.metrics["box_AP50"] == pytest.approx(models[1].scored.metrics["box_AP50"])

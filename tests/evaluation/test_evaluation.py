@@ -1,4 +1,4 @@
-"""What an evaluation reports: presence, near misses, and phrases that a run trains apart from all others."""
+"""Metrics of an evaluation: presence, near misses, and trained and untrained phrases."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def rows():
     return [{k: v for k, v in row.items() if k != "image"} for row in scenes]
 
 
-def stored(rows):
-    """Every present instance found, each second one with a shifted box; absent phrases found on even images."""
+def make_store(rows):
+    """Detect each instance, every second one with a shifted box; predict absent phrases as present on even images."""
     store = PredictionStore()
     for number, row in enumerate(rows):
         for phrase in row["phrases"]:
@@ -45,20 +45,20 @@ def stored(rows):
                 x, y, w, h = row["instances"][index]["bbox"]
                 size = {"size": [row["height"], row["width"]], "counts": row["instances"][index]["segmentation"]}
                 shift = 5.0 if index % 2 else 0.0
-                found = {"score": 0.5 + index / 100, "bbox": [x + shift, y, w, h], "segmentation": size}
-                store.detections[key].append(found)
+                detection = {"score": 0.5 + index / 100, "bbox": [x + shift, y, w, h], "segmentation": size}
+                store.detections[key].append(detection)
     return store
 
 
-def numbered(rows):
+def category_ids_of(rows):
     return {text: i for i, text in enumerate(sorted({p["text"] for row in rows for p in row["phrases"]}), 1)}
 
 
-def test_presence_and_near_misses_are_counted_over_pairs(rows):
-    metrics = score(rows, stored(rows), numbered(rows), with_masks=True).metrics
+def test_presence_and_near_misses_are_averaged_over_pairs(rows):
+    metrics = score(rows, make_store(rows), category_ids_of(rows), with_masks=True).metrics
     pairs = [(n, p, row) for n, row in enumerate(rows) for p in row["phrases"]]
-    right = [bool(p["instances"]) or n % 2 == 1 for n, p, _ in pairs]
-    assert metrics["presence_accuracy"] == pytest.approx(sum(right) / len(right))
+    is_correct = [bool(p["instances"]) or n % 2 == 1 for n, p, _ in pairs]
+    assert metrics["presence_accuracy"] == pytest.approx(sum(is_correct) / len(is_correct))
     near = []
     for n, phrase, row in pairs:
         words = phrase["text"].split()
@@ -70,8 +70,8 @@ def test_presence_and_near_misses_are_counted_over_pairs(rows):
     assert metrics["near_miss_refusal"] == pytest.approx(sum(near) / len(near))
 
 
-def test_trained_phrases_are_scored_apart_from_others(rows):
-    ids, store = numbered(rows), stored(rows)
+def test_trained_phrases_have_separate_metrics(rows):
+    ids, store = category_ids_of(rows), make_store(rows)
     present = sorted({p["text"] for row in rows for p in row["phrases"] if p["instances"]})
     trained = set(present[::2])
     scored = score(rows, store, ids, with_masks=True, trained=trained)
@@ -80,9 +80,9 @@ def test_trained_phrases_are_scored_apart_from_others(rows):
         truth = COCO()
         truth.dataset = scored.ground_truth
         truth.createIndex()
-        found = [{k: v for k, v in r.items() if k != "segmentation"} for r in scored.results]
-        evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
-        evaluation.params.catIds = chosen  # pycocotools' own way to leave categories out
+        boxes = [{k: v for k, v in r.items() if k != "segmentation"} for r in scored.results]
+        evaluation = COCOeval(truth, truth.loadRes(boxes), "bbox")
+        evaluation.params.catIds = chosen  # pycocotools excludes all other categories
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -92,21 +92,21 @@ def test_trained_phrases_are_scored_apart_from_others(rows):
     assert not any(name.endswith(("_trained", "_other")) for name in whole)
 
 
-def test_detections_are_read_back_from_coco_files(rows, tmp_path):
-    store = stored(rows)
-    scored = score(rows, store, numbered(rows), with_masks=True)
+def test_saved_evaluations_are_read_back(rows, tmp_path):
+    store = make_store(rows)
+    scored = score(rows, store, category_ids_of(rows), with_masks=True)
     save_evaluation(scored, tmp_path)
     truth, results, presence = read_evaluation(tmp_path)
     assert truth == scored.ground_truth
     assert score_results(truth, results, presence, with_masks=True).metrics == scored.metrics
-    read = by_example(truth, results)
-    assert read.keys() == {key for key, found in store.detections.items() if found}
-    for key, found in read.items():
-        assert [d["bbox"] for d in found] == [d["bbox"] for d in store.detections[key]]
+    detections_read = by_example(truth, results)
+    assert detections_read.keys() == {key for key, detections in store.detections.items() if detections}
+    for key, detections in detections_read.items():
+        assert [d["bbox"] for d in detections] == [d["bbox"] for d in store.detections[key]]
 
 
-def test_a_near_miss_may_miss_a_phrase_that_is_not_counted():
-    """ "red square" beside a blue square, where only what says "red" is scored."""
+def test_phrases_that_do_not_count_define_near_misses():
+    """A blue square makes "red square" a near miss, although only phrases with "red" count."""
     row = {
         "example_id": "a", "width": 8, "height": 8,
         "instances": [{"bbox": [0.0, 0.0, 4.0, 4.0], "segmentation": None, "area": 16.0, "is_crowd": False}],
@@ -125,7 +125,7 @@ def test_a_near_miss_may_miss_a_phrase_that_is_not_counted():
     assert metrics["near_miss_refusal"] == metrics["presence_accuracy"] == 0.0
 
 
-def test_the_vision_encoder_runs_once_an_image_however_many_phrases_are_asked(tmp_path):
+def test_vision_encoder_runs_once_per_image(tmp_path):
     images = [
         {"example_id": str(i), "image": np.zeros((20, 20, 3), np.uint8), "width": 20, "height": 20} for i in range(10)
     ]
@@ -133,20 +133,20 @@ def test_the_vision_encoder_runs_once_an_image_however_many_phrases_are_asked(tm
     rows = to_dataset([{**image, "instances": [], "phrases": phrases} for image in images])
     model, processor = load_model(ModelOptions(RANDOM_TINY)), load_processor(RANDOM_TINY)
     arguments = Sam3TrainingArguments(
-        output_dir=str(tmp_path), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True, dataloader_num_workers=0,
-        per_device_eval_batch_size=3, eval_strategy="no",
+        output_dir=str(tmp_path), report_to=[], num_pictures=0, use_cpu=True, disable_tqdm=True,
+        dataloader_num_workers=0, per_device_eval_batch_size=3, eval_strategy="no",
     )  # fmt: skip
     data = PhraseData(None, rows, {p["text"]: i for i, p in enumerate(phrases, 1)}, {}, [], [])
     trainer = build_sam3_trainer(model, processor, data, DataArguments(), LossArguments(), arguments)
-    seen = []
-    model.vision_encoder.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    batch_sizes = []
+    model.vision_encoder.backbone.register_forward_pre_hook(lambda _, inputs: batch_sizes.append(len(inputs[0])))
     metrics = trainer.evaluate()
-    assert sum(seen) == 10
+    assert sum(batch_sizes) == 10
     assert len(trainer.scored.pairs) == 200
-    assert metrics["eval_IL_MCC"] <= 0  # nothing is there
+    assert metrics["eval_IL_MCC"] <= 0  # all phrases are absent
 
 
-def test_pictures_go_to_the_logger(shapes, tmp_path):
+def test_pictures_are_logged(shapes, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = build(
@@ -154,16 +154,18 @@ def test_pictures_go_to_the_logger(shapes, tmp_path):
     )
     trainer.train()
     (events,) = {file.parent for file in tmp_path.glob("**/events.out.tfevents.*")}
-    read = EventAccumulator(str(events))
-    read.Reload()
-    assert "eval/pictures" in read.Tags()["images"]
-    assert "eval/cgF1" in read.Tags()["scalars"]
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    assert "eval/pictures" in accumulator.Tags()["images"]
+    assert "eval/cgF1" in accumulator.Tags()["scalars"]
 
 
-def test_data_with_boxes_alone_are_measured_by_boxes(rows):
-    """Though the model finds masks, too."""
-    bare = [{**row, "instances": [{**i, "segmentation": None} for i in row["instances"]]} for row in rows]
-    scored = score(bare, stored(rows), numbered(rows), with_masks=True)
+def test_data_with_boxes_only_are_measured_by_boxes(rows):
+    """The predictions also contain masks."""
+    rows_without_masks = [
+        {**row, "instances": [{**i, "segmentation": None} for i in row["instances"]]} for row in rows
+    ]
+    scored = score(rows_without_masks, make_store(rows), category_ids_of(rows), with_masks=True)
     assert scored.kind == "box"
     assert scored.metrics["cgF1"] > 0.1
     assert scored.metrics["concept_recall"] > 0.5
@@ -171,15 +173,15 @@ def test_data_with_boxes_alone_are_measured_by_boxes(rows):
     assert scored.curves
 
 
-def test_of_a_pair_that_is_not_exhaustive_false_detections_are_left_out(rows):
-    store, ids = stored(rows), numbered(rows)
-    doubtful = [{**row, "phrases": [{**p, "exhaustive": False} for p in row["phrases"]]} for row in rows]
-    invented = {
+def test_unmatched_detections_of_non_exhaustive_pairs_are_ignored(rows):
+    store, ids = make_store(rows), category_ids_of(rows)
+    non_exhaustive = [{**row, "phrases": [{**p, "exhaustive": False} for p in row["phrases"]]} for row in rows]
+    false_positive = {
         "score": 0.99,
         "bbox": [0.0, 0.0, 3.0, 3.0],
         "segmentation": {"size": [96, 96], "counts": encode_mask(np.eye(96, dtype=bool))},
     }
     for key in store.detections:
-        store.detections[key] = [invented, *store.detections[key]]
-    assert score(doubtful, store, ids, with_masks=True).metrics["mask_AP50"] == pytest.approx(1.0)
+        store.detections[key] = [false_positive, *store.detections[key]]
+    assert score(non_exhaustive, store, ids, with_masks=True).metrics["mask_AP50"] == pytest.approx(1.0)
     assert score(rows, store, ids, with_masks=True).metrics["mask_AP50"] < 0.9

@@ -1,4 +1,4 @@
-"""What a run forgets, that it is told, and what helps."""
+"""Retention: measurement of forgetting, its report, and the remedies replay and self-distillation."""
 
 import pytest
 import torch
@@ -26,14 +26,14 @@ PLAIN = {
 
 @pytest.fixture(scope="module")
 def stars(tmp_path_factory):
-    """16 scenes in which stars alone are labelled; 40 to be scored on in which all shapes are."""
+    """Write 16 training scenes with labelled stars only, and 40 evaluation scenes with all shapes labelled."""
     scenes = SceneOptions(shapes=["star", "star", "star", *SHAPES], seed=11, **PLAIN)
     return write_shape_scenes(tmp_path_factory.mktemp("stars"), SceneFiles(scenes, 16, 40, train_labels=["star"]))
 
 
 @pytest.fixture(scope="module")
 def old_scenes(tmp_path_factory):
-    """What the model was trained on before: scenes of the shapes that it knows, all labelled."""
+    """Write scenes of the initial model's training distribution, with all shapes labelled."""
     scenes = SceneOptions(shapes=list(SHAPES), seed=12, **(PLAIN | {"max_shapes": 4}))
     return write_shape_scenes(tmp_path_factory.mktemp("old"), SceneFiles(scenes, 80, 2))
 
@@ -48,16 +48,17 @@ def tune(data, folder, *, replay=None, negatives=0.0, **loss):
         },
         loss=loss, model={"pairs_per_chunk": 64}, max_steps=40,
         per_device_train_batch_size=4, per_device_eval_batch_size=10, gradient_accumulation_steps=1,
-        learning_rate=4e-4, vision_learning_rate=2.4e-4, text_learning_rate=1.6e-3, lr_scale=1.0, vision_layer_decay=1.0,
-        weight_decay=0.01, lr_schedule="transformers", lr_scheduler_type="cosine", warmup_steps=5, logging_steps=20,
+        learning_rate=4e-4, vision_learning_rate=2.4e-4, text_learning_rate=1.6e-3, lr_scale=1.0,
+        vision_layer_decay=1.0, weight_decay=0.01, lr_schedule="transformers", lr_scheduler_type="cosine",
+        warmup_steps=5, logging_steps=20,
     )  # fmt: skip
     return trainer
 
 
 @pytest.fixture(scope="module")
-def ruined(stars, tmp_path_factory):
-    """A run on one new phrase without a single absent one, which teaches that everything is a star."""
-    folder = tmp_path_factory.mktemp("ruined")
+def forgetful_run(stars, tmp_path_factory):
+    """Train on one new phrase without absent phrases, so that all shapes are predicted as stars."""
+    folder = tmp_path_factory.mktemp("forgetful")
     trainer = tune(stars, folder)
     data = load_phrase_dataset(DatasetOptions(str(stars)), ReadOptions())
     retention = Retention(trainer, make_probe(data, probe_kinds(list(SHAPES), trainer.trained_phrases), 12))
@@ -70,8 +71,8 @@ def ruined(stars, tmp_path_factory):
     return folder, before, after
 
 
-def test_without_absent_phrases_a_model_forgets_and_the_report_says_so_first(ruined):
-    folder, before, after = ruined
+def test_training_without_absent_phrases_is_reported_as_forgetting(forgetful_run):
+    folder, before, after = forgetful_run
     assert after["eval_mask_AP50_trained"] > before["before_mask_AP50_trained"] + 0.25
     assert after["eval_mask_AP50_other"] <= before["before_mask_AP50_other"] - 0.3
     now = {name.removeprefix("eval_"): value for name, value in after.items()}
@@ -82,8 +83,8 @@ def test_without_absent_phrases_a_model_forgets_and_the_report_says_so_first(rui
 
 
 @pytest.mark.parametrize("remedy", ["replay", "distillation"])
-def test_each_remedy_brings_half_back_and_keeps_the_gain(ruined, stars, old_scenes, tmp_path, remedy):
-    _, before, without = ruined
+def test_each_remedy_recovers_half_of_the_loss_and_keeps_the_gain(forgetful_run, stars, old_scenes, tmp_path, remedy):
+    _, before, without = forgetful_run
     if remedy == "replay":
         trainer = tune(stars, tmp_path, replay=old_scenes, negatives=0.3)
     else:
@@ -98,7 +99,7 @@ def test_each_remedy_brings_half_back_and_keeps_the_gain(ruined, stars, old_scen
     assert after["eval_mask_AP50_trained"] - before["before_mask_AP50_trained"] >= 0.9 * gain
 
 
-def test_what_was_asked_before_a_stop_is_read_and_not_asked_again(stars, tmp_path, monkeypatch):
+def test_stored_probe_predictions_are_read_after_a_restart(stars, tmp_path, monkeypatch):
     trainer = tune(stars, tmp_path)
     data = load_phrase_dataset(DatasetOptions(str(stars)), ReadOptions())
     probe = make_probe(data, probe_kinds(["circle"], {"star"}), 3)
@@ -109,23 +110,23 @@ def test_what_was_asked_before_a_stop_is_read_and_not_asked_again(stars, tmp_pat
     again.remember()
     assert again.before["probe"].presence == pytest.approx(first.before["probe"].presence)
     other = Retention(trainer, make_probe(data, probe_kinds(["square"], {"star"}), 3))
-    with pytest.raises(TypeError):  # another probe would have to ask
+    with pytest.raises(TypeError):  # a different probe needs new predictions
         other.remember()
 
 
-def test_a_labelled_probe_set_is_scored_before_and_after(stars, old_scenes, tmp_path):
+def test_labelled_probe_set_is_scored_before_and_after_training(stars, old_scenes, tmp_path):
     trainer = tune(stars, tmp_path)
-    data, known = (load_phrase_dataset(DatasetOptions(str(p)), ReadOptions()) for p in (stars, old_scenes))
-    retention = Retention(trainer, make_probe(data, {"circle": UNTOUCHED}, 12, known, {"star"}))
+    data, probe_data = (load_phrase_dataset(DatasetOptions(str(p)), ReadOptions()) for p in (stars, old_scenes))
+    retention = Retention(trainer, make_probe(data, {"circle": UNTOUCHED}, 12, probe_data, {"star"}))
     retention.remember()
     numbers = retention.compare()
     assert numbers["eval_retention_AP50"] == pytest.approx(numbers["eval_retention_AP50_before"])
     assert numbers["eval_retention_presence_agreement"] == 1
-    with pytest.raises(ValueError, match="`probe_dataset` shows nothing but phrases that are trained"):
-        make_probe(data, {}, 2, known, set(known.category_ids))
+    with pytest.raises(ValueError, match="`probe_dataset` shows only phrases that are trained"):
+        make_probe(data, {}, 2, probe_data, set(probe_data.category_ids))
 
 
-def test_probes_are_not_trained_and_colours_are_swapped():
+def test_probe_phrases_are_untrained_and_colours_swapped():
     kinds = probe_kinds([], {"person", "red car"})
     assert "person" not in kinds
     assert kinds["dog"] == UNTOUCHED
@@ -134,27 +135,30 @@ def test_probes_are_not_trained_and_colours_are_swapped():
     assert swapped(["red car", "blue car"]) == ["green car"]
 
 
-def found(*boxes) -> list[dict]:
-    made = []
+def detections_of(*boxes) -> list[dict]:
+    detections = []
     for x, y, w, h, score in boxes:
         mask = torch.zeros(20, 20, dtype=torch.bool)
         mask[y : y + h, x : x + w] = True
         rle = {"size": [20, 20], "counts": encode_mask(mask.numpy())}
-        made.append({"bbox": [x, y, w, h], "score": score, "segmentation": rle})
-    return made
+        detections.append({"bbox": [x, y, w, h], "score": score, "segmentation": rle})
+    return detections
 
 
-def test_agreement_by_hand():
+def test_agreement_equals_hand_computed_values():
     kinds = {"dog": UNTOUCHED, "cat": UNTOUCHED, "blue car": SWAPPED, "zib": INVENTED}
     before = PredictionStore(
-        {("a", "dog"): found((0, 0, 10, 10, 0.9)), ("a", "cat"): []},
+        {("a", "dog"): detections_of((0, 0, 10, 10, 0.9)), ("a", "cat"): []},
         {("a", "dog"): 0.9, ("a", "cat"): 0.1, ("a", "blue car"): 0.2, ("a", "zib"): 0.1},
     )
     after = PredictionStore(
-        {("a", "dog"): found((0, 0, 10, 5, 0.6), (10, 10, 5, 5, 0.3)), ("a", "cat"): found((3, 3, 4, 4, 0.9))},
+        {
+            ("a", "dog"): detections_of((0, 0, 10, 5, 0.6), (10, 10, 5, 5, 0.3)),
+            ("a", "cat"): detections_of((3, 3, 4, 4, 0.9)),
+        },
         {("a", "dog"): 0.6, ("a", "cat"): 0.7, ("a", "blue car"): 0.8, ("a", "zib"): 0.1},
     )
-    assert agreement(before, after, kinds, {"a": (20, 20)}, fewest=1) == {
+    assert agreement(before, after, kinds, {"a": (20, 20)}, min_pairs=1) == {
         "retention_presence_agreement": 0.5,
         "retention_false_yes": 1.0,
         "retention_IoU": 0.5,
@@ -163,17 +167,17 @@ def test_agreement_by_hand():
         "retention_invented_yes_before": 0.0,
         "retention_invented_yes": 0.0,
     }
-    assert agreement(before, after, kinds, {"a": (20, 20)}) == {}  # of two pairs and fewer
+    assert agreement(before, after, kinds, {"a": (20, 20)}) == {}  # too few pairs for any metric
     boxes = {
-        key: [{k: v for k, v in one.items() if k != "segmentation"} for one in listed]
-        for key, listed in after.detections.items()
+        key: [{k: v for k, v in detection.items() if k != "segmentation"} for detection in detections]
+        for key, detections in after.detections.items()
     }
-    alone = PredictionStore(boxes, after.presence)
-    assert agreement(before, alone, kinds, {"a": (20, 20)}, fewest=1)["retention_IoU"] == pytest.approx(0.5)
+    boxes_only = PredictionStore(boxes, after.presence)
+    assert agreement(before, boxes_only, kinds, {"a": (20, 20)}, min_pairs=1)["retention_IoU"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("lora", [None, "attention"])
-def test_a_student_that_has_not_moved_is_taught_nothing(stars, tmp_path, lora):
+def test_distillation_loss_is_zero_for_the_initial_model(stars, tmp_path, lora):
     model = {"lora": lora} if lora else {}
     trainer = build(
         stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 2.0, "distill_phrases": ["circle", "red square"]},
@@ -188,13 +192,15 @@ def test_a_student_that_has_not_moved_is_taught_nothing(stars, tmp_path, lora):
         for parameter in sam3.parameters():
             if parameter.requires_grad:
                 parameter += 0.02 * torch.randn_like(parameter)
-    moved = sam3(**batch)
-    assert float(moved.parts["loss_distill"]) > 0.01
+    perturbed = sam3(**batch)
+    assert float(perturbed.parts["loss_distill"]) > 0.01
     sam3.pairs_per_chunk = 64
-    assert float(sam3(**batch).loss) == pytest.approx(float(moved.loss), rel=1e-4)  # float32 sums in another order
+    assert float(sam3(**batch).loss) == pytest.approx(
+        float(perturbed.loss), rel=1e-4
+    )  # float32 sums in a different order
 
 
-def test_phrases_for_the_teacher_that_are_trained_are_refused(stars, tmp_path):
+def test_trained_distillation_phrases_are_rejected(stars, tmp_path):
     with pytest.raises(ValueError, match=r"`distill_phrases` \(star\) are all trained"):
         build(stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 1.0, "distill_phrases": ["star"]})
     with pytest.raises(ValueError, match="`distill_weight` is 0"):
@@ -203,7 +209,7 @@ def test_phrases_for_the_teacher_that_are_trained_are_refused(stars, tmp_path):
         build(stars, tmp_path, "sam-ft/tiny", data={"replay": "x", "replay_share": 1.0})
 
 
-def test_an_adapter_that_was_trained_before_is_no_teacher(stars, tmp_path):
+def test_a_trained_adapter_is_rejected_as_teacher(stars, tmp_path):
     trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
     with torch.no_grad():
         next(p for n, p in trainer.model.named_parameters() if ".lora_B." in n).fill_(0.1)
@@ -211,7 +217,7 @@ def test_an_adapter_that_was_trained_before_is_no_teacher(stars, tmp_path):
         Teacher(trainer.model)
 
 
-def test_frozen_adapters_stay_frozen_while_the_base_teaches(stars, tmp_path):
+def test_frozen_adapters_remain_frozen_after_teacher_predictions(stars, tmp_path):
     trainer = build(stars, tmp_path, "sam-ft/tiny", model={"lora": "attention"})
     frozen = [p for n, p in trainer.model.named_parameters() if ".lora_A." in n][:3]
     for parameter in frozen:
@@ -223,7 +229,7 @@ def test_frozen_adapters_stay_frozen_while_the_base_teaches(stars, tmp_path):
     assert not any(parameter.requires_grad for parameter in frozen)
 
 
-def test_what_is_trained_or_unseen_is_not_asked_of_the_teacher(stars, old_scenes, tmp_path):
+def test_trained_phrases_are_excluded_from_distillation(stars, old_scenes, tmp_path):
     names = tmp_path / "names.yaml"
     names.write_text("star: [star, asterisk]\n")
     trainer = build(

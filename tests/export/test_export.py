@@ -1,4 +1,4 @@
-"""Exports are loaded by those who will load them: the official package's own loader, Sam3Model, Sam3VideoModel."""
+"""Exports loaded by their target: the loader of the official package, Sam3Model, Sam3VideoModel and ONNX Runtime."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 
-from sam_ft.export import formats as exits
+from sam_ft.export import formats
 from sam_ft.export.formats import FORMATS, Export
 from sam_ft.export.output_places import check_output
 from sam_ft.export.source_model import load_source, verify
@@ -31,7 +31,7 @@ from .. import official, official_model
 
 @pytest.fixture(scope="module")
 def source():
-    """The carried model with other weights than those that anything here could fall back to."""
+    """Perturb the carried model, so that no fallback could load equal weights."""
     model = load_model(ModelOptions(TINY))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def official_file(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
-    """A base to take config and processor from."""
+    """Save a base that provides config and processor."""
     folder = tmp_path_factory.mktemp("base")
     load_model(ModelOptions(RANDOM_TINY)).save_pretrained(folder)
     load_processor(RANDOM_TINY).save_pretrained(folder)
@@ -57,7 +57,7 @@ def tiny_folder(tmp_path_factory):
 
 
 def package_model(config):
-    """The package's model, composed from its modules, every weight set to one that no export writes."""
+    """Build the official model from its modules, with all weights NaN."""
 
     def tokenize(texts):
         tokens = tiny_processor().tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
@@ -71,56 +71,56 @@ def package_model(config):
     return model
 
 
-def test_official_file_in_the_package_s_own_loader(source, official_file, capsys):
+def test_official_file_in_the_official_loader(source, official_file, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sam3.model_builder import _load_checkpoint
 
     config = source.model.config
-    theirs = package_model(config)
-    _load_checkpoint(theirs, str(official_file))
-    assert "missing" not in capsys.readouterr().out, "the loader prints what it misses"
-    # it keeps names with "detector" and ignores what does not fit: looked at here
+    official_net = package_model(config)
+    _load_checkpoint(official_net, str(official_file))
+    assert "missing" not in capsys.readouterr().out, "the loader prints missing names"
+    # the loader ignores names without "detector" and tensors that do not fit
     written = {
         name.replace("detector.", ""): t for name, t in read_weights(official_file).items() if "detector" in name
     }
-    assert written.keys() == theirs.state_dict().keys()
+    assert written.keys() == official_net.state_dict().keys()
 
     batch = random_batch([(0, "red circle", 1), (0, "blue", 1), (1, "square", 1)], seed=3)
     data, _ = official_model.datapoint(batch, batch["labels"][0]["phrases"])
-    theirs.eval()
+    official_net.eval()
     with official.on_cpu(), torch.no_grad():
-        expected = theirs(data)[-1]
-    ours = Sam3Model(config).eval()
-    ours.detr_decoder.clamp_presence_logit_max_val = float("inf")
-    ours.load_state_dict(source.model.state_dict())
+        expected = official_net(data)[-1]
+    model = Sam3Model(config).eval()
+    model.detr_decoder.clamp_presence_logit_max_val = float("inf")
+    model.load_state_dict(source.model.state_dict())
     images = torch.tensor(batch["pair_image"])
     with torch.no_grad():
-        found = ours(
+        outputs = model(
             (batch["pixel_values"].float() / 127.5 - 1)[images],
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            # a padded box shows the geometry token, which the package always shows
+            # a padded box adds the geometry token, which the official package always adds
             input_boxes=batch["input_boxes"],
             input_boxes_labels=batch["input_boxes_labels"],
         )
-    close = {"rtol": 0, "atol": 1e-4}  # the issue's bound
-    torch.testing.assert_close(found.pred_logits, expected["pred_logits"][..., 0], **close)
-    torch.testing.assert_close(found.presence_logits, expected["presence_logit_dec"], **close)
-    torch.testing.assert_close(found.pred_boxes, expected["pred_boxes_xyxy"], **close)
-    # of logits up to 40
-    torch.testing.assert_close(found.pred_masks.sigmoid(), expected["pred_masks"].sigmoid(), **close)
+    tolerance = {"rtol": 0, "atol": 1e-4}
+    torch.testing.assert_close(outputs.pred_logits, expected["pred_logits"][..., 0], **tolerance)
+    torch.testing.assert_close(outputs.presence_logits, expected["presence_logit_dec"], **tolerance)
+    torch.testing.assert_close(outputs.pred_boxes, expected["pred_boxes_xyxy"], **tolerance)
+    # mask logits reach 40, so that probabilities are compared
+    torch.testing.assert_close(outputs.pred_masks.sigmoid(), expected["pred_masks"].sigmoid(), **tolerance)
 
 
-@pytest.mark.parametrize("form", ["sam3.pt", "safetensors", "as the trainer writes it", "video layout"])
-def test_back_to_transformers_bit_by_bit(source, official_file, tiny_folder, tmp_path, form):
+@pytest.mark.parametrize("form", ["sam3.pt", "safetensors", "trainer checkpoint", "video layout"])
+def test_official_weights_are_bitwise_equal_in_transformers(source, official_file, tiny_folder, tmp_path, form):
     weights = read_weights(official_file)
     if form == "sam3.pt":
         file = official_file
     elif form == "safetensors":
         file = tmp_path / "sam3.safetensors"
         FORMATS["official"](source, file)
-    elif form == "as the trainer writes it":
+    elif form == "trainer checkpoint":
         file = tmp_path / "checkpoint.pt"
         bare = {name.removeprefix("detector."): tensor for name, tensor in weights.items()}
         torch.save({"model": bare, "optimizer": {"state": {}}, "epoch": 3, "steps": {"train": 7}}, file)
@@ -128,12 +128,12 @@ def test_back_to_transformers_bit_by_bit(source, official_file, tiny_folder, tmp
         file = tmp_path / "model.safetensors"
         save_file({f"detector_model.{name}": tensor for name, tensor in source.model.state_dict().items()}, file)
     model, _ = load_source(ModelOptions(str(file)), str(tiny_folder))
-    found = model.state_dict()
+    loaded = model.state_dict()
     for name, tensor in source.model.state_dict().items():
-        assert torch.equal(found[name], tensor), name
+        assert torch.equal(loaded[name], tensor), name
 
 
-def test_a_trainer_s_checkpoint_as_base_gets_what_its_loader_needs(source, official_file, tmp_path):
+def test_trainer_checkpoint_as_base_gets_the_names_of_the_official_loader(source, official_file, tmp_path):
     bare = {
         n.removeprefix("detector."): t for n, t in read_weights(official_file).items() if not n.endswith("freqs_cis")
     }
@@ -144,8 +144,8 @@ def test_a_trainer_s_checkpoint_as_base_gets_what_its_loader_needs(source, offic
     assert read_weights(tmp_path / "sam3.pt").keys() == read_weights(official_file).keys()
 
 
-def test_an_adapter_of_another_canvas_keeps_it(tmp_path):
-    """The adapter has no config; its processor says what it was tuned at."""
+def test_export_of_an_adapter_keeps_its_resolution(tmp_path):
+    """The adapter has no config; its processor contains the resolution of the training run."""
     adapted = adapt(ModelOptions(TINY, resolution=64), LoraOptions("attention", r=2))
     adapted.save_pretrained(tmp_path / "adapter")
     fit_processor(load_processor(TINY), 64).save_pretrained(tmp_path / "adapter")
@@ -156,22 +156,22 @@ def test_an_adapter_of_another_canvas_keeps_it(tmp_path):
     assert load_processor(str(tmp_path / "merged")).image_processor.size["height"] == 64
 
 
-def test_base_keeps_what_is_not_the_detector_s(source, official_file, tmp_path):
+def test_export_copies_the_tensors_outside_the_detector_from_the_base(source, official_file, tmp_path):
     base, config = read_weights(official_file), source.model.config
     base = {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in base.items()}
     base |= {"tracker.memory": torch.randn(3), "detector.backbone.vision_backbone.sam2_convs.0.x": torch.randn(2)}
     file, output = tmp_path / "base.pt", tmp_path / "tuned.pt"
     torch.save(base, file)
     FORMATS["official"](Export(source.model, source.processor, TINY, str(file)), output)
-    found = read_weights(output)
-    assert found.keys() == base.keys()
-    kept = [n for n in base if n.startswith("tracker") or "sam2_convs" in n or "points_" in n or "freqs_cis" in n]
-    assert len(kept) == 14
-    assert all(torch.equal(found[name], base[name]) for name in kept)
+    written = read_weights(output)
+    assert written.keys() == base.keys()
+    copied = [n for n in base if n.startswith("tracker") or "sam2_convs" in n or "points_" in n or "freqs_cis" in n]
+    assert len(copied) == 14
+    assert all(torch.equal(written[name], base[name]) for name in copied)
     positions = "detector.backbone.vision_backbone.trunk.pos_embed"
-    assert torch.equal(found[positions][:, :1], base[positions][:, :1])
-    assert torch.equal(found[positions][:, 1:], source.model.vision_encoder.backbone.embeddings.position_embeddings)
-    assert not any(torch.equal(found[n], base[n]) for n in base if n not in kept)
+    assert torch.equal(written[positions][:, :1], base[positions][:, :1])
+    assert torch.equal(written[positions][:, 1:], source.model.vision_encoder.backbone.embeddings.position_embeddings)
+    assert not any(torch.equal(written[n], base[n]) for n in base if n not in copied)
     assert config.image_size == 96
 
 
@@ -195,7 +195,7 @@ def test_merged_adapter_loads_in_plain_transformers(tuned_adapter, tmp_path):
 
 @pytest.fixture(scope="module")
 def video_base(tmp_path_factory):
-    """A `Sam3VideoModel` of the tiny detector and a tracker of one layer."""
+    """Save a `Sam3VideoModel` with the tiny detector and a tracker of one layer."""
     folder = tmp_path_factory.mktemp("video")
     tracker = Sam3TrackerVideoConfig(memory_attention_num_layers=1, memory_fuser_num_layers=1)
     Sam3VideoModel(Sam3VideoConfig(detector_config=tiny_config(), tracker_config=tracker)).save_pretrained(folder)
@@ -212,15 +212,15 @@ def test_video_layout(source, video_base, tmp_path):
     loaded, report = Sam3VideoModel.from_pretrained(output, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    base, found = Sam3VideoModel.from_pretrained(video_base).state_dict(), loaded.state_dict()
-    assert load_file(output / "model.safetensors").keys() == found.keys(), "the names of the Hub's file"
+    base, exported = Sam3VideoModel.from_pretrained(video_base).state_dict(), loaded.state_dict()
+    assert load_file(output / "model.safetensors").keys() == exported.keys(), "the names of the file on the Hub"
     tracker = [name for name in base if not name.startswith("detector_model.")]
     assert len(tracker) > 100
-    assert all(torch.equal(found[name], base[name]) for name in tracker)
+    assert all(torch.equal(exported[name], base[name]) for name in tracker)
     for name, tensor in source.model.state_dict().items():
-        assert torch.equal(found[f"detector_model.{name}"], tensor), name
+        assert torch.equal(exported[f"detector_model.{name}"], tensor), name
     assert verify(str(output), None).fits
-    # and the image model in it, as from facebook/sam3
+    # the image model within it loads as from facebook/sam3
     again, _ = load_source(ModelOptions(str(output)), None)
     assert torch.equal(
         again.state_dict()["detr_decoder.query_embed.weight"], source.model.detr_decoder.query_embed.weight
@@ -235,7 +235,7 @@ def test_video_needs_a_video_base(source, tiny_folder, tmp_path, base):
 
 
 def small_model():
-    """One layer of each kind: the exporter's time goes by layers."""
+    """Build a model with one layer of each kind, because the exporter's time grows with their number."""
     config = tiny_config()
     config.vision_config.backbone_config.num_hidden_layers = 2
     config.vision_config.backbone_config.global_attn_indexes = [1]
@@ -245,19 +245,21 @@ def small_model():
 
 
 def test_onnx_graphs_without_torch(tmp_path, monkeypatch):
-    monkeypatch.setattr("sam_ft.export.onnx_graphs.IN_ONE_FILE", 0)  # as at full size: weights beside the graphs
+    monkeypatch.setattr("sam_ft.export.onnx_graphs.MAX_INLINE_BYTES", 0)  # writes the weights beside the graphs
     processor, output = tiny_processor(), tmp_path / "onnx"
-    # the check inside compares 1, 3 and 17 phrases in a process that cannot import torch
+    # the export itself compares 1, 3 and 17 phrases in a process that cannot import torch
     difference = FORMATS["onnx"](Export(small_model(), processor, RANDOM_TINY), output)
     assert difference < 1e-3
-    assert (output / "detector.onnx.data").is_file(), "the reference survives the move to its place"
+    assert (output / "detector.onnx.data").is_file(), "the reference is valid after the folder is renamed"
     image = tmp_path / "noise.png"
     picture = torch.rand(60, 80, 3).mul(255).byte().numpy()
     from PIL import Image
 
     Image.fromarray(picture).save(image)
-    script = f"import sys; sys.argv = ['predict.py', {str(image)!r}, 'red circle', 'blue', '--threshold', '0', '--output', {str(tmp_path / 'm')!r}]; "
-    script += f"import runpy; runpy.run_path({str(output / 'predict.py')!r}, run_name='__main__'); assert sys.modules['torch'] is None"
+    arguments = ["predict.py", str(image), "red circle", "blue", "--threshold", "0", "--output", str(tmp_path / "m")]
+    script = f"import runpy, sys; sys.argv = {arguments!r}; "
+    script += f"runpy.run_path({str(output / 'predict.py')!r}, run_name='__main__'); "
+    script += "assert sys.modules['torch'] is None"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "red circle: 25 found" in done.stdout
@@ -273,12 +275,12 @@ class Bomb:
 @pytest.mark.parametrize(
     "damage, message",
     [
-        ("code", "could run code when it is read: refused"),
-        ("raw pickle", "or holds code: refused"),
+        ("code", "could run code when it is loaded"),
+        ("raw pickle", "or contains code"),
         ("cut", "damaged"),
         ("empty", "damaged"),
         ("text", "damaged"),
-        ("list", "holds a list"),
+        ("list", "contains a list"),
         ("other tensors", "no weights of SAM 3"),
         ("an adapter", "give the adapter's folder"),
         ("key", "unexpected       1"),
@@ -286,10 +288,10 @@ class Bomb:
         ("shape", "misshapen        1"),
         ("no tensor", "is no tensor"),
         ("numbers for names", "is no name"),
-        ("away", "there is no file"),
+        ("absent", "there is no file"),
     ],
 )
-def test_bad_files_are_refused(official_file, tiny_folder, tmp_path, capsys, damage, message):
+def test_invalid_files_are_refused(official_file, tiny_folder, tmp_path, capsys, damage, message):
     file, weights = tmp_path / "bad.pt", read_weights(official_file)
     some = "detector.transformer.decoder.query_embed.weight"
     match damage:
@@ -324,7 +326,7 @@ def test_bad_files_are_refused(official_file, tiny_folder, tmp_path, capsys, dam
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_pickle_in_a_safetensors_s_name(tmp_path, capsys):
+def test_pickle_with_a_safetensors_suffix(tmp_path, capsys):
     torch.save({"a": Bomb()}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="no safetensors file"):
         read_weights(tmp_path / "model.safetensors")
@@ -345,14 +347,14 @@ def test_wrong_architecture(official_file, source, tmp_path):
         )
 
 
-def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, monkeypatch):
+def test_nothing_is_overwritten_or_partly_written(source, official_file, tmp_path, monkeypatch):
     output = tmp_path / "sam3.pt"
     output.write_text("mine")
     with pytest.raises(ValueError, match="--overwrite true"):
         check_output(output, [], overwrite=False, is_file=True)
     with pytest.raises(ValueError, match="contains sam3.pt, which this command did not write"):
         check_output(output, [], overwrite=True, is_file=True)
-    with pytest.raises(ValueError, match="is read: give a place beside it"):
+    with pytest.raises(ValueError, match="overlaps the source"):
         check_output(official_file, [str(official_file)], overwrite=True, is_file=True)
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -361,10 +363,10 @@ def test_nothing_is_overwritten_or_left_half(source, official_file, tmp_path, mo
         check_output(folder, [], overwrite=True, is_file=False)
     with pytest.raises(ValueError, match="a folder. Give a file"):
         check_output(folder, [], overwrite=True, is_file=True)
-    # an export whose outputs differ leaves what was there
+    # an export whose outputs differ keeps the earlier file
     OwnedFiles(tmp_path, "export").add(["sam3.pt"])
-    monkeypatch.setattr(exits, "distance", lambda *_: 0.5)
-    with pytest.raises(ValueError, match="answers otherwise than its source, by 0.5"):
+    monkeypatch.setattr(formats, "max_difference", lambda *_: 0.5)
+    with pytest.raises(ValueError, match=r"outputs differ from those of its source \(max \|Δ\| 0.5"):
         FORMATS["official"](source, output)
     assert output.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == [".sam-ft-files.json", "pictures", "sam3.pt"]

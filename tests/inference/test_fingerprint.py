@@ -21,12 +21,12 @@ def touch(file):
     os.utime(file, ns=(1, file.stat().st_mtime_ns + 10**9))
 
 
-def test_carried_models_have_fingerprints_of_their_own():
+def test_carried_models_have_distinct_fingerprints():
     assert len({fingerprint(name) for name in OWN_NAMES}) == len(OWN_NAMES)
     assert all(fingerprint(name) == fingerprint(name) for name in OWN_NAMES)
 
 
-def test_an_adapter_changes_with_its_base(base, tmp_path):
+def test_fingerprint_of_an_adapter_changes_with_its_base(base, tmp_path):
     adapt(ModelOptions(str(base)), LoraOptions("detr", r=2)).save_pretrained(tmp_path / "first")
     adapt(ModelOptions(RANDOM_TINY), LoraOptions("detr", r=2)).save_pretrained(tmp_path / "second")
     first, second = (fingerprint(str(tmp_path / name)) for name in ("first", "second"))
@@ -39,7 +39,7 @@ def test_an_adapter_changes_with_its_base(base, tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A cache of the Hub: `hub(name, commit, file, content)` sets the commit that the name resolves to."""
+    """Fake a cache of the Hub; `hub(name, commit, file, content)` sets the commit that the name resolves to."""
     commits = {}
 
     def publish(name, commit, file, content):
@@ -62,7 +62,7 @@ def hub(tmp_path, monkeypatch):
     return publish
 
 
-def test_a_hub_id_stands_for_its_commit(hub):
+def test_fingerprint_of_a_hub_id_changes_with_its_commit(hub):
     hub("owner/base", "a" * 40, "config.json", {})
     first = fingerprint("owner/base")
     assert fingerprint("owner/base") == first
@@ -70,7 +70,7 @@ def test_a_hub_id_stands_for_its_commit(hub):
     assert fingerprint("owner/base") != first
 
 
-def test_an_adapter_on_the_hub_changes_with_the_commit_of_its_base(hub):
+def test_fingerprint_of_an_adapter_on_the_hub_changes_with_the_commit_of_its_base(hub):
     hub("owner/adapter", "c" * 40, "adapter_config.json", {"base_model_name_or_path": "owner/base", "revision": None})
     hub("owner/base", "a" * 40, "config.json", {})
     first = fingerprint("owner/adapter")
@@ -78,7 +78,7 @@ def test_an_adapter_on_the_hub_changes_with_the_commit_of_its_base(hub):
     assert fingerprint("owner/adapter") != first
 
 
-def test_adapters_that_name_each_other_end(hub):
+def test_adapters_that_are_each_others_base_have_a_fingerprint(hub):
     for name, base in (("owner/a", "owner/b"), ("owner/b", "owner/a")):
         hub(name, "a" * 40, "adapter_config.json", {"base_model_name_or_path": base})
     assert fingerprint("owner/a") != fingerprint("owner/b")

@@ -1,4 +1,4 @@
-"""Predictions that are not finite are errors that name image and tensor."""
+"""Non-finite predictions: errors that name image and tensor."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def damage(model, module):
     def hook(_, __, output):
         calls.append(1)
         if isinstance(output, tuple):
-            return tuple(one * float("nan") for one in output)
+            return tuple(tensor * float("nan") for tensor in output)
         return output * float("nan")
 
     model.get_submodule(module).register_forward_hook(hook)
@@ -78,6 +78,6 @@ def test_control_characters_of_a_phrase_are_escaped_in_overlays(images, tmp_path
         return image
 
     monkeypatch.setattr("sam_ft.inference.output_writers.draw_instances", draw)
-    found = ImagePrediction("a", 40, 60, {"a\x1b[31m\nb": [{"score": 0.5, "bbox": [1, 1, 5, 5]}]})
-    write_overlay(found, str(tmp_path / "a.png"), tmp_path / "overlays")
+    prediction = ImagePrediction("a", 40, 60, {"a\x1b[31m\nb": [{"score": 0.5, "bbox": [1, 1, 5, 5]}]})
+    write_overlay(prediction, str(tmp_path / "a.png"), tmp_path / "overlays")
     assert drawn == [("a\\x1b[31m b", "a\\x1b[31m b", "a\\x1b[31m b: 1")]

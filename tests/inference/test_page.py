@@ -1,4 +1,4 @@
-"""The demo page: its arithmetic always, the page itself in a real browser (`make test-browser`)."""
+"""Demo page: its functions, and the page in a browser (`make test-browser`)."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
-from sam_ft.inference.demo_page import Boxes, find
+from sam_ft.inference.demo_page import Boxes, predict_and_draw
 from sam_ft.models.families import TINY
 
 from ..training.common import ROOT
@@ -29,21 +29,21 @@ def test_two_clicks_make_a_box():
     drawn = np.asarray(boxes.drawn_on(picture))
     assert tuple(drawn[40, 30]) == (43, 138, 62)
     assert tuple(drawn[5, 7]) == (201, 42, 42)
-    assert (np.asarray(picture) == 255).all(), "the picture itself is not drawn on"
+    assert (np.asarray(picture) == 255).all(), "the original image is unchanged"
 
 
-def test_both_models_answer(shapes):
+def test_both_models_predict(shapes):
     image = Image.open(sorted((shapes / "train").glob("*.png"))[0])
     predictors = {"base": Sam3Predictor.from_pretrained(TINY, device="cpu")}
     predictors["tuned"] = predictors["base"]
-    pictures, rows = find(predictors, image, "circle, triangle\n rectangle,", Boxes(), 0.1)
+    pictures, rows = predict_and_draw(predictors, image, "circle, triangle\n rectangle,", Boxes(), 0.1)
     assert len(pictures) == 2
     assert [row[0] for row in rows] == ["circle", "triangle", "rectangle"]
     assert all(len(row) == 3 and row[1] == row[2] for row in rows)
     assert any(not row[1].startswith("0") for row in rows)
     assert predictors["base"].options.score_threshold is None
-    with pytest.raises(ValueError, match="nothing to ask"):
-        find(predictors, image, " , ", Boxes(), None)
+    with pytest.raises(ValueError, match="has no prompt"):
+        predict_and_draw(predictors, image, " , ", Boxes(), None)
 
 
 @pytest.mark.browser
@@ -84,25 +84,25 @@ def test_the_page_in_a_browser(shapes, tmp_path):
             page.locator("#find").click()
             expect(page.locator(".found img").nth(1)).to_be_visible(timeout=30_000)
             expect(page.locator("#table")).to_contain_text("triangle")
-            page.screenshot(path=str(tmp_path / "asked.png"), full_page=True)
-            # an exemplar box by two clicks, and no phrase
+            page.screenshot(path=str(tmp_path / "phrases.png"), full_page=True)
+            # two clicks draw an exemplar box, without a phrase
             for share in (0.25, 0.6):
                 picture = page.locator("#picture img").first
-                before, place = picture.get_attribute("src"), picture.bounding_box()
-                # Gradio shows small pictures at their own size in the middle of the frame
-                x, y = place["width"] / 2 + (share - 0.5) * 160, place["height"] / 2 + (share - 0.5) * 120
+                before, frame = picture.get_attribute("src"), picture.bounding_box()
+                # Gradio centres small images in the frame without enlarging them
+                x, y = frame["width"] / 2 + (share - 0.5) * 160, frame["height"] / 2 + (share - 0.5) * 120
                 picture.click(position={"x": x, "y": y})
                 expect(page.locator("#picture img").first).not_to_have_attribute("src", before, timeout=20_000)
                 page.wait_for_timeout(1000)
             page.locator("#phrases textarea").fill("")
             page.locator("#find").click()
             expect(page.locator("#table")).to_contain_text("visual", timeout=30_000)
-            page.screenshot(path=str(tmp_path / "boxed.png"), full_page=True)
+            page.screenshot(path=str(tmp_path / "exemplar.png"), full_page=True)
             page.locator("#clear").click()
             page.wait_for_timeout(1500)
             page.locator("#find").click()
-            expect(page.get_by_text("nothing to ask")).to_be_visible(timeout=20_000)
-            # an example in place of the upload
+            expect(page.get_by_text("has no prompt")).to_be_visible(timeout=20_000)
+            # an example replaces the upload
             page.locator("button.gallery-item").nth(1).click()
             page.wait_for_timeout(2000)
             page.locator("#phrases textarea").fill("circle")

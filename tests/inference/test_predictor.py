@@ -1,4 +1,4 @@
-"""The predictor against evaluation, which stores the same answers, and against plain Transformers."""
+"""Predictor of SAM 3: parity with stored evaluation results and with Transformers, tiles, exemplars and errors."""
 
 import json
 
@@ -33,20 +33,20 @@ def images(shapes):
     return [Image.open(file).convert("RGB") for file in sorted((shapes / "train").glob("*.png"))]
 
 
-def same(first, second):
-    """Equal detections; batches of other sizes sum floats in another order."""
+def assert_same(first, second):
+    """Compare detections with a tolerance, because batch sizes change the order of float sums."""
     assert first.detections.keys() == second.detections.keys()
-    for phrase, listed in first.detections.items():
-        other = second.detections[phrase]
-        assert len(listed) == len(other), phrase
-        for one, two in zip(listed, other, strict=True):
-            assert one["score"] == pytest.approx(two["score"], abs=1e-5)
-            assert one["bbox"] == pytest.approx(two["bbox"], abs=1e-2)
-            a, b = (decode_mask(d["segmentation"]["counts"], first.height, first.width) for d in (one, two))
+    for phrase, detections in first.detections.items():
+        others = second.detections[phrase]
+        assert len(detections) == len(others), phrase
+        for detection, other in zip(detections, others, strict=True):
+            assert detection["score"] == pytest.approx(other["score"], abs=1e-5)
+            assert detection["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
+            a, b = (decode_mask(d["segmentation"]["counts"], first.height, first.width) for d in (detection, other))
             assert (a != b).sum() <= 1  # a pixel on the threshold
 
 
-def test_answers_are_those_that_evaluation_stored(tuned, new_shapes):
+def test_predictions_equal_stored_evaluation_results(tuned, new_shapes):
     predictor = Sam3Predictor.from_pretrained(str(tuned.folder), device="cpu")
     truth = json.loads((tuned.folder / "eval" / "ground_truth.json").read_text())
     stored = json.loads((tuned.folder / "eval" / "results.json").read_text())
@@ -56,70 +56,76 @@ def test_answers_are_those_that_evaluation_stored(tuned, new_shapes):
     for image in truth["images"]:
         if image["example_id"] not in rows:
             continue
-        asked = [names[p["category_id"]] for p in truth["pairs"] if p["image_id"] == image["id"]]
-        found = predictor(rows[image["example_id"]]["image"], asked)
-        for phrase in asked:
-            presence = found.presence[phrase]
-            for one in found.detections[phrase]:
-                assert one["score"] >= thresholds.of(phrase)
-                # at no temperature, as results are stored
-                plain = 1 / (1 + np.exp(-np.log(presence / (1 - presence)) * thresholds.presence_temperature))
-                wanted = one["score"] / presence * plain
+        phrases = [names[p["category_id"]] for p in truth["pairs"] if p["image_id"] == image["id"]]
+        prediction = predictor(rows[image["example_id"]]["image"], phrases)
+        for phrase in phrases:
+            presence = prediction.presence[phrase]
+            for detection in prediction.detections[phrase]:
+                assert detection["score"] >= thresholds.of(phrase)
+                # results are stored without the presence temperature
+                uncalibrated = 1 / (1 + np.exp(-np.log(presence / (1 - presence)) * thresholds.presence_temperature))
+                expected = detection["score"] / presence * uncalibrated
                 equal = [
                     r for r in stored
-                    if r["image_id"] == image["id"] and names[r["category_id"]] == phrase and abs(r["score"] - wanted) < 1e-4
+                    if r["image_id"] == image["id"]
+                    and names[r["category_id"]] == phrase
+                    and abs(r["score"] - expected) < 1e-4
                 ]  # fmt: skip
-                assert any(r["bbox"] == pytest.approx(one["bbox"], abs=1e-2) for r in equal), (phrase, one["score"])
+                same_box = [r for r in equal if r["bbox"] == pytest.approx(detection["bbox"], abs=1e-2)]
+                assert same_box, (phrase, detection["score"])
                 compared += 1
     assert compared >= 5
 
 
-def test_answers_are_those_of_plain_transformers(predictor, images, with_options):
+def test_predictions_equal_those_of_transformers(predictor, images, with_options):
     model, processor = Sam3Model.from_pretrained(TINY_FOLDER).eval(), Sam3Processor.from_pretrained(TINY_FOLDER)
     with_options(score_threshold=0.3)
     compared = 0
     for image in images:
-        found = predictor(image, PHRASES)
+        prediction = predictor(image, PHRASES)
         pixels = views_of(image, "", 96).views[0].canvas[None].float() / 127.5 - 1
         for phrase in PHRASES:
             inputs = processor(images=image, text=phrase, return_tensors="pt")
             with torch.no_grad():
-                theirs = model(**inputs)
+                reference = model(**inputs)
                 outputs = model(pixels, input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-            # the processor resizes tensors, this package pictures: a grey level apart
-            listed = processor.post_process_instance_segmentation(
-                theirs, threshold=0.3, target_sizes=[image.size[::-1]]
+            # the processor resizes tensors and this package PIL images, so that grey levels differ by 1
+            processed = processor.post_process_instance_segmentation(
+                reference, threshold=0.3, target_sizes=[image.size[::-1]]
             )
-            scores = listed[0]["scores"].sort(descending=True).values
-            assert [d["score"] for d in found.detections[phrase]] == pytest.approx(scores.tolist(), abs=0.02)
-            # and of the same pixels nothing is
+            scores = processed[0]["scores"].sort(descending=True).values
+            assert [d["score"] for d in prediction.detections[phrase]] == pytest.approx(scores.tolist(), abs=0.02)
+            # with equal pixels, the outputs are equal
             scores = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0].sort(descending=True)
             masks = torch.nn.functional.interpolate(outputs.pred_masks, image.size[::-1], mode="bilinear")[0] > 0
-            for one, score, query in zip(found.detections[phrase], scores.values, scores.indices, strict=False):
-                assert one["score"] == pytest.approx(float(score), abs=1e-5)
-                mine = decode_mask(one["segmentation"]["counts"], found.height, found.width)
-                assert (mine != masks[query].numpy()).sum() <= 1  # a pixel on the threshold
+            detections = prediction.detections[phrase]
+            for detection, score, query in zip(detections, scores.values, scores.indices, strict=False):
+                assert detection["score"] == pytest.approx(float(score), abs=1e-5)
+                mask = decode_mask(detection["segmentation"]["counts"], prediction.height, prediction.width)
+                assert (mask != masks[query].numpy()).sum() <= 1  # a pixel on the threshold
                 compared += 1
     assert compared >= 4
 
 
-def test_batches_and_single_images_answer_alike(predictor, images, with_options):
-    one_by_one = [predictor(image, PHRASES) for image in images]
+def test_batches_and_single_images_have_equal_predictions(predictor, images, with_options):
+    single = [predictor(image, PHRASES) for image in images]
     with_options(views_per_batch=3)
-    for first, second in zip(one_by_one, predictor(images, PHRASES), strict=True):
-        same(first, second)
+    for first, second in zip(single, predictor(images, PHRASES), strict=True):
+        assert_same(first, second)
 
 
 def test_one_vision_pass_for_all_phrases(predictor, images, monkeypatch):
-    seen = []
+    batch_sizes = []
     encode = predictor.model.encode_images
-    monkeypatch.setattr(predictor.model, "encode_images", lambda pixels: seen.append(len(pixels)) or encode(pixels))
+    monkeypatch.setattr(
+        predictor.model, "encode_images", lambda pixels: batch_sizes.append(len(pixels)) or encode(pixels)
+    )
     predictor(images[:2], [*PHRASES, "blue", "thing"])
-    assert seen == [1, 1]
+    assert batch_sizes == [1, 1]
 
 
-def test_tiles_find_what_the_whole_is_too_small_for(predictor, with_options):
-    """A shape of 40 px on 960: 4 px of the model's canvas, 24 in a tile."""
+def test_tiles_find_small_objects(predictor, with_options):
+    """A shape of 40 px in an image of 960 px has 4 px on the model's canvas, and 24 px in a tile."""
     from PIL import ImageDraw
 
     image = Image.new("RGB", (960, 960), "white")
@@ -134,7 +140,7 @@ def test_tiles_find_what_the_whole_is_too_small_for(predictor, with_options):
     assert {(6, 7), (36, 26), (24, 41)} <= centres
 
 
-def test_exemplar_boxes_change_the_answer_and_need_no_phrase(predictor, images, with_options):
+def test_exemplar_boxes_change_the_prediction_and_need_no_phrase(predictor, images, with_options):
     box = Exemplars([[20, 20, 40, 40], [90, 60, 30, 30]], [1, 0])
     with_options(score_threshold=0.0, max_detections=5)
     with_box, without = predictor(images[0], ["circle"], box), predictor(images[0], ["circle"])
@@ -142,11 +148,11 @@ def test_exemplar_boxes_change_the_answer_and_need_no_phrase(predictor, images, 
     mixed = predictor([images[0], images[0]], ["circle"], [None, box])
     assert list(alone.detections) == ["visual"]
     assert with_box.detections["circle"] != without.detections["circle"]
-    same(mixed[0], without)
-    same(mixed[1], with_box)
+    assert_same(mixed[0], without)
+    assert_same(mixed[1], with_box)
 
 
-def test_nms_takes_the_double_away(predictor, images, with_options):
+def test_nms_suppresses_duplicates(predictor, images, with_options):
     with_options(score_threshold=0.0)
     many = predictor(images[0], ["circle"]).detections["circle"]
     with_options(score_threshold=0.0, nms_iom=0.5)
@@ -159,8 +165,8 @@ def test_nms_takes_the_double_away(predictor, images, with_options):
     "phrases, exemplars, message",
     [
         ("circle", None, "give a list"),
-        (["circle", " "], None, "holds an empty one"),
-        ([], None, "nothing to ask"),
+        (["circle", " "], None, "contains an empty phrase"),
+        ([], None, "has no prompt"),
         (["circle"], Exemplars([[500, 5, 5, 5]], [1]), "does not lie in the image of 160×120"),
         (["circle"], Exemplars([[5, 5, 0, 5]], [1]), "does not lie in the image"),
         (["circle"], Exemplars([[5, 5, 5, 5]], [3]), "neither 1"),
@@ -168,11 +174,11 @@ def test_nms_takes_the_double_away(predictor, images, with_options):
         (["circle"], [None, None], "2 entries for 1 images"),
     ],
 )
-def test_bad_questions(predictor, images, phrases, exemplars, message):
+def test_invalid_prompts_are_refused(predictor, images, phrases, exemplars, message):
     with pytest.raises(ValueError, match=message):
         predictor(images[0], phrases, exemplars)
 
 
-def test_bad_device():
+def test_invalid_device_is_refused():
     with pytest.raises(ValueError, match="`device`"):
         Sam3Predictor.from_pretrained(TINY, device="cuda:7" if not torch.cuda.is_available() else "nonsense")

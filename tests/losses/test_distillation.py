@@ -1,4 +1,4 @@
-"""The distillation loss against closed forms."""
+"""Distillation loss, compared with closed forms."""
 
 import math
 
@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from sam_ft.losses.distillation import (
-    BOX,
-    DICE,
-    GIOU,
-    MASK,
-    PRESENCE,
-    SCORE,
+    BOX_WEIGHT,
+    DICE_WEIGHT,
+    GIOU_WEIGHT,
+    MASK_WEIGHT,
+    PRESENCE_WEIGHT,
+    SCORE_WEIGHT,
     SoftAnswers,
     distillation_loss,
     held_queries,
 )
 
 
-def answers(presence=2.0, logit=3.0, box=(0.5, 0.5, 0.2, 0.2), mask=4.0) -> SoftAnswers:
-    """One pair, two queries of which the second says nothing."""
+def predictions(presence=2.0, logit=3.0, box=(0.5, 0.5, 0.2, 0.2), mask=4.0) -> SoftAnswers:
+    """Build predictions for one pair and two queries; the second query has a probability near 0."""
     logits = torch.tensor([[logit, -20.0]])
     presence = torch.tensor([presence])
     rows = held_queries(presence, logits)
@@ -36,34 +36,36 @@ def kl(student, teacher):
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
-def test_the_same_answers_cost_nothing_and_pull_nowhere():
-    student = answers()
+def test_equal_predictions_have_zero_loss_and_gradient():
+    student = predictions()
     for name in ("presence", "logits", "masks"):
         setattr(student, name, getattr(student, name).clone().requires_grad_())
-    loss = distillation_loss(student, answers())
+    loss = distillation_loss(student, predictions())
     assert float(loss) == pytest.approx(0, abs=1e-5)
     loss.backward()
     for name in ("presence", "logits", "masks"):
         assert float(getattr(student, name).grad.abs().max()) < 1e-5
 
 
-def test_presence_scores_boxes_and_masks_by_hand():
+def test_each_term_equals_its_closed_form():
     score = sigmoid(3.0) * sigmoid(2.0)
-    assert float(distillation_loss(answers(presence=0.0), answers())) == pytest.approx(
-        PRESENCE * kl(0.0, 2.0), rel=1e-5
+    assert float(distillation_loss(predictions(presence=0.0), predictions())) == pytest.approx(
+        PRESENCE_WEIGHT * kl(0.0, 2.0), rel=1e-5
     )
-    expected = SCORE * sigmoid(2.0) * kl(1.0, 3.0)
-    assert float(distillation_loss(answers(logit=1.0), answers())) == pytest.approx(expected, rel=1e-5)
-    # a box beside the teacher's of the same size, touching it: L1 0.2, GIoU 0
-    beside = answers(box=(0.7, 0.5, 0.2, 0.2))
-    assert float(distillation_loss(beside, answers())) == pytest.approx(score * (BOX * 0.2 + GIOU), rel=1e-4)
+    expected = SCORE_WEIGHT * sigmoid(2.0) * kl(1.0, 3.0)
+    assert float(distillation_loss(predictions(logit=1.0), predictions())) == pytest.approx(expected, rel=1e-5)
+    # The box has the teacher's size and touches its box: L1 0.2, GIoU 0.
+    beside = predictions(box=(0.7, 0.5, 0.2, 0.2))
+    assert float(distillation_loss(beside, predictions())) == pytest.approx(
+        score * (BOX_WEIGHT * 0.2 + GIOU_WEIGHT), rel=1e-4
+    )
     s, t = sigmoid(1.0), sigmoid(4.0)
-    expected = score * (MASK * kl(1.0, 4.0) + DICE * (1 - 2 * s * t / (s * s + t * t)))
-    assert float(distillation_loss(answers(mask=1.0), answers())) == pytest.approx(expected, rel=1e-4)
+    expected = score * (MASK_WEIGHT * kl(1.0, 4.0) + DICE_WEIGHT * (1 - 2 * s * t / (s * s + t * t)))
+    assert float(distillation_loss(predictions(mask=1.0), predictions())) == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_the_teacher_does_not_see_has_no_box_to_hold():
-    absent = answers(presence=-3.0)
+def test_absent_phrases_have_no_box_term():
+    absent = predictions(presence=-3.0)
     assert len(absent.rows[0]) == 0
-    moved = answers(presence=-3.0, box=(0.1, 0.1, 0.05, 0.05))
+    moved = predictions(presence=-3.0, box=(0.1, 0.1, 0.05, 0.05))
     assert float(distillation_loss(moved, absent)) == pytest.approx(0, abs=1e-5)

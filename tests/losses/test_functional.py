@@ -4,7 +4,7 @@ from sam_ft.losses.functional import focal_dice_rows, sample_rows
 
 
 def plain(logits, target, alpha):
-    """The formulas of Lin et al. 2017 and Milletari et al. 2016, left to autograd."""
+    """Compute the formulas of Lin et al. 2017 and Milletari et al. 2016 with autograd."""
     y, p = target.to(logits.dtype), logits.sigmoid()
     p_t, a_t = p * y + (1 - p) * (1 - y), alpha * y + (1 - alpha) * (1 - y)
     ce = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none")
@@ -25,10 +25,10 @@ def test_values_and_gradients_equal_the_formula():
             loss = (weights[0] * focal + weights[1] * dice).sum()
             results.append((focal, dice, torch.autograd.grad(loss, logits)[0]))
         for ours, theirs in zip(*results, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)  # alpha is kept in float32
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)  # alpha is stored in float32
 
 
-def test_extreme_logits_stay_finite():
+def test_extreme_logits_give_finite_losses():
     logits = torch.tensor([[-200.0, 200.0, 0.0]], requires_grad=True)
     focal, dice = focal_dice_rows(logits, torch.tensor([[True, False, True]]), alpha=0.25)
     (focal + dice).sum().backward()
@@ -36,7 +36,7 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(logits.grad).all()
 
 
-def test_perfect_prediction_costs_nothing():
+def test_perfect_prediction_has_zero_loss():
     target = torch.rand(3, 40) > 0.5
     focal, dice = focal_dice_rows(torch.where(target, 30.0, -30.0), target, alpha=0.25)
     torch.testing.assert_close(focal, torch.zeros(3))

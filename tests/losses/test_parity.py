@@ -1,4 +1,4 @@
-"""Our criterion against the installed `sam3` package's, on random cases: every term, the total and the gradients."""
+"""Criterion compared with the `sam3` package on random cases: each term, the total and the gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from .. import official
 
 LAYERS, SIDE, TARGET_SIDE = 3, 12, 42
 
-# name, targets a pair, queries, masks, weight of a matched query
+# name, targets per pair, queries, masks, weight of a matched query
 CASES = [
     ("one pair", [3], 20, True, 10.0),
     ("unequal counts", [1, 4, 2], 20, True, 10.0),
@@ -35,7 +35,7 @@ SEEDS = [0, 1]
 
 
 def make_case(counts, num_queries, seed, overlapping=False):
-    """Random outputs as leaves; some queries near targets, so that the one-to-many matcher finds candidates."""
+    """Build random outputs as leaves, with some queries near targets for the one-to-many matcher."""
     generator = torch.Generator().manual_seed(seed)
 
     def rand(*shape):
@@ -55,7 +55,7 @@ def make_case(counts, num_queries, seed, overlapping=False):
         start = 0
         for pair, count in enumerate(counts):
             for query in range(num_queries if count else 0):
-                if query % 2:  # every other query sits near a target
+                if query % 2:  # every other query is near a target
                     near = boxes[start + (query // 2) % count] + 0.05 * (rand(LAYERS, 4) - 0.5)
                     predicted[:, pair, query] = near.clamp(0.02, 0.98)
             start += count
@@ -102,7 +102,7 @@ def theirs(leaves, boxes, masks, counts, with_masks, positive):
 @pytest.mark.parametrize("overlapping", [False, True], ids=["apart", "overlapping"])
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("name", "counts", "num_queries", "with_masks", "positive"), CASES, ids=[c[0] for c in CASES])
-def test_criterion_equals_official(name, counts, num_queries, with_masks, positive, seed, overlapping):
+def test_criterion_equals_official_code(name, counts, num_queries, with_masks, positive, seed, overlapping):
     leaves, boxes, masks = make_case(counts, num_queries, seed, overlapping)
     our_loss, our_parts = ours(leaves, boxes, masks, counts, with_masks, positive)
     our_grads = torch.autograd.grad(our_loss, leaves.values(), allow_unused=True)
@@ -114,7 +114,7 @@ def test_criterion_equals_official(name, counts, num_queries, with_masks, positi
         k for k in terms if k.startswith("presence_loss") and k.endswith("_o2m")
     }
     for key in our_parts:
-        # 1e-5: both sides are float32 sums of up to 1e5 numbers; 1e-6 absolute for terms that are 0 on one side
+        # Both sides are float32 sums of up to 1e5 numbers (1e-5); terms may be 0 on one side (1e-6 absolute).
         torch.testing.assert_close(our_parts[key], torch.as_tensor(terms[key]).float(), rtol=1e-5, atol=1e-6, msg=key)
     torch.testing.assert_close(our_loss, their_loss, rtol=1e-5, atol=1e-5)
     for key, ours_, theirs_ in zip(leaves, our_grads, their_grads, strict=True):
@@ -125,7 +125,7 @@ def test_criterion_equals_official(name, counts, num_queries, with_masks, positi
         assert ((a - b).abs()[~large] < 1e-4).all(), key
 
 
-def test_every_term_is_non_zero_in_some_case():
+def test_each_term_is_nonzero_in_some_case():
     seen = {}
     for _, counts, num_queries, with_masks, positive in CASES:
         leaves, boxes, masks = make_case(counts, num_queries, 0)
@@ -137,7 +137,7 @@ def test_every_term_is_non_zero_in_some_case():
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("overlapping", [False, True], ids=["apart", "overlapping"])
-def test_matchers_equal_official(seed, overlapping):
+def test_matchers_equal_official_code(seed, overlapping):
     counts = [[3, 0, 5], [1], [12, 2], [0, 0, 1, 4]][seed % 4]
     num_queries = 8 if seed % 2 else 40
     leaves, boxes, _ = make_case(counts, num_queries, seed, overlapping)
@@ -146,13 +146,13 @@ def test_matchers_equal_official(seed, overlapping):
         QueryOutputs(leaves["many_logits"], leaves["many_boxes"]),
         leaves["presence"],
     )
-    one, many = match_pairs(
+    one_to_one_matches, one_to_many_matches = match_pairs(
         outputs, PairTargets(boxes, counts, [True] * len(counts)), HungarianMatcher(), OneToManyMatcher()
     )
     targets = official.targets_for(boxes, counts)
     hungarian, one_to_many = official.hungarian_matcher(), official.one_to_many_matcher()
     for layer in range(LAYERS):
-        for matches, name in ((one, "one"), (many, "many")):
+        for matches, name in ((one_to_one_matches, "one"), (one_to_many_matches, "many")):
             out = {
                 "pred_logits": leaves[f"{name}_logits"][layer][..., None],
                 "pred_boxes": leaves[f"{name}_boxes"][layer],
@@ -161,8 +161,6 @@ def test_matchers_equal_official(seed, overlapping):
             pair, query, target = (one_to_many if last else hungarian)(out, targets)[:3]
             target = torch.arange(len(query)) if target is None else target
             expected = sorted(zip(pair.tolist(), query.tolist(), target.tolist(), strict=True))
-            here = matches.layer == layer
-            found = zip(
-                matches.pair[here].tolist(), matches.query[here].tolist(), matches.target[here].tolist(), strict=True
-            )
-            assert sorted(found) == expected
+            of_layer = matches.layer == layer
+            columns = (matches.pair[of_layer], matches.query[of_layer], matches.target[of_layer])
+            assert sorted(zip(*(column.tolist() for column in columns), strict=True)) == expected

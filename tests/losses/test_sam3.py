@@ -32,19 +32,19 @@ def counts_of(counts):
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])
-def test_mask_blocks_change_nothing(block):
+def test_loss_is_independent_of_mask_blocks(block):
     counts = [3, 0, 2]
     leaves, boxes, masks = make_case(counts, 20, 0)
-    wanted, _ = Sam3Criterion(masks_per_block=3)(
+    expected, _ = Sam3Criterion(masks_per_block=3)(
         outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts)
     )
-    found, _ = Sam3Criterion(masks_per_block=block)(
+    loss, _ = Sam3Criterion(masks_per_block=block)(
         outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts)
     )
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
-def test_permuted_targets_change_nothing():
+def test_loss_is_independent_of_target_order():
     counts = [4]
     leaves, boxes, masks = make_case(counts, 20, 0)
     order = torch.tensor([2, 0, 3, 1])
@@ -55,7 +55,7 @@ def test_permuted_targets_change_nothing():
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)
 
 
-def test_repeated_pairs_change_nothing():
+def test_loss_is_independent_of_repeated_pairs():
     counts = [3, 0]
     leaves, boxes, masks = make_case(counts, 20, 0)
     once, _ = Sam3Criterion()(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))
@@ -71,15 +71,16 @@ def test_matching_permutes_with_the_targets():
     order = torch.tensor([4, 2, 0, 1, 3])
     pairs = []
     for o in (torch.arange(5), order):
-        one, _ = match_pairs(
+        matches, _ = match_pairs(
             outputs_of(leaves), targets_of(boxes[o], masks, counts), HungarianMatcher(), OneToManyMatcher()
         )
-        here = one.layer == 0
-        pairs.append({(int(q), int(o[t])) for q, t in zip(one.query[here], one.target[here], strict=True)})
+        first = matches.layer == 0
+        queries, targets = matches.query[first], matches.target[first]
+        pairs.append({(int(q), int(o[t])) for q, t in zip(queries, targets, strict=True)})
     assert pairs[0] == pairs[1]
 
 
-def test_all_absent_trains_presence_alone():
+def test_absent_phrases_supervise_only_presence():
     counts = [0, 0]
     leaves, boxes, masks = make_case(counts, 20, 0)
     loss, parts = Sam3Criterion()(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))
@@ -90,23 +91,23 @@ def test_all_absent_trains_presence_alone():
     assert grads[list(leaves).index("presence")].abs().sum() > 0
 
 
-def test_unmatched_queries_of_a_phrase_that_is_not_exhaustive_are_left_alone():
+def test_unmatched_queries_of_a_non_exhaustive_phrase_are_not_supervised():
     counts = [2]
     leaves, boxes, masks = make_case(counts, 20, 0)
     targets = targets_of(boxes, masks, counts, exhaustive=[False])
     criterion = Sam3Criterion()
-    one, _ = criterion.match(outputs_of(leaves), targets)
+    matches, _ = criterion.match(outputs_of(leaves), targets)
     _, parts = criterion(outputs_of(leaves), targets, counts_of(counts))
     loss, _ = criterion(outputs_of(leaves, masks=False, many=False), targets, counts_of(counts))
     grad = torch.autograd.grad(loss, leaves["one_logits"])[0]
     matched = torch.zeros_like(grad, dtype=torch.bool)
-    matched[one.layer, one.pair, one.query] = True
+    matched[matches.layer, matches.pair, matches.query] = True
     assert (grad[matched] != 0).all()
     assert (grad[~matched] == 0).all()
-    assert parts["loss_semantic_seg"] == 0  # its union of masks would be incomplete
+    assert parts["loss_semantic_seg"] == 0  # the union of masks is incomplete
 
 
-def test_queries_inside_an_ignored_region_are_left_alone():
+def test_unmatched_queries_in_an_ignored_region_are_not_supervised():
     counts = [1]
     leaves, boxes, masks = make_case(counts, 20, 0)
     region = torch.zeros(42, 42, dtype=torch.bool)
@@ -116,13 +117,13 @@ def test_queries_inside_an_ignored_region_are_left_alone():
     targets = targets_of(boxes, masks, counts, ignore=[region])
     loss, _ = Sam3Criterion()(outputs_of(leaves, masks=False, many=False), targets, counts_of(counts))
     grad = torch.autograd.grad(loss, leaves["one_logits"])[0][0, 0]
-    one, _ = Sam3Criterion().match(outputs_of(leaves, masks=False, many=False), targets)
-    matched = set(one.query[one.layer == 0].tolist())
+    matches, _ = Sam3Criterion().match(outputs_of(leaves, masks=False, many=False), targets)
+    matched = set(matches.query[matches.layer == 0].tolist())
     for query in range(20):
         assert (grad[query] == 0) == (query % 2 == 1 and query not in matched), query
 
 
-def test_instances_without_mask_train_boxes_but_no_mask():
+def test_instances_without_mask_supervise_only_boxes():
     counts = [2]
     leaves, boxes, masks = make_case(counts, 20, 0)
     targets = targets_of(boxes, masks, counts)
@@ -134,7 +135,7 @@ def test_instances_without_mask_train_boxes_but_no_mask():
     assert parts["loss_semantic_seg"] == 0
 
 
-def test_not_a_number_names_the_example():
+def test_error_of_a_non_finite_cost_contains_the_example():
     counts = [1, 2]
     leaves, boxes, masks = make_case(counts, 20, 0)
     leaves["one_logits"] = leaves["one_logits"].detach().clone()
@@ -149,6 +150,6 @@ def test_point_sampling_estimates_the_full_loss():
     leaves, boxes, masks = make_case(counts, 20, 0)
     full = Sam3Criterion()(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))[1]["loss_dice"]
     sampled = Sam3Criterion(mask_points=400)(outputs_of(leaves), targets_of(boxes, masks, counts), counts_of(counts))
-    # noise masks: dice near 0.5 either way; 0.1 is several standard errors of 400 points
+    # Dice of noise masks is near 0.5; 0.1 is several standard errors of 400 points.
     assert abs(sampled[1]["loss_dice"] - full) < 0.1
     assert torch.isfinite(torch.autograd.grad(sampled[0], leaves["one_masks"])[0]).all()

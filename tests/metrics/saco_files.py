@@ -1,4 +1,4 @@
-"""Random SA-Co files: (image, phrase) pairs with objects, none, or doubtful ones; detections that are off, doubled, missing or invented."""
+"""Random SA-Co files with non-exhaustive pairs and inaccurate, duplicate, missing and false detections."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def shape_of(mask: np.ndarray) -> dict:
 
 
 def make(seed: int, annotators: int = 1, crowds: bool = False) -> tuple[list[dict], list[dict]]:
-    """Ground truths, one of each annotator, and results."""
+    """Build the ground truth of each annotator, and results."""
     rng = np.random.default_rng(seed)
     truths = [
         {"images": [], "annotations": [], "categories": [{"id": 1, "name": "object"}]} for _ in range(annotators)
@@ -49,7 +49,7 @@ def make(seed: int, annotators: int = 1, crowds: bool = False) -> tuple[list[dic
                 }
             )
             for center, radius in zip(centers, radii, strict=True):
-                if rng.random() < 0.9:  # annotators miss some
+                if rng.random() < 0.9:  # annotators miss some objects
                     truth["annotations"].append(
                         {
                             "id": len(truth["annotations"]) + 1,
@@ -61,8 +61,10 @@ def make(seed: int, annotators: int = 1, crowds: bool = False) -> tuple[list[dic
                     )
         for center, radius in zip(centers, radii, strict=True):
             for _ in range(int(rng.integers(0, 3))):
-                found = disc(rng, center + rng.normal(0, 1.5, 2), radius * rng.uniform(0.7, 1.3))
-                results.append({"image_id": number, "category_id": 1, "score": float(rng.random()), **shape_of(found)})
+                detection = disc(rng, center + rng.normal(0, 1.5, 2), radius * rng.uniform(0.7, 1.3))
+                results.append(
+                    {"image_id": number, "category_id": 1, "score": float(rng.random()), **shape_of(detection)}
+                )
         if rng.random() < 0.3:
             results.append({"image_id": number, "category_id": 1, "score": float(rng.random()), **shape_of(disc(rng))})
     results = [result for result in results if result["area"] > 0]

@@ -19,7 +19,7 @@ def random_mask(rng, size):
 
 @pytest.fixture
 def case():
-    """Ground truth of all sizes with a crowd, and results that are shifted copies, misses and false alarms."""
+    """Build ground truth of all sizes with a crowd region, and results with shifted, missing and false detections."""
     rng = np.random.default_rng(0)
     truth = {"images": [], "annotations": [], "categories": [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}]}
     results = []
@@ -67,34 +67,34 @@ def test_equals_pycocotools(case, kind, iou_type):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    found = coco_average_precision(truth, results, kind)
-    assert list(found) == list(NAMES)
-    assert list(found.values()) == pytest.approx(evaluation.stats.tolist(), abs=1e-12)
-    assert 0 < found["AP"] < 1
+    metrics = coco_average_precision(truth, results, kind)
+    assert list(metrics) == list(NAMES)
+    assert list(metrics.values()) == pytest.approx(evaluation.stats.tolist(), abs=1e-12)
+    assert 0 < metrics["AP"] < 1
 
 
-def test_perfect_results_score_one(case):
+def test_perfect_results_have_an_ap_of_one(case):
     truth, _ = case
     perfect = [{**a, "score": 1.0} for a in truth["annotations"] if not a["iscrowd"]]
     assert coco_average_precision(truth, perfect, "mask")["AP"] == pytest.approx(1.0)
 
 
-def test_no_results_score_nothing(case):
+def test_empty_results_have_an_ap_of_zero(case):
     truth, _ = case
-    found = coco_average_precision(truth, [], "mask")
-    assert found["AP"] == found["APs"] == 0
+    metrics = coco_average_precision(truth, [], "mask")
+    assert metrics["AP"] == metrics["APs"] == 0
     truth["annotations"] = [a for a in truth["annotations"] if a["area"] > 96**2]
-    assert coco_average_precision(truth, [], "mask")["APs"] == -1  # pycocotools' word for "none of that size"
+    assert coco_average_precision(truth, [], "mask")["APs"] == -1  # pycocotools' value without an object of this size
 
 
-def test_the_metric_is_the_function(case):
+def test_evaluate_metric_equals_the_function(case):
     truth, results = case
     metric = CocoAveragePrecision()
     metric.add_batch(predictions=results)
     assert metric.compute(ground_truth=truth, kind="box") == coco_average_precision(truth, results, "box")
 
 
-def test_rows_become_ground_truth():
+def test_rows_are_converted_to_ground_truth():
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:10, 5:15] = True
     row = {

@@ -1,4 +1,4 @@
-"""cgF1 against the official evaluator, and where it can be said by hand."""
+"""cgF1, compared with the official evaluator and with hand-computed values."""
 
 import numpy as np
 import pytest
@@ -15,17 +15,17 @@ CASES = [(seed, 1 + seed % 3, "mask" if seed % 2 else "box", seed % 5 == 0) for 
 
 
 @pytest.mark.parametrize(("seed", "annotators", "kind", "crowds"), CASES)
-def test_equals_the_official_evaluator(tmp_path, seed, annotators, kind, crowds):
-    """On random files of one to three annotators, with masks and boxes; some with crowds, doubtful pairs in all."""
+def test_metrics_equal_official_evaluator(tmp_path, seed, annotators, kind, crowds):
+    """Random files have one to three annotators, masks or boxes, and non-exhaustive pairs; some have crowd regions."""
     truths, results = make(seed, annotators, crowds)
     files, predictions = save(tmp_path, truths, results)
     iou_type = {"mask": "segm", "box": "bbox"}[kind]
     expected = CGF1Evaluator(files, iou_type).evaluate(predictions)
-    found = concept_f1_of(pairs_of_saco(truths, results), kind)
+    metrics = concept_f1_of(pairs_of_saco(truths, results), kind)
     compared = 0
     for name, value in expected.items():
         base, _, at = name.removeprefix(f"cgF1_eval_{iou_type}_").partition("@")
-        ours = found[OFFICIAL.get(base, base) + (f"@{at}" if at else "")]
+        ours = metrics[OFFICIAL.get(base, base) + (f"@{at}" if at else "")]
         assert ours == pytest.approx(value, abs=1e-9), name
         compared += 1
     assert compared == 26
@@ -36,34 +36,34 @@ def pair(truth, found, **more) -> Pair:
     return Pair(1, "disc", (HEIGHT, WIDTH), [shape_of(mask) for mask in truth], found, **more)
 
 
-def test_by_hand():
-    """One pair right, one absent pair right: all is one but for what the evaluator adds to its divisors."""
-    one = disc(None, (20, 20), 9)
-    right = [pair([one], [(one, 0.9)]), pair([], [])]
+def test_hand_computed_values():
+    """With a correct present and a correct absent pair, all metrics are 1 except for the evaluator's epsilons."""
+    mask = disc(None, (20, 20), 9)
+    right = [pair([mask], [(mask, 0.9)]), pair([], [])]
     numbers = concept_f1_of(right)
     assert numbers["cgF1"] == pytest.approx(1, abs=1e-3)
     assert numbers["IL_MCC"] == pytest.approx(1, abs=1e-5)
-    # a detection where nothing is: the pairs' correlation falls to that of a coin, and so does cgF1; pmF1 does not see it
-    wrong = [pair([one], [(one, 0.9)]), pair([], [(one, 0.9)])]
+    # A false positive in the absent pair reduces IL_MCC and cgF1 to 0; pmF1 ignores it.
+    wrong = [pair([mask], [(mask, 0.9)]), pair([], [(mask, 0.9)])]
     assert concept_f1_of(wrong)["IL_MCC"] == 0
     assert concept_f1_of(wrong)["pmF1"] == pytest.approx(1, abs=1e-3)
     assert concept_f1_of(wrong)["precision"] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_scores_below_a_half_do_not_count():
-    one = disc(None, (20, 20), 9)
-    assert count_pair(pair([one], [(one, 0.49)])).num_found == 0
-    assert count_pair(pair([one], [(one, 0.5)])).num_found == 1
-    assert count_pair(pair([one], [(one, 0.3)]), threshold=0.2).num_found == 1
+def test_detections_below_a_score_of_a_half_do_not_count():
+    mask = disc(None, (20, 20), 9)
+    assert count_pair(pair([mask], [(mask, 0.49)])).num_found == 0
+    assert count_pair(pair([mask], [(mask, 0.5)])).num_found == 1
+    assert count_pair(pair([mask], [(mask, 0.3)]), threshold=0.2).num_found == 1
 
 
-def test_doubtful_pairs_do_not_count():
-    one = disc(None, (20, 20), 9)
-    sure = [pair([one], [(one, 0.9)]), pair([], [])]
-    assert concept_f1_of([*sure, pair([], [(one, 0.9)], exhaustive=False)]) == concept_f1_of(sure)
+def test_non_exhaustive_pairs_do_not_count():
+    mask = disc(None, (20, 20), 9)
+    exhaustive = [pair([mask], [(mask, 0.9)]), pair([], [])]
+    assert concept_f1_of([*exhaustive, pair([], [(mask, 0.9)], exhaustive=False)]) == concept_f1_of(exhaustive)
 
 
-def test_weights_are_repetitions():
+def test_weights_equal_repetitions():
     rng = np.random.default_rng(0)
     counts = [
         PairCounts(np.sort(rng.integers(0, min(found, truth) + 1, 10))[::-1], found, truth)
@@ -76,15 +76,21 @@ def test_weights_are_repetitions():
         assert weighted[name] == pytest.approx(value, abs=1e-12)
 
 
-def test_as_an_evaluate_metric():
-    one = shape_of(disc(None, (20, 20), 9))
+def test_evaluate_metric():
+    shape = shape_of(disc(None, (20, 20), 9))
     truth = {
         "images": [{"id": 1, "height": HEIGHT, "width": WIDTH}],
         "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "star"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, **one}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, **shape}],
         "pairs": [{"image_id": 1, "category_id": i, "exhaustive": True} for i in (1, 2)],
     }
     metric = ConceptF1()
-    result = {"image_id": 1, "category_id": 1, "score": 0.9, "bbox": one["bbox"], "segmentation": one["segmentation"]}
+    result = {
+        "image_id": 1,
+        "category_id": 1,
+        "score": 0.9,
+        "bbox": shape["bbox"],
+        "segmentation": shape["segmentation"],
+    }
     metric.add_batch(predictions=[result])
     assert metric.compute(ground_truth=truth)["cgF1"] == pytest.approx(1, abs=1e-3)

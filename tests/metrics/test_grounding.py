@@ -1,4 +1,4 @@
-"""Is what a phrase names found: each number on pairs whose answer can be read off."""
+"""Grounding metrics on hand-written pairs."""
 
 import pytest
 
@@ -20,8 +20,8 @@ def pair(phrase, truth, found=(), presence=0.9, image=1, **more) -> Pair:
     return Pair(image, phrase, (50, 80), boxes, [{"bbox": b, "score": s} for b, s in found], presence=presence, **more)
 
 
-def test_found_at_all_and_found_first():
-    """The best box is on the wrong side, a second one is right: found, but not first."""
+def test_recall_and_grounding_accuracy():
+    """In the first pair, the best box is wrong and the second one correct: it counts for recall only."""
     both = pair("a", [LEFT], [(RIGHT, 0.9), (LEFT, 0.6)])
     low = pair("b", [LEFT], [(LEFT, 0.2)])
     missed = pair("c", [LEFT])
@@ -30,29 +30,29 @@ def test_found_at_all_and_found_first():
     assert concept_recall([pair("d", [])], "box") is None
 
 
-def test_a_box_must_overlap_by_half():
+def test_a_box_needs_an_iou_of_a_half():
     assert grounding_accuracy([pair("a", [LEFT], [([0.0, 0.0, 20.0, 10.0], 0.9)])]) == 1  # IoU 0.5
     assert grounding_accuracy([pair("a", [LEFT], [([0.0, 0.0, 20.0, 9.9], 0.9)])]) == 0
 
 
-def test_of_two_phrases_that_differ_in_a_word_the_right_one_is_likelier():
-    there = pair("red square", [LEFT], presence=0.8)
+def test_attribute_accuracy_compares_phrases_that_differ_in_one_word():
+    present = pair("red square", [LEFT], presence=0.8)
     others = [pair("blue square", [], presence=0.3), pair("red circle", [], presence=0.9), pair("blue star", [])]
-    assert attribute_accuracy([there, *others]) == 0.5  # "blue star" differs in two words
-    assert attribute_accuracy([there, pair("blue square", [], presence=0.8)]) == 0.5
-    assert attribute_accuracy([there, pair("blue square", [], presence=0.3, image=2)]) is None
-    assert attribute_accuracy([there, pair("blue square", [], presence=0.3, exhaustive=False)]) is None
+    assert attribute_accuracy([present, *others]) == 0.5  # "blue star" differs in two words
+    assert attribute_accuracy([present, pair("blue square", [], presence=0.8)]) == 0.5
+    assert attribute_accuracy([present, pair("blue square", [], presence=0.3, image=2)]) is None
+    assert attribute_accuracy([present, pair("blue square", [], presence=0.3, exhaustive=False)]) is None
 
 
-def test_what_is_found_of_absent_phrases():
+def test_false_positives_of_absent_phrases():
     crowd = pair("c", [LEFT], [(LEFT, 0.9)])
     crowd.truth[0]["iscrowd"] = 1
     pairs = [pair("a", [], [(LEFT, 0.9), (RIGHT, 0.5), (RIGHT, 0.4)]), pair("b", []), crowd]
-    assert false_positives_per_absent(pairs) == 1  # a crowd is neither there nor absent
+    assert false_positives_per_absent(pairs) == 1  # a pair with a crowd region only is neither present nor absent
     assert false_positives_per_absent(pairs, threshold=0.6) == 0.5
 
 
-def test_all_together():
+def test_all_metrics():
     numbers = answers_of([pair("red square", [LEFT], [(LEFT, 0.9)]), pair("blue square", [], presence=0.2)], "box")
     assert numbers == {
         "presence_accuracy": 1,

@@ -1,4 +1,4 @@
-"""Numbers of prompted objects against means written out by hand."""
+"""Metrics of prompted objects, compared with hand-written means."""
 
 import numpy as np
 import pytest
@@ -21,22 +21,22 @@ SCORES = [
 
 def test_means_over_objects():
     numbers = object_numbers(SCORES)
-    assert set(numbers) == set(names_of(2)) - {"object_IoU_large"}  # there is none
+    assert set(numbers) == set(names_of(2)) - {"object_IoU_large"}  # no object is large
     assert numbers["object_IoU"] == pytest.approx((0.2 + 0.4 + 0.6) / 4)
     assert numbers["IoU@2"] == pytest.approx((0.4 + 0.6 + 0.9) / 4)
     assert numbers["IoU@box"] == pytest.approx((0.5 + 0.9 + 0.5) / 4)
     assert numbers["object_IoU_small"] == pytest.approx((0.2 + 0.4) / 3)
     assert numbers["object_IoU_medium"] == pytest.approx(0.6)
-    # of those that were answered
+    # The mean covers prompted objects only.
     assert numbers["IoU_error"] == pytest.approx((0.3 + 0.3 + 0.0) / 3)
     assert numbers["objects_missing"] == 0.25
 
 
-def test_no_object_no_number():
+def test_no_metrics_without_objects():
     assert object_numbers([]) == {}
 
 
-def test_resampling_counts_an_image_as_often_as_it_is_drawn():
+def test_resampling_weights_each_image_by_its_count():
     numbers = resampled_objects(SCORES, [0, 0, 1, 1])
     assert numbers(np.array([1, 1])) == pytest.approx(
         object_numbers(SCORES) | {"object_IoU_large": np.nan}, nan_ok=True

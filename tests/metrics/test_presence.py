@@ -3,14 +3,14 @@ import pytest
 from sam_ft.metrics.presence import is_near_miss, presence_accuracy, refusal_rate
 
 
-def test_presence_accuracy_counts_both_kinds_of_errors():
+def test_presence_accuracy_counts_false_positives_and_negatives():
     answers = [(0.9, True), (0.5, True), (0.49, True), (0.1, False), (0.5, False)]
     assert presence_accuracy(answers) == pytest.approx(3 / 5)
     assert presence_accuracy(answers, threshold=0.2) == pytest.approx(4 / 5)
     assert presence_accuracy([]) is None
 
 
-def test_refusal_counts_what_is_below_the_threshold():
+def test_refusal_rate_counts_probabilities_below_the_threshold():
     assert refusal_rate([0.1, 0.49, 0.5, 0.9]) == pytest.approx(1 / 2)
     assert refusal_rate([0.1, 0.49, 0.5, 0.9], threshold=0.3) == pytest.approx(1 / 4)
     assert refusal_rate([]) is None
@@ -21,9 +21,9 @@ def test_refusal_counts_what_is_below_the_threshold():
     [
         ("red square", ["red circle"], True),
         ("red square", ["blue square"], True),
-        ("red square", ["small red circle", "circle"], False),  # another number of words
+        ("red square", ["small red circle", "circle"], False),  # different number of words
         ("red square", ["square red"], False),  # two words differ
-        ("square", ["circle"], False),  # nothing in common
+        ("square", ["circle"], False),  # single word
         ("small red square", ["circle", "small blue square"], True),
         ("red square", [], False),
     ],

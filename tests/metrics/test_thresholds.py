@@ -1,4 +1,4 @@
-"""Thresholds against trying all of them, temperatures against a closed form."""
+"""Thresholds, compared with an exhaustive search, and temperatures, compared with a closed form."""
 
 import numpy as np
 import pytest
@@ -13,21 +13,21 @@ def box(i) -> list[float]:
 
 
 def pairs_with(rng, phrase="thing", images=8, presence=None) -> list[Pair]:
-    """Boxes in places of their own: what is right and what is false can be read off."""
-    made = []
+    """Build pairs whose true positives have x < 90 and whose false positives have a larger x."""
+    pairs = []
     for image in range(images):
         objects = [{"bbox": box(i), "iscrowd": 0} for i in range(int(rng.integers(0, 3)))]
         found = [{"bbox": o["bbox"], "score": float(rng.uniform(0.3, 1))} for o in objects if rng.random() < 0.8]
         found += [{"bbox": box(5 + i), "score": float(rng.uniform(0, 0.7))} for i in range(int(rng.integers(0, 3)))]
-        found.sort(key=lambda one: -one["score"])
-        made.append(Pair(image, phrase, (30, 300), objects, found, presence=presence))
-    return made
+        found.sort(key=lambda detection: -detection["score"])
+        pairs.append(Pair(image, phrase, (30, 300), objects, found, presence=presence))
+    return pairs
 
 
 def f1_at(pairs, threshold) -> float:
-    kept = [(one["bbox"][0] < 90, one) for pair in pairs for one in pair.kept(threshold)]
-    right, objects = sum(hit for hit, _ in kept), sum(len(pair.objects) for pair in pairs)
-    return 2 * right / (len(kept) + objects)
+    hits = [detection["bbox"][0] < 90 for pair in pairs for detection in pair.detections_above(threshold)]
+    objects = sum(len(pair.objects) for pair in pairs)
+    return 2 * sum(hits) / (len(hits) + objects)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -38,34 +38,38 @@ def test_no_other_threshold_has_a_better_f1(seed):
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.25, 0.5, 2.0])
-def test_no_more_false_detections_than_allowed_and_no_object_lost_for_nothing(allowed):
+def test_threshold_is_the_lowest_within_the_allowed_false_positives(allowed):
     pairs = pairs_with(np.random.default_rng(1))
     chosen = choose_thresholds(pairs, "box", allowed).of("thing")
 
-    def false(threshold):
-        return sum(one["bbox"][0] >= 90 for pair in pairs for one in pair.kept(threshold)) / len(pairs)
+    def false_positives(threshold):
+        detections = [detection for pair in pairs for detection in pair.detections_above(threshold)]
+        return sum(detection["bbox"][0] >= 90 for detection in detections) / len(pairs)
 
-    assert false(chosen) <= allowed
-    lower = [t for t in np.linspace(0, chosen, 500, endpoint=False) if false(t) <= allowed]
+    assert false_positives(chosen) <= allowed
+    lower = [t for t in np.linspace(0, chosen, 500, endpoint=False) if false_positives(t) <= allowed]
     assert all(f1_at(pairs, t) == f1_at(pairs, chosen) for t in lower)
 
 
-def test_phrases_have_their_own_and_rare_ones_share():
+def test_rare_phrases_share_the_default_threshold():
     rng = np.random.default_rng(0)
-    sure, unsure = pairs_with(rng, "sure"), pairs_with(rng, "unsure")
-    for pair in unsure:
-        for one in pair.found:
-            one["score"] *= 0.1
+    high, low = pairs_with(rng, "high"), pairs_with(rng, "low")
+    for pair in low:
+        for detection in pair.found:
+            detection["score"] *= 0.1
     rare = [Pair(0, "rare", (30, 300), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.9}])]
-    chosen = choose_thresholds([*sure, *unsure, *rare], "box")
-    assert chosen.of("unsure") < 0.1 < chosen.of("sure")
-    assert chosen.of("rare") == chosen.of("never heard of") == chosen.default
+    chosen = choose_thresholds([*high, *low, *rare], "box")
+    assert chosen.of("low") < 0.1 < chosen.of("high")
+    assert chosen.of("rare") == chosen.of("not in the data") == chosen.default
 
 
-def test_the_temperature_of_a_model_that_is_too_sure():
-    """It says 0.9 where it is right in 3 of 4: the temperature that says 3/4 is log(9) / log(3) = 2."""
+def test_temperature_of_an_overconfident_model():
+    """A probability of 0.9 with an accuracy of 3/4 gives a temperature of log(9) / log(3) = 2."""
     pairs = [
-        Pair(i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}] if (i % 4 != 0) == (i < 40) else [], presence=0.9 if i < 40 else 0.1)
+        Pair(
+            i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}] if (i % 4 != 0) == (i < 40) else [],
+            presence=0.9 if i < 40 else 0.1,
+        )
         for i in range(80)
     ]  # fmt: skip
     chosen = choose_thresholds(pairs, "box")
@@ -74,7 +78,7 @@ def test_the_temperature_of_a_model_that_is_too_sure():
     assert chosen.rescore(0.45, 0.9) == pytest.approx(0.375, abs=1e-3)
 
 
-def test_saved_and_read_back_and_nonsense_refused(tmp_path):
+def test_thresholds_are_saved_and_invalid_files_rejected(tmp_path):
     assert read_thresholds(tmp_path) is None
     chosen = Thresholds(1.5, 0.4, {"café": 0.25}, "best F1 at IoU 0.5", 12)
     chosen.save(tmp_path)
@@ -88,52 +92,52 @@ def test_saved_and_read_back_and_nonsense_refused(tmp_path):
         '{"presence_temperature": 0}',
     ):
         (tmp_path / "thresholds.json").write_text(text)
-        with pytest.raises(ValueError, match=r"thresholds.json holds no thresholds"):
+        with pytest.raises(ValueError, match=r"thresholds.json does not contain valid thresholds"):
             read_thresholds(tmp_path)
 
 
-def test_what_is_allowed_is_spent_once_by_all_phrases():
+def test_allowed_false_positives_are_shared_by_all_phrases():
     rng = np.random.default_rng(2)
     pairs = [pair for i in range(6) for pair in pairs_with(rng, f"thing {i}")]
     chosen = choose_thresholds(pairs, "box", 0.5)
-    false = sum(one["bbox"][0] >= 90 for pair in pairs for one in pair.kept(chosen.of(pair.phrase)))
-    assert false / 8 <= 0.5
+    detections = [detection for pair in pairs for detection in pair.detections_above(chosen.of(pair.phrase))]
+    assert sum(detection["bbox"][0] >= 90 for detection in detections) / 8 <= 0.5
 
 
-def test_no_threshold_lies_below_what_was_looked_at():
+def test_no_threshold_is_below_the_lowest_observed_score():
     pairs = [
         Pair(i, "a", (30, 30), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.3}]) for i in range(4)
     ]
     assert choose_thresholds(pairs, "box").of("a") == 0.3
 
 
-def test_thresholds_go_by_normalised_phrase(tmp_path, monkeypatch):
+def test_thresholds_use_normalised_phrases(tmp_path, monkeypatch):
     thresholds = Thresholds(
         default=0.9, phrases={"circle": 0.1, "traffic light": 0.2, "bat animal": 0.3, "Café": 0.4, "CAFÉ": 0.45}
     )
     spellings = {
-        "circle": 0.1, "Circle": 0.1, " CIRCLE ": 0.1, "circle (shape)": 0.1, "traffic_light": 0.2, "Traffic-Light": 0.2,
-        "bat_(animal)": 0.3, "bat": 0.9, "Café": 0.4, "CAFÉ": 0.45, "cafe\u0301": 0.4, "unknown": 0.9,
+        "circle": 0.1, "Circle": 0.1, " CIRCLE ": 0.1, "circle (shape)": 0.1, "traffic_light": 0.2,
+        "Traffic-Light": 0.2, "bat_(animal)": 0.3, "bat": 0.9, "Café": 0.4, "CAFÉ": 0.45,
+        "cafe\u0301": 0.4, "unknown": 0.9,
     }  # fmt: skip
     assert {text: thresholds.of(text) for text in spellings} == spellings
     thresholds.save(tmp_path)
-    monkeypatch.setattr(
-        onnx_predict, "HERE", tmp_path
-    )  # the script of an export, which imports nothing of this package
+    # The exported script has its own implementation, because it does not import this package.
+    monkeypatch.setattr(onnx_predict, "HERE", tmp_path)
     assert {text: onnx_predict.at_thresholds(text, 0.5, 0.5, None)[1] for text in spellings} == spellings
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, "", '{"default": NaN}', '{"phrases": {"a": NaN}}', '{"phrases": [1]}', '{"rule": 3}']
 )
-def test_malformed_thresholds_are_named(tmp_path, text):
+def test_error_of_malformed_thresholds_contains_the_file(tmp_path, text):
     (tmp_path / "thresholds.json").write_text(text)
-    with pytest.raises(ValueError, match=r"thresholds.json holds no thresholds") as caught:
+    with pytest.raises(ValueError, match=r"thresholds.json does not contain valid thresholds") as caught:
         read_thresholds(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_thresholds_that_are_not_finite_are_not_written(tmp_path):
+def test_non_finite_thresholds_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="`default` is not a finite number"):
         Thresholds(default=float("nan")).save(tmp_path)
     assert not list(tmp_path.iterdir())

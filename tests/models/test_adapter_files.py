@@ -1,4 +1,4 @@
-"""Saved adapters: the fingerprint of their base, and files that are damaged or hostile."""
+"""Saved adapters: the fingerprint of their base, and damaged or hostile files."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from sam_ft.models.processors import load_processor
 from sam_ft.utils.regex import matches_within
 
 
-HANGING = r"(a|.)*.*(.*.*)*(([a-z._]+)+)+!"
+SLOW_REGEX = r"(a|.)*.*(.*.*)*(([a-z._]+)+)+!"
 
 
 def save_base(folder, name=RANDOM_TINY, seed=0):
@@ -28,7 +28,7 @@ def save_base(folder, name=RANDOM_TINY, seed=0):
 
 @pytest.fixture(params=[RANDOM_TINY, RANDOM_TINY_SAM2])
 def adapter(request, tmp_path):
-    """An adapter in `tmp_path/run` on the base `tmp_path/base`; `tmp_path/other` has its shapes and other weights."""
+    """Path of an adapter of the base `tmp_path/base`; `tmp_path/other` has equal shapes and other weights."""
     base = save_base(tmp_path / "base", request.param)
     save_base(tmp_path / "other", request.param, seed=1)
     adapt(ModelOptions(base), LoraOptions("attention", r=2)).save_pretrained(tmp_path / "run")
@@ -62,7 +62,7 @@ def test_a_base_with_other_weights_is_refused_unless_allowed(adapter, tmp_path, 
     assert "was trained on another base" in caplog.text
 
 
-def test_one_changed_weight_is_named(adapter, tmp_path):
+def test_a_changed_weight_is_named_in_the_error(adapter, tmp_path):
     file = tmp_path / "base" / "model.safetensors"
     weights = load_file(file)
     name = sorted(weights)[7]
@@ -72,23 +72,28 @@ def test_one_changed_weight_is_named(adapter, tmp_path):
         load_model(ModelOptions(adapter))
 
 
-def test_loads_of_one_base_in_other_precisions_are_the_same_base(tmp_path):
+def test_precision_and_resolution_do_not_change_the_fingerprint(tmp_path):
     base = save_base(tmp_path / "base")
     lora = LoraOptions("attention", r=2)
-    kinds = {"whole": {}, "half": {"dtype": "bfloat16"}, "four": {"quantization": "nf4"}, "side": {"resolution": 144}}
-    for name, options in kinds.items():
+    load_options = {
+        "float32": {},
+        "half": {"dtype": "bfloat16"},
+        "four": {"quantization": "nf4"},
+        "side": {"resolution": 144},
+    }
+    for name, options in load_options.items():
         adapt(ModelOptions(base, **options), lora).save_pretrained(tmp_path / name)
-    for name in kinds:
-        for options in kinds.values():
+    for name in load_options:
+        for options in load_options.values():
             load_adapted(ModelOptions(str(tmp_path / name), **options))
     counts = {
         name: len(json.loads((tmp_path / name / BASE_FINGERPRINT).read_text())["weights"])
-        for name in ("whole", "four")
+        for name in ("float32", "four")
     }
-    assert 0 < counts["four"] < counts["whole"]
+    assert 0 < counts["four"] < counts["float32"]
 
 
-def test_an_adapter_without_fingerprint_loads_with_one_line(adapter, tmp_path, caplog):
+def test_an_adapter_without_fingerprint_loads_with_one_log_line(adapter, tmp_path, caplog):
     (tmp_path / "run" / BASE_FINGERPRINT).unlink()
     replace_base(tmp_path)
     with caplog.at_level(logging.INFO, logger="sam_ft.run"):
@@ -97,7 +102,7 @@ def test_an_adapter_without_fingerprint_loads_with_one_line(adapter, tmp_path, c
     assert caplog.text.count("is not checked") == 1
 
 
-def test_the_fingerprint_survives_loading_and_saving(adapter, tmp_path):
+def test_loading_and_saving_preserve_the_fingerprint(adapter, tmp_path):
     first = (tmp_path / "run" / BASE_FINGERPRINT).read_bytes()
     adapted = load_adapted(ModelOptions(adapter, dtype="bfloat16"))
     adapted.save_pretrained(tmp_path / "again")
@@ -114,7 +119,7 @@ def test_a_checkpoint_of_another_base_is_not_loaded_into_a_run(adapter, tmp_path
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"weights": 3}', '{"weights": {"a": 1}}', "[" * 100_000])
-def test_a_damaged_fingerprint_is_named(tmp_path, content):
+def test_a_damaged_fingerprint_is_refused(tmp_path, content):
     adapt(ModelOptions(RANDOM_TINY), LoraOptions("detr", r=2)).save_pretrained(tmp_path)
     (tmp_path / BASE_FINGERPRINT).write_text(content)
     with pytest.raises(ValueError, match=rf"`model_name_or_path`: {tmp_path}/{BASE_FINGERPRINT}"):
@@ -124,23 +129,23 @@ def test_a_damaged_fingerprint_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     "values",
     [
-        {"target_modules": HANGING},
-        {"exclude_modules": HANGING},
-        {"rank_pattern": {HANGING: 4}},
-        {"alpha_pattern": {HANGING: 4}},
+        {"target_modules": SLOW_REGEX},
+        {"exclude_modules": SLOW_REGEX},
+        {"rank_pattern": {SLOW_REGEX: 4}},
+        {"alpha_pattern": {SLOW_REGEX: 4}},
         {"target_modules": "("},
     ],
 )
-def test_a_hanging_or_invalid_regex_of_an_adapter_ends_in_one_line(tmp_path, values, monkeypatch):
+def test_a_slow_or_invalid_regex_of_an_adapter_is_refused_with_one_line(tmp_path, values, monkeypatch):
     monkeypatch.setattr("sam_ft.utils.regex.MAX_SECONDS", 1)
     adapt(ModelOptions(RANDOM_TINY), LoraOptions("detr", r=2)).save_pretrained(tmp_path)
     edit_config(tmp_path, **values)
-    begin = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(
         ValueError, match=r"adapter_config.json of .*(takes more than 1 s|is no valid regex)"
     ) as caught:
         load_model(ModelOptions(str(tmp_path)))
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - start < 15
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -154,21 +159,21 @@ def test_ranks_of_an_adapter_are_checked(tmp_path, values):
         load_model(ModelOptions(str(tmp_path)))
 
 
-def test_a_hanging_regex_of_a_user_ends_in_one_line(monkeypatch):
+def test_a_slow_regex_of_a_user_is_refused(monkeypatch):
     monkeypatch.setattr("sam_ft.utils.regex.MAX_SECONDS", 1)
     with pytest.raises(ValueError, match="`lora` is .*takes more than 1 s"):
-        adapt(ModelOptions(RANDOM_TINY), LoraOptions(HANGING))
+        adapt(ModelOptions(RANDOM_TINY), LoraOptions(SLOW_REGEX))
     with pytest.raises(ValueError, match="`lora_rank_pattern` is .*takes more than 1 s"):
-        adapt(ModelOptions(RANDOM_TINY), LoraOptions("attention", rank_pattern={HANGING: 2}))
+        adapt(ModelOptions(RANDOM_TINY), LoraOptions("attention", rank_pattern={SLOW_REGEX: 2}))
 
 
-def test_expressions_match_whole_names():
+def test_regexes_match_full_names():
     assert matches_within([r"a\..*", "b"], ["a.b", "b", "xb"], "lora") == [["a.b"], ["b"]]
     with pytest.raises(ValueError, match=r"`lora` is '\(', which is no valid regex"):
         matches_within(["("], ["a"], "lora")
 
 
-def test_cut_adapter_weights_are_named(tmp_path):
+def test_truncated_adapter_weights_are_refused(tmp_path):
     adapt(ModelOptions(RANDOM_TINY), LoraOptions("detr", r=2)).save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
     for content in (file.read_bytes()[:-100], b"", b"no tensors"):

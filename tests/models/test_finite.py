@@ -23,7 +23,7 @@ def save(name, folder):
     load_processor(name).save_pretrained(folder)
 
 
-def damage(file, tensor, value):
+def set_value(file, tensor, value):
     weights = load_file(file)
     weights[tensor].view(-1)[3] = value
     save_file(weights, file, metadata={"format": "pt"})
@@ -31,26 +31,26 @@ def damage(file, tensor, value):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_parameter_that_is_not_finite_is_refused_by_name(tmp_path, name, value):
+def test_a_non_finite_parameter_is_refused_by_name(tmp_path, name, value):
     save(name, tmp_path)
     load_model(ModelOptions(str(tmp_path)))
-    damage(tmp_path / "model.safetensors", NAMES[name], value)
+    set_value(tmp_path / "model.safetensors", NAMES[name], value)
     with pytest.raises(NonFiniteError, match=rf"`{NAMES[name]}` of '{tmp_path}' contains NaN or infinity"):
         load_model(ModelOptions(str(tmp_path)))
 
 
-def test_a_buffer_that_is_not_finite_is_refused_by_name(tmp_path):
+def test_a_non_finite_buffer_is_refused_by_name(tmp_path):
     save(RANDOM_TINY_SAM2, tmp_path)
-    damage(tmp_path / "model.safetensors", "shared_image_embedding.positional_embedding", float("nan"))
+    set_value(tmp_path / "model.safetensors", "shared_image_embedding.positional_embedding", float("nan"))
     with pytest.raises(NonFiniteError, match="`shared_image_embedding.positional_embedding`"):
         load_as_trained(ModelOptions(str(tmp_path)))
 
 
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"quantization": "nf4"}])
-def test_half_precision_and_four_bits_hide_nothing(tmp_path, options):
+def test_nan_is_detected_in_half_precision_and_four_bits(tmp_path, options):
     save(RANDOM_TINY, tmp_path)
     name = "vision_encoder.backbone.layers.0.mlp.fc1.weight"
-    damage(tmp_path / "model.safetensors", name, float("nan"))
+    set_value(tmp_path / "model.safetensors", name, float("nan"))
     with pytest.raises(NonFiniteError, match=f"`{name}`"):
         load_model(ModelOptions(str(tmp_path), **options))
 
@@ -58,21 +58,21 @@ def test_half_precision_and_four_bits_hide_nothing(tmp_path, options):
 def test_an_adapter_and_its_base_are_checked(tmp_path):
     adapt(ModelOptions(RANDOM_TINY), LoraOptions("detr", r=2)).save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
-    tensor, whole = min(load_file(file)), file.read_bytes()
-    damage(file, tensor, float("inf"))
+    tensor, original = min(load_file(file)), file.read_bytes()
+    set_value(file, tensor, float("inf"))
     with pytest.raises(NonFiniteError, match=rf"`{tensor}` of '.*adapter_model.safetensors'"):
         load_model(ModelOptions(str(tmp_path)))
-    file.write_bytes(whole)
-    damage(tmp_path / "base" / "model.safetensors", NAMES[RANDOM_TINY], float("nan"))
+    file.write_bytes(original)
+    set_value(tmp_path / "base" / "model.safetensors", NAMES[RANDOM_TINY], float("nan"))
     with pytest.raises(NonFiniteError, match=rf"`{NAMES[RANDOM_TINY]}` of '.*base' contains NaN"):
         load_model(ModelOptions(str(tmp_path)))
 
 
-def test_a_file_of_weights_for_an_export_is_checked(tmp_path):
+def test_a_weight_file_for_an_export_is_checked(tmp_path):
     save(RANDOM_TINY, tmp_path)
     file = tmp_path / "model.safetensors"
     load_source(ModelOptions(str(file)), None)
-    damage(file, NAMES[RANDOM_TINY], float("nan"))
+    set_value(file, NAMES[RANDOM_TINY], float("nan"))
     with pytest.raises(NonFiniteError, match=f"`{NAMES[RANDOM_TINY]}`"):
         load_source(ModelOptions(str(file)), None)
 

@@ -1,4 +1,4 @@
-"""Folders that contain other models, odd configs and damaged files beside the weights."""
+"""Folders with other models, invalid configs and damaged files."""
 
 import json
 
@@ -42,14 +42,14 @@ def test_a_foreign_model_is_refused_before_its_weights_are_read(tmp_path, capfd)
 
 
 @pytest.mark.parametrize("value", [["sam3"], 3, None, {"a": 1}, "sam3_tracker"])
-def test_an_odd_model_type_is_refused(folder, value):
+def test_an_invalid_model_type_is_refused(folder, value):
     edit_config(folder, lambda content: content.update(model_type=value))
     with pytest.raises(ValueError, match=r"is a model of the type .*, which is neither SAM 3"):
         load_model(ModelOptions(str(folder)))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff"])
-def test_a_damaged_config_is_named(folder, text):
+def test_a_damaged_config_is_refused(folder, text):
     (folder / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(
         ValueError, match=rf"`model_name_or_path`: {folder}/config.json cannot be read as JSON"
@@ -65,7 +65,7 @@ def test_a_missing_model_type_is_refused(folder):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": 1}', "[1]", '"circle"', "\xff"])
-def test_malformed_trained_phrases_are_named(folder, text):
+def test_malformed_trained_phrases_are_refused(folder, text):
     (folder / "trained_phrases.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=rf"`model_name_or_path`: {folder}/trained_phrases.json"):
         read_trained_phrases(str(folder))
@@ -74,7 +74,7 @@ def test_malformed_trained_phrases_are_named(folder, text):
 
 
 @pytest.mark.parametrize("name", [RANDOM_TINY, RANDOM_TINY_SAM2, "sam-ft/tiny", "sam-ft/tiny-sam2"])
-def test_a_missing_attention_package_is_one_line(name):
+def test_a_missing_attention_package_is_refused_with_one_line(name):
     with pytest.raises(ValueError, match="`attn_implementation` is 'flash_attention_2'") as caught:
         load_model(ModelOptions(name, attn_implementation="flash_attention_2"))
     assert "`attn_implementation: sdpa`" in str(caught.value)

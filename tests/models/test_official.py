@@ -1,4 +1,4 @@
-"""Our training forward against a reduced official model composed from the `sam3` package, with the same weights."""
+"""Parity of the training forward with a reduced official model of the `sam3` package, with equal weights."""
 
 import pytest
 import torch
@@ -21,12 +21,12 @@ def no_dropout(model):
 
 def tokenize(texts):
     tokens = load_processor(RANDOM_TINY).tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
-    return tokens.input_ids * tokens.attention_mask  # the package masks tokens by id 0
+    return tokens.input_ids * tokens.attention_mask  # the package treats the id 0 as padding
 
 
 BATCHES = {
     "two images": [(0, "red circle", 2), (0, "square", 1), (1, "red circle", 3), (1, "blue", 1)],
-    # one absent, so that the presence head's gradient is not a difference of equal numbers
+    # An absent phrase, so that the presence head's gradient is not a difference of equal numbers.
     "with an absent phrase": [(0, "red circle", 2), (0, "square", 1), (1, "red circle", 0), (1, "blue", 3)],
     "all absent": [(0, "red circle", 0), (1, "square", 0)],
 }
@@ -49,13 +49,13 @@ def run_official(model, batch):
 
 @pytest.mark.parametrize("exemplars", [False, True], ids=["text", "text and boxes"])
 @pytest.mark.parametrize("name", BATCHES)
-def test_training_forward_equals_official(models, name, exemplars):
+def test_training_forward_equals_the_official_model(models, name, exemplars):
     ours, theirs = models
     batch = random_batch(BATCHES[name], exemplars=exemplars, seed=2)
     present = [p for p, (_, _, n) in enumerate(BATCHES[name]) if n]
     ours.pairs_per_chunk = len(BATCHES[name])
-    criterion, seen = ours.criterion, []
-    ours.criterion = lambda outputs, *rest: seen.append(outputs) or criterion(outputs, *rest)
+    criterion, captured = ours.criterion, []
+    ours.criterion = lambda outputs, *rest: captured.append(outputs) or criterion(outputs, *rest)
     criterion.scale_by_sqrt_pairs = False
     ours.zero_grad()
     result = ours(**batch)
@@ -65,32 +65,38 @@ def test_training_forward_equals_official(models, name, exemplars):
     theirs.zero_grad()
     out, target = run_official(theirs, batch)
     layers = [*out["aux_outputs"], out]
-    order = present + [p for p in range(len(BATCHES[name])) if p not in present]  # chunks: present pairs first
+    order = present + [p for p in range(len(BATCHES[name])) if p not in present]  # chunks contain present pairs first
 
     def stacked(key):
         return torch.stack([layer[key] for layer in layers])[:, order]
 
-    def mine(get):
-        return torch.cat([get(outputs) for outputs in seen], dim=1)
+    def concatenated(get):
+        return torch.cat([get(outputs) for outputs in captured], dim=1)
 
-    close = {"rtol": 0, "atol": 1e-4}  # the issue's bound; float32 through some thirty layers gives about 1e-6
-    torch.testing.assert_close(mine(lambda o: o.one_to_one.logits), stacked("pred_logits")[..., 0], **close)
-    torch.testing.assert_close(mine(lambda o: o.one_to_one.boxes), stacked("pred_boxes"), **close)
-    torch.testing.assert_close(mine(lambda o: o.one_to_many.logits), stacked("pred_logits_o2m")[..., 0], **close)
-    torch.testing.assert_close(mine(lambda o: o.one_to_many.boxes), stacked("pred_boxes_o2m"), **close)
-    torch.testing.assert_close(mine(lambda o: o.presence_logits), stacked("presence_logit_dec")[..., 0], **close)
+    close = {"rtol": 0, "atol": 1e-4}  # float32 through about thirty layers gives about 1e-6
+    torch.testing.assert_close(concatenated(lambda o: o.one_to_one.logits), stacked("pred_logits")[..., 0], **close)
+    torch.testing.assert_close(concatenated(lambda o: o.one_to_one.boxes), stacked("pred_boxes"), **close)
+    torch.testing.assert_close(
+        concatenated(lambda o: o.one_to_many.logits), stacked("pred_logits_o2m")[..., 0], **close
+    )
+    torch.testing.assert_close(concatenated(lambda o: o.one_to_many.boxes), stacked("pred_boxes_o2m"), **close)
+    torch.testing.assert_close(
+        concatenated(lambda o: o.presence_logits), stacked("presence_logit_dec")[..., 0], **close
+    )
     if present:
         for part, key in (("one_to_one", "pred_masks"), ("one_to_many", "pred_masks_o2m")):
-            masks = getattr(seen[0], part).masks
+            masks = getattr(captured[0], part).masks
             full = torch.einsum("pqc,pchw->pqhw", masks.embeddings, masks.pixels)
             torch.testing.assert_close(full, out[key][present], **close)
-        torch.testing.assert_close(seen[0].semantic_logits, out["semantic_seg"][present, 0], **close)
+        torch.testing.assert_close(captured[0].semantic_logits, out["semantic_seg"][present, 0], **close)
 
     wrapper = official.loss_wrapper(masks=True, positive_weight=10.0)
-    if target["masks"] is None:  # the package cannot take no masks at all; an empty stack it can
+    if target["masks"] is None:  # the package fails without masks, but accepts an empty tensor
         target["masks"] = torch.zeros(0, 96, 96, dtype=torch.bool)
     loss, _ = official.compute(wrapper, out, target)
-    loss = loss / len(BATCHES[name]) ** 0.5  # the package's root of the number of pairs, off here
+    loss = (
+        loss / len(BATCHES[name]) ** 0.5
+    )  # the package's scaling by the square root of the number of pairs, disabled here
     loss.backward()
     torch.testing.assert_close(result.loss.detach(), loss.detach(), rtol=1e-6, atol=0)
 
@@ -100,33 +106,33 @@ def test_training_forward_equals_official(models, name, exemplars):
     for key, parameter in ours.named_parameters():
         if not parameter.requires_grad:
             continue
-        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        # as a vector. A key projection's bias shifts every score of a softmax alike: its gradient is rounding, so the bound is
-        # absolute and far below the 1e-4 that is asked for
-        size, distance = float(expected[key].norm()), float((found - expected[key]).norm())
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        # The bias of a key projection shifts all scores of a softmax equally, so its gradient is rounding noise: small
+        # gradients have an absolute bound.
+        size, distance = float(expected[key].norm()), float((grad - expected[key]).norm())
         if expected[key].abs().max() > 1e-3:
             errors[key] = distance / size
         else:
-            assert distance < 1e-5 * found.numel() ** 0.5, key
+            assert distance < 1e-5 * grad.numel() ** 0.5, key
         compared += 1
     assert compared > 150
-    # the issue's bound; a unit on ReLU's kink may flip with the order of float32 sums, and moves the few tensors around it
+    # A ReLU unit at 0 may flip with the order of float32 sums and change the gradients of a few tensors.
     assert sorted(errors.values())[int(0.95 * len(errors))] < 1e-4
     assert max(errors.values()) < 1e-3, max(errors, key=errors.get)
 
 
-def test_weight_names_go_both_ways(models):
+def test_weights_are_equal_after_conversion_in_both_directions(models):
     ours, theirs = models
     weights, base = ours.state_dict(), theirs.state_dict()
     assert {n for name in base for n in transformers_names(name)} == weights.keys()
-    there = to_official(weights, base)
-    assert there.keys() == base.keys()
-    back = from_official(there)
-    assert back.keys() == weights.keys()
+    converted = to_official(weights, base)
+    assert converted.keys() == base.keys()
+    restored = from_official(converted)
+    assert restored.keys() == weights.keys()
     for name, value in weights.items():
-        assert torch.equal(back[name], value), name
+        assert torch.equal(restored[name], value), name
 
 
-def test_unknown_official_name_is_refused():
+def test_an_unknown_official_name_is_refused():
     with pytest.raises(KeyError, match="decoder.nothing"):
         transformers_names("decoder.nothing")

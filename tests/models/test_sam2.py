@@ -1,7 +1,4 @@
-"""
-SAM 2's training forward against Transformers' own `Sam2Model`, called click by click, and what may not change its result: chunks, checkpointing,
-caches, adapters.
-"""
+"""SAM 2's training forward: parity with Transformers' `Sam2Model`, invariances, adapters and refusals."""
 
 import copy
 
@@ -30,9 +27,9 @@ def batch(objects=(3, 2), rounds=3, seed=0, **prompts):
     return random_prompts(list(objects), resolution=SIDE, rounds=rounds, seed=seed, **prompts)
 
 
-def gradients(model, inputs, **more):
+def gradients(model, inputs, **arguments):
     model.zero_grad()
-    loss = model(**inputs, **more).loss
+    loss = model(**inputs, **arguments).loss
     loss.backward()
     return float(loss.detach()), {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
 
@@ -51,18 +48,18 @@ def model():
 
 
 @pytest.mark.parametrize("gated", [False, True])
-def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
-    """Each object by itself through `Sam2Model.forward`: prompts kept, best logits fed back undetached, losses at the canvas's size."""
+def test_rounds_equal_calls_of_transformers(model, gated):
+    """Compare with single-object calls of `Sam2Model`, whose best logits are the next mask prompt, not detached."""
     inputs = batch(rounds=4)
     model.gate_absent = gated
-    found = gradients(model, inputs)
-    plain = Sam2Model(copy.deepcopy(model.config)).train()
-    plain.load_state_dict(model.state_dict())
+    collected = gradients(model, inputs)
+    reference = Sam2Model(copy.deepcopy(model.config)).train()
+    reference.load_state_dict(model.state_dict())
     prompts, images = inputs["prompts"], inputs["pixel_values"].float() / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     images = (images - mean[:, None, None]) / std[:, None, None]
     targets = torch.cat([label["masks"] for label in inputs["labels"]])
-    embeddings = plain(
+    embeddings = reference(
         images, input_points=torch.zeros(2, 1, 1, 2), input_labels=torch.ones(2, 1, 1, dtype=torch.long)
     ).image_embeddings
     total, best = 0.0, 0
@@ -74,7 +71,7 @@ def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
                 drawn = prompts.click_draws[i : i + 1, step - 1], prompts.click_from_truth[i : i + 1, step - 1]
                 click, kind = uniform_clicks(target, rounds[-1].logits[:, best] > 0, *drawn)
                 points, labels = torch.cat([points, click[:, None]], 1), torch.cat([labels, kind[:, None]], 1)
-            outputs = plain(
+            outputs = reference(
                 image_embeddings=[level[image : image + 1] for level in embeddings],
                 input_points=points[:, None],
                 input_labels=labels[:, None],
@@ -91,13 +88,13 @@ def test_the_rounds_are_those_of_plain_transformers_calls(model, gated):
     total.backward()
     expected = (
         float(total.detach()),
-        {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in plain.named_parameters()},
+        {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in reference.named_parameters()},
     )
-    assert_same(found, expected)
+    assert_same(collected, expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_chunks_change_nothing(model, size):
+def test_chunk_size_does_not_change_loss_and_gradients(model, size):
     inputs = batch((4, 3), mixed=True, mask_prompts=True)
     model.objects_per_chunk = 3
     expected = gradients(model, inputs)
@@ -105,108 +102,112 @@ def test_chunks_change_nothing(model, size):
     assert_same(gradients(model, inputs), expected)
 
 
-def test_the_window_divides_the_loss(model):
+def test_normalizers_divide_the_loss(model):
     inputs = batch()
-    whole = gradients(model, inputs)
-    half = gradients(model, inputs, normalizers=torch.tensor([10.0]))
-    assert half[0] == pytest.approx(whole[0] / 2, rel=1e-5)
+    full_loss = gradients(model, inputs)
+    half_loss = gradients(model, inputs, normalizers=torch.tensor([10.0]))
+    assert half_loss[0] == pytest.approx(full_loss[0] / 2, rel=1e-5)
 
 
-def test_a_batch_without_objects_reaches_every_parameter_with_zero(model):
+def test_a_batch_without_objects_has_zero_gradients(model):
     loss, grads = gradients(model, batch((0, 0)))
     assert loss == 0
     assert all(float(g.abs().max()) == 0 for g in grads.values())
 
 
-def test_every_parameter_learns_in_a_usual_step(model):
+def test_every_parameter_gets_a_gradient(model):
     _, grads = gradients(model, batch((6, 6), mixed=True))
-    silent = {name for name, grad in grads.items() if float(grad.abs().max()) == 0}
-    # what a token's mask that nobody chose would have taught
-    assert all("output_hypernetworks_mlps" in name for name in silent)
+    without_gradient = {name for name, grad in grads.items() if float(grad.abs().max()) == 0}
+    # A mask token that is never selected has a zero gradient.
+    assert all("output_hypernetworks_mlps" in name for name in without_gradient)
 
 
-def test_activation_checkpointing_changes_nothing(model):
+def test_gradient_checkpointing_does_not_change_loss_and_gradients(model):
     inputs = batch()
     expected = gradients(model, inputs)
-    again = tiny_sam2(resolution=SIDE, activation_checkpointing=True).train()
-    assert_same(gradients(again, inputs), expected, 1e-6)
+    second = tiny_sam2(resolution=SIDE, activation_checkpointing=True).train()
+    assert_same(gradients(second, inputs), expected, 1e-6)
 
 
-def test_cached_features_change_nothing_but_what_bfloat16_rounds(model):
+def test_cached_features_change_the_loss_only_by_bfloat16_rounding(model):
     inputs = batch()
     freeze(model, ["vision_encoder"])
     loss, _ = gradients(model, inputs)
     features = model.encode_images(inputs.pop("pixel_values"))
     model.park(*model.parked_when_cached)
-    again, _ = gradients(model, inputs | {"vision_features": features})
-    assert again == pytest.approx(loss, rel=1e-6)
+    second, _ = gradients(model, inputs | {"vision_features": features})
+    assert second == pytest.approx(loss, rel=1e-6)
     rounded, _ = gradients(model, inputs | {"vision_features": features.to(torch.bfloat16)})
     assert rounded == pytest.approx(loss, rel=2e-2)  # 8 bits of mantissa
     with pytest.raises(ValueError, match="vision_encoder is parked"):
         model(**batch())
 
 
-def test_bf16_keeps_positions(model):
-    """Under autocast prompts and positions stay exact: half a pixel of a large canvas is below bfloat16's step."""
+def test_positions_are_float32_under_autocast(model):
+    """Prompts and positions are float32 under autocast: bfloat16 cannot represent half a pixel."""
     inputs = batch()
     exact, _ = gradients(model, inputs)
-    seen = []
-    model.prompt_encoder.shared_embedding.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    position_dtypes = []
+    model.prompt_encoder.shared_embedding.register_forward_hook(
+        lambda module, inputs, out: position_dtypes.append(out.dtype)
+    )
     with torch.autocast("cpu", torch.bfloat16):
         rounded, grads = gradients(model, inputs)
-    assert set(seen) == {torch.float32}
+    assert set(position_dtypes) == {torch.float32}
     assert all(torch.isfinite(grad).all() for grad in grads.values())
     assert rounded == pytest.approx(exact, rel=0.05)
 
 
-def test_loads_in_plain_transformers_with_the_same_masks(tmp_path):
+def test_a_saved_model_predicts_equal_masks_in_transformers(tmp_path):
     model = tiny_sam2(resolution=SIDE).eval()
     model.save_pretrained(tmp_path)
     load_processor(RANDOM_TINY_SAM2).save_pretrained(tmp_path)
     assert Sam2Config.from_pretrained(tmp_path).architectures == ["Sam2Model"]
-    plain, report = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
+    reference, report = Sam2Model.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert Sam2Processor.from_pretrained(tmp_path).target_size == 128
-    inputs, found = batch(rounds=1, mixed=True), {}
+    inputs, collected = batch(rounds=1, mixed=True), {}
     prompts = inputs["prompts"]
     with torch.no_grad():
-        model(inputs["pixel_values"], prompts=prompts, collect=lambda one: found.setdefault(one.object, one))
+        model(inputs["pixel_values"], prompts=prompts, collect=lambda p: collected.setdefault(p.object, p))
         pixels = inputs["pixel_values"].float() / 255
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         pixels = (pixels - mean[:, None, None]) / std[:, None, None]
         for i, image in enumerate(prompts.image):
             k = prompts.number[i]
-            answer = plain(
+            expected_output = reference(
                 pixels[image : image + 1],
                 input_points=prompts.points[i : i + 1, None, :k],
                 input_labels=prompts.labels[i : i + 1, None, :k],
                 multimask_output=k == 1,
             )
-            best = int(answer.iou_scores[0, 0].argmax())
-            # 1e-5: one object at a time there, several here
-            assert torch.allclose(answer.pred_masks[0, 0, best], found[i].masks[0], atol=1e-5)
-            assert float(answer.iou_scores[0, 0, best]) == pytest.approx(float(found[i].ious[0]), abs=1e-5)
+            best = int(expected_output.iou_scores[0, 0].argmax())
+            # The batch size differs: single objects in `Sam2Model`, several here.
+            assert torch.allclose(expected_output.pred_masks[0, 0, best], collected[i].masks[0], atol=1e-5)
+            assert float(expected_output.iou_scores[0, 0, best]) == pytest.approx(
+                float(collected[i].ious[0]), abs=1e-5
+            )
 
 
-def test_called_as_sam2model_it_is_one():
+def test_a_call_with_the_arguments_of_sam2_model_has_its_output():
     model = tiny_sam2(resolution=SIDE).eval()
-    plain = Sam2Model(copy.deepcopy(model.config)).eval()
-    plain.load_state_dict(model.state_dict())
-    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    reference = Sam2Model(copy.deepcopy(model.config)).eval()
+    reference.load_state_dict(model.state_dict())
+    point_prompt = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
     pixels = torch.rand(1, 3, SIDE, SIDE)
     with torch.no_grad():
-        assert torch.equal(model(pixels, **given).pred_masks, plain(pixels, **given).pred_masks)
+        assert torch.equal(model(pixels, **point_prompt).pred_masks, reference(pixels, **point_prompt).pred_masks)
 
 
-def test_the_same_weights_for_the_same_seed():
+def test_a_seed_determines_the_weights():
     state = torch.get_rng_state()
-    first, again, other = (tiny_sam2(seed=seed) for seed in (0, 0, 1))
+    first, second, other = (tiny_sam2(seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     weight = "mask_decoder.mask_tokens.weight"
-    assert torch.equal(first.state_dict()[weight], again.state_dict()[weight])
+    assert torch.equal(first.state_dict()[weight], second.state_dict()[weight])
     assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
-    # one table of positions for pixels and prompts
+    # Pixels and prompts have equal position tables.
     tables = [b for n, b in first.named_buffers() if n.endswith("positional_embedding")]
     assert len(tables) == 2
     assert torch.equal(*tables)
@@ -220,7 +221,7 @@ def test_other_resolutions(side):
     assert loss > 0
 
 
-def test_a_resolution_that_does_not_divide_names_its_neighbours():
+def test_an_invalid_resolution_is_refused_with_the_nearest_two():
     with pytest.raises(ValueError, match="`resolution` is 100, .* multiple of 16 px: use 96 or 112"):
         tiny_sam2(resolution=100)
     config = Sam2Config()
@@ -230,7 +231,7 @@ def test_a_resolution_that_does_not_divide_names_its_neighbours():
     assert config.vision_config.backbone_feature_sizes == [[128, 128], [64, 64], [32, 32]]
 
 
-def test_every_parameter_belongs_to_one_part():
+def test_every_parameter_has_one_part():
     for config in (tiny_sam2().config, Sam2Config()):
         with torch.device("meta"):
             names = [name for name, _ in Sam2Model(config).named_parameters()]
@@ -238,7 +239,7 @@ def test_every_parameter_belongs_to_one_part():
             assert sum(name.startswith(prefixes) for prefixes in SAM2.parts.values()) == 1, name
 
 
-def test_a_frozen_encoder_keeps_no_graph(model):
+def test_a_frozen_encoder_records_no_graph(model):
     freeze(model, ["vision_encoder"])
     counts = count_parameters(model)
     assert all(counts[part][0] == 0 for part in ("vision_trunk", "vision_neck", "vision_projections"))
@@ -248,7 +249,7 @@ def test_a_frozen_encoder_keeps_no_graph(model):
 
 
 @pytest.mark.parametrize("preset", SAM2.presets)
-def test_adapters_load_in_plain_transformers(tmp_path, preset):
+def test_adapters_load_in_transformers(tmp_path, preset):
     adapted = adapt(ModelOptions(RANDOM_TINY_SAM2, resolution=SIDE), LoraOptions(preset, r=4))
     inputs = batch()
     optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
@@ -257,22 +258,22 @@ def test_adapters_load_in_plain_transformers(tmp_path, preset):
     optimizer.step()
     adapted.eval().save_pretrained(tmp_path)
     load_processor(RANDOM_TINY_SAM2).save_pretrained(tmp_path)
-    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    point_prompt = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
     pixels = torch.rand(1, 3, SIDE, SIDE)
     with torch.no_grad():
-        expected = adapted.get_base_model()(pixels, **given).pred_masks
+        expected = adapted.get_base_model()(pixels, **point_prompt).pred_masks
         config = Sam2Config.from_pretrained(tmp_path / "base")
         set_sam2_resolution(config, SIDE)
-        plain = Sam2Model.from_pretrained(tmp_path, config=config).eval()
-        assert torch.allclose(plain(pixels, **given).pred_masks, expected, atol=1e-5)
-        again = load_adapted(ModelOptions(str(tmp_path), resolution=SIDE)).eval()
-        assert torch.allclose(again.get_base_model()(pixels, **given).pred_masks, expected, atol=1e-5)
-        merged = merge_adapters(again).eval()
-        assert torch.allclose(merged(pixels, **given).pred_masks, expected, atol=1e-5)
+        reference = Sam2Model.from_pretrained(tmp_path, config=config).eval()
+        assert torch.allclose(reference(pixels, **point_prompt).pred_masks, expected, atol=1e-5)
+        second = load_adapted(ModelOptions(str(tmp_path), resolution=SIDE)).eval()
+        assert torch.allclose(second.get_base_model()(pixels, **point_prompt).pred_masks, expected, atol=1e-5)
+        merged = merge_adapters(second).eval()
+        assert torch.allclose(merged(pixels, **point_prompt).pred_masks, expected, atol=1e-5)
 
 
-def test_adapters_of_late_blocks_learn():
-    """Only coarse maps depend on them: the fine one, without a gradient, must not cut them off."""
+def test_adapters_of_late_blocks_get_gradients():
+    """Gradients of the coarse maps must flow although the fine map requires none."""
     adapted = adapt(
         ModelOptions(RANDOM_TINY_SAM2, resolution=SIDE), LoraOptions(r".*blocks\.[45]\.attn\.qkv", r=2)
     ).train()
@@ -281,22 +282,22 @@ def test_adapters_of_late_blocks_learn():
     assert all(float(grad.abs().max()) > 0 for name, grad in grads.items() if ".lora_B." in name)
 
 
-def test_half_precision_holds_the_encoder_alone():
+def test_only_the_encoder_has_half_precision():
     model = tiny_sam2(dtype="bfloat16")
-    kinds = {n.split(".")[0]: p.dtype for n, p in model.named_parameters()}
-    assert kinds.pop("vision_encoder") == torch.bfloat16
-    assert set(kinds.values()) == {torch.float32}
+    dtypes = {n.split(".")[0]: p.dtype for n, p in model.named_parameters()}
+    assert dtypes.pop("vision_encoder") == torch.bfloat16
+    assert set(dtypes.values()) == {torch.float32}
 
 
-def test_a_model_of_the_other_kind_is_named(tmp_path):
+def test_a_model_of_the_other_family_is_refused(tmp_path):
     from sam_ft.models.families import SAM2 as FAMILY
     from sam_ft.models.families import SAM3
 
     with pytest.raises(ValueError, match="is a SAM 3, but this script is for SAM 2. Use sam3_ft.py"):
         load_model(ModelOptions(RANDOM_TINY, family=FAMILY))
-    tiny_sam2().save_pretrained(tmp_path / "whole")
+    tiny_sam2().save_pretrained(tmp_path / "model")
     adapt(ModelOptions(RANDOM_TINY_SAM2), LoraOptions("attention", r=2)).save_pretrained(tmp_path / "adapter")
-    for name in ("whole", "adapter"):
+    for name in ("model", "adapter"):
         with pytest.raises(ValueError, match="is a SAM 2, but this script is for SAM 3. Use sam2_ft.py"):
             load_model(ModelOptions(str(tmp_path / name), family=SAM3))
 
@@ -313,7 +314,7 @@ def test_a_checkpoint_with_missing_weights_is_refused(tmp_path):
         load_model(ModelOptions(str(tmp_path)))
 
 
-def test_prompts_travel_to_a_device_and_pinned():
+def test_prompts_move_to_a_device():
     prompts = batch()["prompts"]
     moved = prompts.to("cpu", non_blocking=True)
     assert isinstance(moved, ObjectPrompts)

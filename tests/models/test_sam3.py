@@ -1,4 +1,4 @@
-"""The training forward's invariances, and its agreement with Transformers' own model."""
+"""SAM 3's training forward: invariances, and agreement with Transformers' `Sam3Model`."""
 
 import pytest
 import torch
@@ -27,25 +27,25 @@ def loss_and_gradients(model, batch):
 
 def assert_close(first, second):
     torch.testing.assert_close(first[0].loss, second[0].loss, rtol=1e-5, atol=0)
-    # the gradient as one vector: a unit at ReLU's kink may flip with the order of float32 sums, and moves one entry; what
-    # is summed in another order behind the encoders comes back through six ViT layers at some 2e-5
-    one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (first[1], second[1]))
-    assert (one - other).norm() < 5e-5 * other.norm()
+    # The gradients are compared as vectors: a ReLU unit at 0 may flip with the order of float32 sums and change single
+    # entries, and another order of sums behind the encoders changes the gradients of six ViT layers by about 2e-5.
+    grads, expected = (torch.cat([g.flatten() for g in grads.values()]) for grads in (first[1], second[1]))
+    assert (grads - expected).norm() < 5e-5 * expected.norm()
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_chunks_change_nothing(chunk):
+def test_chunk_size_does_not_change_loss_and_gradients(chunk):
     model = no_dropout(tiny_sam3()).train()
     freeze(model, [])
     batch = random_batch(PAIRS, exemplars=True)
     model.pairs_per_chunk = len(PAIRS)
-    whole = loss_and_gradients(model, batch)
+    single_chunk = loss_and_gradients(model, batch)
     model.pairs_per_chunk = chunk
-    assert_close(loss_and_gradients(model, batch), whole)
-    assert whole[0].parts.keys() == model(**batch).parts.keys()
+    assert_close(loss_and_gradients(model, batch), single_chunk)
+    assert single_chunk[0].parts.keys() == model(**batch).parts.keys()
 
 
-def test_shuffled_phrases_change_nothing():
+def test_order_of_pairs_and_phrases_does_not_change_loss_and_gradients():
     model = no_dropout(tiny_sam3()).train()
     freeze(model, [])
     batch = random_batch(PAIRS, exemplars=True)
@@ -56,7 +56,7 @@ def test_shuffled_phrases_change_nothing():
             shuffled[key] = [value[i] for i in order]
         elif key in ("input_boxes", "input_boxes_labels", "geometry_token"):
             shuffled[key] = value[order]
-    texts = [2, 0, 3, 1]  # phrases in another order too
+    texts = [2, 0, 3, 1]  # another order of the phrases
     shuffled["input_ids"], shuffled["attention_mask"] = batch["input_ids"][texts], batch["attention_mask"][texts]
     shuffled["pair_phrase"] = [texts.index(p) for p in shuffled["pair_phrase"]]
     assert_close(loss_and_gradients(model, shuffled), loss_and_gradients(model, batch))
@@ -92,7 +92,7 @@ def test_many_instances_of_one_phrase_train():
 
 
 @pytest.mark.parametrize("with_masks", [True, False])
-def test_box_only_needs_no_mask_decoder(with_masks):
+def test_training_without_masks_freezes_the_mask_decoder(with_masks):
     model = tiny_sam3(with_masks=with_masks).train()
     freeze(model, [], with_masks=with_masks)
     output = model(**random_batch(PAIRS))
@@ -103,63 +103,63 @@ def test_box_only_needs_no_mask_decoder(with_masks):
 
 
 def predictions(model, batch, **keep):
-    found = {}
+    collected = {}
     with torch.no_grad():
-        given = {k: v for k, v in batch.items() if k != "labels"}
-        model(**given, keep=Keep(**keep), collect=lambda p: found.__setitem__(p.pair, p))
-    return found
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        model(**inputs, keep=Keep(**keep), collect=lambda p: collected.__setitem__(p.pair, p))
+    return collected
 
 
 @pytest.mark.parametrize("chunk", [1, 5])
-def test_predictions_equal_transformers_model(chunk):
-    """`geometry_token` never: what `Sam3Model` computes for text alone, one image and phrase at a time."""
+def test_predictions_equal_those_of_transformers(chunk):
+    """Without geometry tokens, predictions equal those of `Sam3Model` for each image and phrase."""
     model = tiny_sam3().eval()
     model.pairs_per_chunk = chunk
-    plain = Sam3Model(model.config).eval()
-    plain.load_state_dict(model.state_dict())
-    plain.detr_decoder.clamp_presence_logit_max_val = float("inf")
+    reference = Sam3Model(model.config).eval()
+    reference.load_state_dict(model.state_dict())
+    reference.detr_decoder.clamp_presence_logit_max_val = float("inf")
     batch = random_batch(PAIRS)
     batch["geometry_token"][:] = False
-    found = predictions(model, batch, score_threshold=0.0, max_detections=25)
+    ours = predictions(model, batch, score_threshold=0.0, max_detections=25)
     for pair, (image, _, _) in enumerate(PAIRS):
         row = batch["pair_phrase"][pair]
         with torch.no_grad():
-            wanted = plain(
+            expected = reference(
                 pixel_values=batch["pixel_values"][image : image + 1].float() / 127.5 - 1,
                 input_ids=batch["input_ids"][row : row + 1],
                 attention_mask=batch["attention_mask"][row : row + 1],
             )
-        scores = (wanted.pred_logits.sigmoid() * wanted.presence_logits.sigmoid())[0]
+        scores = (expected.pred_logits.sigmoid() * expected.presence_logits.sigmoid())[0]
         order = scores.argsort(descending=True)
-        torch.testing.assert_close(found[pair].scores, scores[order], atol=1e-5, rtol=0)
-        torch.testing.assert_close(found[pair].boxes_xyxy, wanted.pred_boxes[0, order].clamp(0, 1), atol=1e-5, rtol=0)
-        torch.testing.assert_close(found[pair].masks, wanted.pred_masks[0, order], atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours[pair].scores, scores[order], atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours[pair].boxes_xyxy, expected.pred_boxes[0, order].clamp(0, 1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours[pair].masks, expected.pred_masks[0, order], atol=1e-4, rtol=0)
 
 
-def test_predictions_of_an_evaluation_with_loss_are_the_same():
+def test_predictions_with_and_without_loss_are_equal():
     model = tiny_sam3().eval()
     batch = random_batch(PAIRS)
-    alone, beside = predictions(model, batch), {}
+    without_loss, with_loss = predictions(model, batch), {}
     with torch.no_grad():
-        output = model(**batch, keep=Keep(), collect=lambda p: beside.__setitem__(p.pair, p))
+        output = model(**batch, keep=Keep(), collect=lambda p: with_loss.__setitem__(p.pair, p))
     assert output.loss > 0
-    assert alone.keys() == beside.keys() == set(range(len(PAIRS)))
-    for pair, prediction in alone.items():
-        torch.testing.assert_close(prediction.scores, beside[pair].scores)
+    assert without_loss.keys() == with_loss.keys() == set(range(len(PAIRS)))
+    for pair, prediction in without_loss.items():
+        torch.testing.assert_close(prediction.scores, with_loss[pair].scores)
         if prediction.masks is not None:
-            torch.testing.assert_close(prediction.masks, beside[pair].masks, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(prediction.masks, with_loss[pair].masks, atol=1e-5, rtol=1e-4)
 
 
 def test_thresholds_drop_queries_and_their_masks():
     model = tiny_sam3().eval()
     batch = random_batch(PAIRS)
-    kept = predictions(model, batch, score_threshold=0.0, max_detections=3)
-    assert all(len(p.scores) == len(p.masks) == 3 for p in kept.values())
+    best = predictions(model, batch, score_threshold=0.0, max_detections=3)
+    assert all(len(p.scores) == len(p.masks) == 3 for p in best.values())
     none = predictions(model, batch, score_threshold=1.1)
     assert all(len(p.scores) == 0 and p.masks is None for p in none.values())
 
 
-def test_the_geometry_token_changes_text_only_pairs_alone():
+def test_the_geometry_token_changes_only_pairs_without_boxes():
     model = tiny_sam3().eval()
     batch = random_batch(PAIRS, exemplars=True)  # pairs 0, 2 and 4 have a box
     shown, hidden = dict(batch), dict(batch)
@@ -173,16 +173,16 @@ def test_the_geometry_token_changes_text_only_pairs_alone():
         assert same == (pair % 2 == 0)
 
 
-def test_saved_as_sam3_model_and_loaded_back(tmp_path):
+def test_a_saved_model_loads_as_sam3_model(tmp_path):
     model = tiny_sam3().eval()
     model.save_pretrained(tmp_path)
     tiny_processor().save_pretrained(tmp_path)
-    plain, report = Sam3Model.from_pretrained(tmp_path, output_loading_info=True)
-    assert plain.config.architectures == ["Sam3Model"]
+    reference, report = Sam3Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert reference.config.architectures == ["Sam3Model"]
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    again = load_model(ModelOptions(str(tmp_path)))
-    for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+    reloaded = load_model(ModelOptions(str(tmp_path)))
+    for (name, a), b in zip(model.state_dict().items(), reloaded.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
 
@@ -195,7 +195,7 @@ def test_other_resolutions(resolution):
 
 
 @pytest.mark.parametrize(("resolution", "low", "high"), [(480, 476, 490), (720, 714, 728), (0, 14, 28)])
-def test_resolutions_between_patches_name_the_nearest_two(resolution, low, high):
+def test_an_invalid_resolution_is_refused_with_the_nearest_two(resolution, low, high):
     with pytest.raises(ValueError, match=rf"`resolution` is {resolution}.*use {low} or {high}.*336"):
         set_resolution(Sam3Config(), resolution)
     with pytest.raises(ValueError, match="`resolution` is 100.*patches of 8 px: use 96 or 104.*Multiples of 32"):
@@ -209,17 +209,17 @@ def test_resolutions_between_patches_name_the_nearest_two(resolution, low, high)
         ("./missing", "there is no folder"),
     ],
 )
-def test_missing_models_are_named(name, message):
+def test_a_missing_model_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         load_model(ModelOptions(name))
 
 
-def test_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds no config.json"):
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="contains no config.json"):
         load_model(ModelOptions(str(tmp_path)))
 
 
-def test_every_parameter_has_one_part_and_parts_freeze():
+def test_every_parameter_has_one_part_and_parts_can_be_frozen():
     model = tiny_sam3()
     for name, _ in model.named_parameters():
         assert sum(name.startswith(prefixes) for prefixes in SAM3.parts.values()) == 1, name
@@ -232,14 +232,14 @@ def test_every_parameter_has_one_part_and_parts_freeze():
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
 
 
-def test_freezing_what_is_not_there_or_everything_is_refused():
+def test_freezing_an_unknown_part_or_every_part_is_refused():
     with pytest.raises(ValueError, match="`freeze` has no part 'backbone'. Choose from: vision_encoder"):
         freeze(tiny_sam3(), ["backbone"])
     with pytest.raises(ValueError, match="leaves nothing to train"):
         freeze(tiny_sam3(), list(SAM3.parts))
 
 
-def test_activation_checkpointing_changes_nothing():
+def test_gradient_checkpointing_does_not_change_loss_and_gradients():
     batch = random_batch(PAIRS)
     results = []
     for checkpointing in (False, True):
@@ -249,7 +249,7 @@ def test_activation_checkpointing_changes_nothing():
     assert_close(*results)
 
 
-def test_checkpointing_of_pairs_changes_nothing_and_replays_dropout():
+def test_pair_checkpointing_does_not_change_gradients_and_replays_dropout():
     results = []
     for checkpointing in (False, True):
         model = tiny_sam3(pair_checkpointing=checkpointing, dropout=0.3, pairs_per_chunk=2).train()
@@ -259,18 +259,18 @@ def test_checkpointing_of_pairs_changes_nothing_and_replays_dropout():
     assert_close(*results)
 
 
-def test_half_precision_encoders_leave_the_rest_in_float32():
+def test_only_encoders_have_half_precision():
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         tiny_sam3().save_pretrained(folder)
         model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
     freeze(model, ["vision_encoder", "text_encoder"])
-    kinds = {
+    dtypes = {
         part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts[part])} for part in SAM3.parts
     }
-    assert kinds["vision_trunk"] == kinds["vision_neck"] == {torch.bfloat16}
-    assert kinds["detr_decoder"] == kinds["mask_decoder"] == kinds["geometry_encoder"] == {torch.float32}
+    assert dtypes["vision_trunk"] == dtypes["vision_neck"] == {torch.bfloat16}
+    assert dtypes["detr_decoder"] == dtypes["mask_decoder"] == dtypes["geometry_encoder"] == {torch.float32}
     for autocast in (True, False):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = model(**random_batch(PAIRS, exemplars=True)).loss
@@ -278,7 +278,7 @@ def test_half_precision_encoders_leave_the_rest_in_float32():
         assert torch.isfinite(loss)
 
 
-def test_plain_call_is_the_plain_model():
+def test_a_call_with_the_arguments_of_sam3_model_has_its_output():
     model = tiny_sam3().eval()
     batch = random_batch([(0, "cat", 1)])
     pixels = batch["pixel_values"].float() / 127.5 - 1
@@ -287,22 +287,24 @@ def test_plain_call_is_the_plain_model():
     assert output.pred_masks.shape == (1, 25, 48, 48)
 
 
-def test_a_users_criterion_is_used():
+def test_a_custom_criterion_is_used():
     model = Sam3ForConceptSegmentation(tiny_config()).train()
     model.criterion = lambda outputs, targets, normalizers: (outputs.presence_logits.sum(), {"mine": torch.ones(())})
     output = model(**random_batch(PAIRS))
-    assert output.parts == {"mine": torch.tensor(2.0)}  # one of the present chunk, one of the absent
+    assert output.parts == {
+        "mine": torch.tensor(2.0)
+    }  # 1 from the chunk of present pairs, 1 from the chunk of absent pairs
     output.loss.backward()
     assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
 
 
-def test_checkpoints_that_would_be_partly_random_are_refused(tmp_path):
+def test_incomplete_and_damaged_checkpoints_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
     tiny_sam3().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    kept = {k: v for k, v in load_file(file).items() if "presence" not in k}
-    save_file(kept, file, metadata={"format": "pt"})
+    incomplete = {k: v for k, v in load_file(file).items() if "presence" not in k}
+    save_file(incomplete, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks \d+ weights of SAM 3, such as 'detr_decoder.presence"):
         load_model(ModelOptions(str(tmp_path)))
     file.write_bytes(b"\x00" * 20)

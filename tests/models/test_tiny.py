@@ -1,4 +1,4 @@
-"""The carried model: loads for a stranger, reads any phrase, knows its world, and says where it comes from."""
+"""The tiny model of this package: size, architecture, tokenizer, accuracy and model card."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from sam_ft.models.processors import load_processor
 from sam_ft.testing import random_batch
 
 
-def test_it_is_small_and_plain_transformers_load_it(tmp_path):
+def test_it_is_small_and_loads_in_transformers(tmp_path):
     size = sum(file.stat().st_size for file in TINY_FOLDER.iterdir())
     assert size <= 8e6, f"{size / 1e6:.1f} MB"
     folder = tmp_path / "copied"
@@ -29,10 +29,12 @@ def test_it_is_small_and_plain_transformers_load_it(tmp_path):
     assert model.eval()(**inputs).pred_masks.shape[1] == model.config.detr_decoder_config.num_queries
 
 
-def test_it_has_every_part_of_the_real_architecture():
+def test_it_has_every_module_of_the_architecture():
     config = Sam3Model.from_pretrained(TINY_FOLDER).config
     trunk = config.vision_config.backbone_config
-    assert set(trunk.global_attn_indexes) < set(range(trunk.num_hidden_layers)), "some layers attend in windows"
+    assert set(trunk.global_attn_indexes) < set(range(trunk.num_hidden_layers)), (
+        "some layers must have window attention"
+    )
     assert (config.image_size // trunk.patch_size) % trunk.window_size == 0
     assert config.detr_encoder_config.num_layers >= 2
     assert config.detr_decoder_config.num_layers >= 2
@@ -49,7 +51,7 @@ def test_it_has_every_part_of_the_real_architecture():
         "🍎 pomme à gauche",
     ],
 )
-def test_ordinary_phrases_fit_32_tokens_and_come_back(phrase):
+def test_usual_phrases_have_at_most_32_tokens_and_decode_to_themselves(phrase):
     tokenizer = load_processor(TINY).tokenizer
     ids = tokenizer(phrase)["input_ids"]
     assert len(ids) <= 32
@@ -63,32 +65,30 @@ def test_the_random_model_has_the_same_architecture_and_tokens():
     assert vocabularies[0] == vocabularies[1]
 
 
-def test_dropout_is_set_behind_the_encoders():
+def test_the_dropout_option_changes_the_forward_in_training():
     model = load_model(ModelOptions(TINY, dropout=0.5)).train()
     batch = random_batch([(0, "circle", 1), (0, "square", 0)])
     first, second = (float(model(**batch).loss) for _ in range(2))
     assert first != second
-    still = load_model(ModelOptions(TINY, dropout=0.0)).train()
-    assert float(still(**batch).loss) == float(still(**batch).loss)
+    without_dropout = load_model(ModelOptions(TINY, dropout=0.0)).train()
+    assert float(without_dropout(**batch).loss) == float(without_dropout(**batch).loss)
 
 
 @pytest.mark.slow
-def test_it_knows_its_world(tmp_path):
-    """
-    60 held-out scenes; the card's numbers are of 500, so a tenth of slack covers the smaller sample.
-    """
+def test_metrics_on_held_out_scenes_match_the_card(tmp_path):
+    """Compare 60 held-out scenes with the card's metrics of 500; a tolerance of 0.1 covers the smaller sample."""
     from ..training.common import build_stream
 
     metrics = build_stream(tmp_path, scenes=60).evaluate()
     card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
     (overall,) = [line for line in card.splitlines() if line.startswith("| all |")]
-    ap50, _, presence, refused = map(float, overall.strip("|").split("|")[2:])
+    ap50, _, presence, near_miss_refusal = map(float, overall.strip("|").split("|")[2:])
     assert metrics["eval_mask_AP50"] >= ap50 - 0.1
     assert metrics["eval_presence_accuracy"] >= presence - 0.1
-    assert metrics["eval_near_miss_refusal"] >= refused - 0.1
+    assert metrics["eval_near_miss_refusal"] >= near_miss_refusal - 0.1
 
 
-def test_the_card_says_how_to_make_it_again():
+def test_the_card_contains_license_config_and_metrics():
     card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
     for text in ("license: apache-2.0", "recipes/configs/tiny_pretrain.yaml", "seed", "near miss", "| all |"):
         assert text in card

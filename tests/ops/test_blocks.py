@@ -17,12 +17,12 @@ def test_gradients_equal_autograd(size):
 
     loss, extras = sum_over_blocks(block_loss, range(0, 5, size), (x, frozen), [*layer.parameters(), unused])
     (3 * loss).backward()
-    found = [p.grad.clone() for p in (x, layer.weight, layer.bias)]
-    assert torch.equal(unused.grad, torch.zeros(2))  # a parameter that no block used still gets a gradient
+    gradients = [p.grad.clone() for p in (x, layer.weight, layer.bias)]
+    assert torch.equal(unused.grad, torch.zeros(2))  # an unused parameter also has a gradient
     x.grad = layer.weight.grad = layer.bias.grad = None
     (3 * (layer(x) * frozen).square().sum()).backward()
-    for got, wanted in zip(found, (x.grad, layer.weight.grad, layer.bias.grad), strict=True):
-        torch.testing.assert_close(got, wanted)
+    for gradient, expected in zip(gradients, (x.grad, layer.weight.grad, layer.bias.grad), strict=True):
+        torch.testing.assert_close(gradient, expected)
     torch.testing.assert_close(sum(extras), loss.detach())
 
 

@@ -21,7 +21,7 @@ def test_overlap_equals_torchvision():
     torch.testing.assert_close(giou, torchvision.ops.generalized_box_iou(first, second).diagonal())
 
 
-def test_boxes_without_area_give_no_nan():
+def test_boxes_without_area_have_finite_overlaps():
     point = torch.tensor([[0.5, 0.5, 0.0, 0.0]], requires_grad=True)
     iou, giou = paired_box_overlap(point, point.detach())
     (iou + giou).sum().backward()
@@ -30,7 +30,7 @@ def test_boxes_without_area_give_no_nan():
     assert torch.isfinite(point.grad).all()
 
 
-def test_boxes_in_region_is_the_covered_share():
+def test_boxes_in_region_equals_the_covered_share():
     region = torch.zeros(10, 20, dtype=torch.bool)
     region[:, :10] = True  # the left half
     boxes = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0], [0.25, 0.2, 0.75, 0.8], [0.1, 0.1, 0.1, 0.1]])

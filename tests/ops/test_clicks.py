@@ -1,4 +1,4 @@
-"""Clicks against the official samplers: centres pixel by pixel, random ones by what they are distributed over."""
+"""Clicks, compared with the official samplers: exact centres, and the distribution of random clicks."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ SQUARE, TALL, EMPTY = rectangle(32, 8, 23, 8, 23), ellipse(30, 22, 20, 10), np.z
         (~EMPTY, None, ([31.0, 31.0], 1)),
     ],
 )
-def test_center_clicks_are_the_official_ones(target, mask, expected):
-    """Values of the official `sample_one_point_from_error_center` with OpenCV 5."""
+def test_center_clicks_equal_official_code(target, mask, expected):
+    """The expected values are those of `sample_one_point_from_error_center` with OpenCV 5."""
     assert center_click(target, mask) == expected
 
 
@@ -48,7 +48,7 @@ def clicks(target, mask, draws, from_truth=None):
     return uniform_clicks(target, mask, torch.as_tensor(draws), from_truth)
 
 
-def test_random_clicks_are_uniform_over_what_is_wrong():
+def test_random_clicks_are_uniform_over_wrong_pixels():
     mask = rectangle(32, 8, 23, 12, 29)
     wrong = SQUARE ^ mask
     draws = (torch.arange(wrong.sum()) + 0.5) / wrong.sum()
@@ -56,18 +56,18 @@ def test_random_clicks_are_uniform_over_what_is_wrong():
     x, y = points.long().unbind(1)
     assert sorted(zip(y.tolist(), x.tolist(), strict=True)) == sorted(map(tuple, np.argwhere(wrong).tolist()))
     assert (labels == torch.from_numpy(SQUARE)[y, x].long()).all()
-    # P(negative) = |too much| / |wrong|
+    # P(negative) = |surplus| / |wrong|
     assert float((labels == 0).float().mean()) == pytest.approx((mask & ~SQUARE).sum() / wrong.sum())
 
 
-def test_the_last_draw_is_inside_a_large_canvas():
+def test_the_largest_draw_is_inside_a_large_canvas():
     target = np.ones((1024, 1024), dtype=bool)
     points, labels = clicks(target, None, [float(np.nextafter(np.float32(1), 0)), 0.0])
     assert points.tolist() == [[1023, 1023], [0, 0]]
     assert labels.tolist() == [1, 1]
 
 
-def test_where_nothing_is_wrong_the_background_is_clicked():
+def test_without_wrong_pixels_clicks_are_on_the_background():
     points, labels = clicks(SQUARE, SQUARE, [0.0, 0.3, 0.999])
     x, y = points.long().unbind(1)
     assert not SQUARE[y, x].any()
@@ -77,7 +77,7 @@ def test_where_nothing_is_wrong_the_background_is_clicked():
     assert (points.tolist(), labels.tolist()) == ([[0, 0]], [0])
 
 
-def test_a_click_in_the_truth_whatever_is_predicted():
+def test_clicks_from_the_target_ignore_the_prediction():
     points, labels = clicks(SQUARE, SQUARE, [0.2, 0.2], torch.tensor([True, False]))
     assert labels.tolist() == [1, 0]
     x, y = points[0].long().tolist()

@@ -1,4 +1,4 @@
-"""Masks: run lengths, polygons, boxes, and what is refused."""
+"""Masks: run lengths, polygons, boxes, and rejected inputs."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from sam_ft.ops import masks
 
 
-def test_encoding_round_trips_as_text():
+def test_encoding_round_trip_as_text():
     mask = np.random.rand(13, 17) > 0.5
     counts = masks.encode_mask(mask)
     assert isinstance(counts, str)
@@ -39,7 +39,7 @@ def test_boxes_are_tight():
     assert masks.mask_box_xywh(masks.encode_mask(mask), 20, 30) == [10, 4, 2, 5]
 
 
-def test_polygon_parts_are_united():
+def test_polygon_parts_are_merged():
     parts = [[2, 2, 8, 2, 8, 8, 2, 8], [10, 10, 16, 10, 16, 16, 10, 16]]
     counts = masks.polygons_to_counts(parts, 20, 20)
     expected = coco_mask.merge(coco_mask.frPyObjects(parts, 20, 20))
@@ -62,7 +62,7 @@ def test_polygon_parts_are_united():
         ([[[1, 1], [5, 5], [7, 7]]], "nested too deep"),
     ],
 )
-def test_bad_polygons_are_named(polygon, message):
+def test_invalid_polygons_are_rejected(polygon, message):
     with pytest.raises(ValueError, match=message):
         masks.polygons_to_counts(polygon, 20, 20)
 
@@ -76,18 +76,18 @@ def test_bad_polygons_are_named(polygon, message):
         ("P", [20, 20], "middle of a number"),
     ],
 )
-def test_bad_compressed_rle_is_named(counts, size, message):
+def test_invalid_compressed_rle_is_rejected(counts, size, message):
     with pytest.raises(ValueError, match=message):
         masks.check_compressed_counts(counts, size, 20, 20)
 
 
-def test_bad_uncompressed_rle_is_named():
+def test_invalid_uncompressed_rle_is_rejected():
     with pytest.raises(ValueError, match="add up to 399 pixels, the image has 20×20 = 400"):
         masks.uncompressed_to_counts([399], [20, 20], 20, 20)
 
 
-def runs_one_by_one(counts: str) -> list[int]:
-    """The format of pycocotools' `rleFrString`, a character at a time."""
+def decode_runs_by_character(counts: str) -> list[int]:
+    """Decode the format of pycocotools' `rleFrString` character by character."""
     runs, i = [], 0
     while i < len(counts):
         value, shift, more = 0, 0, True
@@ -96,7 +96,7 @@ def runs_one_by_one(counts: str) -> list[int]:
                 raise ValueError("the RLE's counts end in the middle of a number; export the annotation again")
             code = ord(counts[i]) - 48
             if not 0 <= code < 64:
-                raise ValueError(f"the RLE's counts hold the character {counts[i]!r}; export the annotation again")
+                raise ValueError(f"the RLE's counts contain the character {counts[i]!r}; export the annotation again")
             value |= (code & 0x1F) << shift
             more = bool(code & 0x20)
             shift += 5
@@ -106,7 +106,7 @@ def runs_one_by_one(counts: str) -> list[int]:
         if len(runs) > 2:
             value += runs[-2]
         if value < 0:
-            raise ValueError("the RLE's counts hold a negative run; export the annotation again")
+            raise ValueError("the RLE's counts contain a negative run; export the annotation again")
         runs.append(value)
     return runs
 
@@ -118,7 +118,7 @@ def outcome(decode, counts: str):
         return str(error)
 
 
-# numbers of one character, of several, and characters that are none
+# numbers with one or several characters, and invalid characters
 PIECES = st.one_of(
     st.sampled_from([chr(48 + code) for code in range(16)]),
     st.text(st.sampled_from([chr(48 + code) for code in range(64)]), max_size=8),
@@ -128,8 +128,8 @@ PIECES = st.one_of(
 
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.lists(PIECES, max_size=12).map("".join).filter(lambda text: not re.search("[P-o]{12}", text)))
-def test_run_lengths_equal_those_of_a_loop(counts):
-    assert outcome(masks._runs, counts) == outcome(runs_one_by_one, counts)
+def test_run_lengths_equal_a_character_loop(counts):
+    assert outcome(masks._runs, counts) == outcome(decode_runs_by_character, counts)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_run_lengths_equal_those_of_a_loop(counts):
         (("o" * 11 + "7") * 80_000, "a negative run|add up to"),
     ],
 )
-def test_long_rle_texts_are_refused_at_once(text, message):
+def test_long_invalid_rle_texts_are_rejected_within_a_second(text, message):
     begin = time.perf_counter()
     with pytest.raises(ValueError, match=message):
         masks.rle_to_counts({"size": [20, 20], "counts": text}, 20, 20)

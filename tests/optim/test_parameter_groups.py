@@ -11,22 +11,22 @@ RATES = Rates(transformer=1.0, vision=0.5, text=0.25, vision_layer_decay=0.9, we
 
 @pytest.fixture(scope="module")
 def groups():
-    """(rate, decay, part) by parameter name."""
+    """Map parameter names to (rate, decay, part)."""
     model = tiny_sam3()
     freeze(model, [])
     names = {id(p): n for n, p in model.named_parameters()}
-    found = {}
+    values = {}
     for group in parameter_groups(model, RATES):
         for parameter in group["params"]:
-            found[names[id(parameter)]] = group["lr"], group["weight_decay"], group["part"]
-    assert found.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
-    return found
+            values[names[id(parameter)]] = group["lr"], group["weight_decay"], group["part"]
+    assert values.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+    return values
 
 
 @pytest.mark.parametrize(
     ("name", "rate", "decay", "part"),
     [
-        # six ViT layers: 0.9^(6 − i), 0.9^7 before the first, 1 for positions and neck
+        # With six ViT layers: 0.9^(6 − i), 0.9^7 before the first layer, 1 for position embeddings and neck.
         ("vision_encoder.backbone.layers.5.mlp.fc1.weight", 0.5 * 0.9, 0.1, "vision"),
         ("vision_encoder.backbone.layers.0.mlp.fc1.weight", 0.5 * 0.9**6, 0.1, "vision"),
         ("vision_encoder.backbone.layers.0.layer_norm1.weight", 0.5 * 0.9**6, 0.0, "vision"),
@@ -37,7 +37,12 @@ def groups():
         ("text_encoder.text_model.embeddings.token_embedding.weight", 0.25, 0.1, "text"),
         ("text_projection.bias", 0.25, 0.0, "text"),
         ("detr_decoder.query_embed.weight", 1.0, 0.1, "transformer"),
-        ("mask_decoder.pixel_decoder.norms.0.weight", 1.0, 0.1, "transformer"),  # GroupNorm is decayed, officially
+        (
+            "mask_decoder.pixel_decoder.norms.0.weight",
+            1.0,
+            0.1,
+            "transformer",
+        ),  # GroupNorm is decayed
         ("mask_decoder.pixel_decoder.norms.0.bias", 1.0, 0.0, "transformer"),
     ],
 )
@@ -45,7 +50,7 @@ def test_rates_and_decay(groups, name, rate, decay, part):
     assert groups[name] == (pytest.approx(rate), decay, part)
 
 
-def test_names_of_wrapped_models_are_understood():
+def test_wrapped_models_have_the_same_groups():
     model = tiny_sam3()
     wrapped = torch.nn.ModuleDict({"module": model})
     assert [g["lr"] for g in parameter_groups(wrapped, RATES)] == [g["lr"] for g in parameter_groups(model, RATES)]
@@ -62,7 +67,7 @@ def rates_of(steps, **options):
     return rates
 
 
-def test_schedule_closed_form():
+def test_schedule_equals_its_closed_form():
     rates = rates_of(200)
     assert rates[0] == 0
     assert rates[10] == pytest.approx(0.5)
@@ -72,7 +77,7 @@ def test_schedule_closed_form():
     assert rates[199] == pytest.approx((199 / 20) ** -0.5 / 20)
 
 
-def test_short_runs_multiply_the_ramps():
+def test_ramps_of_short_runs_multiply():
     rates = rates_of(10)
     assert rates[5] == pytest.approx(5 / 20 * 5 / 20)
     assert rates_of(4, warmup=0, cooldown=0) == [

@@ -1,4 +1,4 @@
-"""A plan is measured, says what is there, and each rung of the ladder is a run that can be started."""
+"""Memory plans are measured, and each rung of the memory ladder is a valid run."""
 
 import pytest
 
@@ -15,18 +15,19 @@ def make_run(shapes, folder, model=None, **training):
         DataArguments(dataset_name=str(shapes), resize="plain"),
         LossArguments(),
         Sam3TrainingArguments(
-            output_dir=str(folder / "out"), report_to=[], use_cpu=True, dataloader_num_workers=0, num_train_epochs=3, **training
+            output_dir=str(folder / "out"), report_to=[], use_cpu=True, dataloader_num_workers=0,
+            num_train_epochs=3, **training
         ),
     )  # fmt: skip
 
 
-def test_a_plan_measures_what_it_says(shapes, tmp_path):
+def test_measured_plan(shapes, tmp_path):
     run = make_run(shapes, tmp_path)
     data = load_data(run.data)
     measured = measure(run, data)
     total = sum(whole for _, whole in measured.trained.values())
     trained = sum(part for part, _ in measured.trained.values())
-    # float32 weights, gradients, and AdamW's two moments; a few buffers and step counts beside them
+    # Weights, gradients and AdamW's two moments are float32; buffers and step counts are small.
     assert measured.weights == pytest.approx(4 * total, rel=0.05)
     assert measured.gradients == 4 * trained
     assert measured.optimizer == pytest.approx(8 * trained, rel=0.01)
@@ -34,20 +35,20 @@ def test_a_plan_measures_what_it_says(shapes, tmp_path):
     assert measured.step > 0
     assert measured.side == 96
     assert measured.checkpoint > 4 * total + 8 * trained
-    assert not (tmp_path / "out").exists(), "nothing is left of it"
+    assert not (tmp_path / "out").exists(), "a plan leaves no files"
     lines = list(plan(run, data, memory=2**40))
     assert any("fits 1024.00 GB" in line for line in lines)
     assert any("for 12" in line for line in lines), "three epochs of four images"
-    assert not any("what would make it fit" in line for line in lines)
+    assert not any("changes that make it fit" in line for line in lines)
 
 
-def test_an_impossible_run_says_why_and_not_how_large(shapes, tmp_path):
+def test_an_invalid_run_is_rejected_before_the_measurement(shapes, tmp_path):
     run = make_run(shapes, tmp_path, {"lora": "attentoin"})
     with pytest.raises(ValueError, match="`lora` is 'attentoin'"):
         measure(run, load_data(run.data))
 
 
-def test_the_ladder_goes_on_from_what_the_run_has(shapes, tmp_path):
+def test_ladder_continues_from_the_settings_of_the_run(shapes, tmp_path):
     rungs = list(ladder(make_run(shapes, tmp_path), "features", 1008))
     lines = [line for rung in rungs for line in rung.yaml]
     assert lines[:2] == ["pairs_per_chunk: 1", "masks_per_block: 2"]
@@ -64,7 +65,7 @@ def test_the_ladder_goes_on_from_what_the_run_has(shapes, tmp_path):
     assert last.data.feature_cache == "features"
     assert set(last.model.freeze) == {"text_encoder", "vision_trunk"}
     assert not last.model.train_masks
-    # nothing twice
+    # A change that is already applied is not suggested again.
     again = [line for rung in ladder(last, "features", 672) for line in rung.yaml]
     assert again == ["resolution: 336"]
     assert "vision_text_checkpointing: true" not in {

@@ -1,4 +1,4 @@
-"""check_data.py and convert_data.py as a person starts them."""
+"""End-to-end runs of check_data.py and convert_data.py."""
 
 import json
 
@@ -18,55 +18,55 @@ CONFIGS = ROOT / "recipes" / "configs"
 @pytest.fixture
 def run(script):
     def run(name, *arguments, status=0):
-        """What the script printed, or where it prints nothing, said; its exit status must be the one given."""
-        ended, printed, said = script(name, *arguments)
-        assert ended == status, said
-        return printed or said
+        """Run a script, check its exit status, and return its output, or its error stream if that is empty."""
+        exit_status, output, error = script(name, *arguments)
+        assert exit_status == status, error
+        return output or error
 
     return run
 
 
-def test_a_check_says_what_is_there_and_draws_it(tmp_path, run):
+def test_a_check_prints_a_report_and_writes_a_gallery(tmp_path, run):
     TREES["polygons"](tmp_path / "data")
-    said = run(
+    output = run(
         "check_data.py", "--config", CONFIGS / "sam3_full.yaml", "--dataset_name", tmp_path / "data", "--gallery_dir",
         tmp_path / "check", "--resolution", "224",
     )  # fmt: skip
-    assert "read as polygons" in said
-    assert "apple (2), pear (1)" in said
-    assert said.index("images without an instance: 1") < said.index("usable")
+    assert "read as polygons" in output
+    assert "apple (2), pear (1)" in output
+    assert output.index("images without an instance: 1") < output.index("usable")
     page = (tmp_path / "check" / "index.html").read_text()
     assert page.count("<figure>") == 2
     assert (tmp_path / "check" / "sheet-1.png").stat().st_size > 1000
 
 
-def test_a_check_for_machines(tmp_path, run):
+def test_a_check_as_json(tmp_path, run):
     TREES["labelme"](tmp_path / "data")
     (tmp_path / "data" / "first.png").unlink()
-    said = json.loads(
+    report = json.loads(
         run("check_data.py", "--dataset_name", tmp_path / "data", "--json", "true", "--num_pictures", "0", status=1)
     )
-    assert not said["usable"]
-    assert said["findings"][0]["kind"] == "a split cannot be read"
-    said = run("check_data.py", "--dataset_name", tmp_path / "nothing", status=2)
-    assert "there is no folder" in said
+    assert not report["usable"]
+    assert report["findings"][0]["kind"] == "a split cannot be read"
+    error = run("check_data.py", "--dataset_name", tmp_path / "nothing", status=2)
+    assert "there is no folder" in error
 
 
 def test_a_conversion_and_its_second_run(tmp_path, run):
     TREES["cvat"](tmp_path / "data")
-    given = ["--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "out"]
-    run("convert_data.py", *given)
+    keys = ["--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "out"]
+    run("convert_data.py", *keys)
     assert (tmp_path / "out" / "annotations" / "train_coco.json").is_file()
-    assert "contains an earlier result" in run("convert_data.py", *given, status=1)
-    run("convert_data.py", *given, "--overwrite", "true", "--hold_out_phrases", "pear", status=0)
+    assert "contains an earlier result" in run("convert_data.py", *keys, status=1)
+    run("convert_data.py", *keys, "--overwrite", "true", "--hold_out_phrases", "pear", status=0)
     assert (tmp_path / "out" / "annotations" / "val_coco.json").is_file()
-    for place in (tmp_path / "data", tmp_path, tmp_path / "data" / "images" / "out"):
-        assert "would be overwritten" in run("convert_data.py", *given[:2], "--target_dir", place, status=1)
+    for target in (tmp_path / "data", tmp_path, tmp_path / "data" / "images" / "out"):
+        assert "would be overwritten" in run("convert_data.py", *keys[:2], "--target_dir", target, status=1)
     (tmp_path / "precious" / "annotations").mkdir(parents=True)
-    said = run("convert_data.py", *given[:2], "--target_dir", tmp_path / "precious", "--overwrite", "true", status=1)
-    assert "contains annotations, which this command did not write" in said
+    error = run("convert_data.py", *keys[:2], "--target_dir", tmp_path / "precious", "--overwrite", "true", status=1)
+    assert "contains annotations, which this command did not write" in error
     (tmp_path / "out" / "mine.txt").write_text("keep")
-    assert "mine.txt" in run("convert_data.py", *given, "--overwrite", "true", status=1)
+    assert "mine.txt" in run("convert_data.py", *keys, "--overwrite", "true", status=1)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
         (["--new_validation_fraction", "1.5"], "must lie between 0 and 1"),
         (["--polygons", "true", "--output_format", "rows"], "`polygons` is for"),
         (["--push_to_hub", "me/x"], "needs `output_format: rows`"),
-        (["--hold_out_phrases", "plum"], "names 'plum', which is not among the 2 phrases: apple, pear"),
-        (["--splits", "test"], "names 'test', found train"),
+        (["--hold_out_phrases", "plum"], "contains 'plum', which is not among the 2 phrases: apple, pear"),
+        (["--splits", "test"], "`splits` has no split 'test'. Use one of: train"),
         (
             ["--keep_phrases", "aple"],
             "`keep_phrases` contains 'aple', which is not among the 2 phrases of the data. Did you mean 'apple'?",
@@ -87,12 +87,12 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
         ),
     ],
 )
-def test_bad_conversions_are_named(tmp_path, arguments, message, run):
+def test_invalid_conversions_are_refused(tmp_path, arguments, message, run):
     TREES["cvat"](tmp_path / "data")
-    said = run(
+    error = run(
         "convert_data.py", "--dataset_name", tmp_path / "data", "--target_dir", tmp_path / "out", *arguments, status=1
     )
-    assert message in said
+    assert message in error
 
 
 def test_phrases_to_keep_are_normalised(tmp_path, run):
@@ -124,21 +124,21 @@ def test_phrases_to_keep_are_normalised(tmp_path, run):
 def test_keys_of_scenes_are_refused_beside_real_data(tmp_path, run, recipe, key, value):
     TREES["cvat"](tmp_path / "data")
     status = 2 if recipe == "check_data.py" else 1
-    said = run(recipe, "--dataset_name", tmp_path / "data", f"--{key}", value, status=status)
-    assert f"`{key}` is " in said
-    assert f"Leave `{key}` out, or set `dataset_name: synthetic`" in said
-    given = ["--annotation_file", tmp_path / "data" / "a.json", "--dataset_name", "synthetic"]
-    assert f"`{key}` is " in run(recipe, *given, f"--{key}", value, status=status)
+    error = run(recipe, "--dataset_name", tmp_path / "data", f"--{key}", value, status=status)
+    assert f"`{key}` is " in error
+    assert f"Leave `{key}` out, or set `dataset_name: synthetic`" in error
+    files = ["--annotation_file", tmp_path / "data" / "a.json", "--dataset_name", "synthetic"]
+    assert f"`{key}` is " in run(recipe, *files, f"--{key}", value, status=status)
 
 
 def test_a_share_without_a_replay_is_refused(tmp_path, run):
-    said = run("sam3_ft.py", "--dataset_name", tmp_path, "--replay_share", 0.5, status=1)
-    assert "`replay_share` is 0.5, but there is no `replay`" in said
+    error = run("sam3_ft.py", "--dataset_name", tmp_path, "--replay_share", 0.5, status=1)
+    assert "`replay_share` is 0.5, but there is no `replay`" in error
 
 
 def check(run, folder, *arguments, status):
-    given = ["--dataset_name", folder, "--json", "true", "--num_pictures", 0, *arguments]
-    return json.loads(run("check_data.py", *given, status=status))
+    keys = ["--dataset_name", folder, "--json", "true", "--num_pictures", 0, *arguments]
+    return json.loads(run("check_data.py", *keys, status=status))
 
 
 def write_validation(tmp_path, file, content: str) -> None:
@@ -156,22 +156,22 @@ def test_a_check_fails_where_a_training_run_refuses_the_data(tmp_path, run, coco
     assert check(run, tmp_path, status=0)["usable"]
     negative = json.dumps({"images": entries("a"), "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
     write_validation(tmp_path, file, negative)
-    found = check(run, tmp_path, status=1)
-    assert not found["usable"]
-    assert any("no phrase has a single instance" in f["detail"] and not f["usable"] for f in found["findings"])
+    report = check(run, tmp_path, status=1)
+    assert not report["usable"]
+    assert any("no phrase has a single instance" in f["detail"] and not f["usable"] for f in report["findings"])
     (file.parent / "instances_val.json").write_text("{")
-    found = check(run, tmp_path, status=1)
-    assert any("this is not JSON" in f["detail"] and not f["usable"] for f in found["findings"])
+    report = check(run, tmp_path, status=1)
+    assert any("this is not JSON" in f["detail"] and not f["usable"] for f in report["findings"])
     assert check(run, tmp_path, "--eval_split", "train", status=0)["usable"]
 
 
 def test_a_check_fails_for_keys_that_a_training_run_refuses(tmp_path, run, coco):
     coco([square(0, 1)], entries("ab"))
-    found = check(run, tmp_path, "--eval_split", "test", status=1)
-    assert found["findings"][-1]["kind"] == "a training run is refused"
-    assert found["findings"][-1]["detail"] == "`eval_split` is 'test', found train"
-    found = check(run, tmp_path, "--unseen_phrases", "zebra", status=1)
-    assert "`unseen_phrases` names 'zebra'" in found["findings"][-1]["detail"]
+    report = check(run, tmp_path, "--eval_split", "test", status=1)
+    assert report["findings"][-1]["kind"] == "a training run is refused"
+    assert report["findings"][-1]["detail"] == "`eval_split` is 'test', found train"
+    report = check(run, tmp_path, "--unseen_phrases", "zebra", status=1)
+    assert "`unseen_phrases` contains 'zebra'" in report["findings"][-1]["detail"]
 
 
 def test_a_check_decodes_no_image_twice(tmp_path, run, coco, monkeypatch):
@@ -185,15 +185,15 @@ def test_a_check_decodes_no_image_twice(tmp_path, run, coco, monkeypatch):
     assert decoded.count(True) == 2
 
 
-def test_control_characters_reach_no_terminal(tmp_path, run, coco):
+def test_control_characters_are_escaped_in_the_output(tmp_path, run, coco):
     coco([square(0, 1)], entries("ab"), [{"id": 1, "name": "cat\x1b[31m"}])
-    said = run("check_data.py", "--dataset_name", tmp_path, "--num_pictures", 0)
-    assert "\x1b" not in said
-    assert "cat\\x1b[31m" in said
+    output = run("check_data.py", "--dataset_name", tmp_path, "--num_pictures", 0)
+    assert "\x1b" not in output
+    assert "cat\\x1b[31m" in output
 
 
 def test_long_names_do_not_stop_a_conversion(tmp_path, run):
-    """Two images in deep folders: their ids are longer than a file name may be, and differ at the end alone."""
+    """The ids of two images in deep folders exceed the length of a file name, and differ at the end alone."""
     deep = "/".join(["a" * 100] * 3)
     for name in ("one", "two"):
         folder = tmp_path / "data" / deep

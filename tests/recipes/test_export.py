@@ -1,4 +1,4 @@
-"""export.py as a person starts it."""
+"""End-to-end tests of export.py."""
 
 import pytest
 import torch
@@ -9,27 +9,28 @@ from sam_ft.models.families import TINY_FOLDER
 from ..training.common import ROOT
 
 
-def test_exports_and_verifies(script, tmp_path):
-    demo = ROOT / "recipes" / "configs" / "demo.yaml"  # a run's YAML serves here, too
-    status, _, said = script("export.py", "--config", demo, "--format", "official", "--output_path", "sam3.pt")
-    assert status == 0, said
-    assert "sam3.pt: its outputs differ from sam-ft/tiny's by" in said
-    status, _, said = script("export.py", "--format", "official", "--output_path", "sam3.pt")
+def test_export_and_verify(script, tmp_path):
+    demo = ROOT / "recipes" / "configs" / "demo.yaml"  # the YAML file of a training run is accepted
+    status, _, stderr = script("export.py", "--config", demo, "--format", "official", "--output_path", "sam3.pt")
+    assert status == 0, stderr
+    assert "sam3.pt: its outputs differ from sam-ft/tiny's by" in stderr
+    status, _, stderr = script("export.py", "--format", "official", "--output_path", "sam3.pt")
     assert status == 1
-    assert "--overwrite true" in said
+    assert "--overwrite true" in stderr
 
     weights = read_weights(tmp_path / "sam3.pt")
     torch.save({"model": {n.removeprefix("detector."): t for n, t in weights.items()}}, "bare.pt")
-    status, _, said = script("export.py", "--verify", "bare.pt", "--base", TINY_FOLDER)
-    assert status == 0, said
-    assert "Meta's own loader finds nothing in it" in said
-    status, _, said = script("export.py", "--verify", "sam3.pt")  # against the released architecture
+    status, _, stderr = script("export.py", "--verify", "bare.pt", "--base", TINY_FOLDER)
+    assert status == 0, stderr
+    assert "Meta's own loader loads no tensor of it" in stderr
+    # without `--base`, the released architecture is expected
+    status, _, stderr = script("export.py", "--verify", "sam3.pt")
     assert status == 1
-    assert "misshapen" in said
+    assert "misshapen" in stderr
     assert script("export.py", "--verify", TINY_FOLDER)[0] == 0
-    status, _, said = script("export.py", "--verify", "nowhere.pt")
+    status, _, stderr = script("export.py", "--verify", "nowhere.pt")
     assert status == 1
-    assert "there is no file or folder" in said
+    assert "there is no file or folder" in stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [".sam-ft-files.json", "bare.pt", "sam3.pt"]
 
 
@@ -42,7 +43,7 @@ def test_exports_and_verifies(script, tmp_path):
         (["--model_name_or_path", "nowhere"], "there is no folder 'nowhere'"),
     ],
 )
-def test_bad_keys(script, arguments, message):
-    status, _, said = script("export.py", *arguments)
+def test_invalid_arguments_are_refused(script, arguments, message):
+    status, _, stderr = script("export.py", *arguments)
     assert status == 1
-    assert message in said
+    assert message in stderr

@@ -1,4 +1,4 @@
-"""Every recipe, in folders that contain files of the user: none of them changes, whatever happens to the recipe."""
+"""Foreign files: no recipe changes files of the user in its output folder, even if it fails."""
 
 import json
 
@@ -9,19 +9,22 @@ from sam_ft.utils.locks import LOCK_FILE, hold_lock
 
 
 SHORT = [
-    "--max_steps", "1", "--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0", "--disable_tqdm", "true", "--use_cpu", "true",
-    "--report_to", "none", "--num_pictures", "1", "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "no",
+    "--max_steps", "1", "--gradient_accumulation_steps", "1", "--dataloader_num_workers", "0",
+    "--disable_tqdm", "true", "--use_cpu", "true", "--report_to", "none", "--num_pictures", "1",
+    "--save_strategy", "steps", "--save_steps", "1", "--eval_strategy", "no",
 ]  # fmt: skip
-# files as users have them, among them some below folders that a run writes to
+# typical files of users, some below folders that a run writes to
 FOREIGN = (
-    "notes.txt", "data/train/a.png", "good/model.safetensors", "good/run.yaml", "card/holiday.png", "before/notes.md", "eval/results.csv",
-    "eval/pictures/mine.png", "retention/notes.md", "runs/other/events.txt", "checkpoint-7/notes.txt", "base.old/config.json",
-    "checkpoint-best-5/model.safetensors", "my_model.safetensors", "base/notes.txt", "overlays/mine.jpg", "yolo/images/mine.jpg", "predictions/mine.txt", "annotations/mine.json", "train_images/mine.png", "sheet-9.png",
+    "notes.txt", "data/train/a.png", "good/model.safetensors", "good/run.yaml", "card/holiday.png", "before/notes.md",
+    "eval/results.csv", "eval/pictures/mine.png", "retention/notes.md", "runs/other/events.txt",
+    "checkpoint-7/notes.txt", "base.old/config.json",
+    "checkpoint-best-5/model.safetensors", "my_model.safetensors", "base/notes.txt", "overlays/mine.jpg",
+    "yolo/images/mine.jpg", "predictions/mine.txt", "annotations/mine.json", "train_images/mine.png", "sheet-9.png",
 )  # fmt: skip
 
 
 class ForeignFiles:
-    """Files that are planted below a folder, and checked."""
+    """Files of a user below a folder, and a check that they are unchanged."""
 
     def __init__(self, folder, names=FOREIGN):
         self.files = {folder / name: f"mine: {name}".encode() for name in names}
@@ -48,44 +51,44 @@ def family(request):
 
 
 @pytest.mark.slow
-def test_training(script, shapes, tmp_path, family):
+def test_training_keeps_foreign_files(script, shapes, tmp_path, family):
     name, model, keys = family
     recipe, out = f"{name}_ft.py", tmp_path / "out"
     call = [recipe, "--dataset_name", shapes, "--model_name_or_path", model, "--output_dir", "out", *SHORT, *keys]
-    # refused: no run began here
+    # the folder contains files but no run
     foreign = ForeignFiles(out)
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
-    assert "already contains" in said
+    assert "already contains" in stderr
     assert names_in(out) == set(FOREIGN)
     for file in foreign.files:
         file.unlink()
     for folder in sorted(out.rglob("*"), reverse=True):
         folder.rmdir()
-    # failed, then again with other settings
-    status, _, said = script(*call, "--freeze", "nothing")
+    # a failed run is followed by one with other settings
+    status, _, stderr = script(*call, "--freeze", "nothing")
     assert status == 1
     assert (out / "run.yaml").is_file()
     foreign = ForeignFiles(out)
-    status, _, said = script(*call)
-    assert status == 0, said
+    status, _, stderr = script(*call)
+    assert status == 0, stderr
     foreign.check()
     assert (out / "model.safetensors").is_file()
-    # the same, other settings, and from the start; the card was edited
+    # the card is edited before the same run, other settings, and `--start_over`
     (out / "README.md").write_text("my card")
     assert script(*call)[0] == 0
-    status, _, said = script(*call, "--learning_rate", "1e-5")
+    status, _, stderr = script(*call, "--learning_rate", "1e-5")
     assert status == 1
-    assert "`learning_rate` was" in said
-    status, _, said = script(*call, "--learning_rate", "1e-5", "--start_over", "true")
-    assert status == 0, said
+    assert "`learning_rate` was" in stderr
+    status, _, stderr = script(*call, "--learning_rate", "1e-5", "--start_over", "true")
+    assert status == 0, stderr
     foreign.check()
     assert (out / "README.md").read_text() == "my card"
     assert (out / "README.new.md").is_file()
 
 
 @pytest.mark.slow
-def test_evaluation(script, shapes, tmp_path, family):
+def test_evaluation_keeps_foreign_files(script, shapes, tmp_path, family):
     name, model, keys = family
     keys = [
         *keys,
@@ -100,29 +103,29 @@ def test_evaluation(script, shapes, tmp_path, family):
     ]
     call = [f"{name}_eval.py", "--dataset_name", shapes, "--model_name_or_path", model, *keys]
     foreign = ForeignFiles(tmp_path / "mine")
-    status, _, said = script(*call, "--output_dir", "mine")
+    status, _, stderr = script(*call, "--output_dir", "mine")
     assert status == 1
-    assert "no evaluation.yaml" in said
+    assert "no evaluation.yaml" in stderr
     foreign.check()
-    status, _, said = script(*call)
-    assert status == 0, said
+    status, _, stderr = script(*call)
+    assert status == 0, stderr
     folder = tmp_path / "out" / "eval" / model.split("/")[1]
     foreign = ForeignFiles(folder)
     assert script(*call)[0] == 0
-    status, _, said = script(*call, "--max_eval_samples", "1")
+    status, _, stderr = script(*call, "--max_eval_samples", "1")
     assert status == 1
-    assert "`max_eval_samples` was None, is 1" in said
+    assert "`max_eval_samples` was None, is 1" in stderr
     assert script(*call, "--max_eval_samples", "1", "--overwrite", "true")[0] == 0
     foreign.check()
-    # a training run's folder is never written to
+    # an evaluation never writes to the folder of a training run
     (tmp_path / "run").mkdir()
     prepare_run_folder(tmp_path / "run", {})
-    status, _, said = script(*call, "--output_dir", "run/score")
+    status, _, stderr = script(*call, "--output_dir", "run/score")
     assert status == 1
-    assert "belongs to the training run" in said
+    assert "belongs to the training run" in stderr
 
 
-def test_an_evaluation_by_the_runs_yaml_leaves_the_runs_report(script, shapes, tmp_path):
+def test_an_evaluation_with_the_yaml_of_a_run_keeps_its_report(script, shapes, tmp_path):
     (tmp_path / "run.yaml").write_text(
         f"dataset_name: {shapes}\noutput_dir: out/run\nmodel_name_or_path: sam-ft/random-tiny\n"
     )
@@ -139,13 +142,13 @@ def test_an_evaluation_by_the_runs_yaml_leaves_the_runs_report(script, shapes, t
         "--probe_images",
         "0",
     ]
-    status, _, said = script("sam3_eval.py", "--config", "run.yaml", *keys)
-    assert status == 0, said
+    status, _, stderr = script("sam3_eval.py", "--config", "run.yaml", *keys)
+    assert status == 0, stderr
     assert names_in(tmp_path / "out" / "run") == {"report.html", "README.md"}
     assert (tmp_path / "out" / "eval" / "random-tiny" / "report.html").is_file()
 
 
-def test_prediction(script, shapes, tmp_path):
+def test_prediction_keeps_foreign_files(script, shapes, tmp_path):
     outputs = ["coco", "labelme", "yolo", "overlays", "masks"]
     call = [
         "sam3_predict.py",
@@ -160,13 +163,13 @@ def test_prediction(script, shapes, tmp_path):
     ]
     call += ["--outputs", *outputs]
     foreign = ForeignFiles(tmp_path / "p")
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
-    assert "already contains" in said
+    assert "already contains" in stderr
     foreign.check()
     call[call.index("p")] = "q"
     ForeignFiles(tmp_path / "q" / "sub", []).check()
-    status, _, said = script(*call, "--model_name_or_path", "./nothing")  # refused before anything is written
+    status, _, stderr = script(*call, "--model_name_or_path", "./nothing")  # the error comes before the first output
     assert status == 1
     assert script(*call)[0] == 0
     foreign = ForeignFiles(tmp_path / "q")
@@ -174,25 +177,25 @@ def test_prediction(script, shapes, tmp_path):
     corrected.write_text(json.dumps({"corrected": True}))
     assert script(*call)[0] == 0
     (tmp_path / "q" / "predictions" / "00001.json").unlink()
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
-    assert "labelme/00001.json was not written by this prediction, or was edited since" in said
+    assert "labelme/00001.json was not written by this prediction, or was edited since" in stderr
     assert json.loads(corrected.read_text()) == {"corrected": True}
     corrected.unlink()
     for name in ("overlays/00001.jpg", "masks/00001/circle.png", "yolo/labels/00001.txt"):
         (tmp_path / "q" / name).unlink(missing_ok=True)
-    status, _, said = script(*call)
-    assert status == 0, said
+    status, _, stderr = script(*call)
+    assert status == 0, stderr
     (tmp_path / "q" / "coco.json").write_text("{}")
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
-    assert "coco.json" in said
-    status, _, said = script(*call, "--max_detections", "3")
+    assert "coco.json" in stderr
+    status, _, stderr = script(*call, "--max_detections", "3")
     assert status == 1
     foreign.check()
 
 
-def test_check(script, shapes, tmp_path):
+def test_check_keeps_foreign_files(script, shapes, tmp_path):
     call = [
         "check_data.py",
         "--dataset_name",
@@ -205,22 +208,22 @@ def test_check(script, shapes, tmp_path):
         "96",
     ]
     foreign = ForeignFiles(tmp_path / "g", [*FOREIGN, "index.html"])
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 2
-    assert "`gallery_dir`: g already contains index.html" in said
+    assert "`gallery_dir`: g already contains index.html" in stderr
     foreign.check()
     (tmp_path / "g" / "index.html").unlink()
     assert script(*call)[0] == 0
     call[call.index("3")] = "1"
     assert script(*call)[0] == 0
     assert (tmp_path / "g" / "picture-0.jpg").is_file()
-    assert not (tmp_path / "g" / "picture-1.jpg").exists()  # of the check before
+    assert not (tmp_path / "g" / "picture-1.jpg").exists()  # the previous check wrote it
     foreign.files.pop(tmp_path / "g" / "index.html")
     foreign.check()
 
 
-def test_folders_of_two_commands(script, shapes, tmp_path):
-    """A gallery in a converted data set, a conversion and an export over each other, an export in a run's folder."""
+def test_two_commands_do_not_replace_each_others_files(script, shapes, tmp_path):
+    """A gallery is written to a converted data set; a conversion and an export do not replace each other."""
     convert = ["convert_data.py", "--dataset_name", shapes, "--overwrite", "true", "--target_dir"]
     check = ["check_data.py", "--dataset_name", shapes, "--num_pictures", "1", "--resolution", "96", "--gallery_dir"]
     export = ["export.py", "--model_name_or_path", "sam-ft/random-tiny", "--overwrite", "true", "--output_path"]
@@ -230,7 +233,7 @@ def test_folders_of_two_commands(script, shapes, tmp_path):
     for _ in range(2):
         assert script(*check, "c")[0] == 0
     assert script(*export, "c")[0] == 1
-    assert script(*convert, "c")[0] == 1  # which contains a gallery now
+    assert script(*convert, "c")[0] == 1  # the folder now contains a gallery, too
     assert {file: file.read_bytes() for file in converted} == converted
     assert script(*export, "e")[0] == 0
     exported = names_in(tmp_path / "e")
@@ -238,18 +241,18 @@ def test_folders_of_two_commands(script, shapes, tmp_path):
     assert names_in(tmp_path / "e") == exported
 
 
-def test_conversion(script, shapes, tmp_path):
+def test_conversion_keeps_foreign_files(script, shapes, tmp_path):
     call = ["convert_data.py", "--dataset_name", shapes, "--target_dir", "c", "--overwrite", "true"]
     foreign = ForeignFiles(tmp_path / "c")
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
-    assert "did not write" in said
+    assert "did not write" in stderr
     assert names_in(tmp_path / "c") == set(FOREIGN)
     call[call.index("c")] = "d"
-    with hold_lock(tmp_path / f".d{LOCK_FILE}", "target_dir", "d"):  # another conversion
-        status, _, said = script(*call)
+    with hold_lock(tmp_path / f".d{LOCK_FILE}", "target_dir", "d"):  # a concurrent conversion
+        status, _, stderr = script(*call)
     assert status == 1
-    assert "is already in use by this process" in said
+    assert "is already in use by this process" in stderr
     assert script(*call, "--keep_phrases", "nothing")[0] == 1
     assert not (tmp_path / "d").exists()
     assert script(*call)[0] == 0
@@ -258,21 +261,21 @@ def test_conversion(script, shapes, tmp_path):
     assert len(names_in(tmp_path / "d")) < len(first)
     foreign = ForeignFiles(tmp_path / "d")
     before = names_in(tmp_path / "d")
-    status, _, said = script(*call)
+    status, _, stderr = script(*call)
     assert status == 1
     assert names_in(tmp_path / "d") == before
     foreign.check()
 
 
-def test_export(script, tmp_path):
+def test_export_keeps_foreign_files(script, tmp_path):
     call = ["export.py", "--model_name_or_path", "sam-ft/random-tiny", "--overwrite", "true", "--output_path"]
     foreign = ForeignFiles(tmp_path / "e", [*FOREIGN, "sam3.pt"])
     for output, extra in (("e", []), ("e/sam3.pt", ["--format", "official"])):
-        status, _, said = script(*call, output, *extra)
+        status, _, stderr = script(*call, output, *extra)
         assert status == 1
-        assert "did not write" in said
+        assert "did not write" in stderr
     foreign.check()
-    for _ in range(2):  # a second one replaces the first
+    for _ in range(2):  # the second export replaces the first one
         assert script(*call, "f")[0] == 0
         assert script(*call, "g/sam3.pt", "--format", "official")[0] == 0
     foreign = ForeignFiles(tmp_path / "f")

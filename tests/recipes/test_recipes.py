@@ -1,4 +1,4 @@
-"""The recipes as a user runs them, their YAML files, and what the README promises."""
+"""Recipes as a user runs them, their YAML files, and the commands in the documentation."""
 
 import json
 import os
@@ -37,23 +37,23 @@ def load(script):
 
 
 def commands():
-    """Every `accelerate launch recipes/…` of README, YAML headers and docstrings, its continuation lines joined."""
+    """Yield each `accelerate launch recipes/…` of README, YAML headers and docstrings, in one line."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"\\\n[# ]*", "", text)
         for line in text.splitlines():
-            found = re.search(r"accelerate launch ([^`]*recipes/\w+\.py[^`]*)", line)
-            if found and "…" not in found[1]:
-                yield pytest.param(found[1].split("  #")[0], id=f"{page.name}: {found[1][:60]}")
+            match = re.search(r"accelerate launch ([^`]*recipes/\w+\.py[^`]*)", line)
+            if match and "…" not in match[1]:
+                yield pytest.param(match[1].split("  #")[0], id=f"{page.name}: {match[1][:60]}")
 
 
 def recipe_of(config):
-    """The script that a YAML file is for."""
+    """Return the script of a YAML file."""
     return "sam2_ft.py" if config.name.startswith("sam2_") else "sam3_ft.py"
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
-def test_every_key_of_every_yaml_is_known(file):
+def test_all_keys_of_all_yaml_files_are_valid(file):
     arguments = (
         load(ROOT / "recipes" / recipe_of(file)).make_parser().parse(["--config", str(file), "--use_cpu", "true"])
     )
@@ -71,7 +71,7 @@ def test_accelerate_configs_load(file):
     }  # fmt: skip
 
 
-def test_layers_that_fsdp_wraps_exist():
+def test_fsdp_layer_names_exist():
     from sam_ft.testing import tiny_sam3
 
     config = yaml.safe_load((ROOT / "accelerate_configs" / "fsdp2.yaml").read_text())["fsdp_config"]
@@ -95,7 +95,7 @@ def test_documented_commands_parse(line):
 
 
 def test_documented_commands_keep_the_launcher_quiet():
-    """Else each refusal is followed by eleven lines of the launcher's traceback."""
+    """Without `--quiet`, the launcher adds eleven lines of traceback to each error message."""
     loud = [
         f"{page.name}: {line}"
         for page in PAGES
@@ -108,7 +108,7 @@ def test_documented_commands_keep_the_launcher_quiet():
 @pytest.mark.parametrize(
     "page", ["README.md", "recipes/README.md", "docs/memory_and_speed.md", "docs/adapters.md", "docs/sam2.md"]
 )
-def test_readme_names_only_what_is_there(page):
+def test_documented_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"\]\(([\w/.]+)\)", text):
         assert ((ROOT / page).parent / path).exists(), path
@@ -122,7 +122,7 @@ def test_readme_names_only_what_is_there(page):
 
 
 def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
-    """With stand-ins for SLURM's own commands: what would run on the second node of two."""
+    """SLURM's commands are replaced by stubs; the script runs as on the second of two nodes."""
     stubs = {
         "scontrol": "printf 'node-a\\nnode-b\\n'",
         "srun": '"$@"',
@@ -131,11 +131,11 @@ def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    given = {"SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_GPUS_ON_NODE": "4"}  # fmt: skip
+    options = {"SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_GPUS_ON_NODE": "4"}  # fmt: skip
     config = "recipes/configs/sam3_full.yaml"
     done = subprocess.run(
         ["bash", str(ROOT / "recipes" / "slurm.sh"), config, "--dataset_name", "my data"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given}, capture_output=True, text=True, check=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **options}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     words = done.stdout.strip("|").split("|")
     values = dict(zip(words, words[1:], strict=False))
@@ -161,11 +161,11 @@ def test_a_stopped_slurm_job_is_queued_again(tmp_path):
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    given = {"SLURM_JOB_NODELIST": "node-a", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "1"}
+    options = {"SLURM_JOB_NODELIST": "node-a", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "1"}
     process = subprocess.Popen(
         ["bash", str(ROOT / "recipes" / "slurm.sh"), "a.yaml"],
         cwd=tmp_path,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given},
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **options},
     )
     while not (tmp_path / "log").is_file():
         time.sleep(0.01)
@@ -178,7 +178,7 @@ SHORT = ["--max_steps=2", "--gradient_accumulation_steps=1", "--dataloader_num_w
 
 
 @pytest.mark.slow
-def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
+def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
     arguments = [f"--dataset_name={shapes}", "--output_dir=out", "--resize=plain", *SHORT]
     output = run_recipe(
         [*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path
@@ -217,16 +217,16 @@ def test_a_run_leaves_everything_and_can_be_scored(shapes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda f: f.name)
-def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path, script):
+def test_dry_run_succeeds_and_leaves_no_file(config, shapes, tmp_path, script):
     recipe = recipe_of(config)
-    given = [
+    options = [
         f"--model_name_or_path={'sam-ft/tiny' if recipe == 'sam3_ft.py' else 'sam-ft/random-tiny-sam2'}",
         "--resolution=96",
         "--optim=adamw_torch",
     ]
     if not str(yaml.safe_load(config.read_text()).get("dataset_name")).startswith("synthetic"):
-        given.append(f"--dataset_name={shapes}")
-    status, _, output = script(recipe, "--config", config, *given, "--dry_run", "--use_cpu=true")
+        options.append(f"--dataset_name={shapes}")
+    status, _, output = script(recipe, "--config", config, *options, "--dry_run", "--use_cpu=true")
     assert status == 0, output
     for stage in ("config", "data", "model", "one batch", "one optimizer step", "evaluation"):
         assert f"✓ {stage}" in output
@@ -245,13 +245,13 @@ def test_dry_run_ends_green_and_leaves_nothing(config, shapes, tmp_path, script)
         (["--config=missing.yaml"], "there is no file 'missing.yaml'"),
     ],
 )
-def test_a_users_mistake_is_one_line(arguments, message, shapes, script):
-    status, _, said = script("sam3_ft.py", f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments)
+def test_invalid_arguments_give_one_line(arguments, message, shapes, script):
+    status, _, errors = script("sam3_ft.py", f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments)
     assert status == 1
-    assert message in said
+    assert message in errors
 
 
-def test_a_mistake_shows_no_traceback(tmp_path):
+def test_invalid_arguments_give_no_traceback(tmp_path):
     done = subprocess.run(
         command(["--resolution=100"]), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
     )

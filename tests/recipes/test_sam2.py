@@ -1,4 +1,4 @@
-"""SAM 2's scripts as a user starts them: one short run, then scored beside SAM 3, asked, resumed, given bad input."""
+"""Recipes of SAM 2 as a user runs them: training, evaluation beside SAM 3, prediction, resumption and bad input."""
 
 import json
 
@@ -24,21 +24,21 @@ QUICK = {
 }
 
 
-def keys(**given):
-    return [f"--{name}={value}" for name, value in given.items()]
+def keys(**options):
+    return [f"--{name}={value}" for name, value in options.items()]
 
 
 @pytest.fixture
 def run(script, shapes, tmp_path):
-    def start(recipe="sam2_ft.py", **given):
-        return script(recipe, *keys(**({"dataset_name": shapes, "output_dir": "out"} | QUICK | given)))
+    def start(recipe="sam2_ft.py", **options):
+        return script(recipe, *keys(**({"dataset_name": shapes, "output_dir": "out"} | QUICK | options)))
 
     return start
 
 
-def test_a_run_leaves_what_it_says(run, tmp_path):
-    status, _, said = run()
-    assert status == 0, said
+def test_run_writes_all_files(run, tmp_path):
+    status, _, output = run()
+    assert status == 0, output
     out = tmp_path / "out"
     for name in (
         "model.safetensors",
@@ -53,8 +53,8 @@ def test_a_run_leaves_what_it_says(run, tmp_path):
         assert (
             (out / name).is_file() or name.startswith("processor") and (out / "preprocessor_config.json").is_file()
         ), name
-    assert "objects prompted, 2 rounds" in said
-    assert "IoU@box" in said
+    assert "objects prompted, 2 rounds" in output
+    assert "IoU@box" in output
     Sam2Model.from_pretrained(out)
     assert Sam2Processor.from_pretrained(out).target_size == 64
     card = (out / "README.md").read_text()
@@ -66,15 +66,15 @@ def test_a_run_leaves_what_it_says(run, tmp_path):
     assert "object_IoU" in columns[1]["differences"]
     picture = np.asarray(Image.open(out / "eval" / "pictures.png").convert("RGB")).reshape(-1, 3)
     assert (picture == (43, 178, 76)).all(1).any(), "clicks in the object are drawn green"
-    # given again it is restored, not trained further
+    # The same command again restores the run and trains nothing.
     before = (out / "model.safetensors").read_bytes()
-    status, _, said = run()
-    assert status == 0, said
-    assert (out / "model.safetensors").read_bytes() == before or "resuming" not in said
+    status, _, output = run()
+    assert status == 0, output
+    assert (out / "model.safetensors").read_bytes() == before or "resuming" not in output
 
 
 def test_sam_2_and_sam_3_in_one_table(run, script, shapes, tmp_path):
-    given = {
+    options = {
         "dataset_name": shapes,
         "output_dir": "score",
         "use_cpu": True,
@@ -84,10 +84,13 @@ def test_sam_2_and_sam_3_in_one_table(run, script, shapes, tmp_path):
         "bootstrap_samples": 20,
     }
     compared = ["boxes=sam-ft/random-tiny-sam2#box", "clicks=sam-ft/random-tiny-sam2#point"]
-    status, _, said = script("sam3_eval.py", *keys(model_name_or_path="sam-ft/tiny", **given), "--compare", *compared)
-    assert status == 0, said
+    status, _, output = script(
+        "sam3_eval.py", *keys(model_name_or_path="sam-ft/tiny", **options), "--compare", *compared
+    )
+    assert status == 0, output
     columns = {
-        one["name"]: one["metrics"] for one in json.loads((tmp_path / "score" / "report.json").read_text())["columns"]
+        entry["name"]: entry["metrics"]
+        for entry in json.loads((tmp_path / "score" / "report.json").read_text())["columns"]
     }
     assert list(columns) == ["boxes", "clicks", "tiny"]
     assert columns["boxes"]["object_IoU"] == columns["boxes"]["IoU@box"]
@@ -101,33 +104,33 @@ def test_sam_2_and_sam_3_in_one_table(run, script, shapes, tmp_path):
 
 @pytest.mark.parametrize("last", [False, True])
 def test_an_image_without_objects_stays_in_every_column(script, coco, tmp_path, last):
-    """Images keep their numbers, whoever is prompted where."""
+    """The image ids do not depend on the order of the models."""
     images = [{"id": i, "file_name": f"image-{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
     file = coco([square(2), square(3, 2, x=20)], images=images)
-    given = {
+    options = {
         "annotation_file": file,
         "eval_annotation_file": file,
         "image_folder": tmp_path / "train",
         "output_dir": "score",
         "use_cpu": True,
     }
-    given |= {"disable_tqdm": True, "num_pictures": 1, "bootstrap_samples": 5}
+    options |= {"disable_tqdm": True, "num_pictures": 1, "bootstrap_samples": 5}
     sam2, sam3 = "sam2=sam-ft/random-tiny-sam2#box", "sam3=sam-ft/random-tiny"
     recipe, model = ("sam2_eval.py", "sam-ft/random-tiny-sam2") if last else ("sam3_eval.py", "sam-ft/random-tiny")
     compared = [sam3 if last else sam2]
-    status, _, said = script(recipe, *keys(model_name_or_path=model, **given), "--compare", *compared)
-    assert status == 0, said
+    status, _, output = script(recipe, *keys(model_name_or_path=model, **options), "--compare", *compared)
+    assert status == 0, output
     truths = [json.loads(f.read_text())["images"] for f in sorted((tmp_path / "score").rglob("ground_truth.json"))]
     assert len(truths) == 2
     assert truths[0] == truths[1]
     assert len(truths[0]) == 3
     page = (tmp_path / "score" / "report.html").read_text()
     assert "prompted with" in page
-    assert "geometry token" in page, "each column says what it was asked"
+    assert "geometry token" in page, "each column describes its prompts"
 
 
 def test_cached_yaml_files_compare_the_other_model_too(script, shapes, tmp_path):
-    given = {
+    options = {
         "dataset_name": shapes,
         "output_dir": "score",
         "use_cpu": True,
@@ -135,20 +138,20 @@ def test_cached_yaml_files_compare_the_other_model_too(script, shapes, tmp_path)
         "num_pictures": 0,
         "bootstrap_samples": 0,
     }
-    given |= {
+    options |= {
         "feature_cache": "cache",
         "cache_views": 3,
         "eval_clicks": 1,
         "model_name_or_path": "sam-ft/random-tiny-sam2",
     }
-    status, _, said = script(
-        "sam2_eval.py", *keys(**given), "--freeze", "vision_encoder", "--compare", "sam3=sam-ft/random-tiny"
+    status, _, output = script(
+        "sam2_eval.py", *keys(**options), "--freeze", "vision_encoder", "--compare", "sam3=sam-ft/random-tiny"
     )
-    assert status == 0, said
+    assert status == 0, output
 
 
 def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
-    given = {
+    options = {
         "dataset_name": shapes,
         "output_dir": "score",
         "use_cpu": True,
@@ -157,22 +160,22 @@ def test_sam2_eval_scores_one_model_and_others(run, script, shapes, tmp_path):
         "bootstrap_samples": 0,
         "eval_clicks": 1,
     }
-    model = keys(model_name_or_path="sam-ft/random-tiny-sam2", resolution=64, **given)
-    status, _, said = script("sam2_eval.py", *model)
-    assert status == 0, said
+    model = keys(model_name_or_path="sam-ft/random-tiny-sam2", resolution=64, **options)
+    status, _, output = script("sam2_eval.py", *model)
+    assert status == 0, output
     alone = json.loads((tmp_path / "score" / "eval_results.json").read_text())
-    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/random-tiny", "--overwrite", "true")
-    assert status == 0, said
+    status, _, output = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/random-tiny", "--overwrite", "true")
+    assert status == 0, output
     again = json.loads((tmp_path / "score" / "eval_results.json").read_text())
     assert again["eval_object_IoU"] == alone["eval_object_IoU"]
-    status, _, said = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/tiny#box", "--overwrite", "true")
+    status, _, output = script("sam2_eval.py", *model, "--compare", "sam3=sam-ft/tiny#box", "--overwrite", "true")
     assert status == 1
-    assert "is a SAM 3, which takes phrases; leave out #box" in said
-    status, _, said = script(
+    assert "is a SAM 3, which takes phrases. Leave out #box" in output
+    status, _, output = script(
         "sam2_eval.py", *model, "--compare", "a=sam-ft/random-tiny-sam2#circle", "--overwrite", "true"
     )
     assert status == 1
-    assert "SAM 2 is prompted with #point or #box" in said
+    assert "The prompt of a SAM 2 is #point or #box" in output
 
 
 @pytest.fixture
@@ -200,15 +203,15 @@ def test_predictions_of_clicks_and_boxes(script, photos, tmp_path):
         "b.jpg": [{"box": [2, 3, 20, 30], "points": [[10, 10, 0]], "label": "cat"}],
     }
     outputs = ["--outputs", "coco", "overlays", "masks", "labelme", "yolo", "--predictions_dir", "found"]
-    status, _, said = predict(script, photos, prompts, *outputs)
-    assert status == 0, said
+    status, _, output = predict(script, photos, prompts, *outputs)
+    assert status == 0, output
     results = json.loads((tmp_path / "found" / "results.json").read_text())
     assert len(results) == 3
-    assert all(one["score"] == pytest.approx((1 + one["predicted_iou"]) / 2) for one in results)
+    assert all(entry["score"] == pytest.approx((1 + entry["predicted_iou"]) / 2) for entry in results)
     coco = json.loads((tmp_path / "found" / "coco.json").read_text())
-    assert {one["name"] for one in coco["categories"]} == {"cat", "object"}
+    assert {entry["name"] for entry in coco["categories"]} == {"cat", "object"}
     assert (tmp_path / "found" / "overlays" / "a.jpg").is_file()
-    # one order of classes for all images
+    # All images have the same order of classes.
     names = yaml.safe_load((tmp_path / "found" / "yolo" / "data.yaml").read_text())["names"]
     lines = {
         f.stem: [line.split()[0] for line in f.read_text().splitlines()]
@@ -217,14 +220,14 @@ def test_predictions_of_clicks_and_boxes(script, photos, tmp_path):
     assert names == {0: "cat", 1: "object"}
     assert set(lines["a"]) <= {"0", "1"}
     assert set(lines["b"]) <= {"0"}
-    # the same call again asks nothing again
+    # The same command again predicts nothing again.
     times = {f: f.stat().st_mtime_ns for f in (tmp_path / "found" / "predictions").rglob("*.json")}
-    status, _, said = predict(script, photos, prompts, *outputs)
+    status, _, output = predict(script, photos, prompts, *outputs)
     assert status == 0
     assert times == {f: f.stat().st_mtime_ns for f in (tmp_path / "found" / "predictions").rglob("*.json")}
-    status, _, said = predict(script, photos, prompts | {"a": [{"box": [1, 1, 9, 9]}]}, *outputs)
+    status, _, output = predict(script, photos, prompts | {"a": [{"box": [1, 1, 9, 9]}]}, *outputs)
     assert status == 1
-    assert "other settings" in said
+    assert "other settings" in output
 
 
 def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
@@ -236,13 +239,13 @@ def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
         ],
         "categories": [{"id": 7, "name": "dog"}],
     }
-    status, _, said = predict(script, photos, content, "--predictions_dir", "found")
-    assert status == 0, said
-    assert "2 images, 1 objects prompted in 1 of them" in said
-    assert [one["category_id"] for one in json.loads((tmp_path / "found" / "results.json").read_text())] == [1]
+    status, _, output = predict(script, photos, content, "--predictions_dir", "found")
+    assert status == 0, output
+    assert "2 images, 1 objects prompted in 1 of them" in output
+    assert [entry["category_id"] for entry in json.loads((tmp_path / "found" / "results.json").read_text())] == [1]
 
 
-def test_of_images_with_one_name_the_nearest_path_is_meant(script, tmp_path):
+def test_nearest_path_is_used_for_images_with_the_same_name(script, tmp_path):
     for folder in ("train", "val"):
         (tmp_path / "set" / folder).mkdir(parents=True)
         Image.new("RGB", (40, 30)).save(tmp_path / "set" / folder / "1.png")
@@ -250,24 +253,24 @@ def test_of_images_with_one_name_the_nearest_path_is_meant(script, tmp_path):
         "images": [{"id": 1, "file_name": "train/1.png"}, {"id": 2, "file_name": "val/1.png"}],
         "annotations": [{"image_id": 1, "bbox": [1, 1, 5, 5]}, {"image_id": 2, "bbox": [9, 9, 5, 5]}],
     }
-    status, _, said = predict(script, tmp_path / "set", content, "--predictions_dir", "both")
-    assert status == 0, said
-    assert "2 objects prompted in 2 of them" in said
-    status, _, said = predict(script, tmp_path / "set" / "val", content, "--predictions_dir", "one")
-    assert status == 0, said
-    assert "1 objects prompted in 1 of them" in said
+    status, _, output = predict(script, tmp_path / "set", content, "--predictions_dir", "both")
+    assert status == 0, output
+    assert "2 objects prompted in 2 of them" in output
+    status, _, output = predict(script, tmp_path / "set" / "val", content, "--predictions_dir", "one")
+    assert status == 0, output
+    assert "1 objects prompted in 1 of them" in output
 
 
 def test_images_without_prompts_are_not_opened(script, photos):
     (photos / "broken.png").write_bytes(b"no image")
-    status, _, said = predict(script, photos, {"a": [{"box": [5, 5, 20, 20]}]}, "--predictions_dir", "found")
-    assert status == 0, said
+    status, _, output = predict(script, photos, {"a": [{"box": [5, 5, 20, 20]}]}, "--predictions_dir", "found")
+    assert status == 0, output
 
 
-def test_an_image_in_which_a_detector_found_nothing(script, photos, tmp_path):
+def test_image_without_detections_gives_no_result(script, photos, tmp_path):
     content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
-    status, _, said = predict(script, photos, content, "--predictions_dir", "found")
-    assert status == 0, said
+    status, _, output = predict(script, photos, content, "--predictions_dir", "found")
+    assert status == 0, output
     assert json.loads((tmp_path / "found" / "results.json").read_text()) == []
 
 
@@ -282,43 +285,43 @@ def test_an_image_in_which_a_detector_found_nothing(script, photos, tmp_path):
         ({"a": [{}]}, "it has neither points nor a box"),
         ({"a": [{"boxx": [1, 1, 2, 2]}]}, "object 0 has 'boxx'; it may have points, box and label"),
         ({"a": [[1, 2, 3, 4]]}, "expected a list of objects with `points` or `box`"),
-        ({"z": [{"box": [1, 1, 2, 2]}]}, "prompts are given for the image 'z', which is not asked"),
-        ("[1, 2]", "holds a list; expected"),
+        ({"z": [{"box": [1, 1, 2, 2]}]}, "the prompts name the image 'z', which is not among `images`"),
+        ("[1, 2]", "contains a list; expected"),
         ("{", "is no JSON file"),
-        ({}, "there is nothing to ask"),
+        ({}, "there is no prompt"),
         ({"a": [{"box": [1, 1, 2, 2]}], "a.png": [{"box": [3, 3, 2, 2]}]}, "names one image twice, 'a' and 'a.png'"),
-        ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": []}, "names none of the images that are asked"),
+        ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": []}, "contains none of `images`"),
         ({"images": [{"id": 1}], "annotations": []}, "is no COCO file (KeyError: 'file_name')"),
     ],
 )  # fmt: skip
-def test_prompts_that_mean_nothing_are_named(script, photos, prompts, message):
-    status, _, said = predict(script, photos, prompts)
+def test_invalid_prompts_are_refused(script, photos, prompts, message):
+    status, _, output = predict(script, photos, prompts)
     assert status == 1
-    assert message in said
-    assert "Traceback" not in said
+    assert message in output
+    assert "Traceback" not in output
 
 
 def test_bad_input_is_named(run, script, shapes, tmp_path):
     (tmp_path / "empty").mkdir()
-    for given, message in (
+    for options, message in (
         ({"dataset_name": tmp_path / "nowhere"}, "nowhere"),
         ({"dataset_name": tmp_path / "empty"}, "empty"),
         ({"model_name_or_path": "sam-ft/tiny"}, "is a SAM 3, but this script is for SAM 2. Use sam3_ft.py"),
-        ({"model_name_or_path": tmp_path / "empty"}, "holds no config.json"),
+        ({"model_name_or_path": tmp_path / "empty"}, "contains no config.json"),
         ({"resolution": 100}, "multiple of 16 px: use 96 or 112"),
         ({"freeze": "text_encoder"}, "`freeze` has no part 'text_encoder'. Choose from: vision_encoder"),
         ({"lora": "text"}, "matches no layer"),
         ({"dtype": "bfloat16"}, "is for frozen encoders"),
         ({"prompt_tipe": "box"}, "Did you mean `--prompt_type`"),
     ):
-        status, _, said = run(**given)
-        assert status == 1, given
-        assert message in said, given
-        assert "Traceback" not in said
+        status, _, output = run(**options)
+        assert status == 1, options
+        assert message in output, options
+        assert "Traceback" not in output
 
 
-def test_a_dry_run_leaves_nothing(run, tmp_path):
-    status, _, said = run(dry_run=True)
-    assert status == 0, said
-    assert "✓ dry run: every stage works here" in said
+def test_dry_run_leaves_no_file(run, tmp_path):
+    status, _, output = run(dry_run=True)
+    assert status == 0, output
+    assert "✓ dry run: every stage works here" in output
     assert not (tmp_path / "out").exists()

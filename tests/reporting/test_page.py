@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, with what should be read first at its top."""
+"""HTML and Markdown report: self-contained, well-formed, with notes before the metrics."""
 
 import json
 import re
@@ -24,12 +24,12 @@ TUNED = Column(
     {"mask_AP50": (0.2, 0.1, 0.3)},
     {"cat": {"images": 3, "instances": 4, "mask_AP50": 0.7}, "a & b": {"images": 5, "instances": 5, "mask_AP50": 0.1}},
     {"cat": [1.0] * 101},
-    ["FORGOTTEN: something", "  ✗ worse"],
+    ["REGRESSION: something", "  ✗ worse"],
 )
 
 
 class Balanced(HTMLParser):
-    """Every element that is opened is closed, in its order."""
+    """Parser that checks that elements are closed in the reverse order of their opening."""
 
     VOID = {"meta", "img", "br", "line", "polyline"}
 
@@ -48,10 +48,10 @@ class Balanced(HTMLParser):
 
 def page() -> str:
     picture = Image.new("RGB", (40, 30), "teal")
-    return as_page([BASE, TUNED], {"Worst pictures": [('a "quoted" <name>', picture)]}, "Report <x>", ["made here"])
+    return as_page([BASE, TUNED], {"Worst pictures": [('a "quoted" <name>', picture)]}, "Report <x>", ["footer"])
 
 
-def test_a_page_needs_no_other_file_and_is_well_formed():
+def test_page_is_self_contained_and_well_formed():
     text = page()
     parser = Balanced()
     parser.feed(text)
@@ -64,18 +64,18 @@ def test_a_page_needs_no_other_file_and_is_well_formed():
     assert "<1>" not in text
 
 
-def test_what_was_forgotten_comes_before_the_numbers():
+def test_notes_come_before_the_metrics():
     text = page()
-    assert text.index("FORGOTTEN") < text.index("mask AP50")
+    assert text.index("REGRESSION") < text.index("mask AP50")
     markdown = as_markdown([BASE, TUNED], "Report")
-    assert markdown.index("FORGOTTEN") < markdown.index("mask AP50")
+    assert markdown.index("REGRESSION") < markdown.index("mask AP50")
 
 
-def test_cells_say_intervals_differences_and_what_is_best():
+def test_cells_contain_intervals_differences_and_mark_the_best():
     markdown = as_markdown([BASE, TUNED], "Report")
     assert "| mask AP50 | 0.500 (0.400–0.600) | **0.700** (0.600–0.800) Δ +0.200 (+0.100–+0.300) |" in markdown
-    assert "| false detections an absent phrase | **0.100** | 0.300 |" in markdown
-    assert "small" not in markdown  # no image has one
+    assert "| false positives per absent phrase | **0.100** | 0.300 |" in markdown
+    assert "small" not in markdown  # the metric is undefined in both columns
     assert "| cat | 3 | 4 | 0.500 | 0.700 |" in markdown
     assert best_of("loss", [BASE, TUNED]) == {1}
     assert best_of("mask_AP50", [TUNED]) == set()
@@ -88,14 +88,14 @@ def test_plain_values_are_json():
     assert plain["rows"][0] == "mask_AP50"
 
 
-def test_odd_names_break_no_table():
+def test_names_are_escaped_in_tables():
     odd = Column("a|b", {"loss": 1.0}, phrases={"x | y\n<z>": {"images": 1, "instances": 1, "mask_AP50": 0.5}})
     lines = [line for line in as_markdown([odd], "Report").splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") in (3, 5) for line in lines)
 
 
 def test_phrases_are_text_in_markdown():
-    """A phrase that is an image or a link in Markdown would be loaded by whoever reads the report."""
+    """A phrase with the syntax of an image would make a reader's viewer load a foreign URL."""
     column = Column(
         "a", {"mask_AP50": 0.5}, phrases={"![x](http://there/a.png)": {"images": 1, "instances": 1, "mask_AP50": 0.1}}
     )

@@ -1,4 +1,4 @@
-"""Trainers as the recipe builds them, and the recipe itself in a process of its own."""
+"""Helpers that build trainers as the recipe does, and run the recipe in a separate process."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ QUIET = {
 
 
 def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, model=None, **training):
-    """A trainer over a COCO folder; `data`, `loss` and `model` are dictionaries of arguments."""
+    """Build a trainer on a COCO folder; `data`, `loss` and `model` are dictionaries of keys."""
     training_args = Sam3TrainingArguments(**(QUIET | {"output_dir": str(output_dir)} | training))
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
@@ -56,7 +56,7 @@ def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, 
 
 
 def build_sam2(dataset, output_dir, model_name=RANDOM_TINY_SAM2, *, data=None, loss=None, model=None, **training):
-    """As [`build`], of SAM 2."""
+    """Build a trainer of SAM 2, as [`build`]."""
     training_args = Sam2TrainingArguments(**(QUIET | {"output_dir": str(output_dir)} | training))
     data_args = Sam2DataArguments(**({"dataset_name": str(dataset), "eval_clicks": 2} | (data or {})))
     model_args = Sam2ModelArguments(
@@ -68,7 +68,7 @@ def build_sam2(dataset, output_dir, model_name=RANDOM_TINY_SAM2, *, data=None, l
 
 
 def build_stream(output_dir, model_name=TINY, *, scenes):
-    """A trainer that evaluates on held-out scenes of the world."""
+    """Build a trainer that evaluates on held-out synthetic scenes."""
     training_args = Sam3TrainingArguments(
         output_dir=str(output_dir), report_to=[], num_pictures=0, per_device_eval_batch_size=16, use_cpu=True,
         dataloader_num_workers=0,
@@ -80,7 +80,7 @@ def build_stream(output_dir, model_name=TINY, *, scenes):
 
 
 def save_model_without_dropout(folder):
-    """A tiny model whose config has no dropout, so that runs cut into other batches can be compared."""
+    """Save a tiny model without dropout, so that runs with other batch sizes can be compared."""
     from sam_ft.models.loading import ModelOptions
 
     model = load_model(ModelOptions(RANDOM_TINY))
@@ -108,7 +108,7 @@ def environment():
 
 
 def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
-    """Runs a recipe; raises with its output where it fails."""
+    """Run a recipe and return its output; raise if it fails."""
     done = subprocess.run(
         command(arguments, processes, recipe), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150
     )
@@ -117,7 +117,7 @@ def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
 
 
 def kill_when(condition, given, cwd, number=signal.SIGKILL):
-    """Starts a command and sends it a signal the moment the condition holds; returns its exit status."""
+    """Start a command, send it a signal as soon as the condition holds, and return its exit status."""
     process = subprocess.Popen(
         given,
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""Training on cached features: the same numbers as without, and nothing stale."""
+"""Training on cached features: results equal those without a cache, and stale features are refused."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SAME_VIEW = {"flip_probability": 0.0, "color_jitter": 0.0}  # as long as a view 
 
 @pytest.fixture
 def rounded(monkeypatch):
-    """A run without cache whose features are rounded as a cache stores them: the only difference there may be."""
+    """Run without a cache whose features are rounded to bfloat16, as a cache stores them."""
     from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 
     encode = Sam3ForConceptSegmentation.encode_images
@@ -26,9 +26,9 @@ def rounded(monkeypatch):
 
 
 def run(shapes, folder, cache=None, *, model=None, data=None, **training):
-    given = {"feature_cache": str(cache), "cache_text": True} if cache else {}
+    options = {"feature_cache": str(cache), "cache_text": True} if cache else {}
     trainer = build(
-        shapes, folder, model=model or HEADS, data={**SAME_VIEW, **given, **(data or {})},
+        shapes, folder, model=model or HEADS, data={**SAME_VIEW, **options, **(data or {})},
         **{"max_steps": 4, "gradient_accumulation_steps": 1, **training},
     )  # fmt: skip
     trainer.train()
@@ -36,7 +36,7 @@ def run(shapes, folder, cache=None, *, model=None, data=None, **training):
     return trainer
 
 
-def test_a_run_on_cached_features_is_the_run_without(shapes, tmp_path, rounded):
+def test_cached_features_give_the_same_weights(shapes, tmp_path, rounded):
     plain = run(shapes, tmp_path / "plain")
     cached = run(shapes, tmp_path / "cached", tmp_path / "cache")
     files = sorted(file.name for file in (tmp_path / "cache" / "train").glob("*.safetensors"))
@@ -50,7 +50,7 @@ def test_a_run_on_cached_features_is_the_run_without(shapes, tmp_path, rounded):
     assert plain.evaluate()["eval_loss"] == pytest.approx(cached.evaluate()["eval_loss"], rel=1e-5)
 
 
-def test_the_encoders_have_left_and_no_image_is_read(shapes, tmp_path):
+def test_encoders_are_offloaded_and_no_image_is_read(shapes, tmp_path):
     trainer = run(shapes, tmp_path / "run", tmp_path / "cache")
     assert not any(
         name.startswith(("vision_encoder.backbone", "text_encoder")) for name, _ in trainer.model.named_parameters()
@@ -79,7 +79,7 @@ def load_model_of(trainer):
     return load_model(ModelOptions("sam-ft/random-tiny", seed=trainer.args.seed)).eval()
 
 
-def test_a_second_run_computes_nothing_and_a_killed_one_goes_on(shapes, tmp_path):
+def test_second_run_reads_the_cache_and_killed_run_continues(shapes, tmp_path):
     cache = tmp_path / "cache"
     run(shapes, tmp_path / "first", cache, max_steps=1)
     files = sorted((cache / "train").glob("*.safetensors"))
@@ -90,7 +90,7 @@ def test_a_second_run_computes_nothing_and_a_killed_one_goes_on(shapes, tmp_path
     assert [file for file in files if after[file] != times[file]] == [files[1]]
 
 
-def test_a_cache_of_something_else_is_refused(shapes, tmp_path):
+def test_cache_of_other_data_or_weights_is_refused(shapes, tmp_path):
     cache = tmp_path / "cache"
     run(shapes, tmp_path / "first", cache, max_steps=1)
     for change, named in (
@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_what_was_written(shapes, tmp_path, monkeypatch):
         save_file(tensors, file)
 
     monkeypatch.setattr(features, "save_file", save)
-    with pytest.raises(ValueError, match=r"no space left in .*what is written is kept"):
+    with pytest.raises(ValueError, match=r"no space left in .*continues from the files"):
         run(shapes, tmp_path / "run", tmp_path / "cache", max_steps=1)
     names = [file.name for file in (tmp_path / "cache" / "train").iterdir()]
     assert sum(name.endswith(".safetensors") for name in names) == 2
@@ -137,7 +137,7 @@ def test_a_full_disk_keeps_what_was_written(shapes, tmp_path, monkeypatch):
     run(shapes, tmp_path / "again", tmp_path / "cache", max_steps=1)
 
 
-def test_too_small_a_disk_is_told_before_it_is_full(shapes, tmp_path, monkeypatch):
+def test_too_small_disk_is_reported_before_it_is_full(shapes, tmp_path, monkeypatch):
     import shutil
 
     usage = shutil.disk_usage(tmp_path)
@@ -146,10 +146,10 @@ def test_too_small_a_disk_is_told_before_it_is_full(shapes, tmp_path, monkeypatc
         run(shapes, tmp_path / "run", tmp_path / "cache")
 
 
-def test_what_is_trained_cannot_be_cached(shapes, tmp_path):
+def test_trained_encoders_cannot_be_cached(shapes, tmp_path):
     with pytest.raises(ValueError, match="add vision_encoder to `freeze`"):
         run(shapes, tmp_path / "a", tmp_path / "cache", model={"freeze": ["text_encoder"]})
-    with pytest.raises(ValueError, match="`cache_text` needs a text tower that is not trained"):
+    with pytest.raises(ValueError, match="`cache_text` needs a frozen text encoder"):
         run(shapes, tmp_path / "b", model={"freeze": ["vision_encoder"]}, data={"cache_text": True})
     with pytest.raises(ValueError, match="drawn anew"):
         run("synthetic-stream", tmp_path / "c", tmp_path / "d", data={"scene_train_images": 2, "scene_eval_images": 1})
@@ -160,7 +160,7 @@ def test_a_cache_that_the_next_run_might_delete_is_refused(shapes, tmp_path):
         run(shapes, tmp_path / "run", tmp_path / "run" / "features")
 
 
-def test_what_is_parked_is_not_asked(shapes, tmp_path):
+def test_offloaded_encoder_is_not_called(shapes, tmp_path):
     trainer = run(shapes, tmp_path / "run", tmp_path / "cache", max_steps=1)
     with pytest.raises(ValueError, match="vision_encoder.backbone is parked.*`vision_features`"):
         trainer.model.encode_images(torch.zeros(1, 3, 96, 96))
@@ -179,7 +179,7 @@ def test_processes_share_the_work(shapes, tmp_path):
     assert "6 of 12 views to compute" in output, "the main process's half"
     assert len(list((tmp_path / "cache" / "train").glob("*.safetensors"))) == 12
     assert len(list((tmp_path / "cache" / "validation").glob("*.safetensors"))) == 2
-    # a third of it lost, another number of processes
+    # A third of the cache is deleted, and the number of processes is another.
     for file in list((tmp_path / "cache" / "train").glob("*.safetensors"))[::3]:
         file.unlink()
     output = run_recipe([*words, f"--output_dir={tmp_path / 'again'}"], tmp_path)
@@ -188,7 +188,7 @@ def test_processes_share_the_work(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_on_a_cache_it_learns_as_much(tuned_behind_frozen_encoders, new_shapes, tmp_path):
+def test_cached_training_learns_as_much(tuned_behind_frozen_encoders, new_shapes, tmp_path):
     """
     Final AP within noise. What noise is: without augmentation, where both runs see the same views, the rounding of a
     cache alone moves AP50 of these 50 images by 0.07; sixteen views instead of eighty add to it.
@@ -206,13 +206,13 @@ def test_on_a_cache_it_learns_as_much(tuned_behind_frozen_encoders, new_shapes, 
     assert cached.after["eval_mask_AP50_trained"] == pytest.approx(plain.after["eval_mask_AP50_trained"], abs=0.12)
 
 
-def test_resumed_on_a_cache_it_is_the_same_run(shapes, tmp_path):
+def test_resumed_cached_run_gives_the_same_weights(shapes, tmp_path):
     cache = tmp_path / "cache"
-    given = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
-    run(shapes, tmp_path / "whole", cache, **given)
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    run(shapes, tmp_path / "whole", cache, **options)
     again = build(
         shapes, tmp_path / "again", model=HEADS,
-        data={**SAME_VIEW, "feature_cache": str(cache), "cache_text": True}, gradient_accumulation_steps=1, **given,
+        data={**SAME_VIEW, "feature_cache": str(cache), "cache_text": True}, gradient_accumulation_steps=1, **options,
     )  # fmt: skip
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     again.save_model()

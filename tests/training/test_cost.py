@@ -1,4 +1,4 @@
-"""What a run took, over its resumptions."""
+"""Training time and peak memory of a run over its resumptions."""
 
 import time
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ def event(cost, name, step):
     getattr(cost, name)(args, SimpleNamespace(global_step=step), None)
 
 
-def test_seconds_go_on_where_a_checkpoint_has_them():
+def test_seconds_continue_from_a_checkpoint():
     cost = RunCost()
     event(cost, "on_train_begin", 0)
     time.sleep(0.2)
@@ -29,7 +29,7 @@ def test_seconds_go_on_where_a_checkpoint_has_them():
     assert again.seconds == pytest.approx(0.3, abs=0.1)
 
 
-def test_a_start_that_trains_nothing_takes_nothing():
+def test_start_without_training_adds_no_time():
     cost = RunCost(seconds=7.0)
     event(cost, "on_train_begin", 5)
     time.sleep(0.05)

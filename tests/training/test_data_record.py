@@ -1,4 +1,4 @@
-"""The data of a run are recorded: other labels or pictures than before are refused, never mixed into one comparison."""
+"""Recorded fingerprints of a run's data: changed labels or images are refused."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def recolour(tree, split="train"):
         (lambda tree: relabel(tree, "train"), "1 train images with other annotations"),
     ],
 )
-def test_changed_data_are_refused_and_named(tree, tmp_path, change, message):
+def test_changed_data_are_refused(tree, tmp_path, change, message):
     file = tmp_path / "data.json"
     DataRecord(read(tree)).write(file)
     DataRecord(read(tree)).check(file)
@@ -57,7 +57,7 @@ def test_changed_data_are_refused_and_named(tree, tmp_path, change, message):
         DataRecord(read(tree)).check(file)
 
 
-def test_changed_labels_are_noticed_without_reading_images(tree, tmp_path):
+def test_changed_labels_are_detected_without_reading_images(tree, tmp_path):
     file = tmp_path / "data.json"
     DataRecord(read(tree)).write(file)
     DataRecord(read(tree), with_images=False).check(file)
@@ -66,22 +66,22 @@ def test_changed_labels_are_noticed_without_reading_images(tree, tmp_path):
         DataRecord(read(tree), with_images=False).check(file)
 
 
-def test_pictures_that_are_replaced_during_a_run_are_noticed(tree):
+def test_images_replaced_during_a_run_are_detected(tree):
     record = DataRecord(read(tree))
     file = tree / "train" / "00001.png"
     content = file.read_bytes()
     file.write_bytes(content)  # the same content again
     record.check_unchanged()
     recolour(tree)
-    with pytest.raises(ValueError, match=r"replaced while the run went on: 1 train images with another image file"):
+    with pytest.raises(ValueError, match=r"replaced during the run: 1 train images with another image file"):
         record.check_unchanged()
 
 
-def test_validation_images_that_are_trained_on_are_a_warning(tree):
+def test_validation_images_in_the_training_split_give_a_warning(tree):
     assert DataRecord(read(tree)).warnings() == []
     shutil.copyfile(tree / "train" / "00002.png", tree / "val" / "00001.png")
     (warning,) = DataRecord(read(tree)).warnings()
-    assert warning.startswith("WARNING: 1 of 2 validation images are training images too (1)")
+    assert warning.startswith("WARNING: 1 of 2 validation images are also training images (1)")
 
 
 SHORT = [
@@ -93,12 +93,12 @@ SHORT = [
 
 @pytest.mark.slow
 def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_path):
-    """In a symbolic link whose name has braces; TensorBoard's events stay in it; an empty result of before is named."""
+    """The folder is a symbolic link with braces in its name, and one of its results files is empty."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "out {0} {x}").symlink_to(tmp_path / "disk")
     call = ["sam3_ft.py", "--dataset_name", tree, "--output_dir", "out {0} {x}", *SHORT]
-    status, _, said = script(*call)
-    assert status == 0, said
+    status, _, errors = script(*call)
+    assert status == 0, errors
     out = tmp_path / "out {0} {x}"
     assert list(out.glob("runs/*/events.out.tfevents.*"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "disk", out.name]
@@ -106,16 +106,16 @@ def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_
     before = (out / "before_results.json").read_text()
     (out / "before_results.json").write_text("")
     OwnedFiles(out, RUN_KIND).begin([])  # a full disk, then a kill before the file was recorded
-    status, _, said = script(*call)
+    status, _, errors = script(*call)
     assert status == 1
-    assert "before_results.json cannot be read as JSON (the file is empty)" in said
+    assert "before_results.json cannot be read as JSON (the file is empty)" in errors
     (out / "before_results.json").write_text(before)
     OwnedFiles(out, RUN_KIND).begin([])
     relabel(tree)
-    status, _, said = script(*call)
+    status, _, errors = script(*call)
     assert status == 1
-    assert "1 validation images with other annotations" in said
+    assert "1 validation images with other annotations" in errors
     assert (out / "before_results.json").read_text() == before
-    status, _, said = script(*call, "--start_over", "true")
-    assert status == 0, said
+    status, _, errors = script(*call, "--start_over", "true")
+    assert status == 0, errors
     assert (out / "before_results.json").read_text() != before

@@ -1,4 +1,4 @@
-"""However a window is cut into batches and processes, the step is the same."""
+"""Equivalence of a step for all splits of an accumulation window into batches and processes."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from .common import build, distance, run_recipe, save_model_without_dropout, weights
 
 
-# Plain gradient descent: Adam would blow rounding errors of vanishing gradients up to the size of a step
+# Plain gradient descent, because Adam would amplify rounding errors of vanishing gradients to the size of a step.
 SGD = {
     "optim": "sgd",
     "learning_rate": 1e-3,
@@ -37,7 +37,7 @@ def whole(shapes, start, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 2), (1, 4)])
-def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, accumulation):
+def test_accumulation_gives_the_same_weights(shapes, start, whole, tmp_path, batch, accumulation):
     trainer = build(
         shapes,
         tmp_path,
@@ -50,16 +50,17 @@ def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, acc
     )
     trainer.train()
     trainer.save_model()
-    # 1e-5: float32 sums in another order
+    # Tolerance 1e-5: float32 sums in another order.
     assert distance(weights(tmp_path), whole, weights(start)) < 1e-5
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_processes_change_nothing(shapes, start, whole, tmp_path, processes):
+def test_processes_give_the_same_weights(shapes, start, whole, tmp_path, processes):
     """
-    With an evaluation before training, after which accelerate would leave the processes to train apart. Three processes share
-    four images unevenly: one of them repeats an image in the second round, so only that nobody hangs is asked of their training. The
-    evaluation's numbers are those of one process, of three images that two share unevenly.
+    Two processes give the weights of one, and their evaluation the same metrics.
+
+    The evaluation before training must not remove DistributedDataParallel. Three processes share four images unevenly, so
+    that one repeats an image; their training must only end, and three evaluation images are shared by two processes.
     """
     arguments = {
         **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resize": "plain"},
@@ -75,20 +76,20 @@ def test_processes_change_nothing(shapes, start, whole, tmp_path, processes):
     assert f"× {processes} processes" in output
     if processes == 2:
         assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
-    # every evaluation image once
+    # Each evaluation image occurs once.
     truth = json.loads((tmp_path / "out" / "eval" / "ground_truth.json").read_text())
     assert len(truth["images"]) == 3
     alone = build(shapes, tmp_path / "alone", start, data={"eval_split": "train", "max_eval_samples": 3})
     expected = alone.evaluate(metric_key_prefix="before")
-    found = json.loads((tmp_path / "out" / "before_results.json").read_text())
-    assert "before_cgF1" in found
-    for name, value in found.items():
+    metrics = json.loads((tmp_path / "out" / "before_results.json").read_text())
+    assert "before_cgF1" in metrics
+    for name, value in metrics.items():
         if not name.endswith(("_runtime", "_per_second", "_preparation_time", "epoch")):
             assert value == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
 
 
 def test_the_official_normaliser_depends_on_the_batch(shapes, start, whole, tmp_path):
-    """What `normalizer: batch` is for, and that the comparison above could fail."""
+    """The comparison above fails with `normalizer: batch`."""
     trainer = build(
         shapes,
         tmp_path,

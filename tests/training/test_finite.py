@@ -1,4 +1,4 @@
-"""NaN and infinity in a run end it with an error that names step, example and tensor."""
+"""Detection of NaN and infinity: a run stops with an error that names step, example and tensor."""
 
 import json
 import subprocess
@@ -24,8 +24,8 @@ def make(request, shapes, tmp_path):
     builder = build if request.param == "sam3" else build_sam2
 
     def start(**training):
-        given = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2}
-        return builder(shapes, tmp_path / "run", **(given | training))
+        defaults = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2}
+        return builder(shapes, tmp_path / "run", **(defaults | training))
 
     return start
 
@@ -69,7 +69,7 @@ def test_a_gradient_that_is_not_finite_names_step_examples_and_parameter(make, t
     assert no_checkpoint(tmp_path / "run")
 
 
-def test_no_clipping_hides_nothing(make, tmp_path):
+def test_non_finite_gradients_are_detected_without_clipping(make, tmp_path):
     trainer = make(max_grad_norm=0.0)
     model, name = head_of(trainer)
     model.get_parameter(name).register_hook(lambda gradient: gradient * float("nan"))
@@ -79,7 +79,7 @@ def test_no_clipping_hides_nothing(make, tmp_path):
 
 
 def test_diverged_weights_never_reach_a_checkpoint(make, tmp_path):
-    """Weights that turn NaN between steps, as an optimizer leaves them after an overflow."""
+    """Weights become NaN between two steps, as after an overflow in the optimizer."""
     trainer = make()
     model, name = head_of(trainer)
 
@@ -95,7 +95,7 @@ def test_diverged_weights_never_reach_a_checkpoint(make, tmp_path):
 
 
 def test_a_step_reads_the_device_once(make, monkeypatch):
-    """One host read an optimizer step for the check, whatever the number of micro-batches."""
+    """The check transfers one number per optimizer step, whatever the number of micro-batches."""
     trainer = make(save_strategy="no", gradient_accumulation_steps=4, per_device_train_batch_size=1, max_steps=1)
     reads = []
     check = trainer._finite.check
@@ -148,7 +148,7 @@ def test_an_evaluation_of_sam2_names_example_instance_and_tensor(shapes, tmp_pat
     trainer = build_sam2(shapes, tmp_path, TINY_SAM2)
 
     def damage(_, __, output):
-        return tuple(one * float("nan") if i == index else one for i, one in enumerate(output))
+        return tuple(value * float("nan") if i == index else value for i, value in enumerate(output))
 
     sam_of(trainer.model).mask_decoder.register_forward_hook(damage)
     with pytest.raises(
@@ -199,7 +199,7 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_all_processes_raise_where_one_of_them_sees_nan(shapes, tmp_path, train):
+def test_all_processes_raise_if_one_of_them_detects_nan(shapes, tmp_path, train):
     code = _TWO_PROCESSES.format(train=train)
     script = tmp_path / "run.py"
     script.write_text(code)

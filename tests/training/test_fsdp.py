@@ -32,23 +32,23 @@ def test_sharded_gradients_equal_plain_ones(process_group):
     batch = random_batch(PAIRS, exemplars=True)
     plain = no_dropout(tiny_sam3()).train()
     freeze(plain, [])
-    wanted = gradients(plain, batch)
+    plain_result = gradients(plain, batch)
     sharded = no_dropout(tiny_sam3()).train()
     freeze(sharded, [])
     mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
-    # what SamTrainer sets: float32 weights under autocast, inputs as they are
+    # SamTrainer sets float32 weights under autocast and does not cast inputs.
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     for module in sharded.modules():
         if type(module).__name__ in ("Sam3ViTLayer", "CLIPEncoderLayer"):
             fully_shard(module, mesh=mesh, mp_policy=policy)
     fully_shard(sharded, mesh=mesh, mp_policy=policy)
-    found = gradients(sharded, batch)
-    torch.testing.assert_close(found[0], wanted[0], rtol=1e-6, atol=0)
-    for name, grad in wanted[1].items():
-        torch.testing.assert_close(found[1][name], grad, rtol=1e-4, atol=1e-5, msg=name)
+    sharded_result = gradients(sharded, batch)
+    torch.testing.assert_close(sharded_result[0], plain_result[0], rtol=1e-6, atol=0)
+    for name, grad in plain_result[1].items():
+        torch.testing.assert_close(sharded_result[1][name], grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_model_cast_to_half_precision_whole_still_runs():
+def test_model_cast_to_bfloat16_runs():
     """DeepSpeed's bf16 casts every parameter; boxes then lose precision, but nothing breaks."""
     model = tiny_sam3().to(torch.bfloat16).train()
     freeze(model, [])

@@ -1,4 +1,4 @@
-"""Pushes to a server on this machine that speaks the Hub's HTTP API, and what a stranger loads from it."""
+"""Pushes to a server on this machine that speaks the Hub's HTTP API, and what an independent process loads from it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ RUN = [
     "--logging_steps", "1", "--dataloader_num_workers", "0", "--use_cpu", "true", "--num_pictures", "1",
     "--lr_scale", "1", "--output_dir", "out/mine", "--push_to_hub", "true", "--hub_model_id", "someone/shapes",
 ]  # fmt: skip
-# what a person without this package runs
+# Script of a user without this package.
 STRANGER = """
 import sys, numpy, torch
 from peft import PeftModel
@@ -79,27 +79,27 @@ for name in sys.argv[2:]:
 assert not any(m.startswith("sam_ft") for m in sys.modules)
 torch.save(answers, sys.argv[1])
 """
-# several runs of the recipe, one after the other, as several commands; a process of its own each would spend most of its time on imports
+# Several runs of the recipe in one process, because separate processes would spend most of their time on imports.
 RUNS = """
 import json, logging, runpy, sys
 for run in json.loads(sys.argv[2]):
     print("=== " + run["name"], file=sys.stderr, flush=True)
     logging.getLogger("sam_ft").handlers.clear()
-    given, script = sys.argv, f"{sys.argv[1]}/{run['script']}"
+    original, script = sys.argv, f"{sys.argv[1]}/{run['script']}"
     sys.argv = [script, *run["arguments"]]
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         print(f"exit {end.code}", file=sys.stderr)
-    sys.argv = given
+    sys.argv = original
 """
 
 
 def start(script, hub, folder, home, *arguments, **environment):
     (folder / "script.py").write_text(script)
-    given = {**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "1", **environment}
+    variables = {**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, str(folder / "script.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=given)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=variables)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -129,7 +129,7 @@ PREDICTED = {
 
 @pytest.fixture(scope="module")
 def pushes(tmp_path_factory):
-    """Everything that is pushed: the server, where the runs are, and what they said by name."""
+    """Server, folder of the runs, and output of each run by name, after all pushes."""
     folder = tmp_path_factory.mktemp("hub")
     adapter = [
         "--report_to",
@@ -147,7 +147,7 @@ def pushes(tmp_path_factory):
         "--hub-token",
         TOKEN,
     ]
-    # given in three ways: by option, by YAML file and by the environment
+    # The token is passed by option, by YAML file and by the environment.
     (folder / "full.yaml").write_text(f"hub_token: {TOKEN}\nreport_to: tensorboard\n")
     full = [
         "--config",
@@ -162,17 +162,20 @@ def pushes(tmp_path_factory):
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
     runs = {"adapter": adapter, "full": full, "again": full + private}
     runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
-    listed = [
+    runs = [
         {"name": name, "script": "sam3_ft.py", "arguments": [*RUN, *arguments]} for name, arguments in runs.items()
     ]
-    listed += [
-        {"name": name, "script": "sam2_ft.py", "arguments": [*SAM2_RUN, *given]} for name, given in SAM2_RUNS.items()
+    runs += [
+        {"name": name, "script": "sam2_ft.py", "arguments": [*SAM2_RUN, *arguments]}
+        for name, arguments in SAM2_RUNS.items()
     ]
-    listed += [{"name": name, "script": "sam3_predict.py", "arguments": given} for name, given in PREDICTED.items()]
+    runs += [
+        {"name": name, "script": "sam3_predict.py", "arguments": arguments} for name, arguments in PREDICTED.items()
+    ]
     with HubServer() as hub:
-        said = start(RUNS, hub, folder, folder / "cache", ROOT / "recipes", json.dumps(listed), PYTHONPATH=str(ROOT))
-        parts = dict(part.split("\n", 1) for part in said.split("=== ")[1:])
-        assert parts.keys() == {one["name"] for one in listed}
+        outputs = start(RUNS, hub, folder, folder / "cache", ROOT / "recipes", json.dumps(runs), PYTHONPATH=str(ROOT))
+        parts = dict(part.split("\n", 1) for part in outputs.split("=== ")[1:])
+        assert parts.keys() == {entry["name"] for entry in runs}
         ended = [
             line
             for name in ("adapter", "full", "again", *SAM2_RUNS, *PREDICTED)
@@ -185,7 +188,7 @@ def pushes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(pushes):
-    """What a stranger's process gets from the Hub, by name."""
+    """Model outputs of an independent process that loads from the Hub, by name."""
     hub, folder, _ = pushes
     names = ["someone/shapes", "peft:someone/shapes", "someone/shapes-merged", "someone/full"]
     start(STRANGER, hub, folder, folder / "stranger", folder / "answers.pt", *names, PYTHONPATH="")
@@ -195,13 +198,13 @@ def answers(pushes):
 def same_as_local(answer, folder):
     model = load_model(ModelOptions(str(folder))).eval()
     with torch.no_grad():
-        found = Sam3Model.forward(
+        prediction = Sam3Model.forward(
             model,
             **{k: v for k, v in answer["inputs"].items() if isinstance(v, torch.Tensor) and k != "original_sizes"},
         )
-    # merged or not, sums of float32 in another order
-    torch.testing.assert_close(answer["logits"], found.pred_logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(answer["masks"], found.pred_masks, rtol=0, atol=1e-3)
+    # Merged weights add float32 numbers in another order.
+    torch.testing.assert_close(answer["logits"], prediction.pred_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(answer["masks"], prediction.pred_masks, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -213,19 +216,19 @@ def same_as_local(answer, folder):
         ("someone/full", "full"),
     ],
 )
-def test_a_stranger_loads_what_was_pushed(pushes, answers, name, run):
+def test_independent_process_loads_the_pushed_model(pushes, answers, name, run):
     same_as_local(answers[name], pushes[1] / "out" / run)
 
 
-def test_what_is_pushed_with_an_adapter(pushes):
-    hub, folder, said = pushes
+def test_files_pushed_with_an_adapter(pushes):
+    hub, folder, outputs = pushes
     files = hub.repos["someone/shapes"]
-    wanted = {
+    expected_files = {
         "README.md", "adapter_model.safetensors", "adapter_config.json", "processor_config.json", "tokenizer.json", "thresholds.json",
         "trained_phrases.json", "run.yaml", "report.html", "card/1.png", "base_fingerprint.json",
     }  # fmt: skip
-    assert wanted <= files.keys()
-    allowed = wanted | {"eval_results.json", "tokenizer_config.json"}
+    assert expected_files <= files.keys()
+    allowed = expected_files | {"eval_results.json", "tokenizer_config.json"}
     assert {name for name in files if not name.startswith(("last-checkpoint/", "card/"))} <= allowed, (
         "nothing else of the folder"
     )
@@ -253,12 +256,12 @@ def test_what_is_pushed_with_an_adapter(pushes):
     assert "adapter_model.safetensors" not in hub.repos["someone/shapes-merged"]
     merged = ModelCard(hub.repos["someone/shapes-merged"]["README.md"].decode())
     assert merged.data.library_name == "transformers"
-    assert "/shapes-base" in said["adapter"]
+    assert "/shapes-base" in outputs["adapter"]
 
 
 def test_no_file_contains_the_token(pushes):
-    """Whatever was written here or uploaded: card, settings, logs, report, pickles, TensorBoard's events."""
-    hub, folder, said = pushes
+    """All local and uploaded files: card, settings, logs, report, pickles, TensorBoard events."""
+    hub, folder, outputs = pushes
     written = [file for file in (folder / "out").rglob("*") if file.is_file()]
     assert {"README.md", "run.yaml", "training.log", "report.html", "training_args.bin"} <= {f.name for f in written}
     assert any("tfevents" in file.name for file in written)
@@ -270,14 +273,14 @@ def test_no_file_contains_the_token(pushes):
         if TOKEN.encode() in content
     ]
     assert not uploaded
-    assert TOKEN not in "".join(said.values())
+    assert TOKEN not in "".join(outputs.values())
 
 
 def test_full_weights_and_a_second_push(pushes):
-    hub, _, said = pushes
-    # the finished run again trains nothing and pushes everything, now without pictures
+    hub, _, outputs = pushes
+    # The finished run is started again: it trains nothing and pushes everything, now without pictures.
     assert hub.commits["someone/full"] == ["Tuned model", "Tuned model"]
-    assert "resuming from" in said["again"]
+    assert "resuming from" in outputs["again"]
     first, second = hub.history["someone/full"]
     assert {"card/1.png", "report.html"} <= first.keys()
     assert "card/1.png" in first["README.md"].decode()
@@ -286,7 +289,7 @@ def test_full_weights_and_a_second_push(pushes):
     )
     assert "card/1.png" not in second["README.md"].decode()
     assert first["model.safetensors"] == second["model.safetensors"]
-    assert "this run is finished" in said["again"]
+    assert "this run is finished" in outputs["again"]
     for files in (first, second):
         assert re.search(r"\| time \| 0 min [1-9]\d* s of training", files["README.md"].decode())
         assert re.search(r"\| steps \| 2 ", files["README.md"].decode())
@@ -294,18 +297,18 @@ def test_full_weights_and_a_second_push(pushes):
 
 def test_prediction_by_hub_id(pushes):
     """The adapter, its base, its thresholds and its phrases, all from the Hub."""
-    _, folder, said = pushes
-    assert "thresholds: 0 for all phrases" in said["from the Hub"]
-    assert "asked for arrow, circle" in said["from the Hub"], "what it was trained on"
+    _, folder, outputs = pushes
+    assert "thresholds: 0 for all phrases" in outputs["from the Hub"]
+    assert "prompts: arrow, circle" in outputs["from the Hub"], "the trained phrases"
     first, second = (
         json.loads((folder / "out" / name / "results.json").read_text()) for name in ("predictions", "local")
     )
     assert len(first) == len(second) > 10
-    assert all(one["segmentation"] == two["segmentation"] for one, two in zip(first, second, strict=True))
+    assert all(entry["segmentation"] == two["segmentation"] for entry, two in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_push_that_the_hub_refuses_ends_before_training(pushes, name):
+def test_refused_push_stops_before_training(pushes, name):
     lines = pushes[2][name].splitlines()
     assert "exit 1" in lines
     assert REFUSED[name][1] in next(line for line in lines if line.startswith("`push_to_hub`: "))
@@ -313,7 +316,7 @@ def test_a_push_that_the_hub_refuses_ends_before_training(pushes, name):
     assert "✓ one batch" not in pushes[2][name]
 
 
-def test_places_of_this_person_alone_are_taken_out(monkeypatch, tmp_path):
+def test_local_paths_are_replaced(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/data")
     here = str(tmp_path)
@@ -321,29 +324,36 @@ def test_places_of_this_person_alone_are_taken_out(monkeypatch, tmp_path):
     assert without_places(text) == f"./out {here}-2/out 'a .' ~/x https://huggingface.co/datasets/x my/data/x /data-2"
 
 
-def test_the_command_hides_what_is_secret_and_nothing_else(monkeypatch, tmp_path):
-    given = ["x.py", "--hub_token", "hf_1", "--geometry_token", "always", "--hub_token=hf_2", "--phrases", "a b"]
-    given += ["--hub-token", "hf_3", "--hub-token=hf_4", "--dataset_name", str(tmp_path), "--replay=" + str(tmp_path)]
-    monkeypatch.setattr("sys.argv", given)
-    place = f"path/to/{tmp_path.name}"
+def test_recorded_command_hides_secrets_only(monkeypatch, tmp_path):
+    arguments = ["x.py", "--hub_token", "hf_1", "--geometry_token", "always", "--hub_token=hf_2", "--phrases", "a b"]
+    arguments += [
+        "--hub-token",
+        "hf_3",
+        "--hub-token=hf_4",
+        "--dataset_name",
+        str(tmp_path),
+        "--replay=" + str(tmp_path),
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    path = f"path/to/{tmp_path.name}"
     assert command_line() == (
-        f"accelerate launch --quiet x.py --geometry_token always --phrases 'a b' --dataset_name {place} --replay={place}"
+        f"accelerate launch --quiet x.py --geometry_token always --phrases 'a b' --dataset_name {path} --replay={path}"
     )
 
 
-def test_sam_2_comes_back_from_the_hub(pushes):
+def test_sam2_loads_from_the_hub(pushes):
     """An adapter with its base, and whole weights, loaded by a process without this package."""
     hub, folder, parts = pushes
     names = ["someone/clicks", "someone/clicks-merged"]
     start(SAM2_STRANGER, hub, folder, folder / "stranger2", folder / "clicks.pt", *names, PYTHONPATH="")
     answers = torch.load(folder / "clicks.pt")
     assert answers.keys() == {"someone/clicks-merged"}
-    given = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    arguments = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
     pixels = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
     for name, source in (("someone/clicks-merged", "out/clicks"),):
         model = load_model(ModelOptions(str(folder / source))).eval()
         with torch.no_grad():
-            assert torch.allclose(model(pixels, **given).pred_masks, answers[name], atol=1e-5), name
+            assert torch.allclose(model(pixels, **arguments).pred_masks, answers[name], atol=1e-5), name
     card = ModelCard((folder / "out" / "clicks" / "README.md").read_text())
     assert card.data.base_model == "someone/clicks-base"
     assert "sam2" in card.data.tags

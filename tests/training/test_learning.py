@@ -1,4 +1,4 @@
-"""Learning is a test: a short fine-tune of the carried model finds shapes that it had never seen."""
+"""A short fine-tuning run of the carried model on new shapes."""
 
 import pytest
 
@@ -10,13 +10,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("name", ["tuned", "tuned_behind_frozen_encoders"])
 def test_a_short_run_learns_new_shapes(name, request):
-    """The gain that a user must see from a run of seconds, with everything trained and with both encoders frozen."""
+    """Minimum gain of a run of seconds, with all parts trained and with both encoders frozen."""
     run = request.getfixturevalue(name)
     assert run.after["eval_mask_AP50_trained"] >= run.before["before_mask_AP50_trained"] + 0.2
     assert run.trainer.trained_phrases == set(NEW_SHAPES)
 
 
-def test_frozen_encoders_stay_as_they_were(tuned_behind_frozen_encoders):
+def test_frozen_encoders_do_not_change(tuned_behind_frozen_encoders):
     from sam_ft.models.families import TINY
     from sam_ft.models.loading import ModelOptions, load_model
 
@@ -32,7 +32,7 @@ def test_frozen_encoders_stay_as_they_were(tuned_behind_frozen_encoders):
     assert moved > 0
 
 
-def test_what_is_saved_names_no_base_that_others_lack(tuned):
+def test_saved_model_names_no_local_base(tuned):
     from sam_ft.models.families import TINY, TINY_FOLDER
 
     texts = {file.name: file.read_text(encoding="utf-8") for file in tuned.folder.glob("*.json")}
@@ -42,13 +42,13 @@ def test_what_is_saved_names_no_base_that_others_lack(tuned):
         assert str(TINY_FOLDER) not in text, name
 
 
-def test_the_sheet_shows_truth_before_and_after(tuned):
+def test_pictures_show_ground_truth_before_and_after(tuned):
     from PIL import Image
 
     sheet = Image.open(tuned.folder / "eval" / "pictures.png")
-    # two pictures, three panels of 320 px each with a title of 20 px, gaps of 8 px
+    # Two pictures of three panels, each 320 px wide with a title of 20 px, with gaps of 8 px.
     assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8)
-    # of fifty images those are drawn that show something new
+    # Images with new shapes are drawn first.
     names = {file.stem for file in (tuned.folder / "eval" / "pictures").iterdir()}
     rows = tuned.trainer.eval_dataset.rows.remove_columns("image")
     shown = [

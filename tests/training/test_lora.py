@@ -1,4 +1,4 @@
-"""Training by adapters: what it learns and keeps, what is saved, and that a run goes on where it stopped."""
+"""Training of LoRA adapters: gain, retention, saved files and resumption."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ RATES = {"learning_rate": 1e-2, "vision_learning_rate": 1e-2, "text_learning_rat
 
 @pytest.mark.slow
 def test_adapters_learn_nearly_as_much_and_forget_less(tuned, tuned_adapter):
-    """The gain on new shapes is nine tenths of full fine-tuning's at least; more is left of what the model knew."""
+    """The gain on new shapes is at least 0.9 of full fine-tuning, with better retention."""
     gains = [
         run.after["eval_mask_AP50_trained"] - run.before["before_mask_AP50_trained"] for run in (tuned, tuned_adapter)
     ]
@@ -26,35 +26,35 @@ def test_adapters_learn_nearly_as_much_and_forget_less(tuned, tuned_adapter):
 
 
 @pytest.mark.slow
-def test_a_saved_adapter_scores_in_plain_transformers_as_it_did(tuned_adapter):
-    """The picture's masks from `Sam3Model.from_pretrained(folder)` are those of the trained model."""
+def test_saved_adapter_gives_the_same_outputs_in_transformers(tuned_adapter):
+    """`Sam3Model.from_pretrained(folder)` predicts the masks of the trained model."""
     strangers, ours = (
         Sam3Model.from_pretrained(tuned_adapter.folder).eval(),
         sam_of(tuned_adapter.trainer.model).eval(),
     )
     sample = tuned_adapter.trainer.eval_dataset[0]
     batch = tuned_adapter.trainer.data_collator([sample])
-    given = {
+    options = {
         "pixel_values": batch["pixel_values"].float() / 127.5 - 1,
         "input_ids": batch["input_ids"][:1],
         "attention_mask": batch["attention_mask"][:1],
     }
     with torch.no_grad():
-        one, other = strangers(**given), ours(**given)
+        one, other = strangers(**options), ours(**options)
     assert torch.allclose(one.pred_masks, other.pred_masks, atol=1e-4)  # logits of some ten units
     assert torch.allclose(one.pred_boxes, other.pred_boxes, atol=1e-5)
 
 
 def test_only_adapters_are_saved_and_a_resumed_run_is_the_same_run(shapes, tmp_path):
-    given = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "gradient_accumulation_steps": 1, **RATES}
-    whole = build(shapes, tmp_path / "whole", model=LORA, **given)
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "gradient_accumulation_steps": 1, **RATES}
+    whole = build(shapes, tmp_path / "whole", model=LORA, **options)
     whole.train()
     whole.save_model()
     checkpoint = tmp_path / "whole" / "checkpoint-2"
     for folder in (checkpoint, tmp_path / "whole"):
         assert not (folder / "model.safetensors").exists()
         assert all(".lora_" in name for name in load_file(folder / "adapter_model.safetensors"))
-    again = build(shapes, tmp_path / "again", model=LORA, **given)
+    again = build(shapes, tmp_path / "again", model=LORA, **options)
     again.train(resume_from_checkpoint=str(checkpoint))
     again.save_model()
     first, second = (load_file(tmp_path / run / "adapter_model.safetensors") for run in ("whole", "again"))
@@ -63,18 +63,18 @@ def test_only_adapters_are_saved_and_a_resumed_run_is_the_same_run(shapes, tmp_p
     assert any(not torch.equal(first[name], start[name]) for name in first)
 
 
-def test_a_run_from_an_adapter_goes_on_with_it_or_with_what_it_made(shapes, tmp_path):
-    given = {"max_steps": 1, "gradient_accumulation_steps": 1, **RATES}
-    first = build(shapes, tmp_path / "first", model=LORA, **given)
+def test_run_from_an_adapter_continues_it_or_merges_it(shapes, tmp_path):
+    options = {"max_steps": 1, "gradient_accumulation_steps": 1, **RATES}
+    first = build(shapes, tmp_path / "first", model=LORA, **options)
     first.train()
     first.save_model()
-    more = build(shapes, tmp_path / "more", tmp_path / "first", model=LORA, **given)
+    more = build(shapes, tmp_path / "more", tmp_path / "first", model=LORA, **options)
     more.train()
     more.save_model()
     before, after = (load_file(tmp_path / run / "adapter_model.safetensors") for run in ("first", "more"))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    whole = build(shapes, tmp_path / "whole", tmp_path / "first", **given)
+    whole = build(shapes, tmp_path / "whole", tmp_path / "first", **options)
     assert whole.evaluate()["eval_loss"] == pytest.approx(first.evaluate()["eval_loss"], rel=1e-4)
     assert not any("lora" in name for name, _ in whole.model.named_parameters())
 
@@ -90,7 +90,7 @@ def test_the_best_adapter_is_loaded_at_the_end(shapes, tmp_path):
     assert all(torch.equal(best[name], value) for name, value in held.items())
 
 
-def test_the_recipe_trains_scores_and_leaves_an_adapter(shapes, tmp_path):
+def test_recipe_trains_evaluates_and_saves_an_adapter(shapes, tmp_path):
     arguments = {
         **{"model_name_or_path": "sam-ft/random-tiny", "dataset_name": shapes, "output_dir": tmp_path / "out"},
         **{"resize": "plain", "max_steps": 2, "gradient_accumulation_steps": 1, "dataloader_num_workers": 0},

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run resumes to the same weights; what is left half-written is never used."""
+"""Resumption: a killed run ends with the same weights, and damaged checkpoints are not used."""
 
 import signal
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ ARGUMENTS = {
 
 
 def arguments(shapes, output_dir):
-    given = ARGUMENTS | {"dataset_name": shapes, "output_dir": output_dir}
-    return [f"--{k}={v}" for k, v in given.items() if v != "null"]
+    arguments_of_run = ARGUMENTS | {"dataset_name": shapes, "output_dir": output_dir}
+    return [f"--{k}={v}" for k, v in arguments_of_run.items() if v != "null"]
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
     for file in foreign:
         file.parent.mkdir(exist_ok=True)
         file.write_text("mine")
-    # a scheduler's signal: the step is finished and saved
+    # After the signal of a job scheduler the step is finished and saved.
     status = kill_when(
         lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
         command(arguments(shapes, killed)),
@@ -86,7 +86,7 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
     assert "resuming from" in output
     assert same(weights(killed), weights(tmp_path / "whole"))
     assert [file.read_text() for file in foreign] == ["mine"] * 4
-    # a second run over the finished one changes nothing
+    # Starting the finished run again changes nothing.
     run_recipe(arguments(shapes, killed), tmp_path)
     assert same(weights(killed), weights(tmp_path / "whole"))
 
@@ -101,7 +101,7 @@ def make_checkpoint(folder):
 
 
 def cut(name):
-    """A damage: the second half of a file is missing."""
+    """Remove the second half of a file."""
 
     def damage(checkpoint):
         file = checkpoint / name
@@ -138,7 +138,7 @@ def test_damaged_checkpoint_is_refused_and_an_older_one_is_used(tmp_path, damage
 
 
 def test_checkpoint_without_optimizer_is_not_resumed_with_a_fresh_one(tmp_path):
-    """As `save_only_model` leaves it."""
+    """`save_only_model` leaves such a checkpoint."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint-2")
     (checkpoint / "optimizer.pt").unlink()
     with pytest.raises(
@@ -174,7 +174,7 @@ def test_an_output_folder_belongs_to_one_run(tmp_path):
     assert prepare_run_folder(folder, settings) is None
     assert yaml.safe_load((folder / "run.yaml").read_text()) == {"learning_rate": 1.0}  # logging may differ
     assert prepare_run_folder(folder, settings | {"logging_steps": 9}) is None
-    # killed while it saved its second checkpoint: nothing was recorded at its end
+    # A run that is killed while it saves its second checkpoint records no files at its end.
     make_checkpoint(folder / "checkpoint-2")
     half = make_checkpoint(folder / "checkpoint-10")
     (half / "trainer_state.json").unlink()
@@ -197,8 +197,8 @@ def test_a_users_own_file_with_the_markers_name_is_kept(tmp_path):
     assert (tmp_path / "run.yaml").read_text().startswith("learning_rate: 1e-4\n# a long")
 
 
-def test_a_failed_attempt_is_replaced_by_name(tmp_path):
-    """A wrong path is corrected and run again into the same folder; what the user put there meanwhile is kept."""
+def test_files_of_a_failed_run_are_replaced(tmp_path):
+    """After a corrected path the run starts in the same folder; files that the user added are kept."""
     folder = tmp_path / "out"
     folder.mkdir()
     prepare_run_folder(folder, {"dataset_name": "wrong"})
@@ -265,8 +265,8 @@ def test_start_over_removes_the_earlier_run_and_no_other_file(tmp_path):
     assert (tmp_path / "report.md").read_text() == "edited"
 
 
-def test_a_moved_run_is_resumed_and_an_earlier_release_is_understood(tmp_path):
-    """A record of an earlier release has neither header nor the images of a step; its batch keys are compared instead."""
+def test_moved_run_and_run_of_an_earlier_release_are_resumed(tmp_path):
+    """A record of an earlier release has neither a header nor the images per step; its batch keys are compared."""
     old = dict.fromkeys(RUN_FOLDER.legacy_keys) | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(old))
     make_checkpoint(tmp_path / "checkpoint-1")
@@ -277,7 +277,7 @@ def test_a_moved_run_is_resumed_and_an_earlier_release_is_understood(tmp_path):
 
 
 def test_keys_of_a_later_release_are_compared_with_their_defaults(tmp_path):
-    """An earlier release recorded neither `start_over` nor `lora_dora`, nor the images of a step."""
+    """An earlier release recorded neither `start_over` nor `lora_dora` nor the images per step."""
     prepare_run_folder(tmp_path, {"learning_rate": 1.0})
     make_checkpoint(tmp_path / "checkpoint-1")
     later = {"learning_rate": 1.0, "lora_dora": False, "freeze": [], "images_per_step": 4}
@@ -288,7 +288,7 @@ def test_keys_of_a_later_release_are_compared_with_their_defaults(tmp_path):
 
 @dataclass
 class Batches:
-    """The keys that `collect_settings` reads."""
+    """Keys that `collect_settings` reads."""
 
     output_dir: str
     per_device_train_batch_size: int = 2
@@ -297,7 +297,7 @@ class Batches:
     start_over: bool = False
 
 
-def test_images_a_step_are_kept_with_another_number_of_processes(tmp_path):
+def test_images_per_step_are_kept_with_another_number_of_processes(tmp_path):
     recorded = {
         "images_per_step": 4,
         "processes": 2,
@@ -305,11 +305,11 @@ def test_images_a_step_are_kept_with_another_number_of_processes(tmp_path):
         "gradient_accumulation_steps": 1,
     }
     prepare_run_folder(tmp_path, recorded)
-    one = Batches(str(tmp_path), world_size=1)
-    keep_images_per_step(one)
-    assert one.gradient_accumulation_steps == 2
+    resumed = Batches(str(tmp_path), world_size=1)
+    keep_images_per_step(resumed)
+    assert resumed.gradient_accumulation_steps == 2
     with pytest.raises(
-        ValueError, match="4 images a step with 2 processes, which 3 processes of 2 images cannot keep"
+        ValueError, match="4 images per step with 2 processes, which 3 processes of 2 images cannot keep"
     ):
         keep_images_per_step(Batches(str(tmp_path), world_size=3))
     changed = Batches(str(tmp_path), world_size=1, gradient_accumulation_steps=8)  # the user's choice, refused later

@@ -1,4 +1,4 @@
-"""SAM 2's trainer: exact under accumulation, processes and kills; its numbers those of pycocotools; its cache; what data it refuses."""
+"""Trainer of SAM 2: equivalence of batches and processes, resumption, metrics, feature cache and refused data."""
 
 import json
 
@@ -20,7 +20,7 @@ from ..conftest import square
 from .common import build_sam2, command, distance, kill_when, run_recipe, same, weights
 
 
-# Plain gradient descent: Adam would blow rounding errors of vanishing gradients up to the size of a step
+# Plain gradient descent, because Adam would amplify rounding errors of vanishing gradients to the size of a step.
 SGD = {
     "optim": "sgd",
     "learning_rate": 1e-2,
@@ -68,19 +68,19 @@ def whole(shapes, start, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 2), (1, 4)])
-def test_accumulation_changes_nothing(shapes, start, whole, tmp_path, batch, accumulation):
+def test_accumulation_gives_the_same_weights(shapes, start, whole, tmp_path, batch, accumulation):
     trainer = build_sam2(
         shapes, tmp_path, start, data=DATA, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
         max_steps=2, **SGD,
     )  # fmt: skip
     trainer.train()
     trainer.save_model()
-    # 1e-5: float32 sums in another order
+    # Tolerance 1e-5: float32 sums in another order.
     assert distance(weights(tmp_path), whole, weights(start)) < 1e-5
 
 
-def test_processes_change_nothing(shapes, start, whole, tmp_path):
-    """Two processes, after an evaluation whose numbers are those of one."""
+def test_processes_give_the_same_weights(shapes, start, whole, tmp_path):
+    """Two processes evaluate to the metrics of one process and then train."""
     arguments = {
         **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resolution": 64},
         **{
@@ -100,9 +100,9 @@ def test_processes_change_nothing(shapes, start, whole, tmp_path):
     assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
     alone = build_sam2(shapes, tmp_path / "alone", start, data=DATA | {"eval_split": "train", "max_eval_samples": 3})
     expected = alone.evaluate(metric_key_prefix="before")
-    found = json.loads((tmp_path / "out" / "before_results.json").read_text())
-    assert "before_object_IoU" in found
-    for name, value in found.items():
+    values = json.loads((tmp_path / "out" / "before_results.json").read_text())
+    assert "before_object_IoU" in values
+    for name, value in values.items():
         if not name.endswith(("_runtime", "_per_second", "_preparation_time", "epoch")):
             assert value == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
 
@@ -114,14 +114,14 @@ def test_the_official_normaliser_depends_on_the_batch(shapes, start, whole, tmp_
     )  # fmt: skip
     trainer.train()
     trainer.save_model()
-    # the same images, but one object weighs more beside few others
+    # An object has a larger weight in a batch with few objects.
     assert 1e-4 < distance(weights(tmp_path), whole, weights(start))
 
 
 @pytest.mark.slow
 def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
     def arguments(output_dir):
-        given = {
+        arguments = {
             **{
                 "dataset_name": shapes,
                 "output_dir": output_dir,
@@ -144,7 +144,7 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
             },
             **{"report_to": "none", "disable_tqdm": True, "num_pictures": 0, "learning_rate": 1e-3, "use_cpu": True},
         }
-        return [f"--{k}={v}" for k, v in given.items()]
+        return [f"--{k}={v}" for k, v in arguments.items()]
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the killed process has
@@ -164,7 +164,7 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
 
 
 def here(arguments):
-    """The recipe in this process."""
+    """Run the recipe in this process."""
     fine_tune(Run(*RecipeParser(SAM2_ARGUMENTS).parse(arguments)))
     log_to_console_and_file(None, is_main=True)
 
@@ -177,22 +177,26 @@ def test_numbers_are_those_of_pycocotools(shapes, start, tmp_path, first):
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert len(results) == len(truth["annotations"]), "each object is answered once"
     pairs = {}
-    for one in truth["annotations"]:
-        pairs.setdefault((one["image_id"], one["category_id"]), ([], []))[0].append(one["segmentation"])
-    for one in results:
-        assert one["score"] == pytest.approx((1 + one["predicted_iou"]) / 2)
-        pairs[one["image_id"], one["category_id"]][1].append(one["segmentation"])
-    ious = [coco_mask.iou([b], [a], [0])[0, 0] for listed in pairs.values() for a, b in zip(*listed, strict=True)]
+    for entry in truth["annotations"]:
+        pairs.setdefault((entry["image_id"], entry["category_id"]), ([], []))[0].append(entry["segmentation"])
+    for entry in results:
+        assert entry["score"] == pytest.approx((1 + entry["predicted_iou"]) / 2)
+        pairs[entry["image_id"], entry["category_id"]][1].append(entry["segmentation"])
+    ious = [
+        coco_mask.iou([b], [a], [0])[0, 0]
+        for masks_of_pair in pairs.values()
+        for a, b in zip(*masks_of_pair, strict=True)
+    ]
     assert metrics["eval_object_IoU"] == pytest.approx(np.mean(ious), abs=1e-9)
     assert metrics["eval_object_IoU"] == metrics["eval_IoU@1" if first == "point" else "eval_IoU@box"]
     assert "eval_IoU@3" in metrics
     stored = read_objects(tmp_path / "eval")
-    assert sorted(one.iou for one in stored.values()) == pytest.approx(sorted(ious), abs=1e-9)
-    prompts = [one["prompt"] for one in results]
+    assert sorted(entry.iou for entry in stored.values()) == pytest.approx(sorted(ious), abs=1e-9)
+    prompts = [entry["prompt"] for entry in results]
     assert all(len(prompt) == (1 if first == "point" else 2) for prompt in prompts)
 
 
-def test_what_is_saved_loads_in_transformers(shapes, tmp_path):
+def test_saved_model_loads_in_transformers(shapes, tmp_path):
     trainer = build_sam2(shapes, tmp_path, max_steps=1)
     trainer.train()
     trainer.save_model()
@@ -203,7 +207,7 @@ def test_what_is_saved_loads_in_transformers(shapes, tmp_path):
     assert plain.prompt_encoder.input_image_size == 64
 
 
-def test_without_mask_prompts_their_encoder_is_left_alone(shapes, tmp_path):
+def test_mask_prompt_encoder_is_frozen_without_mask_prompts(shapes, tmp_path):
     trainer = build_sam2(shapes, tmp_path, data={"n_rounds": 1}, max_steps=1, weight_decay=0.1, learning_rate=1e-2)
     before = {n: p.clone() for n, p in trainer.model.named_parameters()}
     trainer.train()
@@ -213,7 +217,7 @@ def test_without_mask_prompts_their_encoder_is_left_alone(shapes, tmp_path):
     assert not torch.equal(trainer.model.mask_decoder.mask_tokens.weight, before["mask_decoder.mask_tokens.weight"])
 
 
-def test_cached_features_stand_for_the_encoder(shapes, start, tmp_path):
+def test_cached_features_replace_the_encoder(shapes, start, tmp_path):
     arguments = {
         "data": {"feature_cache": str(tmp_path / "cache"), "cache_views": 2, "n_rounds": 2},
         "model": {"freeze": ["vision_encoder"]},
@@ -226,7 +230,7 @@ def test_cached_features_stand_for_the_encoder(shapes, start, tmp_path):
     trainer.train()
     trainer.save_model()
     plain = build_sam2(shapes, tmp_path / "plain", start).evaluate()
-    # bfloat16 holds 8 bits of what the encoder says
+    # bfloat16 stores 8 significant bits of the features.
     assert cached["eval_loss"] == pytest.approx(plain["eval_loss"], rel=2e-2)
     moved = {n for n, w in weights(tmp_path / "out").items() if not torch.equal(w, weights(start)[n])}
     assert moved
@@ -258,7 +262,7 @@ def read_from(file):
     }
 
 
-def test_boxes_alone_train_nothing(coco, tmp_path):
+def test_data_without_masks_are_refused(coco, tmp_path):
     file = coco([square(segmentation=[])])
     with pytest.raises(
         ValueError, match="SAM 2 learns from masks, and no training image shows an object with one: none of its 1"
@@ -266,7 +270,7 @@ def test_boxes_alone_train_nothing(coco, tmp_path):
         build_sam2("synthetic", tmp_path / "out", data=read_from(file))
 
 
-def test_images_without_objects_are_left_out_and_told(coco, tmp_path, caplog):
+def test_images_without_objects_are_left_out_and_logged(coco, tmp_path, caplog):
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
     file = coco([square(1), square(2, 2), square(2, 3, iscrowd=1)], images=images)
     data = read_from(file)
@@ -298,7 +302,7 @@ def test_an_object_too_small_for_the_canvas_counts_as_missed(coco, tmp_path):
 
 @pytest.mark.parametrize(
     ("metric", "message"),
-    [("IoU@9", "no evaluation gives. Did you mean"), ("cgF1", "not every evaluation gives: choose `eval_object_IoU`")],
+    [("IoU@9", "no evaluation gives. Did you mean"), ("cgF1", "not every evaluation gives. Choose `eval_object_IoU`")],
 )
 def test_a_metric_that_is_not_there_is_named(shapes, tmp_path, metric, message):
     with pytest.raises(ValueError, match=message):
@@ -326,8 +330,8 @@ def test_a_mixture_of_data_sets_trains_too(shapes, tmp_path):
     assert trainer.state.global_step == 2
 
 
-def test_a_step_without_objects_is_told_and_harmless(coco, tmp_path, caplog):
-    """Rows that are made when asked for cannot be looked through beforehand."""
+def test_step_without_objects_gives_one_warning(coco, tmp_path, caplog):
+    """Streamed rows cannot be checked before training."""
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
     file = coco([square(1, segmentation=[]), square(2, 2, segmentation=[])], images=images)
     data = read_from(file) | {"streaming": True}
@@ -339,7 +343,7 @@ def test_a_step_without_objects_is_told_and_harmless(coco, tmp_path, caplog):
     assert all(torch.equal(p, before[n]) for n, p in trainer.model.named_parameters())
 
 
-def test_another_schedule_takes_no_numbers_of_the_default(shapes, tmp_path):
+def test_other_schedule_does_not_get_the_default_arguments(shapes, tmp_path):
     for kind in ("linear", "cosine", "constant_with_warmup"):
         trainer = build_sam2(shapes, tmp_path / kind, lr_scheduler_type=kind, max_steps=1)
         trainer.create_optimizer_and_scheduler(3)
@@ -364,7 +368,7 @@ def test_rates_and_decay_are_the_official_ones():
         "no_memory_embedding": 5e-06,
     }
     assert {name: rate[name][0] for name in expected} == pytest.approx(expected, rel=1e-9)
-    # decayed: custom norms, embeddings and positions; not: biases and `torch.nn.LayerNorm` itself
+    # Custom norms, embeddings and positions have weight decay; biases and `torch.nn.LayerNorm` have none.
     assert rate["mask_decoder.upscale_layer_norm.weight"][1] == 0.1
     assert rate[f"{trunk}pos_embed"][1] == 0.1
     assert rate[f"{trunk}blocks.0.layer_norm1.weight"][1] == 0.0
@@ -379,19 +383,19 @@ def test_the_default_schedule_is_the_official_one(shapes, tmp_path):
     schedule = get_scheduler(
         args.lr_scheduler_type, optimizer, 0, 100, scheduler_specific_kwargs=args.lr_scheduler_kwargs
     )
-    found = []
+    values = []
     for _ in range(101):
-        found.append(schedule.get_last_lr()[0])
+        values.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
     # 0.1 + 0.45 (1 + cos πw)
-    assert found[0] == pytest.approx(3e-6)
-    assert found[50] == pytest.approx(1.65e-6, rel=1e-6)
-    assert found[100] == pytest.approx(3e-7, rel=1e-6)
+    assert values[0] == pytest.approx(3e-6)
+    assert values[50] == pytest.approx(1.65e-6, rel=1e-6)
+    assert values[100] == pytest.approx(3e-7, rel=1e-6)
 
 
 def test_image_of_another_mode(coco, tmp_path):
-    """As in the first issue: 16-bit greys are scaled, not clipped."""
+    """16-bit grey values are scaled, not clipped."""
     file = coco([square(1)])
     Image.fromarray(np.random.default_rng(0).integers(0, 60000, (30, 40)).astype(np.uint16)).save(
         tmp_path / "train" / "a.png"

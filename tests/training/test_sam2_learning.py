@@ -1,4 +1,4 @@
-"""The carried SAM 2 learns what it has not seen, in a run of seconds, and clicks correct it."""
+"""A short fine-tuning run of the carried SAM 2, and its gain from corrective clicks."""
 
 import pytest
 
@@ -18,14 +18,14 @@ DARK = {"fills": ["outlined", "dotted"], "grounds": ["night"], "clutter": 0.0, "
 
 @pytest.fixture(scope="module")
 def dark_scenes(tmp_path_factory):
-    """Small and medium shapes, outlined and dotted, at night; the carried model knows larger ones, solid and striped, on pale grounds."""
+    """Small outlined and dotted shapes at night; the carried model was trained on large solid ones."""
     scenes = SceneOptions(min_shapes=3, max_shapes=6, sizes=["small", "medium"], **DARK)
     return write_shape_scenes(tmp_path_factory.mktemp("dark"), SceneFiles(scenes, num_train=30, num_validation=24))
 
 
 @pytest.fixture(scope="module")
 def learned(dark_scenes, tmp_path_factory):
-    """A short run: its folder, and its numbers on held-out scenes before and after."""
+    """Folder of a short run, and its metrics on held-out scenes before and after."""
     folder = tmp_path_factory.mktemp("learned")
     trainer = build_sam2(
         dark_scenes, folder, TINY_SAM2, data={"n_rounds": 3, "eval_clicks": 1}, model={"resolution": 96}, max_steps=60,
@@ -46,7 +46,7 @@ def test_a_short_run_learns_new_textures(learned):
 
 
 def test_five_clicks_are_better_than_one(learned, tmp_path):
-    """On held-out scenes in which things hide each other, so that one click may mean several of them."""
+    """Objects overlap in these held-out scenes, so that one click is ambiguous."""
     scenes = SceneOptions(min_shapes=4, max_shapes=7, sizes=["medium", "large"], **DARK)
     crowded = write_shape_scenes(tmp_path / "crowded", SceneFiles(scenes, num_train=1, num_validation=24))
     trainer = build_sam2(
@@ -57,12 +57,12 @@ def test_five_clicks_are_better_than_one(learned, tmp_path):
         model={"resolution": 96},
         per_device_eval_batch_size=12,
     )
-    found = trainer.evaluate()
-    assert found["eval_IoU@5"] >= found["eval_IoU@1"] + 0.05, found
+    metrics = trainer.evaluate()
+    assert metrics["eval_IoU@5"] >= metrics["eval_IoU@1"] + 0.05, metrics
 
 
-def test_the_carried_model_knows_what_it_was_trained_on(tmp_path):
-    """Scenes of its own kind that it has not seen."""
+def test_carried_model_segments_its_training_distribution(tmp_path):
+    """Held-out scenes of the training distribution."""
     data = {
         **{
             "dataset_name": "synthetic-stream",
@@ -79,14 +79,14 @@ def test_the_carried_model_knows_what_it_was_trained_on(tmp_path):
         },
         **{"scene_grounds": ["plain", "gradient", "speckled"], "scene_clutter": 0.0},
     }
-    found = build_sam2(
+    metrics = build_sam2(
         "", tmp_path, TINY_SAM2, data=data, model={"resolution": 96}, per_device_eval_batch_size=8
     ).evaluate()
-    assert found["eval_IoU@1"] > 0.65
-    assert found["eval_IoU@box"] > 0.65
-    assert found["eval_IoU@3"] > found["eval_IoU@1"]
+    assert metrics["eval_IoU@1"] > 0.65
+    assert metrics["eval_IoU@box"] > 0.65
+    assert metrics["eval_IoU@3"] > metrics["eval_IoU@1"]
 
 
-def test_untrained_it_answers_at_random(dark_scenes, tmp_path):
-    found = build_sam2(dark_scenes, tmp_path, model={"resolution": 96}, data={"eval_clicks": 1}).evaluate()
-    assert found["eval_object_IoU"] < 0.3
+def test_untrained_model_has_a_low_iou(dark_scenes, tmp_path):
+    metrics = build_sam2(dark_scenes, tmp_path, model={"resolution": 96}, data={"eval_clicks": 1}).evaluate()
+    assert metrics["eval_object_IoU"] < 0.3

@@ -1,4 +1,4 @@
-"""Training on a stream: the run that reading everything beforehand gives, and the rows that were next after a stop."""
+"""Training on a stream: results equal those of a data set in memory, and a stopped run resumes with the next rows."""
 
 import torch
 
@@ -16,7 +16,7 @@ STREAM = {"streaming": True}
 
 
 def seen_by(trainer) -> list[str]:
-    """The ids of all examples that the trainer's collator is given, in order, as it runs."""
+    """Record the ids of all examples that reach the collator, in order."""
     ids, collate = [], trainer.data_collator
 
     def record(samples):
@@ -27,17 +27,17 @@ def seen_by(trainer) -> list[str]:
     return ids
 
 
-def test_a_stream_trains_as_the_whole_does(shapes, tmp_path):
+def test_stream_gives_the_same_weights(shapes, tmp_path):
     whole, stream = (
         build(shapes, tmp_path / name, data=data, **GIVEN) for name, data in (("whole", {}), ("stream", STREAM))
     )
     for trainer in (whole, stream):
         trainer.train()
-    for one, other in zip(whole.model.parameters(), stream.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, streamed in zip(whole.model.parameters(), stream.model.parameters(), strict=True):
+        assert torch.equal(parameter, streamed)
 
 
-def test_a_stopped_stream_goes_on_with_the_rows_that_were_next(shapes, tmp_path):
+def test_stopped_stream_resumes_with_the_next_rows(shapes, tmp_path):
     """Four images an epoch: the stop after three steps is in the middle of the first."""
     whole = build(shapes, tmp_path / "whole", data=STREAM, **GIVEN)
     ids = seen_by(whole)
@@ -46,5 +46,5 @@ def test_a_stopped_stream_goes_on_with_the_rows_that_were_next(shapes, tmp_path)
     resumed = seen_by(again)
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert len(set(ids[:4])) == 4
-    # a loader reads one sample ahead of the step
+    # The loader reads one sample ahead of the step.
     assert resumed[:3] == ids[3:6]

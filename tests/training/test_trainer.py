@@ -1,4 +1,4 @@
-"""The Trainer on real files: learning, logs, evaluation, odd data."""
+"""Trainer on real files: logs, evaluation, unusual data sets and refused settings."""
 
 import json
 import logging
@@ -22,12 +22,12 @@ def test_logs_name_parts_and_rates_and_the_loss_is_their_weighted_sum(shapes, tm
     names = {"loss_ce", "loss_bbox", "loss_giou", "presence_loss", "loss_mask", "loss_dice", "loss_semantic_seg"}
     assert names | {f"{n}_o2m" for n in ("loss_ce", "loss_bbox", "loss_mask")} <= log.keys()
     assert log["lr_transformer"] >= log["lr_vision"] >= log["lr_text"] >= 0
-    # one layer alone has no auxiliary terms: the loss is the weighted sum of what is logged
-    one = build(shapes, tmp_path / "one", max_steps=1)
-    decoder = one.model.detr_decoder
+    # A single decoder layer has no auxiliary terms, so that the loss is the weighted sum of the logged parts.
+    single_layer = build(shapes, tmp_path / "one", max_steps=1)
+    decoder = single_layer.model.detr_decoder
     del decoder.layers[1:]
-    one.train()
-    log = next(entry for entry in one.state.log_history if "loss" in entry)
+    single_layer.train()
+    log = next(entry for entry in single_layer.state.log_history if "loss" in entry)
     weights = {
         "loss_ce": 20, "loss_bbox": 5, "loss_giou": 2, "presence_loss": 20, "loss_mask": 200, "loss_dice": 10,
         "loss_semantic_seg": 20, "loss_semantic_dice": 30,
@@ -55,7 +55,7 @@ def test_evaluation_writes_coco_files_and_pictures(shapes, tmp_path):
     assert metrics["eval_loss"] > 0
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     truth = json.loads((tmp_path / "eval" / "ground_truth.json").read_text())
-    # two images, three phrases each, five detections kept of each
+    # Two images with three phrases each and five detections per phrase.
     assert len(results) == 2 * 3 * 5
     assert {r["image_id"] for r in results} == {i["id"] for i in truth["images"]} == {1, 2}
     assert {r["category_id"] for r in results} == {1, 2, 3}
@@ -68,7 +68,7 @@ def test_the_evaluation_loss_does_not_depend_on_the_batch_size(shapes, tmp_path)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_another_data_set_starts_from_a_runs_weights(shapes, tmp_path):
+def test_run_on_another_data_set_starts_from_saved_weights(shapes, tmp_path):
     first = build(shapes, tmp_path / "a", max_steps=2, **FAST)
     first.train()
     first.save_model()
@@ -105,9 +105,9 @@ def coco_of(tmp_path, images):
         ([1], {}),  # a data set of one image
         ([300], {}),  # 300 instances of one phrase
         ([1, 0, 0], {"validation_fraction": 0.0}),  # batches of absent phrases alone
-        ([1, 0], {"validation_fraction": 0.0, "negative_ratio": 0.0}),  # an image that asks nothing
+        ([1, 0], {"validation_fraction": 0.0, "negative_ratio": 0.0}),  # an image without phrases
     ],
-    ids=["one image", "300 instances", "absent alone", "nothing asked"],
+    ids=["one image", "300 instances", "absent alone", "no phrases"],
 )
 def test_odd_data_sets_train(tmp_path, images, data):
     trainer = build(coco_of(tmp_path, images), tmp_path / "out", data=data, max_steps=3, gradient_accumulation_steps=1)
@@ -131,7 +131,7 @@ def test_box_only_data_train_boxes(tmp_path):
 
 
 @pytest.mark.parametrize("masks", ["frozen", "missing"])
-def test_without_masks_to_score_boxes_choose_the_best(tmp_path, masks):
+def test_box_ap_selects_the_checkpoint_without_masks(tmp_path, masks):
     folder = coco_of(tmp_path, [3, 2, 2])
     if masks == "missing":
         file = folder / "annotations" / "instances_train.json"
@@ -147,8 +147,8 @@ def test_without_masks_to_score_boxes_choose_the_best(tmp_path, masks):
     assert trainer.state.best_model_checkpoint
 
 
-def test_pairs_that_nobody_knows_teach_no_presence(tmp_path):
-    """A phrase with crowd regions alone is asked in evaluation, and is neither present nor absent."""
+def test_unlabelled_pairs_have_no_presence_loss(tmp_path):
+    """A phrase with crowd regions only is evaluated, but is neither present nor absent."""
     folder = coco_of(tmp_path, [2, 1])
     file = folder / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
@@ -157,12 +157,12 @@ def test_pairs_that_nobody_knows_teach_no_presence(tmp_path):
     file.write_text(json.dumps(content))
     trainer = build(folder, tmp_path / "out", data={"eval_split": "train"})
     trainer.evaluate()
-    # two images × two phrases, one of them open
+    # Two images with two phrases each, one of which is not exhaustive.
     assert trainer._eval_counts.tolist() == [3, 3, 2]
     assert len(trainer.store.presence) == 4
 
 
-def test_a_users_criterion_reaches_the_step(shapes, tmp_path):
+def test_custom_criterion_is_used(shapes, tmp_path):
     from sam_ft.training.sam3_trainer import Sam3Trainer
 
     donor = build(shapes, tmp_path, max_steps=1)
@@ -195,16 +195,16 @@ def test_half_precision_by_loss_scaling_and_data_parallel_are_refused(shapes, tm
         SamTrainer(model=trainer.model, args=trainer.args)
 
 
-def test_bf16_without_an_accelerator_is_said(caplog):
+def test_bf16_without_an_accelerator_gives_a_warning(caplog):
     from sam_ft.arguments import Sam3TrainingArguments
 
     with caplog.at_level(logging.WARNING):
         assert not Sam3TrainingArguments(bf16=True).bf16
-    assert "no accelerator here: ignored" in caplog.text
+    assert "is ignored, because there is no accelerator" in caplog.text
 
 
-def test_scenes_drawn_when_asked_for_come_in_their_order(tmp_path):
-    """A shuffled ramp would be none; nor may the second epoch show the first one's scenes."""
+def test_streamed_scenes_keep_their_order(tmp_path):
+    """Scenes are not shuffled, because of the ramp, and do not repeat in the second epoch."""
     scenes = {
         "scene_train_images": 12,
         "scene_eval_images": 1,

@@ -1,4 +1,4 @@
-"""Locks: one process at a time, dead owners taken over, other hosts respected."""
+"""Locks: one process at a time, takeover from dead owners, and locks of other hosts."""
 
 import errno
 import json
@@ -62,7 +62,7 @@ def test_lock_of_another_host_is_respected(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"in use by process \d+ on elsewhere.*delete .*lock"):
         acquire(tmp_path / LOCK_FILE)
     assert json.loads((tmp_path / LOCK_FILE).read_text()) == owner
-    # the same job of a scheduler on another node, or no sign of life for ten minutes
+    # the lock is taken over by the same job on another node, or after ten minutes without a renewal
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     (tmp_path / LOCK_FILE).write_text(json.dumps(owner | {"job": "7"}))
     assert acquire(tmp_path / LOCK_FILE).host == "elsewhere"
@@ -71,8 +71,8 @@ def test_lock_of_another_host_is_respected(tmp_path, monkeypatch):
     assert acquire(tmp_path / LOCK_FILE).host == "elsewhere"
 
 
-def test_without_record_locks_the_owner_is_looked_up(holder, tmp_path, monkeypatch):
-    """As on file systems that have none."""
+def test_without_record_locks_the_process_of_the_owner_is_checked(holder, tmp_path, monkeypatch):
+    """Some file systems have no record locks."""
     monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "no locks")))
     with pytest.raises(ValueError, match=f"in use by process {holder.pid}"):
         acquire(tmp_path / LOCK_FILE)
@@ -81,12 +81,12 @@ def test_without_record_locks_the_owner_is_looked_up(holder, tmp_path, monkeypat
     assert acquire(tmp_path / LOCK_FILE).pid == holder.pid
 
 
-def test_process_id_that_was_given_to_another_process_is_not_the_owner():
+def test_reused_process_id_is_not_the_owner():
     assert LockOwner.current().is_alive
     assert not LockOwner(LockOwner.current().host, os.getpid(), time.time() - 1e6).is_alive
 
 
-def test_the_same_process_cannot_claim_twice(tmp_path):
+def test_the_same_process_cannot_lock_twice(tmp_path):
     with (
         hold_lock(tmp_path / LOCK_FILE, "output_dir", "out"),
         pytest.raises(ValueError, match="already in use by this process"),

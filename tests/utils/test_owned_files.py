@@ -1,4 +1,4 @@
-"""Ownership: what this package wrote may be replaced, what a user added or edited may not."""
+"""Owned files: files that this package wrote are replaced; files that a user added or edited are not."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from sam_ft.utils.owned_files import OwnedFiles
 def test_only_recorded_content_is_owned(tmp_path):
     owned = OwnedFiles(tmp_path, "run")
     owned.write_text("a/report.md", "one", "output_dir")
-    OwnedFiles(tmp_path, "run").write_text("a/report.md", "two", "output_dir")  # of a later process
+    OwnedFiles(tmp_path, "run").write_text("a/report.md", "two", "output_dir")  # a later process
     (tmp_path / "a" / "report.md").write_text("edited")
     with pytest.raises(ValueError, match="`output_dir`: .* already contains a/report.md"):
         OwnedFiles(tmp_path, "run").write_text("a/report.md", "three", "output_dir")
@@ -31,7 +31,7 @@ def test_another_kind_of_command_owns_nothing(tmp_path):
     assert OwnedFiles(tmp_path, "conversion").is_owned("images/1.png")
 
 
-def test_nothing_behind_a_link_is_removed(tmp_path):
+def test_files_behind_a_link_are_not_removed(tmp_path):
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     (run / "checkpoint-1").mkdir(parents=True)
     OwnedFiles(run, "run").write_text("checkpoint-1/model.safetensors", "weights", "output_dir")
@@ -48,17 +48,17 @@ def test_a_kill_between_record_and_rename_leaves_an_owned_file(tmp_path):
     class Killed(BaseException):
         pass
 
-    def die(*_):
+    def kill(*_):
         raise Killed
 
-    owned._save, saved = (lambda: (saved(), die())), owned._save
+    owned._save, saved = (lambda: (saved(), kill())), owned._save
     with pytest.raises(Killed):
         owned.write_text("card.md", "two", "output_dir")
     assert (tmp_path / "card.md").read_text() == "one"
     assert OwnedFiles(tmp_path, "run").is_owned("card.md")
 
 
-def test_an_edited_text_is_kept_and_the_new_one_lies_beside_it(tmp_path):
+def test_an_edited_text_is_kept_and_the_new_one_is_written_beside_it(tmp_path):
     assert OwnedFiles(tmp_path, "run").write_unless_edited("README.md", "one") == (tmp_path / "README.md", True)
     (tmp_path / "README.md").write_text("my words")
     assert OwnedFiles(tmp_path, "run").write_unless_edited("README.md", "two") == (tmp_path / "README.new.md", False)
@@ -67,13 +67,13 @@ def test_an_edited_text_is_kept_and_the_new_one_lies_beside_it(tmp_path):
 
 
 def write(folder, text, overwrite):
-    """Write a result; fails half-way where there is no text."""
+    """Write a result; raise a `TypeError` half-way if `text` is `None`."""
     with folder_draft(folder, "export", "output_path", overwrite=overwrite) as draft:
         (draft / "sub").mkdir()
         (draft / "sub" / "weights").write_text(text)
 
 
-def test_a_result_appears_whole_and_replaces_only_its_own(tmp_path):
+def test_a_result_appears_complete_and_replaces_owned_files_only(tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(TypeError):
         write(folder, None, overwrite=False)
@@ -98,7 +98,7 @@ def test_a_file_that_is_added_while_a_result_is_written_is_kept(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_link_is_kept_and_what_it_leads_to_replaced(tmp_path):
+def test_the_folder_behind_a_link_is_replaced(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     write(tmp_path / "out", "one", overwrite=False)
@@ -108,7 +108,7 @@ def test_a_link_is_kept_and_what_it_leads_to_replaced(tmp_path):
 
 
 def test_a_folder_that_cannot_be_renamed_is_written_in_place(tmp_path, monkeypatch):
-    """As a mount point of a container."""
+    """A mount point of a container cannot be renamed."""
     folder = tmp_path / "out"
     folder.mkdir()
     monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(folder))
@@ -119,10 +119,10 @@ def test_a_folder_that_cannot_be_renamed_is_written_in_place(tmp_path, monkeypat
     assert sorted(p.name for p in folder.iterdir()) == [".sam-ft-files.json", "sub"]
 
 
-def test_what_killed_processes_left_is_cleaned(tmp_path):
+def test_drafts_of_killed_processes_are_removed(tmp_path):
     folder = tmp_path / "out"
     write(folder, "one", overwrite=False)
-    shutil.copytree(folder, tmp_path / ".out.earlier")  # killed while it removed the earlier result
+    shutil.copytree(folder, tmp_path / ".out.earlier")  # the state after a kill during the removal
     (tmp_path / ".out.part-x" / "out").mkdir(parents=True)
     (tmp_path / ".out.part-x" / ".sam-ft-draft").touch()
     (tmp_path / ".out.part-mine").mkdir()

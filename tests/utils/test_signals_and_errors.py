@@ -1,4 +1,4 @@
-"""Signals and errors that a user can act on: one line each."""
+"""Signals and user errors, of which each is one line."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ with as_program():
 def start(*arguments):
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # a test runner in the background ignores interrupts, and its children inherit that
+        # a test runner in the background ignores interrupts, and its children inherit this
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
@@ -43,17 +43,17 @@ def start(*arguments):
 def test_a_signal_outside_training_ends_the_program_in_one_line(name, status):
     process = start("waiting", "once")
     process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=10)
     assert process.returncode == status
-    assert said == f"stopped by {name}\n"
+    assert stderr == f"stopped by {name}\n"
 
 
 def test_a_signal_in_training_waits_for_the_checkpoint():
     process = start("deferring", "once")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=10)
     assert process.returncode == 143
-    first, last = said.splitlines()
+    first, last = stderr.splitlines()
     assert first == "SIGTERM: a checkpoint is saved after the current step; a second signal stops at once"
     assert last == "stopped by SIGTERM"
 
@@ -62,7 +62,7 @@ def test_a_second_signal_stops_at_once():
     process = start("deferring", "twice")
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)  # forwarded by a launcher: the same request
+    process.send_signal(signal.SIGTERM)  # a launcher forwards the same request
     time.sleep(1.2)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ for write in (
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    """By the limit of a file's size, which fails as a full disk does: in torch, safetensors and Python."""
+    """A limit of the file size raises the errors of a full disk in torch, safetensors and Python."""
     done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, timeout=60)
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
@@ -110,9 +110,9 @@ class Killed(Dataset):
 
 
 def test_a_killed_loader_process_is_one_line():
-    with pytest.raises(RuntimeError) as found:
+    with pytest.raises(RuntimeError) as caught:
         next(iter(DataLoader(Killed(), num_workers=1)))
-    line = describe_error(found.value)
+    line = describe_error(caught.value)
     assert line.startswith("a process that loads images was killed (pid ")
     assert "`dataloader_num_workers: 0`" in line
 
@@ -127,11 +127,11 @@ def test_a_killed_loader_process_is_one_line():
         (OSError("no file"), None),
     ],
 )
-def test_errors_of_the_user_and_defects_are_told_apart(error, line):
+def test_user_errors_are_lines_and_defects_are_not(error, line):
     assert describe_error(error) == line
 
 
-def test_lines_of_a_program_contain_no_escape_code_and_no_token():
+def test_log_lines_contain_no_escape_code_and_no_token():
     code = """
 import logging
 from sam_ft.utils.console import as_program

@@ -1,4 +1,4 @@
-"""Messages that stay short and harmless, JSON without NaN, secrets that are removed."""
+"""Text of messages, strict JSON, and redaction of secrets."""
 
 import json
 import math
@@ -23,11 +23,11 @@ def test_control_characters_are_escaped():
     assert escape_control_characters("café 猫") == "café 猫"
 
 
-@pytest.mark.parametrize("content, place", [({"a": [1.0, math.nan]}, r"a\[1\]"), ({"loss": math.inf}, "loss")])
-def test_json_never_contains_nan(tmp_path, content, place):
+@pytest.mark.parametrize("content, path", [({"a": [1.0, math.nan]}, r"a\[1\]"), ({"loss": math.inf}, "loss")])
+def test_json_never_contains_nan(tmp_path, content, path):
     file = tmp_path / "results.json"
     write_json(file, {"before": 1})
-    with pytest.raises(ValueError, match=rf"results.json: `{place}` is not a finite number"):
+    with pytest.raises(ValueError, match=rf"results.json: `{path}` is not a finite number"):
         write_json(file, content)
     assert json.loads(file.read_text()) == {"before": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
@@ -40,7 +40,7 @@ def test_damaged_json_is_named(tmp_path, text):
         read_json_file(tmp_path / "a.json", "key")
 
 
-def test_secrets_are_redacted_wherever_they_come_from(monkeypatch, tmp_path):
+def test_secrets_of_all_sources_are_redacted(monkeypatch, tmp_path):
     monkeypatch.setenv("SOME_API_KEY", "from-the-environment")
     register_secret("registered-value")
     text = "a registered-value b from-the-environment c hf_abcdefghijklmnopqrst d"

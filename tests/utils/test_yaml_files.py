@@ -1,16 +1,16 @@
-"""YAML files of people: strict, bounded, and named in errors."""
+"""Strict YAML: duplicate keys, alias bombs and deep nesting."""
 
 import resource
 
 import pytest
 
 from sam_ft.data.readers.layouts import find_splits
-from sam_ft.data.readers.mask_values import class_names_of
+from sam_ft.data.readers.mask_values import read_class_names
 from sam_ft.utils.yaml_files import read_yaml_mapping
 
 
 def bomb(levels: int, root: str) -> str:
-    """Lists of nine aliases each: 9 ** levels values in a few hundred characters."""
+    """Build nested lists of nine aliases each: 9 ** levels values in a few hundred characters."""
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, levels)]
     return "\n".join([*lines, f"{root}: [*l{levels - 1}, *l{levels - 1}]", ""])
@@ -24,7 +24,7 @@ def merged_bomb(levels: int) -> str:
 
 @pytest.fixture
 def _little_memory():
-    """At most 500 MB more than now."""
+    """Limit the memory of the process to 500 MB above its present use."""
     with open("/proc/self/statm") as stream:
         used = int(stream.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -39,7 +39,7 @@ def test_aliases_that_expand_without_bound_are_refused(tmp_path, text):
     file = tmp_path / "data.yaml"
     file.write_text(text)
     with pytest.raises(
-        ValueError, match=r"`dataset_name`: .*data.yaml is not YAML: it holds more than 1000000 values"
+        ValueError, match=r"`dataset_name`: .*data.yaml is not YAML: it contains more than 1000000 values"
     ):
         read_yaml_mapping(str(file), "dataset_name")
 
@@ -56,7 +56,7 @@ def test_an_alias_bomb_in_a_data_set_ends_in_a_short_message(tmp_path):
 def test_an_alias_bomb_in_class_names_is_refused(tmp_path):
     (tmp_path / "names.yaml").write_text(bomb(9, "0"))
     with pytest.raises(ValueError, match=r"names.yaml: expected .*more than 1000000 values"):
-        class_names_of(tmp_path / "names.yaml")
+        read_class_names(tmp_path / "names.yaml")
 
 
 def test_names_within_the_limit_are_shown_shortened(tmp_path):
@@ -70,7 +70,7 @@ def test_names_within_the_limit_are_shown_shortened(tmp_path):
     assert len(str(caught.value)) < 1000
 
 
-def test_an_alias_of_its_own_parent_is_refused(tmp_path):
+def test_an_alias_of_its_parent_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a [1, *a]\n")
     with pytest.raises(ValueError, match="refers to a value that contains it"):
         read_yaml_mapping(str(tmp_path / "a.yaml"), "phrase_map")
@@ -90,7 +90,7 @@ def test_aliases_and_merged_keys_are_read(tmp_path):
     assert read_yaml_mapping(str(tmp_path / "a.yaml"), "phrase_map") == {}
 
 
-def test_a_key_that_stands_twice_is_named(tmp_path):
+def test_a_duplicate_key_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("cat: 1\ncat: 2\n")
     with pytest.raises(ValueError, match="the key 'cat' occurs twice"):
         read_yaml_mapping(str(tmp_path / "a.yaml"), "phrase_map")

@@ -1,1 +1,1 @@
-"""Data sets of the Hub, and folders in its forms (parquet, imagefolder, WebDataset): any schema to rows."""
+"""Readers of Hub data sets and of folders in its formats (parquet, imagefolder, WebDataset)."""

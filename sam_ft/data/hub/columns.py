@@ -1,4 +1,4 @@
-"""What each column of a Hub data set holds: roles, found by name and type, or told by the user."""
+"""Roles of the columns of a Hub data set, detected by name and type or set by `column_mapping`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datasets import ClassLabel, Features, Image, LargeList, List, Value
 
 
-# role -> names that columns of that role have, best first
+# Names of columns of each role, in the order of preference.
 NAMES = {
     "image": (
         "image",
@@ -78,9 +78,11 @@ ROLES = tuple(NAMES)
 @dataclass
 class Columns:
     """
+    Columns of a data set by role.
+
     Attributes:
-        roles (`dict[str, str]`): role -> column, `objects.bbox` for a field of a column of structs.
-        features (`dict[str, object]`): column or field -> its feature.
+        roles (`dict[str, str]`): Column of each role; `objects.bbox` is a field of a column of structs.
+        features (`dict[str, object]`): Feature of each column or field.
     """
 
     roles: dict[str, str]
@@ -90,10 +92,20 @@ class Columns:
         return role in self.roles
 
     def feature(self, role: str):
+        """Return the feature of the column of a role."""
         return self.features[self.roles[role]]
 
     def take(self, row: dict, role: str):
-        """The value of a role in a row, `None` where the column is missing; a list of structs reads as a struct of lists."""
+        """
+        Return the value of a role in a row.
+
+        Args:
+            row (`dict`): A row of the data set.
+            role (`str`): One of `ROLES`.
+
+        Returns:
+            The value; `None` without such a column. A list of structs is read as a struct of lists.
+        """
         if role not in self.roles:
             return None
         name = self.roles[role]
@@ -108,44 +120,53 @@ class Columns:
 
 def find_columns(features: Features, mapping: dict[str, str | None]) -> Columns:
     """
+    Find the column of each role.
+
     Args:
-        features (`datasets.Features`): of the data set.
-        mapping (`dict[str, str | None]`): role -> column, as the user tells; wins. `None`: no column has that role.
+        features (`datasets.Features`): Features of the data set.
+        mapping (`dict[str, str | None]`): Column of a role, set by the user, which takes precedence; `None`: no column
+            has the role.
+
+    Returns:
+        `Columns`: The columns by role.
 
     Raises:
-        `ValueError`: where the mapping names an unknown role or column, or no column is an image.
+        `ValueError`: If the mapping contains an unknown role or column, or if no column contains images.
     """
     flat = _flatten(features)
     unknown = [role for role in mapping if role not in ROLES]
     if unknown:
         raise ValueError(f"`column_mapping` names the role {unknown[0]!r}; choose from {', '.join(ROLES)}")
-    wrong = [column for column in mapping.values() if not isinstance(column, str | None)]
-    if wrong:
-        raise ValueError(f"`column_mapping` gives {wrong[0]!r}; expected the name of a column, or null for none")
+    invalid = [column for column in mapping.values() if not isinstance(column, str | None)]
+    if invalid:
+        raise ValueError(f"`column_mapping` contains {invalid[0]!r}; expected the name of a column, or null for none")
     absent = [column for column in mapping.values() if column is not None and column not in flat]
     if absent:
         raise ValueError(f"`column_mapping` names the column {absent[0]!r}; the data set has {', '.join(flat)}")
     for role, column in mapping.items():
         if column is not None and not _FITS[role](flat[column]):
-            raise ValueError(f"`column_mapping` says that {column!r} is {role}, but it holds {_short(flat[column])}")
+            raise ValueError(
+                f"`column_mapping` maps {role!r} to the column {column!r}, whose type {_short(flat[column])} does not "
+                "fit; name another column"
+            )
     roles, taken = dict(mapping), set(mapping.values()) - {None}
     for role, fits in _FITS.items():
         if role in roles:
             continue
-        found = [name for name, feature in flat.items() if name not in taken and fits(feature)]
-        named = [n for wanted in NAMES[role] for n in found if wanted in (n.lower(), n.rpartition(".")[2].lower())]
-        if not named and role == "image":
-            named = [name for name in found if isinstance(flat[name], Image)]
-        if named:
-            roles[role] = named[0]
-            taken.add(named[0])
+        fitting = [name for name, feature in flat.items() if name not in taken and fits(feature)]
+        matches = [n for name in NAMES[role] for n in fitting if name in (n.lower(), n.rpartition(".")[2].lower())]
+        if not matches and role == "image":
+            matches = [name for name in fitting if isinstance(flat[name], Image)]
+        if matches:
+            roles[role] = matches[0]
+            taken.add(matches[0])
     roles = {role: column for role, column in roles.items() if column is not None}
-    if "phrase" in roles and "labels" in roles:  # each object has its own class: the text is of the whole image
+    if "phrase" in roles and "labels" in roles:  # With a class for each object, the text describes the whole image.
         del roles["labels" if "phrase" in mapping and "labels" not in mapping else "phrase"]
     if "image" not in roles:
         raise ValueError(
-            f"no column of the data set holds images; it has {', '.join(f'{n} ({_short(f)})' for n, f in flat.items())}. Name it: "
-            "`column_mapping: {image: COLUMN}`"
+            f"no column of the data set contains images; it has "
+            f"{', '.join(f'{n} ({_short(f)})' for n, f in flat.items())}. Set `column_mapping: {{image: COLUMN}}`"
         )
     return Columns(roles, flat)
 
@@ -164,11 +185,12 @@ def _flatten(features: Features) -> dict[str, object]:
 
 
 def is_image(feature) -> bool:
+    """Return whether a feature contains images, decoded by `datasets` or as bytes and path."""
     return isinstance(feature, Image) or _is_raw_image(feature)
 
 
 def _is_raw_image(feature) -> bool:
-    """Parquet that `datasets` has not written: bytes and path are not known to be an image."""
+    """Return whether a feature is an image in parquet that `datasets` has not written: bytes and path."""
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
 
@@ -177,7 +199,7 @@ def _is_rle(feature) -> bool:
 
 
 def inside(feature):
-    """What a list holds; the feature itself where it is none."""
+    """Return the feature of the items of a list, or the feature itself if it is not a list."""
     return feature.feature if isinstance(feature, List | LargeList) else feature
 
 
@@ -186,7 +208,7 @@ def _is_masks(feature) -> bool:
 
 
 def _is_segmentation(feature) -> bool:
-    """Polygons `[instance][part][xy]`, `[instance]{x, y}`, or RLEs, one or a list, or a column of mixed ones."""
+    """Return whether a feature contains polygons, RLEs, a list of them, or JSON of any of them."""
     item = inside(feature)
     if (
         _is_rle(item)
@@ -228,7 +250,7 @@ def _is_struct(feature) -> bool:
     return isinstance(feature, dict) or (isinstance(feature, List) and isinstance(feature.feature, dict))
 
 
-# in the order of the search: a column that one role takes is not offered to those after it
+# In the order of the search: each column has one role.
 _FITS: dict[str, Callable] = {
     "image": is_image,
     "phrase": _is_text,

@@ -1,4 +1,4 @@
-"""A Hub data set's rows to rows of `example.py`, once: `datasets` keeps what was converted under a fingerprint."""
+"""Conversion of the rows of a Hub data set to the schema of `row_schema.py`, cached under a fingerprint."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -10,18 +10,18 @@ from datasets.fingerprint import Hasher
 
 from ... import __version__
 from ..lazy_rows import LazyRows
-from ..phrases.vocabulary import normalize_phrase
 from ..readers.images import ImageError
 from ..readers.records import ReadOptions, Record, Split
 from ..readers.rows import RowMaker
 from ..reading_report import DataReport, Remark
 from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .columns import Columns, find_columns
-from .finished import FinishedRows, RowVerifier, are_finished, read_finished, roots_of
+from .finished import FinishedRows, RowVerifier, allowed_roots, are_finished, read_finished
 from .groups import ranges_of, rows_of_images, rows_of_paths, without_contradictions
+from .label_names import label_names, phrase_of
 from .parquet import ParquetRows
-from .schemas import SCHEMAS, Context, Schema, find_schema, label_names
-from .source import HubSource, class_names, image_roots, names_in_row
+from .schemas import SCHEMAS, Context, Schema, find_schema
+from .source import HubSource, image_roots
 
 
 _CONVERTED = Features(
@@ -32,7 +32,7 @@ _CONVERTED = Features(
         "picture": Value("string"),  # digest of an image's bytes
     }
 )
-_FORMAT = 3  # another number converts anew what is cached: raise it when a conversion's result changes
+_FORMAT = 3  # Raise it when the result of a conversion changes, so that cached rows are converted again.
 _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
 
 
@@ -40,25 +40,27 @@ def convert(
     rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
 ) -> tuple[Dataset, DataReport]:
     """
-    All rows of one split.
+    Convert all rows of one split.
 
     Args:
-        rows (`datasets.Dataset` or `ParquetRows`): of [`open_splits`].
-        source (`HubSource`), split (`str`), options (`ReadOptions`).
+        rows (`datasets.Dataset` or `ParquetRows`): Result of [`open_splits`].
+        source (`HubSource`): The data set.
+        split (`str`): Name of the split, for messages.
+        options (`ReadOptions`): Options of the conversion.
 
     Returns:
-        `tuple[datasets.Dataset, DataReport]`: rows of `example.py`, and what was understood.
+        `tuple[datasets.Dataset, DataReport]`: Rows in the schema of `row_schema.py`, and the report.
 
     Raises:
-        `ValueError`: where no column holds images or masks, or classes have no names.
-        `DatasetFormatError`: naming the row, where one cannot be used and `on_bad_rows` is `error`; where no phrase has an
-            instance.
+        `ValueError`: If no column contains images or masks, or if classes have no names.
+        `DatasetFormatError`: If a row cannot be used and `on_bad_rows` is `error` (contains the row), or if no phrase
+            has an instance.
     """
     name = f"{source.name} ({split})"
-    rows = rows.whole() if isinstance(rows, ParquetRows) else rows
+    rows = rows.to_dataset() if isinstance(rows, ParquetRows) else rows
     if are_finished(rows, source):
         return read_finished(rows, source, name, options)
-    converter, schema = make_converter(rows, source, name, options)
+    converter, schema = build_converter(rows, source, name, options)
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
     groups = Dataset.from_dict({"indices": indices}, features=Features({"indices": List(Value("int64"))}))
@@ -84,11 +86,12 @@ def convert(
         new_fingerprint=digest,
         desc=f"reading {name}",
     )
-    maker = replace(converter).maker  # the converter's own notes of one row at a time
-    maker.report.notes.update(_understood(schema, columns))
+    maker = replace(converter).maker  # The report of the converter's maker is replaced for each row.
+    maker.report.notes.update(_schema_notes(schema, columns))
     maker.report.remark(*(Remark(**remark) for remarks in converted["remarks"] for remark in remarks))
     if options.attributes is not None:
-        maker.report.notes["`attribute_templates` say nothing here: rows of the Hub have classes, not attributes"] += 1
+        note = "`attribute_templates` have no effect: rows of Hub data sets have classes, but no attributes"
+        maker.report.notes[note] += 1
     problems = [problem for problem in converted["problem"] if problem is not None]
     if problems and options.on_bad_rows != "skip":
         raise DatasetFormatError(problems[0].removeprefix(f"{name}, "), file=name)
@@ -105,69 +108,92 @@ def convert(
 
 
 def _count(rows: Dataset, maker: RowMaker) -> None:
-    light = list(rows.remove_columns("image"))
-    for row in light:
+    imageless = list(rows.remove_columns("image"))
+    for row in imageless:
         maker.report.count(row)
-    maker.check_positives(light)
+    maker.check_positives(imageless)
 
 
-def lazily(
+def convert_lazily(
     rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
 ) -> tuple[LazyRows, DataReport]:
     """
-    As [`convert`], but rows are made when they are asked for.
+    Convert the rows of one split when they are requested; arguments as in [`convert`].
+
+    Returns:
+        `tuple[LazyRows, DataReport]`: The rows, and a report without counts.
 
     Raises:
-        `ValueError`: as [`convert`], up to the first row; a row raises when it is asked for.
+        `ValueError`: As [`convert`]; errors of a row are raised when it is requested.
     """
     name = f"{source.name} ({split})"
     groups = rows.groups if isinstance(rows, ParquetRows) else None
     if are_finished(rows, source):
-        # an image is decoded when its row is requested: here its header is enough
-        verifier = RowVerifier(name, replace(options, verify_images=False), roots_of(source, options))
+        # The image is decoded when its row is requested, so the check of its header is sufficient.
+        verifier = RowVerifier(name, replace(options, verify_images=False), allowed_roots(source, options))
         make = FinishedRows(rows, verifier)
         return LazyRows(make, len(rows), groups=groups, skip=options.on_bad_rows == "skip"), DataReport(name)
-    converter, schema = make_converter(rows, source, name, options)
+    converter, schema = build_converter(rows, source, name, options)
     maker = converter.maker
-    maker.report.notes.update(_understood(schema, converter.columns))
+    maker.report.notes.update(_schema_notes(schema, converter.columns))
     skip = options.on_bad_rows == "skip"
     if schema.one_phrase_a_row:
-        find = rows_of_paths if isinstance(rows, ParquetRows) else rows_of_images
-        images = find(rows, converter.columns)
+        group_rows = rows_of_paths if isinstance(rows, ParquetRows) else rows_of_images
+        images = group_rows(rows, converter.columns)
         if images is not None:
             groups = ranges_of(images, groups) if groups is not None else None
             return LazyRows(GatheredRows(converter, images), len(images), groups=groups, skip=skip), maker.report
-        note = "streamed: images have no names, or their rows lie far from each other: phrases of one image are asked apart"
+        note = (
+            "streamed: images have no names, or their rows are far apart, so each phrase of an image is a separate row"
+        )
         maker.report.notes[note] += 1
     return LazyRows(converter.row, len(rows), groups=groups, skip=skip), maker.report
 
 
 @dataclass
 class GatheredRows:
-    """Makes a row of all source rows of an image; `images`: their indices."""
+    """
+    Rows by index, each joined from all source rows of an image.
+
+    Attributes:
+        converter (`Converter`): Conversion of source rows.
+        images (`list[list[int]]`): Indices of the source rows of each image.
+    """
 
     converter: "Converter"
     images: list[list[int]]
 
-    def __call__(self, place: int) -> dict:
-        return self.converter.row(*self.images[place])
+    def __call__(self, index: int) -> dict:
+        return self.converter.row(*self.images[index])
 
 
-def _understood(schema: Schema, columns: Columns) -> list[str]:
+def _schema_notes(schema: Schema, columns: Columns) -> list[str]:
     roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
-    return [f"understood as {schema.says} ({roles}); `column_mapping` overrides", *filter(None, [schema.note])]
+    note = f"understood as {schema.description} ({roles}); `column_mapping` overrides"
+    return [note, *filter(None, [schema.note])]
 
 
-def make_converter(
+def build_converter(
     rows: Dataset | ParquetRows, source: HubSource, name: str, options: ReadOptions
 ) -> tuple["Converter", Schema]:
     """
+    Build the converter of a split, with its columns, schema and classes.
+
+    Args:
+        rows (`datasets.Dataset` or `ParquetRows`): Source rows.
+        source (`HubSource`): The data set.
+        name (`str`): Name of the data set and split, for messages.
+        options (`ReadOptions`): Options of the conversion.
+
+    Returns:
+        `tuple[Converter, Schema]`: The converter and the detected schema.
+
     Raises:
-        `ValueError`: where no column holds images or masks, or classes have no names.
+        `ValueError`: If no column contains images or masks, or if classes have no names.
     """
     columns = find_columns(rows.features, source.column_mapping)
     schema = find_schema(columns)
-    labels = _labels(rows, columns, schema, source, options)
+    labels = label_names(rows, columns, schema, source, options)
     converter = Converter(rows, name, columns, SCHEMAS.index(schema), labels, options, image_roots(source))
     return converter, schema
 
@@ -175,12 +201,16 @@ def make_converter(
 @dataclass
 class Converter:
     """
-    Makes one row of all source rows of an image; `datasets` calls it, and takes its fields for the fingerprint.
+    Conversion of all source rows of an image to one row.
 
     Attributes:
-        rows (`datasets.Dataset`): the source's, undecoded. source (`str`): its name and split.
-        columns (`Columns`), schema (`int`): place in `SCHEMAS`. labels (`dict`): label -> class.
-        options (`ReadOptions`). roots (`list[Path]`): folders that image files may lie in.
+        rows (`datasets.Dataset`): Source rows with undecoded images.
+        source (`str`): Name of the data set and split.
+        columns (`Columns`): Columns by role.
+        schema (`int`): Index in `SCHEMAS`.
+        labels (`dict`): Class name of each label.
+        options (`ReadOptions`): Options of the conversion.
+        roots (`list[Path]`): Folders that image files may lie in.
     """
 
     rows: Dataset
@@ -193,14 +223,14 @@ class Converter:
 
     def __call__(self, group: dict) -> dict:
         """
-        Make a row for the conversion's cache.
+        Convert one image to a row of the cache.
 
         Args:
             group (`dict`): `indices` of the source rows of one image.
 
         Returns:
-            `dict`: The row, `problem: None`, what is odd about it and its image's digest; where it cannot be used, an
-                empty row and why.
+            `dict`: The row with `problem` (`None`), `remarks` and `picture` (digest of its image); if it cannot be
+                used, an empty row with the reason in `problem`.
         """
         self.maker.report = DataReport(self.source)
         try:
@@ -216,10 +246,16 @@ class Converter:
 
     def row(self, *indices: int) -> dict:
         """
-        The row of one image.
+        Convert one image.
+
+        Args:
+            *indices (`int`): Indices of its source rows.
+
+        Returns:
+            `dict`: The row, in the schema of `row_schema.py`.
 
         Raises:
-            `DatasetFormatError`: where it cannot be used.
+            `DatasetFormatError`: If the row cannot be used.
         """
         where, rows = f"row {indices[0]}", [self.rows[i] for i in indices]
         self._refuse_other_images(rows, indices)
@@ -236,20 +272,22 @@ class Converter:
         for index, content in zip(indices, contents, strict=True):
             if content != contents[0]:
                 raise DatasetFormatError(
-                    f"its image has the name of row {indices[0]}'s and is another; read the data without `streaming`",
+                    f"its image has the same name as that of row {indices[0]}, but other bytes; set `streaming: "
+                    "false`",
                     file=self.source,
                     record=f"row {index}",
                 )
 
     @cached_property
     def maker(self) -> RowMaker:
+        """Conversion of records to rows, with its report."""
         options = self.options
         if SCHEMAS[self.schema].one_phrase_a_row and options.noun_phrases == "open":
-            options = replace(options, phrase_source="noun_phrase")  # each row's phrase is of its image alone
+            options = replace(options, phrase_source="noun_phrase")  # A phrase is unknown for images without its row.
         return RowMaker(Split(self.source, [], self.labels, roots=self.roots), options)
 
     def _record(self, rows: list[dict], where: str, example_id: str) -> Record:
-        """Of one image; raises `ValueError` where a column cannot be read."""
+        """Build the record of one image; raise `ValueError` if a column cannot be read."""
         schema = SCHEMAS[self.schema]
         context = Context(self.columns, self.options, self.labels, self.maker.roots)
         shapes = [shape for row in rows for shape in schema.shapes(row, context)]
@@ -259,85 +297,7 @@ class Converter:
         return record
 
 
-def phrase_of(row: dict, columns: Columns) -> str:
-    """The normalised phrase of a row."""
-    text = columns.take(row, "phrase")
-    return normalize_phrase(text) if isinstance(text, str) else ""
-
-
 def _image(value) -> Path | bytes | ImageError:
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         return ImageError("the row has no image. Remove it, or set `on_bad_rows: skip` to leave it out")
     return value["bytes"] or Path(value["path"])
-
-
-def _labels(rows: Dataset, columns: Columns, schema: Schema, source: HubSource, options: ReadOptions) -> dict:
-    """
-    Label -> class.
-
-    Raises:
-        `ValueError`: where classes are numbers without names; says how to give them.
-    """
-    if schema.one_phrase_a_row:
-        texts = rows.select_columns(columns.roles["phrase"].partition(".")[0])
-        return {text: text for text in sorted({phrase_of(row, columns) for row in texts} - {""})}
-    if schema.needs_mask_values and options.mask_values is None:
-        raise ValueError(
-            f"each row of {source.name!r} has one mask image. Say what its numbers are: `mask_values: instances` (one object each), "
-            "`classes` (all of a class at once) or `components` (classes, whose connected parts are objects)"
-        )
-    if schema.needs_class_name and not options.class_name:
-        raise ValueError(
-            f"the masks of {source.name!r} ({schema.says}) have no names, and SAM 3 asks for names. Where they all show one thing, say "
-            "`class_name`"
-        )
-    if "class_ids" in columns:
-        return names_in_row(columns.take(rows[0], "class_ids"))
-    declared = label_names(columns)
-    if declared is not None:
-        return dict(enumerate(declared))
-    if "masks" in columns and "labels" not in columns and "segments" not in columns and "segmentation" not in columns:
-        return _labels_of_masks(source, options)
-    found = _found_labels(rows, columns, options)
-    if all(isinstance(label, str) for label in found):
-        return {label: label for label in sorted(found)}
-    names = class_names(source, options.class_names)
-    lacking = sorted(label for label in found if label not in names)
-    if lacking:
-        raise ValueError(
-            f"`dataset_name`: the classes of {source.name!r} are numbers ({_shown(found)}), and {_shown(lacking)} have no "
-            'names. Give a file `class_names: names.json` with {"0": "name", …}'
-        )
-    return names
-
-
-def _labels_of_masks(source: HubSource, options: ReadOptions) -> dict:
-    names = class_names(source, options.class_names) if options.mask_values != "instances" else {}
-    if not names and not options.class_name:
-        raise ValueError(
-            f'the masks of {source.name!r} have no names. Give a file `class_names: names.json` with {{"0": "name", …}}, or '
-            "`class_name` where all show one thing"
-        )
-    return names or {options.class_name: options.class_name}
-
-
-def _found_labels(rows: Dataset, columns: Columns, options: ReadOptions) -> set:
-    found = set()
-    role = "segments" if "segments" in columns else "labels"
-    if role not in columns:
-        return {options.class_name} if options.class_name else found
-    for row in rows.select_columns(columns.roles[role].partition(".")[0]):
-        value = columns.take(row, role)
-        if role == "segments":
-            value = (
-                value.get("category_id")
-                if isinstance(value, dict)
-                else [segment.get("category_id") for segment in value or []]
-            )
-        found |= {label for label in (value if isinstance(value, list) else [value]) if label is not None}
-    return found
-
-
-def _shown(labels) -> str:
-    names = sorted(map(str, labels))
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

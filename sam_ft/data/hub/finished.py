@@ -1,4 +1,4 @@
-"""Finished rows, as `convert_data.py` writes them: verified like the rows of every other source."""
+"""Reader of finished rows, as written by `convert_data.py`, with the same checks as other sources."""
 
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ CHUNK = 64  # rows whose images are in memory at a time
 
 
 def are_finished(rows: Dataset | ParquetRows, source: HubSource) -> bool:
-    """Return whether a data set has the columns of finished rows, and no `column_mapping` that says otherwise."""
+    """Return whether a data set has the columns of finished rows and `column_mapping` is not set."""
     return set(FEATURES) <= set(rows.column_names) and not source.column_mapping
 
 
@@ -32,88 +32,89 @@ def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOpti
     Verify all finished rows of a split.
 
     Args:
-        rows (`datasets.Dataset`): With the columns of `FEATURES`.
-        source (`HubSource`): Where they are from.
-        name (`str`): Of the data set and split, for messages.
-        options (`ReadOptions`): `verify_images` decodes every image; otherwise its size alone is read.
+        rows (`datasets.Dataset`): Rows with the columns of `FEATURES`.
+        source (`HubSource`): The data set.
+        name (`str`): Name of the data set and split, for messages.
+        options (`ReadOptions`): Options; with `verify_images` every image is decoded, otherwise only its header.
 
     Returns:
-        `tuple[datasets.Dataset, DataReport]`: The rows, without those that cannot be used where `on_bad_rows` is
-            `skip`.
+        `tuple[datasets.Dataset, DataReport]`: The rows, without those that cannot be used if `on_bad_rows` is `skip`,
+            and the report.
 
     Raises:
-        `ValueError`: Where keys are set that only a conversion can follow.
-        `DatasetFormatError`: Names the row: see [`validate_example`]; also where its image cannot be decoded, lies
-            elsewhere, or is another row's with other labels, and where an `example_id` stands twice.
+        `ValueError`: If keys are set that only a conversion uses.
+        `DatasetFormatError`: If a row is not valid (see [`validate_example`]), its image cannot be decoded or lies
+            outside the data set, another row has its image and contradicting labels, or an `example_id` occurs twice.
+            The message contains the row.
     """
     _refuse_unused_keys(name, options)
     rows = rows.select_columns(list(FEATURES)).cast(FEATURES)
-    maker, kept = RowMaker(Split(name, [], {}), options), []
-    verify = RowVerifier(name, options, roots_of(source, options))
-    for place, problem in verify.problems(rows):
+    maker, usable = RowMaker(Split(name, [], {}), options), []
+    verifier = RowVerifier(name, options, allowed_roots(source, options))
+    for index, problem in verifier.problems(rows):
         if problem is None:
-            kept.append(place)
+            usable.append(index)
         elif options.on_bad_rows != "skip":
             raise problem
         else:
             maker.report.skipped.append(str(problem))
-    rows = rows if len(kept) == len(rows) else rows.select(kept)
-    light = list(rows.remove_columns("image"))
-    for row in light:
+    rows = rows if len(usable) == len(rows) else rows.select(usable)
+    imageless = list(rows.remove_columns("image"))
+    for row in imageless:
         maker.report.count(row)
-    maker.check_positives(light)
+    maker.check_positives(imageless)
     return rows, maker.report
 
 
-def roots_of(source: HubSource, options: ReadOptions) -> ImageRoots:
-    """Return the folders that images of a source may lie in; all where `allow_outside_images` is set."""
+def allowed_roots(source: HubSource, options: ReadOptions) -> ImageRoots:
+    """Return the folders that images of a source may lie in; any folder if `allow_outside_images` is set."""
     return ImageRoots([] if options.allow_outside_images else image_roots(source))
 
 
 def _refuse_unused_keys(name: str, options: ReadOptions) -> None:
     if options.attributes is not None or options.phrase_map != PhraseMap():
         raise ValueError(
-            f"{name} holds finished rows: `phrase_map` and `attribute_templates` have no effect on them. Give these keys "
-            "to convert_data.py"
+            f"{name} contains finished rows: `phrase_map` and `attribute_templates` have no effect on them. Pass "
+            "these keys to convert_data.py"
         )
 
 
 @dataclass
 class RowVerifier:
     """
-    Verification of finished rows, one split at a time.
+    Verification of the finished rows of one split.
 
     Attributes:
         source (`str`): Name of the data set and split, for messages.
-        options (`ReadOptions`): Whether images are decoded.
+        options (`ReadOptions`): Options; `verify_images` selects whether images are decoded.
         roots (`ImageRoots`): Folders that images may lie in.
     """
 
     source: str
     options: ReadOptions
     roots: ImageRoots
-    _ids: dict[str, int] = field(default_factory=dict)  # example_id -> place
-    _pictures: dict[Hashable, list[int]] = field(default_factory=dict)  # picture -> places
+    _ids: dict[str, int] = field(default_factory=dict)  # example_id -> index
+    _pictures: dict[Hashable, list[int]] = field(default_factory=dict)  # picture -> indices
 
     def problems(self, rows: Dataset) -> Iterator[tuple[int, DatasetFormatError | None]]:
         """
         Verify rows in their order; images are decoded in threads.
 
         Args:
-            rows (`datasets.Dataset`): With `FEATURES`.
+            rows (`datasets.Dataset`): Rows with the columns of `FEATURES`.
 
         Yields:
-            `tuple[int, DatasetFormatError | None]`: Place of a row, and why it cannot be used.
+            `tuple[int, DatasetFormatError | None]`: Index of a row, and the reason if it cannot be used.
         """
-        undecoded, light = rows.cast_column("image", Image(decode=False)), rows.select_columns("phrases")
-        with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow decodes outside the interpreter's lock
+        undecoded, phrases = rows.cast_column("image", Image(decode=False)), rows.select_columns("phrases")
+        with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow releases the interpreter's lock while it decodes.
             for begin in range(0, len(undecoded), CHUNK):
                 chunk = list(undecoded.select(range(begin, min(begin + CHUNK, len(undecoded)))))
-                for place, (row, measured) in enumerate(zip(chunk, pool.map(self.measure, chunk), strict=True), begin):
-                    yield place, self._problem(row, measured, place, light)
+                for index, (row, measured) in enumerate(zip(chunk, pool.map(self.measure, chunk), strict=True), begin):
+                    yield index, self._problem(row, measured, index, phrases)
 
     def measure(self, row: dict) -> tuple[int, int] | ImageError:
-        """Return width and height of a row's upright image in px, or why it cannot be used."""
+        """Return width and height of a row's upright image, px, or the reason why it cannot be used."""
         image = _content(row)
         if isinstance(image, ImageError):
             return image
@@ -124,38 +125,38 @@ class RowVerifier:
         except ImageError as error:
             return error
 
-    def check(self, row: dict, measured: tuple[int, int] | ImageError, place: int) -> None:
+    def check(self, row: dict, measured: tuple[int, int] | ImageError, index: int) -> None:
         """
         Verify one row by itself.
 
         Args:
-            row (`dict`): With `FEATURES`, its image not decoded.
-            measured (`tuple[int, int]` or `ImageError`): Of [`measure`].
-            place (`int`): Index of the row, for messages.
+            row (`dict`): Row with the columns of `FEATURES`, its image not decoded.
+            measured (`tuple[int, int]` or `ImageError`): Result of [`measure`].
+            index (`int`): Index of the row, for messages.
 
         Raises:
-            `DatasetFormatError`: Names the row.
+            `DatasetFormatError`: If the row cannot be used; contains its index and `example_id`.
         """
-        where = f"row {place} (example {row['example_id']!r:.120})"
+        where = f"row {index} (example {row['example_id']!r:.120})"
         if isinstance(measured, ImageError):
             raise DatasetFormatError(str(measured), file=self.source, record=where)
         validate_example(row, self.source, record=where, image_size=measured)
 
     def _problem(
-        self, row: dict, measured: tuple[int, int] | ImageError, place: int, light: Dataset
+        self, row: dict, measured: tuple[int, int] | ImageError, index: int, phrases: Dataset
     ) -> DatasetFormatError | None:
         try:
-            self.check(row, measured, place)
-            self._compare(row, place, light)
+            self.check(row, measured, index)
+            self._compare(row, index, phrases)
         except DatasetFormatError as error:
             return error
         return None
 
-    def _compare(self, row: dict, place: int, light: Dataset) -> None:
-        """Refuse a row with the `example_id` of another, or with its image and labels that contradict it."""
-        if self._ids.setdefault(row["example_id"], place) != place:
+    def _compare(self, row: dict, index: int, phrases: Dataset) -> None:
+        """Refuse a row with the `example_id` of an earlier row, or with its image and contradicting labels."""
+        if self._ids.setdefault(row["example_id"], index) != index:
             raise DatasetFormatError(
-                f"row {place} has the `example_id` of another, row {self._ids[row['example_id']]}; ids are unique",
+                f"row {index} has the `example_id` of another, row {self._ids[row['example_id']]}; ids must be unique",
                 file=self.source,
                 record=repr(row["example_id"]),
             )
@@ -163,13 +164,13 @@ class RowVerifier:
         if key is None:
             return
         for other in self._pictures.get(key, ()):
-            names = f"row {other}", f"row {place}"
-            refuse_contradiction(light[other]["phrases"], row["phrases"], *names, self.source)
-        self._pictures.setdefault(key, []).append(place)
+            names = f"row {other}", f"row {index}"
+            refuse_contradiction(phrases[other]["phrases"], row["phrases"], *names, self.source)
+        self._pictures.setdefault(key, []).append(index)
 
 
 def _content(row: dict) -> Path | bytes | ImageError:
-    """The image file of a row, or its content."""
+    """Return the image file of a row, its content, or an error if the row has no image."""
     value = row["image"]
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         return ImageError("the row has no image. Remove it, or set `on_bad_rows: skip` to leave it out")
@@ -179,18 +180,18 @@ def _content(row: dict) -> Path | bytes | ImageError:
 @dataclass
 class FinishedRows:
     """
-    Finished rows by index, each verified when it is requested; its image is decoded by [`LazyRows`].
+    Finished rows by index, each verified when it is requested; [`LazyRows`] decodes its image.
 
     Attributes:
-        rows (`datasets.Dataset` or `ParquetRows`): Undecoded.
-        verifier (`RowVerifier`): Of the split.
+        rows (`datasets.Dataset` or `ParquetRows`): Rows with undecoded images.
+        verifier (`RowVerifier`): Verifier of the split.
     """
 
     rows: Dataset | ParquetRows
     verifier: RowVerifier
 
-    def __call__(self, place: int) -> dict:
-        row = self.rows[place]
+    def __call__(self, index: int) -> dict:
+        row = self.rows[index]
         row = {name: row[name] for name in FEATURES}
-        self.verifier.check(row, self.verifier.measure(row), place)
+        self.verifier.check(row, self.verifier.measure(row), index)
         return row

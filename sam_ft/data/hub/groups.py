@@ -1,4 +1,4 @@
-"""Which rows are of one image, where a data set has a row a phrase."""
+"""Grouping of the rows of one image in data sets with one row for each phrase."""
 
 import hashlib
 from collections.abc import Hashable, Iterable
@@ -13,7 +13,16 @@ from .parquet import ParquetRows
 
 
 def rows_of_images(rows: Dataset, columns: Columns) -> list[list[int]]:
-    """Indices of the rows of each image, in the order of their first rows: equal bytes are one image."""
+    """
+    Group rows by the bytes of their image.
+
+    Args:
+        rows (`datasets.Dataset`): All rows.
+        columns (`Columns`): Columns by role.
+
+    Returns:
+        `list[list[int]]`: Indices of the rows of each image, in the order of the first row.
+    """
     images = rows.select_columns(columns.roles["image"].partition(".")[0])
     values = (columns.take(row, "image") or {} for row in images)
     contents = (value.get("bytes") or str(value.get("path") or i).encode() for i, value in enumerate(values))
@@ -22,9 +31,17 @@ def rows_of_images(rows: Dataset, columns: Columns) -> list[list[int]]:
 
 def rows_of_paths(rows: ParquetRows, columns: Columns) -> list[list[int]] | None:
     """
-    The same by the images' names, which are read without their bytes. Rows whose images share a name and differ are refused when they
-    are made. `None` where some have no name, or where rows of one name are more than two row groups apart, which would fetch groups again
-    and again.
+    Group rows by the name of their image, which is read without the image's bytes.
+
+    Rows whose images have the same name but different bytes are refused when they are converted.
+
+    Args:
+        rows (`ParquetRows`): All rows.
+        columns (`Columns`): Columns by role.
+
+    Returns:
+        `list[list[int]]` or `None`: Indices of the rows of each image. `None` if an image has no name, or if the rows
+            of one image lie in row groups that are not adjacent, which would be fetched repeatedly.
     """
     paths = list(rows.image_paths(columns.roles["image"]))
     if not all(paths):
@@ -42,7 +59,16 @@ def _gather(keys: Iterable[Hashable]) -> list[list[int]]:
 
 
 def ranges_of(groups: list[list[int]], files: list[range]) -> list[range]:
-    """Of images, by their first rows: which lie in one of `files`, ranges of rows that are read together."""
+    """
+    Convert ranges of rows to ranges of images.
+
+    Args:
+        groups (`list[list[int]]`): Indices of the rows of each image; an image belongs to the range of its first row.
+        files (`list[range]`): Ranges of rows that are read together.
+
+    Returns:
+        `list[range]`: Ranges of images that are read together.
+    """
     ranges, image = [], 0
     for file in files:
         begin = image
@@ -58,8 +84,8 @@ def without_contradictions(rows: Dataset, source: str) -> tuple[Dataset, list[Da
     Leave out rows that have the image of an earlier row and labels that contradict it.
 
     Args:
-        rows (`datasets.Dataset`): Of `example.py`, with the column `picture`, the digest of an image's bytes or
-            `None`.
+        rows (`datasets.Dataset`): Rows in the schema of `row_schema.py`, with a column `picture`: the digest of the
+            image's bytes, or `None`.
         source (`str`): Name of the data set, for messages.
 
     Returns:
@@ -68,16 +94,16 @@ def without_contradictions(rows: Dataset, source: str) -> tuple[Dataset, list[Da
     """
     pictures = rows["picture"]
     groups = _gather(picture or i for i, picture in enumerate(pictures))
-    light, dropped = rows.select_columns(["example_id", "phrases"]), {}
-    for places in groups:
-        for n, place in enumerate(places[1:], 1):
-            row = light[place]
-            for other in (light[earlier] for earlier in places[:n] if earlier not in dropped):
+    labels, dropped = rows.select_columns(["example_id", "phrases"]), {}
+    for indices in groups:
+        for n, index in enumerate(indices[1:], 1):
+            row = labels[index]
+            for other in (labels[earlier] for earlier in indices[:n] if earlier not in dropped):
                 names = f"row {other['example_id']}", f"row {row['example_id']}"
                 try:
                     refuse_contradiction(other["phrases"], row["phrases"], *names, source)
                 except DatasetFormatError as error:
-                    dropped[place] = error
+                    dropped[index] = error
                     break
-    kept = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
-    return kept, list(dropped.values())
+    remaining = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
+    return remaining, list(dropped.values())

@@ -1,4 +1,4 @@
-"""Parquet files read by row, here or on the Hub: a row group is fetched when one of its rows is asked for."""
+"""Parquet files read by row, local or on the Hub: a row group is fetched when one of its rows is requested."""
 
 import bisect
 from collections import OrderedDict
@@ -12,33 +12,41 @@ from ..lazy_rows import WINDOW
 
 
 def undecoded(features: Features) -> Features:
-    """The same features with images as `{"bytes", "path"}`: a mask is opened when it is used, and by us."""
+    """
+    Return features with images as `{"bytes", "path"}`, so that `datasets` does not decode them.
 
-    def without(feature):
+    Args:
+        features (`datasets.Features`): Features of a data set.
+
+    Returns:
+        `datasets.Features`: The same features, without decoding.
+    """
+
+    def without_decoding(feature):
         if isinstance(feature, Image):
             return Image(decode=False)
         if isinstance(feature, List):
-            return List(without(feature.feature), length=feature.length)
+            return List(without_decoding(feature.feature), length=feature.length)
         return feature
 
-    return Features({name: without(feature) for name, feature in features.items()})
+    return Features({name: without_decoding(feature) for name, feature in features.items()})
 
 
 class ParquetRows:
     """
-    Undecoded rows by index.
+    Rows of parquet files by index, with undecoded images.
 
     Args:
-        files (`list[str]`): paths or URLs that fsspec opens, such as `hf://datasets/…`.
+        files (`list[str]`): Paths or URLs that fsspec opens, such as `hf://datasets/…`.
 
     Raises:
-        `ValueError`: where a file is no parquet file, or has other columns than the first.
+        `ValueError`: If a file is not a parquet file, or its columns differ from those of the first.
     """
 
     def __init__(self, files: list[str]):
-        self.files, self._kept = files, OrderedDict()
+        self.files, self._cache = files, OrderedDict()
         self.groups: list[range] = []
-        self._where: list[tuple[str, int]] = []
+        self._locations: list[tuple[str, int]] = []
         schemas = {}
         for file in files:
             try:
@@ -51,12 +59,13 @@ class ParquetRows:
             for number, size in enumerate(sizes):
                 begin = self.groups[-1].stop if self.groups else 0
                 self.groups.append(range(begin, begin + size))
-                self._where.append((file, number))
+                self._locations.append((file, number))
         first = schemas[files[0]]
-        other = next((file for file, schema in schemas.items() if schema.names != first.names), None)
-        if other:
+        different = next((file for file, schema in schemas.items() if schema.names != first.names), None)
+        if different:
             raise ValueError(
-                f"{other} has the columns {schemas[other].names}, {files[0]} has {first.names}; they are not one data set"
+                f"{different} has the columns {schemas[different].names}, but {files[0]} has {first.names}. Select "
+                "the files of one data set with `data_files`"
             )
         self.features = undecoded(Features.from_arrow_schema(first))
         self.column_names = first.names
@@ -70,35 +79,35 @@ class ParquetRows:
         return self.features.decode_example(row)
 
     def select_columns(self, column: str) -> Iterator[dict]:
-        """All rows with one column, which alone is fetched."""
+        """Yield all rows with one column; the other columns are not fetched."""
         for file in self.files:
             with fsspec.open(file) as stream:
                 features = Features({column: self.features[column]})
                 yield from map(features.decode_example, pq.read_table(stream, columns=[column]).to_pylist())
 
     def image_paths(self, column: str) -> Iterator[str | None]:
-        """The names of all rows' images; their bytes are not fetched."""
+        """Yield the names of the images of all rows; their bytes are not fetched."""
         for file in self.files:
             with fsspec.open(file) as stream:
                 for value in pq.read_table(stream, columns=[f"{column}.path"]).column(0).to_pylist():
                     yield value.get("path") if isinstance(value, dict) else value
 
-    def whole(self) -> Dataset:
-        """The same rows in a `datasets.Dataset`: all files are fetched."""
+    def to_dataset(self) -> Dataset:
+        """Return the same rows as a `datasets.Dataset`; all files are fetched."""
         return load_dataset("parquet", data_files=self.files, split="train").cast(self.features)
 
     def _table(self, group: int):
-        if group in self._kept:
-            self._kept.move_to_end(group)
-            return self._kept[group]
-        file, number = self._where[group]
+        if group in self._cache:
+            self._cache.move_to_end(group)
+            return self._cache[group]
+        file, number = self._locations[group]
         with fsspec.open(file) as stream:
             table = pq.ParquetFile(stream).read_row_group(number)
-        self._kept[group] = table
-        while len(self._kept) > WINDOW:  # as many as an epoch mixes, so that each is fetched once
-            self._kept.popitem(last=False)
+        self._cache[group] = table
+        while len(self._cache) > WINDOW:  # An epoch mixes this many groups, so each is fetched once.
+            self._cache.popitem(last=False)
         return table
 
     def __getstate__(self) -> dict:
-        """Workers start with nothing kept."""
-        return self.__dict__ | {"_kept": OrderedDict()}
+        """Return the state for a worker process, with an empty cache."""
+        return self.__dict__ | {"_cache": OrderedDict()}

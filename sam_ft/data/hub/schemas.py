@@ -1,4 +1,4 @@
-"""The schemas that Hub data sets have, and what a row of each says."""
+"""Schemas of Hub data sets, and conversion of a row of each schema to shapes."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from ..phrases.vocabulary import normalize_phrase
 from ..readers.image_roots import ImageRoots
 from ..readers.images import IMAGE_ERRORS
-from ..readers.mask_values import read_numbers, read_one_mask, shapes_of_values
+from ..readers.mask_values import read_binary_mask, read_numbers, shapes_of_values
 from ..readers.records import ReadOptions, Shape
 from ..readers.sa1b import sa1b_shapes
 from ..row_schema import MAX_INSTANCES, too_many_instances
@@ -23,10 +23,13 @@ from .columns import Columns, inside, is_image
 @dataclass
 class Context:
     """
+    Context of the conversion of a row.
+
     Attributes:
-        columns (`Columns`), options (`ReadOptions`).
-        names (`dict`): a label as rows have it -> the class's name; empty where rows have names or phrases.
-        roots (`ImageRoots`): folders that image files may lie in.
+        columns (`Columns`): Columns by role.
+        options (`ReadOptions`): Options of the conversion.
+        names (`dict`): Class name of each label in the rows; empty if the rows contain names or phrases.
+        roots (`ImageRoots`): Folders that image files may lie in.
     """
 
     columns: Columns
@@ -38,14 +41,20 @@ class Context:
 @dataclass
 class Schema:
     """
+    Schema of a data set.
+
     Attributes:
-        says (`str`): what it is, for the report.
-        fits (`Callable[[Columns], bool]`), shapes (`Callable[[dict, Context], list[Shape]]`).
-        one_phrase_a_row (`bool`): rows of one image are gathered. needs_class_name (`bool`): nothing in it names a class.
-        needs_mask_values (`bool`): nothing says what its numbers are. note (`str`): what is assumed of it.
+        description (`str`): Description for the report.
+        fits (`Callable[[Columns], bool]`): Whether columns have the schema.
+        shapes (`Callable[[dict, Context], list[Shape]]`): Conversion of a row to shapes.
+        one_phrase_a_row (`bool`): Whether each row has one phrase, so that the rows of an image are joined.
+        needs_class_name (`bool`): Whether the schema has no class names, so that `class_name` is required.
+        needs_mask_values (`bool`): Whether the meaning of pixel values is undefined, so that `mask_values` is
+            required.
+        note (`str`): Assumption for the report.
     """
 
-    says: str
+    description: str
     fits: Callable[[Columns], bool]
     shapes: Callable[[dict, Context], list[Shape]]
     one_phrase_a_row: bool = False
@@ -54,22 +63,25 @@ class Schema:
     note: str = ""
 
 
-def _channels(file) -> np.ndarray:
+def _read_channels(file) -> np.ndarray:
     with PILImage.open(file) as image:
         return np.asarray(image)
 
 
-def open_image(value, context: Context, read: Callable = _channels) -> np.ndarray:
+def open_image(value, context: Context, read: Callable = _read_channels) -> np.ndarray:
     """
     Open an undecoded mask image.
 
     Args:
         value (`dict`): `{"bytes", "path"}`.
-        context (`Context`): Names the folders that files may lie in.
-        read (`Callable`): Makes the result of an open file or a path; its channels where not given.
+        context (`Context`): Context with the folders that files may lie in.
+        read (`Callable`): Function that reads an open file or a path; by default it returns all channels.
+
+    Returns:
+        `np.ndarray`: The result of `read`.
 
     Raises:
-        `ValueError`: Where it cannot be read, or lies elsewhere.
+        `ValueError`: If the image cannot be read, or lies outside the folders.
     """
     try:
         if value.get("bytes"):
@@ -80,16 +92,16 @@ def open_image(value, context: Context, read: Callable = _channels) -> np.ndarra
         raise ValueError(f"a mask image cannot be read ({error})") from error
 
 
-def _listed(value) -> list:
+def _as_list(value) -> list:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _limit(objects: list) -> None:
+def _refuse_too_many(objects: list) -> None:
     if len(objects) > MAX_INSTANCES:
         raise ValueError(too_many_instances(len(objects)))
 
 
-def _at(values: list, index: int):
+def _item_or_none(values: list, index: int):
     return values[index] if index < len(values) else None
 
 
@@ -99,10 +111,10 @@ def _phrase_rows(row: dict, context: Context) -> list[Shape]:
     if not phrase:
         return [Shape("the row", problem=f"`{context.columns.roles['phrase']}` is {text!r}; expected a noun phrase")]
     if "masks" in context.columns:
-        masks = _listed(context.columns.take(row, "masks"))
-        _limit(masks)
+        masks = _as_list(context.columns.take(row, "masks"))
+        _refuse_too_many(masks)
         shapes = (
-            Shape(f"mask {i}", phrase, mask=partial(open_image, m, context, read_one_mask))
+            Shape(f"mask {i}", phrase, mask=partial(open_image, m, context, read_binary_mask))
             for i, m in enumerate(masks)
         )
         return [shape for shape in shapes if shape.with_mask().mask.any()]
@@ -110,21 +122,24 @@ def _phrase_rows(row: dict, context: Context) -> list[Shape]:
 
 
 def _objects(row: dict, context: Context) -> list[Shape]:
-    return _segmentations(row, context, _listed(context.columns.take(row, "labels")), context.options.class_name)
+    return _segmentations(row, context, _as_list(context.columns.take(row, "labels")), context.options.class_name)
 
 
-def _segmentations(row: dict, context: Context, labels: list, unnamed: str | None) -> list[Shape]:
-    """`unnamed`: what objects without a label are."""
+def _segmentations(row: dict, context: Context, labels: list, default_label: str | None) -> list[Shape]:
+    """Convert objects with polygons, RLEs or boxes; an object without a label has `default_label`."""
     columns = context.columns
-    drawn, boxes = _drawn(columns.take(row, "segmentation")), _listed(columns.take(row, "boxes"))
-    crowds, shapes = _listed(columns.take(row, "crowds")), []
-    number = _length(segmentation=drawn, boxes=boxes, labels=labels, crowds=crowds)
+    segmentations, boxes = (
+        _object_segmentations(columns.take(row, "segmentation")),
+        _as_list(columns.take(row, "boxes")),
+    )
+    crowds, shapes = _as_list(columns.take(row, "crowds")), []
+    number = _common_length(segmentation=segmentations, boxes=boxes, labels=labels, crowds=crowds)
     for i in range(number):
-        label, segmentation = _at(labels, i), _at(drawn, i)
-        shape = Shape(f"object {i}", unnamed if label is None else label)
-        # of a box beside a mask nobody says whether it is xywh, xyxy, or a fraction
-        shape.box = None if segmentation else _at(boxes, i)
-        shape.is_crowd = _at(crowds, i) in (1, True)
+        label, segmentation = _item_or_none(labels, i), _item_or_none(segmentations, i)
+        shape = Shape(f"object {i}", default_label if label is None else label)
+        # A box beside a mask is not used: the format (xywh, xyxy, fractions) is undefined.
+        shape.box = None if segmentation else _item_or_none(boxes, i)
+        shape.is_crowd = _item_or_none(crowds, i) in (1, True)
         if shape.label is None:
             shape.problem = (
                 "it has no class; name the column, `column_mapping: {labels: COLUMN}`, or give `class_name`"
@@ -141,18 +156,18 @@ def _segmentations(row: dict, context: Context, labels: list, unnamed: str | Non
     return shapes
 
 
-def _drawn(value) -> list:
-    """One segmentation for each object; RLEs may stand as a struct of lists, sizes beside counts."""
+def _object_segmentations(value) -> list:
+    """Return the segmentation of each object; RLEs may be a struct of lists, sizes and counts."""
     if isinstance(value, dict) and isinstance(value.get("size"), list) and isinstance(value.get("counts"), list):
         sizes, counts = value["size"], value["counts"]
         if all(isinstance(size, list) for size in sizes) and not any(isinstance(count, int) for count in counts):
-            _length(size=sizes, counts=counts)
+            _common_length(size=sizes, counts=counts)
             return [{"size": size, "counts": count} for size, count in zip(sizes, counts, strict=True)]
-    return _listed(value)
+    return _as_list(value)
 
 
-def _length(**lists: list) -> int:
-    """Of lists that speak of the same objects; empty ones say nothing."""
+def _common_length(**lists: list) -> int:
+    """Return the number of objects, which is the length of all lists that are not empty."""
     sizes = {name: len(values) for name, values in lists.items() if values}
     if len(set(sizes.values())) > 1:
         raise ValueError(
@@ -162,33 +177,33 @@ def _length(**lists: list) -> int:
 
 
 def _mask_list(row: dict, context: Context) -> list[Shape]:
-    labels, masks = (_listed(context.columns.take(row, role)) for role in ("labels", "masks"))
+    labels, masks = (_as_list(context.columns.take(row, role)) for role in ("labels", "masks"))
     shapes = []
     if labels and len(labels) != len(masks):
         raise ValueError(f"the columns differ in length: labels {len(labels)}, masks {len(masks)}")
     for i, mask in enumerate(masks):
-        label = _at(labels, i)
+        label = _item_or_none(labels, i)
         shape = Shape(f"mask {i}", context.options.class_name if label is None else label)
         if shape.label is None:
             shape.problem = (
                 "it has no class; name the column, `column_mapping: {labels: COLUMN}`, or give `class_name`"
             )
-        shape.mask = partial(open_image, mask, context, read_one_mask)
+        shape.mask = partial(open_image, mask, context, read_binary_mask)
         shapes.append(shape)
     return shapes
 
 
 def _ade(row: dict, context: Context) -> list[Shape]:
-    """Red is the class, green the object (Transformers' instance segmentation example)."""
+    """Convert an image with the class in red and the object in green (Transformers' instance segmentation example)."""
     values = open_image(context.columns.take(row, "masks"), context)
     if values.ndim != 3:
         raise ValueError(
-            "the annotation image has one channel; this schema holds the class in red and the object in green"
+            "the annotation image has one channel; this schema has the class in red and the object in green"
         )
     pairs = values[..., 0].astype(np.int32) * 256 + values[..., 1]
     shapes = []
     numbers = np.unique(pairs).tolist()
-    _limit(numbers)
+    _refuse_too_many(numbers)
     for pair in numbers:
         label, instance = divmod(pair, 256)
         if label and instance:
@@ -197,7 +212,7 @@ def _ade(row: dict, context: Context) -> list[Shape]:
 
 
 def _panoptic(row: dict, context: Context) -> list[Shape]:
-    """A segment's id is R + 256 G + 65536 B (COCO panoptic)."""
+    """Convert COCO panoptic segments, whose id is R + 256 G + 65536 B."""
     values = open_image(context.columns.take(row, "masks"), context).astype(np.int64)
     ids = values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
     shapes = []
@@ -205,7 +220,7 @@ def _panoptic(row: dict, context: Context) -> list[Shape]:
         if segment.get("id") is None:
             raise ValueError("`segments_info` has no `id`, so that segments cannot be found in the image")
         if segment.get("isthing") in (0, False):
-            # it is there, and no object: its class is neither asked nor absent
+            # Stuff is present but not an object: its class is neither a positive nor an absent phrase.
             shapes.append(Shape(f"segment {segment['id']}", segment.get("category_id"), exhaustive=False))
             continue
         shape = Shape(
@@ -219,12 +234,12 @@ def _panoptic(row: dict, context: Context) -> list[Shape]:
 def _structs(value) -> list[dict]:
     if isinstance(value, dict):
         return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
-    return _listed(value)
+    return _as_list(value)
 
 
 def _class_map(row: dict, context: Context) -> list[Shape]:
     kind, values = context.options.mask_values, open_image(context.columns.take(row, "masks"), context, read_numbers)
-    if context.options.class_name in context.names:  # the only class: every number but 0
+    if context.options.class_name in context.names:  # With a single class, all values except 0 are the class.
         values = values if kind == "instances" else values != 0
         return [replace(s, label=context.options.class_name) for s in shapes_of_values(values, kind, {1: ""})]
     return shapes_of_values(values, kind, context.names)
@@ -234,35 +249,58 @@ def _sa1b(row: dict, context: Context) -> list[Shape]:
     return sa1b_shapes(context.columns.take(row, "sa1b"), context.options.class_name)
 
 
-_STUFF = "panoptic segments with `isthing` false are stuff and left out; where nothing says so, drop stuff by `phrase_map` (sky: null)"
+def _has_phrase_masks(columns: Columns) -> bool:
+    return "phrase" in columns and ("masks" in columns or "segmentation" in columns)
+
+
+def _has_mask_list(columns: Columns) -> bool:
+    if "masks" not in columns:
+        return False
+    feature = columns.feature("masks")
+    return is_image(inside(feature)) and not is_image(feature)
+
+
+_STUFF_NOTE = (
+    "panoptic segments with `isthing` false are stuff and left out; without `isthing`, drop stuff classes with "
+    "`phrase_map` (sky: null)"
+)
 SCHEMAS = (
-    Schema("one row a phrase, with its masks", lambda c: "phrase" in c and ("masks" in c or "segmentation" in c), _phrase_rows, True),
+    Schema("one row a phrase, with its masks", _has_phrase_masks, _phrase_rows, True),
     Schema("objects with polygons or RLE", lambda c: "segmentation" in c, _objects),
     Schema("SA-1B", lambda c: "sa1b" in c, _sa1b, needs_class_name=True),
-    Schema("a list of mask images", lambda c: "masks" in c and is_image(inside(c.feature("masks"))) and not is_image(c.feature("masks")), _mask_list),
+    Schema("a list of mask images", _has_mask_list, _mask_list),
     Schema("an image of classes (red) and objects (green)", lambda c: "masks" in c and "class_ids" in c, _ade),
-    Schema("panoptic segments", lambda c: "masks" in c and "segments" in c, _panoptic, note=_STUFF),
+    Schema("panoptic segments", lambda c: "masks" in c and "segments" in c, _panoptic, note=_STUFF_NOTE),
     Schema("an image of class numbers", lambda c: "masks" in c, _class_map, needs_mask_values=True),
-)  # fmt: skip
+)
 
 
 def find_schema(columns: Columns) -> Schema:
     """
+    Find the schema of a data set.
+
+    Args:
+        columns (`Columns`): Columns by role.
+
+    Returns:
+        `Schema`: The first of `SCHEMAS` that fits.
+
     Raises:
-        `ValueError`: where no column holds masks.
+        `ValueError`: If no column contains masks.
     """
     for schema in SCHEMAS:
         if schema.fits(columns):
             return schema
     roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
-    kind = "boxes only, and masks are what is trained" if "boxes" in columns else "no masks"
+    kind = "boxes only, but training needs masks" if "boxes" in columns else "no masks"
     raise ValueError(
-        f"the data set has {kind} (understood: {roles}; columns: {', '.join(columns.features)}). Where a column holds masks, name it: "
-        "`column_mapping: {masks: COLUMN}` or `{segmentation: COLUMN}`"
+        f"the data set has {kind} (roles: {roles}; columns: {', '.join(columns.features)}). If a column contains "
+        "masks, "
+        "set `column_mapping: {masks: COLUMN}` or `{segmentation: COLUMN}`"
     )
 
 
-def label_names(columns: Columns) -> list[str] | None:
-    """The classes that the labels' feature declares."""
+def declared_names(columns: Columns) -> list[str] | None:
+    """Return the class names that the feature of the labels declares, or `None`."""
     feature = inside(columns.feature("labels")) if "labels" in columns else None
     return list(feature.names) if isinstance(feature, ClassLabel) else None

@@ -1,4 +1,4 @@
-"""Opening a Hub data set, or a folder in one of the Hub's forms, by `datasets`."""
+"""Access to Hub data sets, and to folders in one of the Hub's formats, with `datasets`."""
 
 import itertools
 import json
@@ -13,24 +13,27 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..readers.files import SPLIT_WORDS
-from ..readers.mask_values import class_names_of
+from ..readers.mask_values import read_class_names
 from .parquet import ParquetRows, undecoded
 
 
-CONVERTED = "refs/convert/parquet"  # what the Hub makes of data sets that are scripts
+CONVERTED = "refs/convert/parquet"  # revision with the Hub's parquet export of data sets that are scripts
 NAME_FILES = ("id2label.json", "classes.json", "classes.txt")
 
 
 @dataclass
 class HubSource:
     """
+    Location and reading options of a Hub data set.
+
     Attributes:
-        name (`str`): a Hub id, or a folder of parquet files, an imagefolder, WebDataset shards, or what `save_to_disk` wrote.
-        config (`str`, *optional*): of a data set that has several.
-        revision (`str`, *optional*): branch, tag or commit.
-        data_files (`list[str]`): patterns of the files to read, instead of all.
-        column_mapping (`dict[str, str | None]`): role -> column, `None` for none, see `columns.py`.
-        streaming (`bool`): fetch rows of parquet files when they are asked for; other forms are prepared as a whole.
+        name (`str`): Hub id, or a folder of parquet files, an imagefolder, WebDataset shards, or a result of
+            `save_to_disk`.
+        config (`str`, *optional*): Configuration of a data set that has several.
+        revision (`str`, *optional*): Branch, tag or commit.
+        data_files (`list[str]`): Patterns of the files to read; all files if empty.
+        column_mapping (`dict[str, str | None]`): Column of each role, `None` for no column; see `columns.py`.
+        streaming (`bool`): Fetch rows of parquet files when they are requested; other formats are prepared as a whole.
     """
 
     name: str = ""
@@ -42,7 +45,7 @@ class HubSource:
 
 
 def is_hub_folder(folder: Path) -> bool:
-    """Whether a folder is in a form of the Hub."""
+    """Return whether a folder is in one of the Hub's formats."""
     patterns = (
         "*.parquet",
         "*/*.parquet",
@@ -64,7 +67,7 @@ def image_roots(source: HubSource) -> list[Path]:
         source (`HubSource`): The data set.
 
     Returns:
-        `list[Path]`: Its own folder where it is local, and the caches that `datasets` and the Hub download and unpack
+        `list[Path]`: The folder of a local data set, and the caches that `datasets` and the Hub download and unpack
             to.
     """
     caches = [
@@ -73,16 +76,23 @@ def image_roots(source: HubSource) -> list[Path]:
         config.EXTRACTED_DATASETS_PATH,
         constants.HF_HUB_CACHE,
     ]
-    own = [Path(source.name)] if Path(source.name).is_dir() else []
-    return own + [Path(cache) for cache in caches]
+    local = [Path(source.name)] if Path(source.name).is_dir() else []
+    return local + [Path(cache) for cache in caches]
 
 
 def open_splits(source: HubSource) -> tuple[dict[str, Dataset | ParquetRows], list[str]]:
     """
-    All splits with their images not decoded, named `train`, `validation`, `test` where they mean these, and what was assumed.
+    Open all splits of a data set, with undecoded images.
+
+    Args:
+        source (`HubSource`): The data set.
+
+    Returns:
+        `tuple[dict[str, datasets.Dataset | ParquetRows], list[str]]`: Rows by split (synonyms of `train`, `validation`
+            and `test` are renamed to these), and notes on assumptions.
 
     Raises:
-        `ValueError`: where the data set is not there, cannot be reached, or cannot be read; says what to do.
+        `ValueError`: If the data set does not exist, cannot be reached, or cannot be read; contains the remedy.
     """
     notes = []
     if Path(source.name).is_dir():
@@ -95,18 +105,18 @@ def open_splits(source: HubSource) -> tuple[dict[str, Dataset | ParquetRows], li
     named = {}
     for name, rows in splits.items():
         rows = rows if isinstance(rows, ParquetRows) else rows.cast(undecoded(rows.features))
-        meant = SPLIT_WORDS.get(name.lower(), name)
-        if meant in named:
+        standard_name = SPLIT_WORDS.get(name.lower(), name)
+        if standard_name in named:
             raise ValueError(
-                f"`dataset_name`: {source.name!r} has two splits that mean {meant!r}, among {', '.join(splits)}; name the files of one, "
-                "`data_files`"
+                f"`dataset_name`: {source.name!r} has two splits that mean {standard_name!r}, among "
+                f"{', '.join(splits)}; select the files of one with `data_files`"
             )
-        named[meant] = rows
+        named[standard_name] = rows
     return named, notes
 
 
 def _refuse_shared_keys(folder: Path) -> None:
-    """WebDataset cuts names at their first dot, so that `a.1.json` and `a.2.json` would become one sample."""
+    """Refuse names such as `a.1.json` and `a.2.json`: WebDataset cuts names at the first dot and joins them."""
     for file in sorted(folder.rglob("*.tar")):
         seen: dict[str, str] = {}
         try:
@@ -119,8 +129,8 @@ def _refuse_shared_keys(folder: Path) -> None:
                         and seen.setdefault(key, member.name) != member.name
                     ):
                         raise ValueError(
-                            f"{file}: {seen[key]} and {member.name} are one sample to WebDataset, which cuts names at the first dot; "
-                            "replace the dots within names"
+                            f"{file}: {seen[key]} and {member.name} are one sample to WebDataset, which cuts names at "
+                            "the first dot; replace the dots within names"
                         )
         except (tarfile.TarError, OSError) as error:
             raise ValueError(f"{file} cannot be read ({error}); copy it again") from error
@@ -141,19 +151,20 @@ def _load(source: HubSource, revision: str | None, notes: list[str]):
         if "scripts are no longer supported" not in str(error):
             raise ValueError(f"`dataset_name`: {source.name!r} cannot be read ({error})") from error
         if revision == CONVERTED or Path(source.name).exists():
-            raise ValueError(_a_script(source.name)) from error
+            raise ValueError(_script_message(source.name)) from error
         notes.append(f"{source.name} is a script; its parquet export ({CONVERTED}) is read instead")
         return _load(source, CONVERTED, notes)
     except DatasetNotFoundError as error:
         if revision == CONVERTED and source.revision != CONVERTED:
-            raise ValueError(_a_script(source.name)) from error
+            raise ValueError(_script_message(source.name)) from error
         raise ValueError(
-            f"`dataset_name`: there is no folder and no data set {source.name!r} on the Hub that you may read ({error}). Check the name; "
-            "for a gated or private one ask for access and run `hf auth login`"
+            f"`dataset_name`: there is no folder and no data set {source.name!r} on the Hub that you may read "
+            f"({error}). Check the name; for a gated or private data set, request access and run `hf auth login`"
         ) from error
     except ConnectionError as error:
         raise ValueError(
-            f"`dataset_name`: there is no folder {source.name!r}, and the Hub cannot be asked for it ({error}). Check the path, or go online"
+            f"`dataset_name`: there is no folder {source.name!r}, and the Hub cannot be reached ({error}). Check the "
+            "path, or go online"
         ) from error
     except (OSError, ValueError, HfHubHTTPError, DatasetGenerationError, tarfile.TarError) as error:
         raise ValueError(
@@ -161,16 +172,16 @@ def _load(source: HubSource, revision: str | None, notes: list[str]):
         ) from error
 
 
-def _a_script(name: str) -> str:
+def _script_message(name: str) -> str:
     return (
-        f"`dataset_name`: {name!r} is a script, which `datasets` no longer runs, and has no parquet export ({CONVERTED}). Download its "
-        "files and give the folder"
+        f"`dataset_name`: {name!r} is a script, which `datasets` no longer runs, and has no parquet export "
+        f"({CONVERTED}). Download its files and pass the folder"
     )
 
 
-def _names_file(source: HubSource, given: str | None) -> Path | None:
-    if given:
-        return Path(given)
+def _names_file(source: HubSource, file: str | None) -> Path | None:
+    if file:
+        return Path(file)
     for name in NAME_FILES:
         if Path(source.name).is_dir():
             if (Path(source.name) / name).is_file():
@@ -183,13 +194,22 @@ def _names_file(source: HubSource, given: str | None) -> Path | None:
     return None
 
 
-def class_names(source: HubSource, given: str | None) -> dict[int, str]:
-    """Number -> class, from the user's file or one of `NAME_FILES` beside the data; empty where there is none."""
-    file = _names_file(source, given)
-    return {} if file is None else class_names_of(file)
+def class_names(source: HubSource, file: str | None) -> dict[int, str]:
+    """
+    Return the class name of each number.
+
+    Args:
+        source (`HubSource`): The data set.
+        file (`str`, *optional*): File of class names; by default one of `NAME_FILES` beside the data.
+
+    Returns:
+        `dict[int, str]`: Class names; empty without a file.
+    """
+    names_file = _names_file(source, file)
+    return {} if names_file is None else read_class_names(names_file)
 
 
 def names_in_row(value) -> dict[int, str]:
-    """Number -> class, from a column `{name: number}` that every row repeats (a struct, or its JSON)."""
+    """Return the class name of each number, from a column `{name: number}` (a struct or its JSON)."""
     value = json.loads(value) if isinstance(value, str) else value
-    return {int(number): str(name) for name, number in value.items() if number}  # 0 is what belongs to no class
+    return {int(number): str(name) for name, number in value.items() if number}  # 0 is the background.

@@ -1,4 +1,4 @@
-"""Phrases from attributes: templates such as `"{ripeness} {color} {label}"` filled with what each instance has."""
+"""Phrases from attributes: templates such as `"{ripeness} {color} {label}"`, filled from each instance."""
 
 import itertools
 import re
@@ -16,7 +16,14 @@ _SLOT = re.compile(r"\{(\w[\w -]*)\}")
 
 @dataclass
 class Thing:
-    """An instance as templates see it: its place in the row, its class's phrase, its attributes."""
+    """
+    Instance with the values that templates use.
+
+    Attributes:
+        index (`int`): Index of the instance in its row.
+        label (`str`): Phrase of its class.
+        attributes (`dict[str, str]`): Attribute to value.
+    """
 
     index: int
     label: str
@@ -26,11 +33,14 @@ class Thing:
 @dataclass
 class AttributeTemplates:
     """
+    Templates of phrases, with synonyms and plurals.
+
     Attributes:
-        templates (`list[str]`): `{label}` is the class's phrase, `{KEY}` an attribute; what stands in brackets may be left out, so
-            that `[{ripeness} ]{color} {label}` is two levels. An instance gets the phrases of which it has all attributes.
-        synonyms (`dict[str, list[str]]`): word -> other words that training may use for it.
-        plurals (`dict[str, str]`): class's phrase -> its plural, which training may use too.
+        templates (`list[str]`): `{label}` is the phrase of the class and `{KEY}` an attribute. A part in brackets is
+            optional, so that `[{ripeness} ]{color} {label}` gives two levels. An instance gets the phrases for which
+            it has all attributes.
+        synonyms (`dict[str, list[str]]`): Word to other words that training may use for it.
+        plurals (`dict[str, str]`): Phrase of a class to its plural, which training may use too.
     """
 
     templates: list[str]
@@ -39,18 +49,18 @@ class AttributeTemplates:
 
     def phrases(self, things: list[Thing], values: dict[str, dict[str, set[str]]]) -> Iterator[dict]:
         """
-        What the templates ask of one image whose classes are all labelled.
+        Generate the phrases of one image whose classes are all labelled.
 
-        A phrase is exhaustive unless some thing of its class, which agrees in all that is known of it, lacks one of its attributes.
-        Absent phrases are near misses: they differ from a present one in one attribute or in the class, and nothing in the image
-        can be meant by them.
+        A phrase is exhaustive unless an instance of its class lacks one of its attributes and agrees in all others.
+        Absent phrases are near misses: they differ from a present phrase in one attribute or in the class, and no
+        instance of the image can match them.
 
         Args:
-            things (`list[Thing]`): all instances of the image.
-            values (`dict[str, dict[str, set[str]]]`): class -> attribute -> values, over the data set.
+            things (`list[Thing]`): All instances of the image.
+            values (`dict[str, dict[str, set[str]]]`): Class to attribute to values, over the data set.
 
         Yields:
-            `dict`: phrases of `example.py`; those of the class alone are left to the caller.
+            `dict`: Phrases as in `row_schema.py`. The caller adds those of the class alone.
         """
         for template in self.templates:
             for keys, form in _forms(template):
@@ -59,31 +69,43 @@ class AttributeTemplates:
 
     def compare(self, values: dict[str, dict[str, set[str]]]) -> list[str]:
         """
-        What should be said of templates and the values that a data set has.
+        Compare the templates with the attribute values of a data set.
+
+        Args:
+            values (`dict[str, dict[str, set[str]]]`): Class to attribute to values, over the data set.
+
+        Returns:
+            `list[str]`: A note about attributes that no object has, or nothing.
 
         Raises:
-            `ValueError`: where a synonym is another value of the same attribute, which would then be taught as the same.
+            `ValueError`: If a synonym is another value of the same attribute: training would confuse the two values.
         """
-        known: dict[str, set[str]] = {}
+        values_of: dict[str, set[str]] = {}
         for attributes in values.values():
-            for key, found in attributes.items():
-                known.setdefault(key, set()).update(map(normalize_phrase, found))
+            for key, texts in attributes.items():
+                values_of.setdefault(key, set()).update(map(normalize_phrase, texts))
         for word, others in self.synonyms.items():
-            for key, found in known.items():
-                both = found & {normalize_phrase(other) for other in others}
-                if word in found and both:
+            for key, texts in values_of.items():
+                both = texts & {normalize_phrase(other) for other in others}
+                if word in texts and both:
                     raise ValueError(
-                        f"`attribute_templates`: {sorted(both)[0]!r} is given as a synonym of {word!r}, but both are values of {key!r}"
+                        f"`attribute_templates`: {sorted(both)[0]!r} is listed as a synonym of {word!r}, but both are "
+                        f"values of {key!r}. Remove the synonym"
                     )
-        asked = {key for template in self.templates for key in _SLOT.findall(template) if key != LABEL}
-        lacking = sorted(asked - known.keys())
-        if not lacking:
+        required = {key for template in self.templates for key in _SLOT.findall(template) if key != LABEL}
+        missing = sorted(required - values_of.keys())
+        if not missing:
             return []
-        listed = ", ".join(sorted(known)) or "none"
-        return [f"attribute templates name {', '.join(lacking)}, which no object has (known: {listed})"]
+        available = ", ".join(sorted(values_of)) or "none"
+        return [f"attribute templates use {', '.join(missing)}, which no object has (available: {available})"]
 
-    def spoken(self, text: str) -> list[str]:
-        """Other texts for a phrase: one word replaced by a synonym, or the class by its plural."""
+    def alternatives(self, text: str) -> list[str]:
+        """
+        Generate other texts for a phrase: one word replaced by a synonym, or the class by its plural.
+
+        Args:
+            text (`str`): The phrase.
+        """
         texts = []
         for word, others in self.synonyms.items():
             if re.search(rf"\b{re.escape(word)}\b", text):
@@ -96,42 +118,48 @@ class AttributeTemplates:
 
 class SpokenPhrases(Mapping):
     """
-    Phrase -> other texts for it, worked out when they are asked for: a stream's phrases are not known beforehand.
+    Mapping of a phrase to other texts for it, computed on access because a stream has no list of its phrases.
 
     Args:
-        templates (`AttributeTemplates`). given (`dict[str, list[str]]`): synonyms of the phrase map.
-        known (`Iterable[str]`): phrases that are known; it is these that iterating goes over.
+        templates (`AttributeTemplates`): Templates with synonyms and plurals.
+        synonyms (`dict[str, list[str]]`): Synonyms of the phrase map.
+        phrases (`Iterable[str]`): Phrases of the data set; iteration covers these and those with synonyms.
     """
 
-    def __init__(self, templates: AttributeTemplates, given: dict[str, list[str]], known: Iterable[str]):
-        self.templates, self.given, self.known = templates, given, list(dict.fromkeys([*given, *known]))
-        self._spoken: dict[str, list[str]] = {}
+    def __init__(self, templates: AttributeTemplates, synonyms: dict[str, list[str]], phrases: Iterable[str]):
+        self.templates, self.synonyms = templates, synonyms
+        self.phrases = list(dict.fromkeys([*synonyms, *phrases]))
+        self._alternatives: dict[str, list[str]] = {}
 
     def __getitem__(self, phrase: str) -> list[str]:
-        if phrase not in self._spoken:
-            self._spoken[phrase] = [*self.given.get(phrase, []), *self.templates.spoken(phrase)]
-        return self._spoken[phrase]
+        if phrase not in self._alternatives:
+            self._alternatives[phrase] = [*self.synonyms.get(phrase, []), *self.templates.alternatives(phrase)]
+        return self._alternatives[phrase]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.known)
+        return iter(self.phrases)
 
     def __len__(self) -> int:
-        return len(self.known)
+        return len(self.phrases)
 
 
 def read_attribute_templates(path: str) -> AttributeTemplates:
     """
-    Reads a YAML file of `templates` (a list), and optionally `synonyms` (word: [word, …]) and `plurals` (class: plural).
+    Read attribute templates from a YAML file.
+
+    Args:
+        path (`str`): File with `templates` (a list), and optionally `synonyms` (`word: [word, …]`) and `plurals`
+            (`class: plural`).
 
     Raises:
-        `ValueError`: naming the file and entry, where something else stands there.
+        `ValueError`: If an entry has another form. The message names the file and the entry.
     """
     entries = read_yaml_mapping(path, "attribute_templates")
     unknown = entries.keys() - {"templates", "synonyms", "plurals"}
     if unknown:
         raise ValueError(
-            f"`attribute_templates`: {path} has {short_repr(min(unknown, key=str))}; expected templates, synonyms, "
-            "plurals"
+            f"`attribute_templates`: {path} has {short_repr(min(unknown, key=str))}; expected `templates`, `synonyms` "
+            "and `plurals`"
         )
     templates = entries.get("templates")
     if not isinstance(templates, list) or not templates or not all(isinstance(t, str) for t in templates):
@@ -145,27 +173,26 @@ def read_attribute_templates(path: str) -> AttributeTemplates:
             or re.search(r"[\[\]]", re.sub(r"\[[^\[\]]*\]", "", template))
         ):
             raise ValueError(
-                f"`attribute_templates`: {path} has {template!r}; a template names {{label}} and attributes in braces, optional parts "
-                "in brackets"
+                f"`attribute_templates`: {path} has {template!r}; a template contains {{label}} and attributes in "
+                "braces, and optional parts in brackets"
             )
     synonyms, plurals = entries.get("synonyms") or {}, entries.get("plurals") or {}
-    for name, given in (("synonyms", synonyms), ("plurals", plurals)):
-        if not isinstance(given, dict) or not all(str(word).strip() for word in given):
+    for name, entry in (("synonyms", synonyms), ("plurals", plurals)):
+        if not isinstance(entry, dict) or not all(str(word).strip() for word in entry):
             raise ValueError(
-                f"`attribute_templates`: {path} has `{name}: {short_repr(given)}`; expected words and what they stand "
-                "for"
+                f"`attribute_templates`: {path} has `{name}: {short_repr(entry)}`; expected a mapping of words"
             )
     for word, others in synonyms.items():
         if not isinstance(others, list) or not all(isinstance(o, str) and o.strip() for o in others):
             raise ValueError(
-                f"`attribute_templates`: {path} gives {short_repr(word)} the synonyms {short_repr(others)}; expected "
-                "a list of words"
+                f"`attribute_templates`: {path} has the synonyms {short_repr(others)} for {short_repr(word)}; "
+                "expected a list of words"
             )
     for label, plural in plurals.items():
         if not isinstance(plural, str) or not plural.strip():
             raise ValueError(
-                f"`attribute_templates`: {path} gives {short_repr(label)} the plural {short_repr(plural)}; expected a "
-                "text"
+                f"`attribute_templates`: {path} has the plural {short_repr(plural)} for {short_repr(label)}; "
+                "expected a text"
             )
     return AttributeTemplates(
         templates, {str(k): v for k, v in synonyms.items()}, {str(k): v for k, v in plurals.items()}
@@ -173,7 +200,15 @@ def read_attribute_templates(path: str) -> AttributeTemplates:
 
 
 def attribute_values(things: Iterator[Thing]) -> dict[str, dict[str, set[str]]]:
-    """Class -> attribute -> values, of all things of a data set."""
+    """
+    Collect the attribute values of a data set.
+
+    Args:
+        things (`Iterator[Thing]`): All instances.
+
+    Returns:
+        `dict[str, dict[str, set[str]]]`: Class to attribute to values.
+    """
     values: dict[str, dict[str, set[str]]] = {}
     for thing in things:
         for key, value in thing.attributes.items():
@@ -182,11 +217,11 @@ def attribute_values(things: Iterator[Thing]) -> dict[str, dict[str, set[str]]]:
 
 
 def _forms(template: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """A template with each choice of its optional parts: (attributes that it needs, text with slots), fullest first."""
+    """Expand the optional parts of a template to `(required attributes, text with slots)`, the longest text first."""
     parts = re.split(r"(\[[^\]]*\])", template)
     optional = [i for i, part in enumerate(parts) if part.startswith("[")]
-    for kept in itertools.product((True, False), repeat=len(optional)):
-        chosen = dict(zip(optional, kept, strict=True))
+    for selection in itertools.product((True, False), repeat=len(optional)):
+        chosen = dict(zip(optional, selection, strict=True))
         form = "".join(part.strip("[]") if chosen.get(i, True) else "" for i, part in enumerate(parts))
         yield tuple(dict.fromkeys(k for k in _SLOT.findall(form) if k != LABEL)), form
 
@@ -203,26 +238,26 @@ def _phrases_of_form(form: str, keys: tuple[str, ...], things: list[Thing], valu
             slots = thing.label, tuple((key, thing.attributes[key]) for key in keys)
             present.setdefault(slots, []).append(thing.index)
     for slots, indices in present.items():
-        yield {"text": _fill(form, *slots), "instances": indices, "exhaustive": not _may_be_meant(slots, keys, things)}
+        yield {"text": _fill(form, *slots), "instances": indices, "exhaustive": not _may_match(slots, keys, things)}
     absent = dict.fromkeys(near for slots in present for near in _near_misses(*slots, values) if near not in present)
     for slots in absent:
-        if not _may_be_meant(slots, keys, things):
+        if not _may_match(slots, keys, things):
             yield {"text": _fill(form, *slots), "instances": [], "exhaustive": True}
 
 
-def _may_be_meant(slots: tuple, keys: tuple[str, ...], things: list[Thing]) -> bool:
-    """Whether a thing of the class lacks one of the attributes and agrees in the others."""
-    label, wanted = slots[0], dict(slots[1])
+def _may_match(slots: tuple, keys: tuple[str, ...], things: list[Thing]) -> bool:
+    """Return whether an instance of the class lacks one of the attributes and agrees in the others."""
+    label, expected = slots[0], dict(slots[1])
     return any(
         thing.label == label
         and any(key not in thing.attributes for key in keys)
-        and all(thing.attributes.get(key, wanted[key]) == wanted[key] for key in keys)
+        and all(thing.attributes.get(key, expected[key]) == expected[key] for key in keys)
         for thing in things
     )
 
 
 def _near_misses(label: str, slots: tuple, values) -> Iterator[tuple]:
-    """The same with one attribute changed, or of another class that can have these attributes."""
+    """Generate slots that differ in one attribute, or in the class where it can have these attributes."""
     for i, (key, value) in enumerate(slots):
         for other in sorted(values.get(label, {}).get(key, set()) - {value}):
             yield label, (*slots[:i], (key, other), *slots[i + 1 :])

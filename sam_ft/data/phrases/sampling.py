@@ -1,4 +1,4 @@
-"""Which phrases of a row are asked in one step: positives first, then absent ones that the row proves absent."""
+"""Sampling of the phrases of a training step: positives first, then negative phrases that are proven absent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,15 @@ import numpy as np
 @dataclass
 class PhraseOptions:
     """
+    Options of phrase sampling.
+
     Attributes:
-        negative_ratio (`float`): share of absent phrases among those asked, on average over images.
-        negatives_per_image (`int`, *optional*): a fixed number of absent phrases instead.
-        max_phrases_per_image (`int`): cap on phrases an image; positives are kept before absent ones.
-        soft (`list[str]`): unlabelled phrases that a teacher answers, `soft_per_image` (`int`) of them drawn for each image.
-        synonyms (`Mapping[str, list[str]]`): phrase -> other texts for it, one of all being drawn each time.
+        negative_ratio (`float`): Share of negative phrases among the phrases per image, on average over images.
+        negatives_per_image (`int`, *optional*): Fixed number of negative phrases instead of a share.
+        max_phrases_per_image (`int`): Maximum number of phrases per image; positives take precedence.
+        soft (`list[str]`): Unlabelled phrases for which the teacher of a distillation predicts the targets.
+        soft_per_image (`int`): Number of them that is drawn for each image.
+        synonyms (`Mapping[str, list[str]]`): Phrase to other texts for it; one of all texts is drawn each time.
     """
 
     negative_ratio: float = 0.2
@@ -30,18 +33,20 @@ class PhraseOptions:
         if self.negatives_per_image is not None and self.negatives_per_image < 0:
             raise ValueError(f"`negatives_per_image` is {self.negatives_per_image}; it must be 0 or more")
         if self.max_phrases_per_image < 1:
-            raise ValueError(
-                f"`max_phrases_per_image` is {self.max_phrases_per_image}; at least 1 phrase must be asked"
-            )
+            raise ValueError(f"`max_phrases_per_image` is {self.max_phrases_per_image}; it must be at least 1")
 
 
 @dataclass
 class AskedPhrase:
     """
+    Phrase of a row that is used as a prompt.
+
     Attributes:
-        text (`str`): as the model reads it. name (`str`): the row's own text, without synonyms.
-        instances, crowds (`list[int]`): indices into the row's instances: objects, and regions to ignore.
-        exhaustive (`bool`): `False` where other instances may be unlabelled.
+        text (`str`): Text for the text encoder, possibly a synonym.
+        name (`str`): Text in the row.
+        instances (`list[int]`): Indices of the objects among the instances of the row.
+        crowds (`list[int]`): Indices of the crowd regions, which the losses ignore.
+        exhaustive (`bool`): `False` if other instances may be unlabelled.
     """
 
     text: str
@@ -52,7 +57,12 @@ class AskedPhrase:
 
 
 def all_phrases(row: dict) -> list[AskedPhrase]:
-    """Every phrase of a row, as evaluation asks them; crowds apart from objects."""
+    """
+    Return every phrase of a row, as an evaluation uses them, with crowd regions separate from objects.
+
+    Args:
+        row (`dict`): A row as in `row_schema.py`.
+    """
     crowd = [instance["is_crowd"] for instance in row["instances"]]
     return [
         AskedPhrase(
@@ -68,15 +78,15 @@ def all_phrases(row: dict) -> list[AskedPhrase]:
 
 def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[AskedPhrase]:
     """
-    The phrases that one training example asks.
+    Sample the phrases of one training example.
 
-    A phrase with crowd regions alone is neither present nor absent and is never asked. An image without any positive
-    phrase asks one absent phrase at least, where it has one and absent phrases are wanted at all.
+    A phrase with crowd regions alone is neither present nor absent and is never sampled. An image without a positive
+    phrase gets at least one negative phrase if it has one and `negative_ratio` is above 0.
 
     Args:
-        row (`dict`): see `example.py`.
-        rng (`np.random.Generator`): from [`keyed_draws`].
-        options (`PhraseOptions`).
+        row (`dict`): A row as in `row_schema.py`.
+        rng (`np.random.Generator`): Generator from [`keyed_draws`].
+        options (`PhraseOptions`): Options of the sampling.
     """
     phrases = all_phrases(row)
     positives = [p for p in phrases if p.instances]
@@ -91,17 +101,24 @@ def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) 
 
 
 def choose_soft(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[str]:
-    """Unlabelled phrases for a row: none that its source says anything about."""
-    known = {phrase["text"] for phrase in row["phrases"]}
-    free = [text for text in options.soft if text not in known]
-    return [free[i] for i in rng.permutation(len(free))[: options.soft_per_image]]
+    """
+    Sample phrases for distillation that the row does not label as present or absent.
+
+    Args:
+        row (`dict`): A row as in `row_schema.py`.
+        rng (`np.random.Generator`): Generator from [`keyed_draws`].
+        options (`PhraseOptions`): Options of the sampling.
+    """
+    labelled = {phrase["text"] for phrase in row["phrases"]}
+    unlabelled = [text for text in options.soft if text not in labelled]
+    return [unlabelled[i] for i in rng.permutation(len(unlabelled))[: options.soft_per_image]]
 
 
 def _number_of_negatives(positives: int, rng: np.random.Generator, options: PhraseOptions) -> int:
     if options.negatives_per_image is not None:
         return options.negatives_per_image
-    wanted = positives * options.negative_ratio / (1 - options.negative_ratio)
-    number = int(wanted) + int(rng.random() < wanted - int(wanted))
+    expected = positives * options.negative_ratio / (1 - options.negative_ratio)
+    number = int(expected) + int(rng.random() < expected - int(expected))
     return max(number, 1) if options.negative_ratio > 0 and not positives else number
 
 

@@ -1,4 +1,4 @@
-"""From class names to noun phrases: a default normaliser and the user's phrase map."""
+"""From class names to noun phrases: the default normalizer and the phrase map of the user."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from ..safe_text import clean_name
 @dataclass
 class PhraseMap:
     """
-    The user's own names for classes.
+    Phrases that the user chose for class names.
 
     Attributes:
-        names (`dict[str, str | None]`): class name as in the data, composed (NFC) -> phrase; `None` drops the class.
-        synonyms (`dict[str, list[str]]`): phrase -> other phrases that training may use for it.
+        names (`dict[str, str | None]`): Class name as in the data, composed (NFC), to phrase; `None` drops the class.
+        synonyms (`dict[str, list[str]]`): Phrase to other phrases that training may use for it.
     """
 
     names: dict[str, str | None] = field(default_factory=dict)
@@ -24,10 +24,13 @@ class PhraseMap:
 
 def read_phrase_map(path: str) -> PhraseMap:
     """
-    Reads a YAML or JSON file of `class name: phrase`, `class name: [phrase, synonym, …]` or `class name: null`.
+    Read a phrase map from a YAML or JSON file.
+
+    Args:
+        path (`str`): File of `class name: phrase`, `class name: [phrase, synonym, …]` or `class name: null`.
 
     Raises:
-        `ValueError`: naming file and entry, where a value is something else.
+        `ValueError`: If a value has another form. The message names the file and the entry.
     """
     entries = read_yaml_mapping(path, "phrase_map")
     result = PhraseMap()
@@ -35,9 +38,8 @@ def read_phrase_map(path: str) -> PhraseMap:
         phrases = value if isinstance(value, list) else [value]
         if value is not None and not (phrases and all(isinstance(p, str) and p.strip() for p in phrases)):
             raise ValueError(
-                f"`phrase_map`: {path} gives {short_repr(name)} the value {short_repr(value)}; expected a phrase, a "
-                "list of phrases, or null to "
-                'drop the class (quote words that YAML reads otherwise, such as "no" and "on")'
+                f"`phrase_map`: {path} maps {short_repr(name)} to {short_repr(value)}; expected a phrase, a list of "
+                'phrases, or null to drop the class (quote words that YAML reads as booleans, such as "no" and "on")'
             )
         name = clean_name(str(name))
         if value is None:
@@ -51,22 +53,25 @@ def read_phrase_map(path: str) -> PhraseMap:
         shared = set(synonyms) & set(result.names.values())
         if shared:
             raise ValueError(
-                f"`phrase_map`: {path} gives {phrase!r} the synonym {shared.pop()!r}, which is another class's phrase; one "
-                "word cannot mean both"
+                f"`phrase_map`: {path} has the synonym {shared.pop()!r} for {phrase!r}, and it is the phrase of "
+                "another class. Remove the synonym"
             )
     return result
 
 
 def normalize_phrase(name: str) -> str:
     """
-    Turn a class name into a phrase: `traffic_light` -> `traffic light`, `bat_(animal)` -> `bat`.
+    Convert a class name to a phrase: `traffic_light` to `traffic light`, `bat_(animal)` to `bat`.
 
-    Phrases are lower case, as SAM 3's are. Composed and decomposed spellings (Unicode's NFC and NFD) give one phrase;
-    control characters are escaped.
+    Phrases are lower case, as those of SAM 3. Composed and decomposed spellings (NFC and NFD of Unicode) give the same
+    phrase; control characters are escaped.
+
+    Args:
+        name (`str`): Class name as in the data.
     """
     name = clean_name(name)
-    without = re.sub(r"\([^)]*\)", " ", name)
-    return _words(without) or _words(name)
+    without_brackets = re.sub(r"\([^)]*\)", " ", name)
+    return _words(without_brackets) or _words(name)
 
 
 def _words(name: str) -> str:
@@ -75,19 +80,21 @@ def _words(name: str) -> str:
 
 def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | None]:
     """
-    The phrase of each class name. Names that differ only in case and outer blanks share a phrase; names that the
-    normaliser would merge although they differ otherwise (`bat_(animal)`, `bat_(sports)`) keep their brackets' words.
+    Assign a phrase to each class name.
+
+    Names that differ only in case and outer blanks share a phrase. Names that differ otherwise and that the normalizer
+    would merge (`bat_(animal)`, `bat_(sports)`) keep the words in their brackets.
 
     Args:
-        names (`list[str]`): class names as in the data.
-        phrase_map (`PhraseMap`): wins over the normaliser.
+        names (`list[str]`): Class names as in the data.
+        phrase_map (`PhraseMap`): Phrases of the user; they take precedence over the normalizer.
 
     Returns:
-        `dict[str, str | None]`: `None` for a class that the map drops.
+        `dict[str, str | None]`: Class name to phrase; `None` for a class that the map drops.
     """
-    kinds: dict[str, set[str]] = {}
+    spellings: dict[str, set[str]] = {}
     for name in names:
-        kinds.setdefault(normalize_phrase(name), set()).add(clean_name(name).strip().casefold())
+        spellings.setdefault(normalize_phrase(name), set()).add(clean_name(name).strip().casefold())
     chosen = {clean_name(name): phrase for name, phrase in phrase_map.names.items()}
     phrases = {}
     for name in names:
@@ -96,5 +103,5 @@ def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | Non
             phrases[name] = chosen[composed]
         else:
             short = normalize_phrase(name)
-            phrases[name] = _words(composed) if len(kinds[short]) > 1 else short
+            phrases[name] = _words(composed) if len(spellings[short]) > 1 else short
     return phrases

@@ -1,1 +1,1 @@
-"""One file per layout; each ends in the row of `example.py`."""
+"""Readers of annotation layouts, one module for each; all return rows in the schema of `row_schema.py`."""

@@ -1,4 +1,4 @@
-"""COCO instance annotations, as tools and people write them; LVIS's and Roboflow's too."""
+"""Reader of COCO instance annotations, including LVIS files and Roboflow exports."""
 
 from collections import Counter
 
@@ -7,48 +7,59 @@ from ..phrases.vocabulary import normalize_phrase
 from ..reading_report import DataReport, Remark
 from ..row_schema import DatasetFormatError
 from .coco_tree import CocoFiles
-from .images import bare_names, find_listed, listed_name
+from .images import count_bare_names, file_name_text, find_image_or_error
 from .json_files import read_json
 from .records import ReadOptions, Record, Shape, Split
 from .rows import make_rows
 
 
-NORMALIZED_LIMIT = (
-    1.05  # largest number of a box in fractions of the image: tools round, and boxes reach over the edge
-)
+# Largest coordinate of a box in fractions of the image. It exceeds 1 because tools round, and boxes cross the edge.
+NORMALIZED_LIMIT = 1.05
 
 
 def read_coco(files: CocoFiles, options: ReadOptions) -> tuple[list[dict], DataReport]:
     """
-    Reads one COCO annotation file.
+    Read one COCO annotation file.
 
     Args:
-        files (`CocoFiles`): the file and the folders of its images.
-        options (`ReadOptions`).
+        files (`CocoFiles`): The annotation file and the folders of its images.
+        options (`ReadOptions`): Conversion of annotations to rows.
 
     Returns:
-        `tuple[list[dict], DataReport]`: rows in the file's order, their `image` a path, and what was understood.
+        `tuple[list[dict], DataReport]`: Rows in the order of the file, with `image` as a path, and the report.
 
     Raises:
-        `DatasetFormatError`: naming file, record and field: where the file is no COCO file, a category is unknown, an id
-            stands twice, or, with `on_bad_rows: error`, a row cannot be used.
+        `DatasetFormatError`: If the file is not a COCO file, a category is unknown, an id occurs twice, or, with
+            `on_bad_rows: error`, a row cannot be used. The message contains the file, the record and the field.
     """
     return make_rows(read_coco_content(read_json(files.annotation_file, "COCO"), files, options), options)
 
 
 def read_coco_content(content, files: CocoFiles, options: ReadOptions) -> Split:
-    """As [`read_coco`], from a file's content and up to the records."""
+    """
+    Build the records of a COCO file from its parsed content; see [`read_coco`].
+
+    Args:
+        content: The parsed JSON content.
+        files (`CocoFiles`): The annotation file and the folders of its images.
+        options (`ReadOptions`): Conversion of annotations to rows.
+
+    Returns:
+        `Split`: The records, not yet converted to rows.
+    """
     return _CocoReader(content, files, options).split
 
 
 class _CocoReader:
+    """Conversion of the content of one COCO file to a `Split`."""
+
     def __init__(self, content, files: CocoFiles, options: ReadOptions):
         self.file, self.folders, self.options = str(files.annotation_file), files.image_folders, options
         self._check(content)
         self.images, annotations = content["images"], content["annotations"]
-        self._refuse_doubles(self.images, "image")
-        self._refuse_doubles([a for a in annotations if a.get("id") is not None], "annotation")
-        self.bare_names = bare_names(listed_name(image["file_name"]) for image in self.images)
+        self._refuse_duplicate_ids(self.images, "image")
+        self._refuse_duplicate_ids([a for a in annotations if a.get("id") is not None], "annotation")
+        self.name_counts = count_bare_names(file_name_text(image["file_name"]) for image in self.images)
         self.split = Split(self.file, [], {})
         self.split.labels = self._read_categories(content.get("categories") or [], annotations)
         self.split.phrases = self._closed_phrases(annotations)
@@ -56,52 +67,57 @@ class _CocoReader:
         for annotation in annotations:
             self.annotations.setdefault(annotation.get("image_id"), []).append(annotation)
         self._refuse_orphans()
-        self._understand(annotations)
+        self._detect_conventions(annotations)
         self.split.records = [self._record(image) for image in self.images]
 
     def _refuse(self, message: str, record: str | None = None):
         raise DatasetFormatError(message, file=self.file, record=record)
 
     def _check(self, content):
+        """Refuse content without the fields that COCO requires, and complete the file names of LVIS."""
         for key in ("images", "annotations"):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
-                self._refuse(f"a COCO file holds lists `images` and `annotations`; `{key}` is missing, found {found}")
+                received = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
+                self._refuse(
+                    f"a COCO file contains the lists `images` and `annotations`; `{key}` is missing, found {received}"
+                )
         if not content["images"]:
-            self._refuse("`images` is empty; there is nothing to train on")
+            self._refuse("`images` is empty, so there is nothing to train on; export the annotations again")
         for image in content["images"]:
             if isinstance(image, dict) and image.get("file_name") is None and isinstance(image.get("coco_url"), str):
-                image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])  # LVIS: …/train2017/000000391895.jpg
+                # LVIS has no `file_name`, only URLs such as …/train2017/000000391895.jpg.
+                image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
         for key, fields in (("images", ("id", "file_name")), ("annotations", ("image_id",))):
             for i, record in enumerate(content[key]):
                 if not isinstance(record, dict):
                     self._refuse(f"expected an object, found {short_repr(record)}", f"{key}[{i}]")
-                lacking = [f for f in fields if record.get(f) is None]
-                if lacking:
-                    self._refuse(f"`{lacking[0]}` is missing; export the annotations again", f"{key}[{i}]")
+                missing_fields = [f for f in fields if record.get(f) is None]
+                if missing_fields:
+                    self._refuse(f"`{missing_fields[0]}` is missing; export the annotations again", f"{key}[{i}]")
                 for name in ("id", "image_id", "category_id"):
                     if not isinstance(record.get(name), int | float | str | None):
                         self._refuse(f"`{name}` is {short_repr(record[name])}; expected a number", f"{key}[{i}]")
 
-    def _refuse_doubles(self, records: list[dict], kind: str):
-        double = [i for i, n in Counter(str(r["id"]) for r in records).items() if n > 1]
-        if double:
+    def _refuse_duplicate_ids(self, records: list[dict], kind: str):
+        duplicates = [i for i, n in Counter(str(r["id"]) for r in records).items() if n > 1]
+        if duplicates:
             self._refuse(
-                f"{len(double)} {kind} ids stand more than once; ids must be unique (merged files? number them anew)",
-                f"{kind} id {double[0]}",
+                f"{len(duplicates)} {kind} ids occur more than once. Renumber them: ids must be unique, also after "
+                "files are merged",
+                f"{kind} id {duplicates[0]}",
             )
 
     def _refuse_orphans(self):
-        known = {image["id"] for image in self.images}
-        orphans = [image_id for image_id in self.annotations if image_id not in known]
+        image_ids = {image["id"] for image in self.images}
+        orphans = [image_id for image_id in self.annotations if image_id not in image_ids]
         if orphans:
             self._refuse(
                 f"annotations refer to {len(orphans)} image ids that `images` does not list; export both together",
                 f"image_id {orphans[0]}",
             )
 
-    def _understand(self, annotations: list[dict]):
-        """What holds for the whole file."""
+    def _detect_conventions(self, annotations: list[dict]):
+        """Detect the conventions of the whole file: normalized boxes, crowd flags and a federated vocabulary."""
         notes = self.split.notes
         self.normalized = self._boxes_are_normalized(annotations)
         if self.normalized:
@@ -110,8 +126,8 @@ class _CocoReader:
         self.crowds_are_instances = bool(annotations) and all(_is_crowd(a) for a in annotations)
         if self.crowds_are_instances:
             notes.append(
-                "every annotation has iscrowd: 1, as CVAT exports brush masks; read as instances. Export with iscrowd: 0 to "
-                "silence this"
+                "every annotation has iscrowd: 1, as CVAT exports brush masks; read as instances. Export with "
+                "iscrowd: 0 to remove this note"
             )
         missing = sum("iscrowd" not in a and "is_crowd" not in a for a in annotations)
         if missing:
@@ -125,22 +141,20 @@ class _CocoReader:
                     )
         self.federated = any("neg_category_ids" in image for image in self.images)
         if self.federated:
-            notes.append(
-                "a federated vocabulary (LVIS): absent are the `neg_category_ids` of each image, and no other category"
-            )
+            notes.append("a federated vocabulary (LVIS): only the `neg_category_ids` of an image are absent phrases")
 
     def _boxes_are_normalized(self, annotations: list[dict]) -> bool:
         """
-        Decide whether boxes are in fractions of the image, as SA-Co and noun-phrase files write them.
+        Return whether boxes are in fractions of the image, as in SA-Co and noun-phrase files.
 
         Args:
-            annotations (`list[dict]`): All of the file.
+            annotations (`list[dict]`): All annotations of the file.
 
         Returns:
-            `bool`: `True` where no number of a box is above `NORMALIZED_LIMIT`.
+            `bool`: `True` if no coordinate of a box is above `NORMALIZED_LIMIT`.
 
         Raises:
-            `DatasetFormatError`: Where some boxes are in fractions and others in pixels; names how many.
+            `DatasetFormatError`: If some boxes are in fractions and others in pixels; contains their numbers.
         """
         boxes = [box for annotation in annotations if (box := _box_of(annotation)) is not None]
         in_pixels = sum(max(box) > NORMALIZED_LIMIT for box in boxes)
@@ -156,36 +170,36 @@ class _CocoReader:
         return False
 
     def _read_categories(self, categories: list[dict], annotations: list[dict]) -> dict[int | str, str]:
-        """Category id -> name, without placeholders."""
+        """Return the name of each category id; Roboflow's placeholder categories are left out."""
         if not isinstance(categories, list) or not all(isinstance(c, dict) for c in categories):
             self._refuse('`categories` must be a list of {"id": …, "name": …}')
         for category in categories:
             name = category.get("name")
             if not isinstance(category.get("id"), int | str) or not (isinstance(name, str) and normalize_phrase(name)):
                 self._refuse(f"a category needs a number `id` and a text `name`, found {short_repr(category)}")
-        self._refuse_doubles(categories, "category")
+        self._refuse_duplicate_ids(categories, "category")
         used = Counter(a.get("category_id") for a in annotations)
         parents = {str(c.get("supercategory")) for c in categories}
-        kept = {}
+        names = {}
         for category in categories:
             if category.get("supercategory") == "none" and not used[category["id"]] and category["name"] in parents:
                 self.split.notes.append(
                     f"category {category['id']} {category['name']!r} is a placeholder without annotations; dropped"
                 )
             else:
-                kept[category["id"]] = str(category["name"])
-        return kept
+                names[category["id"]] = str(category["name"])
+        return names
 
     def _closed_phrases(self, annotations: list[dict]) -> list[str]:
-        """The noun phrases whose absence the file proves, in the file's order."""
+        """Return the noun phrases of a closed vocabulary, in the order of the file."""
         if self.options.phrase_source == "category" or self.options.noun_phrases != "closed":
             return []
-        spoken = (a.get("noun_phrase") for a in annotations)
-        return [*dict.fromkeys(normalize_phrase(p) for p in spoken if isinstance(p, str) and p.strip())]
+        phrases = (a.get("noun_phrase") for a in annotations)
+        return [*dict.fromkeys(normalize_phrase(p) for p in phrases if isinstance(p, str) and p.strip())]
 
     def _record(self, image: dict) -> Record:
-        name = listed_name(image["file_name"])
-        path = find_listed(name, self.folders, self.bare_names)
+        name = file_name_text(image["file_name"])
+        path = find_image_or_error(name, self.folders, self.name_counts)
         shapes = [self._shape(annotation) for annotation in self.annotations.get(image["id"], [])]
         record = Record(
             str(image["id"]),
@@ -213,19 +227,19 @@ class _CocoReader:
             is_crowd=_is_crowd(annotation) and not self.crowds_are_instances,
         )
         try:
-            self._name(shape, annotation)
-            self._place(shape, annotation.get("segmentation"))
+            self._set_label(shape, annotation)
+            self._set_geometry(shape, annotation.get("segmentation"))
         except ValueError as error:
             shape.problem = str(error)
         return shape
 
-    def _name(self, shape: Shape, annotation: dict):
+    def _set_label(self, shape: Shape, annotation: dict):
         if self.options.phrase_source in ("category", "both"):
             shape.label = annotation.get("category_id")
             if shape.label not in self.split.labels:
-                known = ", ".join(map(repr, list(self.split.labels)[:10])) or "none"
+                ids = ", ".join(map(repr, list(self.split.labels)[:10])) or "none"
                 raise ValueError(
-                    f"`category_id` {short_repr(shape.label)} is not among `categories` (known ids: {known}); add the "
+                    f"`category_id` {short_repr(shape.label)} is not among `categories` (known ids: {ids}); add the "
                     "category, or correct the id (1 and '1' differ)"
                 )
         if self.options.phrase_source in ("noun_phrase", "both"):
@@ -234,11 +248,11 @@ class _CocoReader:
                 raise ValueError(f"`noun_phrase` is {short_repr(phrase)}; expected a text")
             if phrase is None and self.options.phrase_source == "noun_phrase":
                 raise ValueError(
-                    "`noun_phrase` is missing; add it, or set `phrase_source: category` to ask for category names"
+                    "`noun_phrase` is missing; add it, or set `phrase_source: category` to use category names"
                 )
             shape.phrases = [] if phrase is None else [normalize_phrase(phrase)]
 
-    def _place(self, shape: Shape, segmentation):
+    def _set_geometry(self, shape: Shape, segmentation):
         if isinstance(segmentation, dict):
             shape.rle = segmentation or None
         elif isinstance(segmentation, list):
@@ -257,13 +271,13 @@ def _as_dict(value) -> dict:
 
 
 def _is_crowd(annotation: dict) -> bool:
-    """Whether an annotation is a crowd; tools write the flag as number, boolean or text."""
+    """Return whether an annotation is a crowd; tools write the flag as a number, a boolean or a string."""
     flag = annotation.get("iscrowd", annotation.get("is_crowd", 0))
     return str(flag).strip().lower() in ("1", "1.0", "true")
 
 
 def _box_of(annotation: dict) -> list | None:
-    """The listed box, where it is four numbers."""
+    """Return the box of an annotation if it is a list of four numbers."""
     box = annotation.get("bbox")
     if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
         return box
@@ -271,7 +285,7 @@ def _box_of(annotation: dict) -> list | None:
 
 
 def _is_fraction(annotation: dict) -> bool:
-    """Whether an annotation has a box alone, in fractions: as pixels it would lie within the image's first one."""
+    """Return whether an annotation has only a box, with fractional coordinates of at most `NORMALIZED_LIMIT`."""
     box = _box_of(annotation)
     if box is None or annotation.get("segmentation"):
         return False
@@ -281,10 +295,10 @@ def _is_fraction(annotation: dict) -> bool:
 
 
 def _boxes_beyond_one(annotations: list[dict]) -> list[Remark]:
-    """Remarks on normalised boxes with a number that rounding brought above 1."""
+    """Return remarks on normalized boxes with a coordinate above 1, a result of rounding."""
     boxes = ((a.get("id"), box) for a in annotations if (box := _box_of(a)) is not None)
     return [
-        Remark("normalised box beyond 1", f"annotation id {number}", f"{box}; clipped at the image's edge")
-        for number, box in boxes
+        Remark("normalised box beyond 1", f"annotation id {annotation_id}", f"{box}; clipped at the image's edge")
+        for annotation_id, box in boxes
         if max(box) > 1.0 + 1e-6
     ]

@@ -1,4 +1,4 @@
-"""Where COCO files and their images lie in the trees that people have."""
+"""Search of a folder for COCO annotation files and the folders of their images."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,8 @@ from .files import SPLIT_WORDS, split_of_name
 
 
 FORMS = (
-    "annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO; LVIS too)",
+    "annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO; LVIS "
+    "too)",
     "annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/",
     "annotations/*train*.json, annotations/*val*.json beside images/ (SA-Co; CVAT's COCO export)",
     "train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)",
@@ -17,7 +18,14 @@ FORMS = (
 
 @dataclass
 class CocoFiles:
-    """One split: its annotation file, the folders that may hold its images, best first, and files beside it that are not read."""
+    """
+    Files of one split.
+
+    Attributes:
+        annotation_file (`Path`): The COCO file.
+        image_folders (`list[Path]`): Folders that are searched for images, in this order.
+        others (`list[Path]`): Annotation files beside it that are not read.
+    """
 
     annotation_file: Path
     image_folders: list[Path]
@@ -26,16 +34,19 @@ class CocoFiles:
 
 def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
     """
-    Finds the splits of a COCO tree.
+    Find the splits of a folder of COCO files.
+
+    Args:
+        folder (`Path`): The folder of the data set.
 
     Returns:
-        `dict[str, CocoFiles]`: by `train`, `validation`, `test`; only those that are there.
+        `dict[str, CocoFiles]`: Files by split (`train`, `validation`, `test`); only the splits that exist.
     """
     splits: dict[str, CocoFiles] = {}
     annotations = folder / "annotations"
-    listed = [f for f in sorted(annotations.glob("*.json")) if not f.name.startswith(".")]
-    best = [f for f in listed if f.name.startswith("instances_") or f.name.endswith("_coco.json")]
-    files = best or [f for f in listed if _is_one_file_for_all(f)]
+    candidates = [f for f in sorted(annotations.glob("*.json")) if not f.name.startswith(".")]
+    standard = [f for f in candidates if f.name.startswith("instances_") or f.name.endswith("_coco.json")]
+    files = standard or [f for f in candidates if _is_coco(f)]
     others = []
     for file in files:
         split = split_of_name(file.stem) or ("train" if len(files) == 1 else None)
@@ -43,8 +54,8 @@ def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
             splits[split] = CocoFiles(file, _image_folders(folder, file, split))
         else:
             others.append(file)
-    for found in splits.values():
-        found.others = others
+    for split_files in splits.values():
+        split_files.others = others
     if not splits:
         for word, split in SPLIT_WORDS.items():
             file = folder / word / "_annotations.coco.json"
@@ -53,8 +64,8 @@ def find_coco_splits(folder: Path) -> dict[str, CocoFiles]:
     return splits
 
 
-def _is_one_file_for_all(file: Path) -> bool:
-    """Whether a file begins as COCO's do, so that a folder of one file an image is none of ours."""
+def _is_coco(file: Path) -> bool:
+    """Return whether a file begins as COCO files do; layouts with one file for each image do not."""
     if not file.is_file():
         return False
     with file.open(encoding="utf-8", errors="replace") as stream:

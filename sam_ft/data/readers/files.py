@@ -1,4 +1,4 @@
-"""Folders as people have them: which split a file belongs to, which files are images."""
+"""File and folder names: splits that they contain, and search for image files."""
 
 import os
 import re
@@ -20,23 +20,23 @@ SPLIT_WORDS = {
 
 
 def split_of_name(name: str) -> str | None:
-    """The split that a word of a name says, as `instances_val2017` does; `latest` and `terrain` say none."""
+    """Return the split that a whole word of a name stands for, as in `instances_val2017` but not in `latest`."""
     words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
 def image_suffixes() -> set[str]:
-    """Suffixes of files that Pillow reads, such as `.jpg`."""
+    """Return the suffixes of files that Pillow reads, such as `.jpg`."""
     Image.init()
     return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} - {".pdf", ".txt"}
 
 
 def images_in(folder: Path) -> list[Path]:
-    """All image files below a folder, in the order of their names; hidden ones (`._a.jpg`) left out."""
+    """Return all image files below a folder, sorted by path, without hidden files such as `._a.jpg`."""
     suffixes = image_suffixes()
     files = (
-        Path(place, name)
-        for place, folders, names in _walk(folder)
+        Path(parent, name)
+        for parent, folders, names in _walk(folder)
         for name in names
         if Path(name).suffix.lower() in suffixes and not name.startswith(".")
     )
@@ -44,25 +44,25 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, into linked folders too, each real folder once."""
+    """Walk a folder as `os.walk` does, and linked folders too, each real folder once."""
     seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        yield place, folders, names
+        yield parent, folders, names
 
 
 def split_of_folder(file: Path, root: Path) -> str:
-    """The split that one of a file's folders below `root` names; `train` where none does."""
+    """Return the split of which a folder between `root` and the file has the name; `train` by default."""
     words = [part.lower() for part in file.relative_to(root).parts[:-1]]
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
 
 
-def by_split(files: list[Path], root: Path) -> dict[str, list[Path]]:
-    """Files by the split that their folders name."""
+def group_by_split(files: list[Path], root: Path) -> dict[str, list[Path]]:
+    """Group files by split; see [`split_of_folder`]."""
     splits: dict[str, list[Path]] = {}
     for file in files:
         splits.setdefault(split_of_folder(file, root), []).append(file)
@@ -70,5 +70,5 @@ def by_split(files: list[Path], root: Path) -> dict[str, list[Path]]:
 
 
 def example_id_of(file: Path, root: Path) -> str:
-    """A file's path below `root` without its suffix: unique, and the same on every machine."""
+    """Return the path of a file relative to `root` without its suffix: unique, and equal on every machine."""
     return file.relative_to(root).with_suffix("").as_posix()

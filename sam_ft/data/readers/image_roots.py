@@ -1,4 +1,4 @@
-"""Folders that the images of a data set may lie in."""
+"""Check that the images of a data set lie in its folders."""
 
 import os
 from collections.abc import Iterable
@@ -10,11 +10,10 @@ from .images import ImageError
 
 class ImageRoots:
     """
-    Check of image paths against the folders of their data set, links resolved.
+    Check of image paths against the folders of their data set, with links resolved.
 
     Args:
-        folders (`Iterable[str | Path]`): The folders; any of them may itself be a link. Without a folder, every path
-            passes.
+        folders (`Iterable[str | Path]`): The folders or links to them. Without a folder, every path passes.
     """
 
     def __init__(self, folders: Iterable[str | Path]):
@@ -26,10 +25,10 @@ class ImageRoots:
         Refuse an image outside the folders.
 
         Args:
-            image (`Path`): As the data set lists it.
+            image (`Path`): The path in the annotations.
 
         Raises:
-            `ImageError`: Names the image and where it lies.
+            `ImageError`: If the image lies elsewhere; contains its path and its folder.
         """
         if not is_valid_utf8(str(image)):
             raise ImageError(
@@ -47,7 +46,7 @@ class ImageRoots:
             )
 
     def _real_path(self, image: Path) -> str:
-        """As `os.path.realpath`; each folder is resolved once."""
+        """Return `os.path.realpath` of an image; each folder is resolved once."""
         if image.is_symlink() or image.name in ("", ".", ".."):
             return os.path.realpath(image)
         folder = str(image.parent)
@@ -58,6 +57,6 @@ class ImageRoots:
 
 def _roots_of(folder: Path) -> list[str]:
     real = Path(os.path.realpath(folder))
-    # the Hub's cache: files of a snapshot are links to `blobs` beside `snapshots`
+    # In the Hub's cache, the files of a snapshot are links to `blobs` beside `snapshots`.
     snapshots = next((parent for parent in real.parents if parent.name == "snapshots"), None)
     return [str(real), *([str(snapshots.parent / "blobs")] if snapshots is not None else [])]

@@ -1,4 +1,4 @@
-"""Image files: found, measured, and decoded once so that damage shows before training."""
+"""Image files: search by name, size, and a check that they can be decoded."""
 
 import contextlib
 import io
@@ -10,36 +10,43 @@ from PIL import ExifTags, Image
 from ...utils.text import short_repr
 
 
-# what Pillow raises for files that are damaged, no images, or larger than its limit against decompression bombs
+# Pillow raises these for files that are damaged, not images, or above its limit against decompression bombs.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class ImageError(ValueError):
-    """An image file that cannot be used; the message says why and what to do."""
+    """Error of an image file that cannot be used; the message contains the reason and the remedy."""
 
 
 def bare_name(file_name: str) -> str:
-    """A listed path without its folders, whichever slash it was written with."""
+    """Return a path without its folders; both slashes separate folders."""
     return Path(file_name.replace("\\", "/")).name
 
 
-def listed_name(value) -> str:
-    """Return a listed file name as text; of something else, a short representation, which no file has."""
+def file_name_text(value) -> str:
+    """Return the `file_name` of an annotation as text; another type becomes a short representation."""
     return str(value) if isinstance(value, str | int | float) else short_repr(value)
 
 
 def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True) -> Path:
     """
-    Finds a listed image in the first folder that has it, under its listed path or, unless two listed images share it, its
-    bare name.
+    Find an image in the first folder that contains it.
+
+    Args:
+        file_name (`str`): Path in the annotations.
+        folders (`list[Path]`): Folders to search, in this order.
+        by_bare_name (`bool`): Also search for the name without its folders, `True` by default.
+
+    Returns:
+        `Path`: The image file.
 
     Raises:
-        `ImageError`: naming the folders that were searched.
+        `ImageError`: If no folder contains the image; lists the folders.
     """
-    listed = Path(file_name.replace("\\", "/"))
+    relative = Path(file_name.replace("\\", "/"))
     for folder in folders:
-        for candidate in (folder / listed, folder / listed.name)[: 1 + by_bare_name]:
-            with contextlib.suppress(OSError):  # a name that no file system takes is a file that is not there
+        for candidate in (folder / relative, folder / relative.name)[: 1 + by_bare_name]:
+            with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
                 if candidate.is_file():
                     return candidate
     searched = ", ".join(str(folder) for folder in folders)
@@ -49,33 +56,43 @@ def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True
     )
 
 
-def bare_names(file_names) -> Counter:
-    """How many different listed paths have each bare name."""
+def count_bare_names(file_names) -> Counter:
+    """Count the different paths of each name without folders."""
     return Counter(map(bare_name, set(file_names)))
 
 
-def find_listed(file_name: str, folders: list[Path], bare: Counter) -> Path | ImageError:
-    """As [`find_image`], by its bare name where no other listed image has it (see [`bare_names`]); the error is returned."""
+def find_image_or_error(file_name: str, folders: list[Path], name_counts: Counter) -> Path | ImageError:
+    """
+    Find an image as [`find_image`] does, and return the error instead of raising it.
+
+    Args:
+        file_name (`str`): Path in the annotations.
+        folders (`list[Path]`): Folders to search, in this order.
+        name_counts (`Counter`): Result of [`count_bare_names`]; a name that several paths share is not searched
+            without its folders.
+
+    Returns:
+        `Path` or `ImageError`: The image file, or the reason why it is missing.
+    """
     try:
-        return find_image(file_name, folders, by_bare_name=bare[bare_name(file_name)] == 1)
+        return find_image(file_name, folders, by_bare_name=name_counts[bare_name(file_name)] == 1)
     except ImageError as error:
         return error
 
 
 def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int, bool]:
     """
-    Size of an image after its EXIF rotation.
+    Return the size of an image after its EXIF rotation.
 
     Args:
-        image (`Path` or `bytes`): the file, or its content.
-        decode (`bool`): read the pixels too, JPEG at an eighth of its size; a header alone says nothing of a file cut
-            short.
+        image (`Path` or `bytes`): The file, or its content.
+        decode (`bool`): Also decode the pixels (JPEG at 1/8 of its size) to detect truncated files, `True` by default.
 
     Returns:
-        `tuple[int, int, bool]`: width, height in pixels, and whether EXIF swaps them.
+        `tuple[int, int, bool]`: Width and height, px, and whether EXIF swaps them.
 
     Raises:
-        `ImageError`: where the file is no image or ends early.
+        `ImageError`: If the file is not an image, or is truncated.
     """
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:

@@ -1,4 +1,4 @@
-"""JSON annotation files, read with errors that name the file."""
+"""Strict reading of JSON annotation files; errors contain the file."""
 
 import json
 from pathlib import Path
@@ -13,18 +13,21 @@ def read_json(path: Path, kind: str):
 
     Args:
         path (`Path`): The file.
-        kind (`str`): What the file should be, for messages, such as `COCO`.
+        kind (`str`): Expected format for messages, such as `COCO`.
+
+    Returns:
+        The parsed content.
 
     Raises:
-        `DatasetFormatError`: Where there is no such file, or it is empty, no UTF-8 text, no JSON, nested too deeply,
-            or has an object with a key twice, of which JSON readers keep the last value alone.
+        `DatasetFormatError`: If the file is missing, empty, not UTF-8 text, not JSON or nested too deeply, or if an
+            object has a key twice, of which JSON readers keep only the last value.
     """
 
     def refuse(message):
         raise DatasetFormatError(message, file=str(path))
 
     if not path.is_file():
-        refuse("there is no such file; correct `annotation_file` or `dataset_name`")
+        refuse("the file does not exist; correct `annotation_file` or `dataset_name`")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -42,7 +45,7 @@ def read_json(path: Path, kind: str):
 
 
 class DuplicateKeyError(ValueError):
-    """An object in a JSON text that has a key twice."""
+    """Error of a JSON object that has a key twice."""
 
 
 def parse_json(text: str):
@@ -52,10 +55,13 @@ def parse_json(text: str):
     Args:
         text (`str`): The JSON text.
 
+    Returns:
+        The parsed content.
+
     Raises:
-        `DuplicateKeyError`: On an object that has a key twice.
-        `ValueError`: On a text that is no JSON.
-        `RecursionError`: On one that is nested too deeply.
+        `DuplicateKeyError`: If an object has a key twice.
+        `ValueError`: If the text is not JSON.
+        `RecursionError`: If it is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_unique_keys)
 

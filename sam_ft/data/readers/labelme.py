@@ -1,4 +1,4 @@
-"""LabelMe: one JSON file an image, with shapes."""
+"""Reader of LabelMe: one JSON file of shapes for each image."""
 
 import base64
 import binascii
@@ -14,8 +14,8 @@ from PIL import Image
 from ...utils.text import short_repr
 from ..reading_report import Remark
 from ..row_schema import DatasetFormatError
-from .files import by_split, example_id_of, images_in
-from .images import IMAGE_ERRORS, ImageError, bare_name, listed_name
+from .files import example_id_of, group_by_split, images_in
+from .images import IMAGE_ERRORS, ImageError, bare_name, file_name_text
 from .json_files import read_json
 from .outlines import ellipse
 from .records import ReadOptions, Record, Shape, Split, join_parts
@@ -25,11 +25,11 @@ FORM = "NAME.json with `shapes` beside NAME.jpg (LabelMe)"
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a tree of LabelMe files: name -> call that reads it."""
+    """Return a function that reads each split of a folder of LabelMe files; `None` for another layout."""
     files = sorted(f for f in folder.rglob("*.json") if not f.name.startswith("."))
     if not any(_is_labelme(file) for file in files[:3]):
         return None
-    return {split: partial(_read, folder, chosen) for split, chosen in by_split(files, folder).items()}
+    return {split: partial(_read, folder, chosen) for split, chosen in group_by_split(files, folder).items()}
 
 
 def _is_labelme(file: Path) -> bool:
@@ -46,7 +46,7 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
         content = read_json(file, "LabelMe")
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise DatasetFormatError(
-                "a LabelMe file holds a list `shapes`, and this one does not; move it away", file=str(file)
+                "a LabelMe file contains a list `shapes`, which is missing here; move the file away", file=str(file)
             )
         shapes = _shapes(content["shapes"])
         labels |= {shape.label for shape in shapes if shape.label is not None}
@@ -60,21 +60,21 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
             )
         )
     split.labels = {label: label for label in sorted(labels)}
-    split.labels_were_found = True
-    described = {Path(record.image).resolve() for record in split.records if isinstance(record.image, Path)}
-    bare = [f for place in {f.parent for f in files} for f in images_in(place) if f.resolve() not in described]
-    if bare:
-        split.notes.append(f"{len(bare)} images have no JSON file and are left out, such as {bare[0]}")
+    split.has_inferred_labels = True
+    annotated = {Path(record.image).resolve() for record in split.records if isinstance(record.image, Path)}
+    unlabelled = [f for parent in {f.parent for f in files} for f in images_in(parent) if f.resolve() not in annotated]
+    if unlabelled:
+        split.notes.append(f"{len(unlabelled)} images have no JSON file and are left out, such as {unlabelled[0]}")
     return split
 
 
 def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError:
-    """The file that `imagePath` names; the copy inside the JSON, re-encoded by LabelMe, only where that is missing."""
-    name = listed_name(content.get("imagePath") or "").replace("\\", "/")
+    """Return the file in `imagePath`; if it is missing, the copy in the JSON, which LabelMe has encoded again."""
+    name = file_name_text(content.get("imagePath") or "").replace("\\", "/")
     for path in (file.parent / name, file.parent / bare_name(name)):
-        with contextlib.suppress(OSError):  # a name that no file system takes
+        with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
             if name and path.is_file():
-                if _is_another(content.get("imageData"), path):
+                if _differs(content.get("imageData"), path):
                     detail = "re-encoded, or of another picture; the file is used"
                     split.remarks.append(Remark("`imageData` is not the image file's content", str(file), detail))
                 return path
@@ -83,73 +83,73 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
             data = base64.b64decode(content["imageData"], validate=True)
         except (binascii.Error, ValueError) as error:
             return ImageError(
-                f"`imagePath` {short_repr(name)} is not there and `imageData` is damaged ({error}). Put the image "
-                "beside the file"
+                f"the image `imagePath` {short_repr(name)} is missing and `imageData` is damaged ({error}). Put the "
+                "image beside the file"
             )
-        split.notes.append("images whose `imagePath` is not there are read from `imageData`")
+        split.notes.append("images whose `imagePath` is missing are read from `imageData`")
         return data
     return ImageError(
         f"the image `imagePath` {short_repr(name)} is missing and there is no `imageData`. Put it beside the file"
     )
 
 
-def _is_another(embedded, path: Path) -> bool:
-    """Whether a JSON file carries something else than the image file's own bytes."""
+def _differs(embedded, path: Path) -> bool:
+    """Return whether the embedded image differs from the bytes of the image file."""
     if not isinstance(embedded, str) or not embedded:
         return False
     embedded = "".join(embedded.partition(",")[2].split() if embedded.startswith("data:") else embedded.split())
-    if abs(len(embedded) * 3 // 4 - path.stat().st_size) > 2:  # four characters for three bytes
+    if abs(len(embedded) * 3 // 4 - path.stat().st_size) > 2:  # Base64 encodes three bytes as four characters.
         return True
     with contextlib.suppress(binascii.Error, ValueError):
         return base64.b64decode(embedded) != path.read_bytes()
     return True
 
 
-def _shapes(listed: list) -> list[Shape]:
-    given = [
-        (shape.get("group_id"), shape.get("label")) if isinstance(shape, dict) else (None, None) for shape in listed
+def _shapes(entries: list) -> list[Shape]:
+    keys = [
+        (entry.get("group_id"), entry.get("label")) if isinstance(entry, dict) else (None, None) for entry in entries
     ]
-    # a placeholder that a converter wrote on everything groups nothing
-    placeholder = len({str(group) for group, _ in given}) == 1 and len({str(label) for _, label in given}) > 1
-    groups = [None if placeholder or group in (None, "") else str(group) for group, _ in given]
-    shapes = (_shape(f"shapes[{number}]", shape) for number, shape in enumerate(listed))
+    # Converters write the same `group_id` to all shapes; it does not group shapes of different labels.
+    is_placeholder = len({str(group) for group, _ in keys}) == 1 and len({str(label) for _, label in keys}) > 1
+    groups = [None if is_placeholder or group in (None, "") else str(group) for group, _ in keys]
+    shapes = (_shape(f"shapes[{number}]", entry) for number, entry in enumerate(entries))
     return join_parts(zip(shapes, groups, strict=True))
 
 
-def _shape(where: str, shape) -> Shape:
-    if not isinstance(shape, dict):
-        return Shape(where, problem=f"expected an object, found {short_repr(shape)}")
-    label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
+def _shape(where: str, entry) -> Shape:
+    if not isinstance(entry, dict):
+        return Shape(where, problem=f"expected an object, found {short_repr(entry)}")
+    label, kind = entry.get("label"), entry.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label.strip():
         return Shape(where, problem=f"`label` is {short_repr(label)}; expected a class name")
-    read = Shape(where, label)
-    flags = shape.get("flags")
-    read.attributes = {str(k): str(k) for k, v in flags.items() if v} if isinstance(flags, dict) else {}
+    shape = Shape(where, label)
+    flags = entry.get("flags")
+    shape.attributes = {str(k): str(k) for k, v in flags.items() if v} if isinstance(flags, dict) else {}
     try:
-        points = [(float(x), float(y)) for x, y in shape["points"]]
+        points = [(float(x), float(y)) for x, y in entry["points"]]
         if not all(math.isfinite(v) for point in points for v in point):
             raise ValueError("they are not finite")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        read.problem = f"`points` is {short_repr(shape.get('points'))}; expected [[x, y], …] ({error})"
-        return read
+        shape.problem = f"`points` is {short_repr(entry.get('points'))}; expected [[x, y], …] ({error})"
+        return shape
     try:
-        _place(read, kind, points, shape)
+        _set_geometry(shape, kind, points, entry)
     except (ValueError, OSError) as error:
-        read.problem = str(error)
-    return read
+        shape.problem = str(error)
+    return shape
 
 
-def _place(read: Shape, kind: str, points: list[tuple[float, float]], shape: dict):
+def _set_geometry(shape: Shape, kind: str, points: list[tuple[float, float]], entry: dict):
     if kind == "polygon":
-        read.polygons = [[v for point in points for v in point]]
+        shape.polygons = [[v for point in points for v in point]]
     elif kind == "rectangle" and len(points) in (2, 4):
         xs, ys = zip(*points, strict=True)
-        read.box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        shape.box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     elif kind == "circle" and len(points) == 2:
         radius = math.dist(*points)
-        read.polygons = [ellipse(*points[0], radius, radius)]
+        shape.polygons = [ellipse(*points[0], radius, radius)]
     elif kind == "mask" and points:
-        read.mask, read.corner = partial(_embedded_mask, shape.get("mask")), tuple(round(v) for v in points[0])
+        shape.mask, shape.corner = partial(_decode_mask, entry.get("mask")), tuple(round(v) for v in points[0])
     elif kind not in ("point", "points", "line", "linestrip"):
         raise ValueError(
             f"`shape_type` is {short_repr(kind)} with {len(points)} points; expected polygon, rectangle, circle or "
@@ -157,8 +157,8 @@ def _place(read: Shape, kind: str, points: list[tuple[float, float]], shape: dic
         )
 
 
-def _embedded_mask(encoded) -> np.ndarray:
-    """A mask inside a file, bool, from Base64 of an image."""
+def _decode_mask(encoded) -> np.ndarray:
+    """Return a bool mask from an image in Base64."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
             return np.asarray(image.convert("L")) > 0

@@ -1,4 +1,4 @@
-"""Which layout a folder has, and the splits that are in it."""
+"""Detection of the layout of a folder and of its splits."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from .coco import read_coco_content
 from .coco_tree import FORMS, CocoFiles, find_coco_splits
 from .json_files import read_json
 from .records import ReadOptions, Split
-from .saco import is_saco, saco_split
+from .saco import is_saco, read_saco_content
 
 
 SplitReader = Callable[[ReadOptions], Split]
 
-# in the order of detection: what only one layout has comes before what several have
+# In the order of detection: layouts with distinctive files come before those whose files several layouts share.
 _FINDERS = {
     "coco": lambda folder: {name: partial(read_json_split, files) for name, files in find_coco_splits(folder).items()},
     "yolo": yolo.find,
@@ -29,15 +29,15 @@ _FINDERS = {
     "mask_values": mask_values.find,
 }
 LAYOUTS = tuple(_FINDERS)
-_READ_AS = {
+_PARSERS = {
     ".json": lambda file: read_json(file, "annotation"),
     ".yaml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
     ".yml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
     ".xml": ElementTree.parse,
 }
-_LARGEST = 2**24  # bytes of a file that is looked at to say why no layout was found
-# the keys of `ReadOptions` that say something about a layout, beside those that hold for all
-USES = {
+_MAX_FILE_BYTES = 2**24  # of a file that is parsed to report why no layout was detected
+# Keys of `ReadOptions` that only some layouts use; every layout uses the others.
+LAYOUT_KEYS = {
     "coco": ("phrase_source", "noun_phrases"),
     "via": ("class_name", "class_attribute"),
     "sa1b": ("class_name",),
@@ -53,22 +53,22 @@ ACCEPTED = "\n  ".join(
 
 def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str, SplitReader]]:
     """
-    Finds the layout of a folder and its splits.
+    Find the layout of a folder and its splits.
 
     Args:
-        folder (`Path`).
-        layout (`str`, *optional*): one of `LAYOUTS`; detected where it is not given.
+        folder (`Path`): The folder of a data set.
+        layout (`str`, *optional*): One of `LAYOUTS`, detected by default.
 
     Returns:
-        `tuple[str, dict[str, SplitReader]]`: the layout, and for `train`, `validation`, `test`, those that are there, a call that
-        reads it.
+        `tuple[str, dict[str, SplitReader]]`: The layout, and a function that reads each existing split (`train`,
+            `validation`, `test`).
 
     Raises:
-        `ValueError`: where the folder is missing or has none of the layouts; lists what was found.
+        `ValueError`: If the folder is missing or has none of the layouts; lists its content.
     """
     if not folder.is_dir():
         raise ValueError(
-            f"`dataset_name`: there is no folder {str(folder)!r}. Give the folder of a data set; {ACCEPTED}"
+            f"`dataset_name`: there is no folder {str(folder)!r}. Pass the folder of a data set; {ACCEPTED}"
         )
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"`layout` is {layout!r}; choose from {', '.join(LAYOUTS)}")
@@ -76,35 +76,47 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
         splits = _FINDERS[name](folder)
         if splits:
             return name, splits
-    found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
-    wanted = f"not of the layout {layout!r}" if layout else "none of"
-    damaged = "".join(f"\n  cannot be read: {problem}" for problem in _damaged(folder))
+    content = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
+    expected = f"not of the layout {layout!r}" if layout else "none of"
+    damaged = "".join(f"\n  cannot be read: {problem}" for problem in _find_damaged_files(folder))
     raise ValueError(
-        f"`dataset_name`: the folder {str(folder)!r} holds {found}, which is {wanted}; {ACCEPTED}{damaged}"
+        f"`dataset_name`: the folder {str(folder)!r} contains {content}, which is {expected}; {ACCEPTED}{damaged}"
     )
 
 
-def _damaged(folder: Path) -> list[str]:
-    """What is wrong with files that may be the annotations: why none of the layouts was found."""
+def _find_damaged_files(folder: Path) -> list[str]:
+    """Return the errors of files that may be annotations, as reasons why no layout was detected."""
     files = [
         f
         for f in sorted([*folder.glob("*"), *folder.glob("*/*")])
-        if f.suffix in _READ_AS and f.is_file() and f.stat().st_size < _LARGEST
+        if f.suffix in _PARSERS and f.is_file() and f.stat().st_size < _MAX_FILE_BYTES
     ]
     problems = []
     for file in files[:8]:
         try:
-            _READ_AS[file.suffix](file)
+            _PARSERS[file.suffix](file)
         except (ValueError, OSError, LookupError, ElementTree.ParseError) as error:
             problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
     return problems[:3]
 
 
 def read_json_split(files: CocoFiles, options: ReadOptions) -> Split:
-    """One annotation file for many images: COCO, LVIS or SA-Co."""
+    """
+    Read one annotation file for many images: COCO, LVIS or SA-Co.
+
+    Args:
+        files (`CocoFiles`): The annotation file and the folders of its images.
+        options (`ReadOptions`): Conversion of annotations to rows.
+
+    Returns:
+        `Split`: The records of the file.
+
+    Raises:
+        `DatasetFormatError`: If the file is in none of these formats; see [`read_coco`].
+    """
     content = read_json(files.annotation_file, "COCO")
-    read = saco_split if is_saco(content) else read_coco_content
-    split = read(content, files, options)
+    read_content = read_saco_content if is_saco(content) else read_coco_content
+    split = read_content(content, files, options)
     if files.others:
         names = ", ".join(file.name for file in files.others[:3])
         split.notes.append(f"{len(files.others)} other annotation files beside this one are not read: {names}")

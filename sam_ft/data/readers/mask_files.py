@@ -1,4 +1,8 @@
-"""One mask image for each object: `ID/images/*` with `ID/masks/*` (DSB 2018), or `images/NAME.*` with `masks/NAME/*`."""
+"""
+Reader of mask images of single objects.
+
+Files are `ID/images/*` with `ID/masks/*` (DSB 2018), or `images/NAME.*` with `masks/NAME/*`.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -13,51 +17,50 @@ FORM = "ID/images/*.png with ID/masks/*.png, or images/NAME.* with masks/NAME/*.
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a tree of mask images: name -> call that reads it."""
+    """Return a function that reads each split of a folder of mask images; `None` for another layout."""
     pairs: dict[str, list[tuple[Path, Path]]] = {}
-    left: dict[str, list[Path]] = {}
-    for place in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
-        split = (split_of_name(place.name) if place != folder else None) or "train"
-        found, without = _pairs(place)
-        if found:
-            pairs.setdefault(split, []).extend(found)
-            left.setdefault(split, []).extend(without)
-    return {split: partial(_read, folder, pairs[split], left[split]) for split in pairs} or None
+    unpaired: dict[str, list[Path]] = {}
+    for subfolder in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
+        split = (split_of_name(subfolder.name) if subfolder != folder else None) or "train"
+        split_pairs, split_unpaired = _find_pairs(subfolder)
+        if split_pairs:
+            pairs.setdefault(split, []).extend(split_pairs)
+            unpaired.setdefault(split, []).extend(split_unpaired)
+    return {split: partial(_read, folder, pairs[split], unpaired[split]) for split in pairs} or None
 
 
-def _pairs(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """(image, folder of its masks), and images or folders that make no pair."""
-    pairs, left = [], []
-    for place in sorted(folder.glob("*/images")):
-        if place.parent.name.lower() in SPLIT_WORDS:  # train/images is a split, no picture's folder
+def _find_pairs(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Return pairs of an image and the folder of its masks, and the images or folders without a pair."""
+    pairs, unpaired = [], []
+    for image_folder in sorted(folder.glob("*/images")):
+        if image_folder.parent.name.lower() in SPLIT_WORDS:  # train/images contains a split, not one picture.
             continue
-        images, masks = images_in(place), place.parent / "masks"
+        images, masks = images_in(image_folder), image_folder.parent / "masks"
         if len(images) == 1 and masks.is_dir():
             pairs.append((images[0], masks))
         else:
-            left.append(place)
+            unpaired.append(image_folder)
     if not pairs and (folder / "images").is_dir():
         images = {image.stem: image for image in images_in(folder / "images")}
-        places = {p.name: p for p in sorted((folder / "masks").glob("*")) if p.is_dir()}
-        pairs = [(images[name], places[name]) for name in places if name in images]
-        left = [image for name, image in images.items() if name not in places]
-    return pairs, left
+        mask_folders = {p.name: p for p in sorted((folder / "masks").glob("*")) if p.is_dir()}
+        pairs = [(images[name], mask_folders[name]) for name in mask_folders if name in images]
+        unpaired = [image for name, image in images.items() if name not in mask_folders]
+    return pairs, unpaired
 
 
-def _read(folder: Path, pairs: list[tuple[Path, Path]], left: list[Path], options: ReadOptions) -> Split:
+def _read(folder: Path, pairs: list[tuple[Path, Path]], unpaired: list[Path], options: ReadOptions) -> Split:
     if not options.class_name:
         raise DatasetFormatError(
-            "mask images name no class; say what they show: `class_name: nucleus`", file=str(folder)
+            "the mask images have no class names. Set the class that they show, such as `class_name: nucleus`",
+            file=str(folder),
         )
     records = [
         Record(example_id_of(image, folder), str(image), image, partial(_shapes, masks, options.class_name))
         for image, masks in pairs
     ]
     split = Split(str(folder), records, {options.class_name: options.class_name})
-    if left:
-        split.notes.append(
-            f"{len(left)} images without a folder of masks of their own are left out, such as {left[0]}"
-        )
+    if unpaired:
+        split.notes.append(f"{len(unpaired)} images without a folder of masks are left out, such as {unpaired[0]}")
     return split
 
 

@@ -1,4 +1,4 @@
-"""One mask image for each picture, whose numbers are objects (PennFudan) or classes."""
+"""Reader of one mask image for each picture, whose pixel values are objects (PennFudan) or classes."""
 
 import re
 from functools import partial
@@ -19,100 +19,119 @@ from .records import ReadOptions, Record, Shape, Split
 
 
 FORM = "images/NAME.* with masks/NAME.png (PNGImages and PedMasks, too): needs `mask_values`"
-_IMAGES = ("images", "PNGImages", "JPEGImages", "imgs", "img", "image")
-_MASKS = ("masks", "PedMasks", "SegmentationObject", "SegmentationClass", "labels", "annotations", "mask", "label")
-_ENDINGS = ("", "_mask", "_masks", "_instance", "_label", "_seg", "_gt")
-_NAMES = ("id2label.json", "classes.json", "classes.txt", "labels.txt")
+_IMAGE_FOLDERS = ("images", "PNGImages", "JPEGImages", "imgs", "img", "image")
+_MASK_FOLDERS = (
+    "masks",
+    "PedMasks",
+    "SegmentationObject",
+    "SegmentationClass",
+    "labels",
+    "annotations",
+    "mask",
+    "label",
+)
+_MASK_SUFFIXES = ("", "_mask", "_masks", "_instance", "_label", "_seg", "_gt")
+_CLASS_NAME_FILES = ("id2label.json", "classes.json", "classes.txt", "labels.txt")
 _BACKGROUND, _IGNORED = 0, 255
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a tree of mask images: name -> call that reads it."""
+    """Return a function that reads each split of a folder of mask images; `None` for another layout."""
     splits = {}
     for word in (*SPLIT_WORDS, ""):
         if not word and splits:
             break
         for names in ((word, "{}"), ("{}", word)):  # train/images or images/train
-            images, masks = (_first(folder, kinds, names) for kinds in (_IMAGES, _MASKS))
-            if images and masks:
-                pairs = _pairs(images, masks)
+            image_folder, mask_folder = (
+                _first_folder(folder, kinds, names) for kinds in (_IMAGE_FOLDERS, _MASK_FOLDERS)
+            )
+            if image_folder and mask_folder:
+                pairs = _find_pairs(image_folder, mask_folder)
                 if pairs:
                     split = SPLIT_WORDS.get(word, "train")
-                    splits.setdefault(
-                        split, partial(_read, folder, images, pairs, len(images_in(images)) - len(pairs))
-                    )
+                    num_unpaired = len(images_in(image_folder)) - len(pairs)
+                    splits.setdefault(split, partial(_read, folder, image_folder, pairs, num_unpaired))
     return splits or None
 
 
-def _first(folder: Path, kinds: tuple[str, ...], names: tuple[str, str]) -> Path | None:
-    places = (folder / names[0].format(kind) / names[1].format(kind) for kind in kinds)
-    return next((place for place in places if place.is_dir()), None)
+def _first_folder(folder: Path, kinds: tuple[str, ...], names: tuple[str, str]) -> Path | None:
+    candidates = (folder / names[0].format(kind) / names[1].format(kind) for kind in kinds)
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
 
 
-def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    by_stem = {example_id_of(mask, masks): mask for mask in images_in(masks)}
+def _find_pairs(image_folder: Path, mask_folder: Path) -> list[tuple[Path, Path]]:
+    by_stem = {example_id_of(mask, mask_folder): mask for mask in images_in(mask_folder)}
     pairs = []
-    for image in images_in(images):
-        name = example_id_of(image, images)
-        mask = next((by_stem[name + ending] for ending in _ENDINGS if name + ending in by_stem), None)
+    for image in images_in(image_folder):
+        name = example_id_of(image, image_folder)
+        mask = next((by_stem[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in by_stem), None)
         if mask is not None:
             pairs.append((image, mask))
     return pairs
 
 
-def _read(folder: Path, images: Path, pairs: list[tuple[Path, Path]], without: int, options: ReadOptions) -> Split:
+def _read(
+    folder: Path, image_folder: Path, pairs: list[tuple[Path, Path]], num_unpaired: int, options: ReadOptions
+) -> Split:
     if options.mask_values is None:
         raise DatasetFormatError(
-            "each image has one mask image. Say what its numbers are, `mask_values: instances` (one object each), `classes` (all "
-            "of a class at once) or `components` (classes, whose connected parts are objects)",
+            "`mask_values` is not set, and each image has one mask image. Set the meaning of its pixel values: "
+            "`mask_values: instances` (one object each), `classes` (one mask for each class) or `components` (classes "
+            "whose connected parts are objects)",
             file=str(folder),
         )
     if options.mask_values == "instances":
         if not options.class_name:
             raise DatasetFormatError(
-                "mask images name no class; say what they show: `class_name: person`", file=str(folder)
+                "the mask images have no class names. Set the class that they show, such as `class_name: person`",
+                file=str(folder),
             )
-        labels, binary = {0: options.class_name}, False
+        labels, is_binary = {0: options.class_name}, False
     else:
-        labels, binary = _class_names(folder, options)
+        labels, is_binary = _class_names(folder, options)
     split = Split(str(folder), [], labels)
     for image, mask in pairs:
-        shapes = partial(read_mask_values, mask, options.mask_values, labels, binary=binary)
-        split.records.append(Record(example_id_of(image, images), str(image), image, shapes))
+        shapes = partial(read_mask_values, mask, options.mask_values, labels, binary=is_binary)
+        split.records.append(Record(example_id_of(image, image_folder), str(image), image, shapes))
     if _BACKGROUND in labels and options.mask_values != "instances":
         split.notes.append(
-            f"number 0 is the class {labels[_BACKGROUND]!r}; leave it out of the names where it is background"
+            f"the value 0 is the class {labels[_BACKGROUND]!r}; remove it from the class names if it is background"
         )
-    if without:
-        split.notes.append(f"{without} images have no mask image and are left out")
+    if num_unpaired:
+        split.notes.append(f"{num_unpaired} images have no mask image and are left out")
     if options.mask_values == "classes":
         split.notes.append("all of a class in an image is one mask: present phrases are not exhaustive")
     return split
 
 
 def _class_names(folder: Path, options: ReadOptions) -> tuple[dict[int, str], bool]:
-    """Number -> class, from a file beside the images; without one everything but 0 is `class_name`, and true is returned too."""
+    """Return the class of each pixel value, and whether masks are binary: all values except 0 are `class_name`."""
     file = Path(options.class_names) if options.class_names else None
-    file = file or next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+    file = file or next((folder / name for name in _CLASS_NAME_FILES if (folder / name).is_file()), None)
     if file is None and options.class_name:
         return {1: options.class_name}, True
     if file is None:
         raise DatasetFormatError(
-            f'the classes have no names: put {_NAMES[0]} with {{"1": "road", …}} there, or give `class_name` where there is one',
+            f'the classes have no names. Add a file {_CLASS_NAME_FILES[0]} with {{"1": "road", …}} to the folder, or '
+            "set `class_name` if there is only one class",
             file=str(folder),
         )
-    return class_names_of(file), False
+    return read_class_names(file), False
 
 
-def class_names_of(file: Path) -> dict[int, str]:
+def read_class_names(file: Path) -> dict[int, str]:
     """
-    Read `{"0": "name", …}` or `["name", …]` from JSON or YAML, or a name a line from text, with or without its number.
+    Read class names from a file.
 
     Args:
-        file (`Path`): Its suffix says which.
+        file (`Path`): JSON or YAML with `{"0": "name", …}` or `["name", …]`, or text with one name a line, with or
+            without its number. The suffix selects the format.
+
+    Returns:
+        `dict[int, str]`: Class name of each number.
 
     Raises:
-        `DatasetFormatError`: Names the file, where it holds something else.
+        `DatasetFormatError`: If the file contains something else; contains its path.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -123,12 +142,12 @@ def class_names_of(file: Path) -> dict[int, str]:
             numbered = [re.fullmatch(r"(\d+)[\s:,=]+(\S.*)", line) for line in content]
             content = dict(match.groups() for match in numbered) if all(numbered) else content
         if not isinstance(content, dict | list):
-            raise ValueError(f"it holds {short_repr(content)}")
-        listed = list(content.items() if isinstance(content, dict) else enumerate(content))
-        wrong = [name for _, name in listed if not isinstance(name, str)]
-        if wrong:
-            raise ValueError(f"a name is {short_repr(wrong[0])}")
-        names = {int(number): name for number, name in listed}
+            raise ValueError(f"it contains {short_repr(content)}")
+        entries = list(content.items() if isinstance(content, dict) else enumerate(content))
+        invalid = [name for _, name in entries if not isinstance(name, str)]
+        if invalid:
+            raise ValueError(f"a name is {short_repr(invalid[0])}")
+        names = {int(number): name for number, name in entries}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise DatasetFormatError(
             f'expected {{"0": "name", …}} or a list of names ({error})', file=str(file)
@@ -143,49 +162,54 @@ def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: b
     Args:
         file (`Path`): The mask image.
         kind (`str`): `instances`, `classes` or `components`.
-        labels (`dict[int, str]`): Number -> class.
-        binary (`bool`): Every number but 0 is 1.
+        labels (`dict[int, str]`): Class name of each pixel value.
+        binary (`bool`): Treat every value except 0 as 1, `False` by default.
+
+    Returns:
+        `list[Shape]`: One shape for each object.
+
+    Raises:
+        `ValueError`: If the image cannot be read, or [`shapes_of_values`] refuses its values.
     """
     try:
         values = read_numbers(file)
     except IMAGE_ERRORS as error:
         raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
-    if file.parent.name == "SegmentationObject":  # Pascal VOC: 255 is the void around objects
+    if file.parent.name == "SegmentationObject":  # In Pascal VOC, 255 is the void border of objects.
         values = np.where(values == _IGNORED, _BACKGROUND, values)
     return shapes_of_values(values != 0 if binary else values, kind, labels)
 
 
 def read_numbers(file) -> np.ndarray:
     """
-    Read the numbers in a mask image: a palette's numbers and 16 bits stay as they are, alpha is dropped.
+    Read the pixel values of a mask image; palette indices and 16-bit values are unchanged, alpha is dropped.
 
     Args:
         file: A path or an open file.
 
     Returns:
-        `np.ndarray` of shape `(height, width)`.
+        `np.ndarray` of shape `(height, width)`: The pixel values.
 
     Raises:
-        `ValueError`: Where it is in colour, which holds no numbers. Others of `IMAGE_ERRORS`: where it cannot be
-            opened.
+        `ValueError`: If the image is in color or a JPEG.
+        `IMAGE_ERRORS`: If it cannot be opened.
     """
     with Image.open(file) as image:
         if image.format == "JPEG":
-            raise ValueError("it is a JPEG, which has changed its numbers; save PNG")
+            raise ValueError("it is a JPEG, whose compression changes pixel values; save the mask as PNG")
         values = np.asarray(image)
         if image.mode in ("LA", "La", "PA"):
             values = values[..., 0]
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
-        values = values[..., 0]  # grey saved as colour
+        values = values[..., 0]  # Three equal channels are a grayscale image.
     if values.ndim != 2:
         raise ValueError("it is in colour; save the numbers of objects or classes, one channel")
     return values
 
 
-def read_one_mask(file) -> np.ndarray:
+def read_binary_mask(file) -> np.ndarray:
     """
-    Read where a mask image of one object is drawn, in whatever colour; the soft edges of JPEG and of drawing tools are
-    cut at half.
+    Read the mask image of one object, drawn in any color; soft edges are thresholded at half of the maximum.
 
     Args:
         file: A path or an open file.
@@ -202,83 +226,100 @@ def read_one_mask(file) -> np.ndarray:
 
 
 def read_mask_file(file: Path) -> np.ndarray:
-    """As [`read_one_mask`]; raises `ValueError` with the file's name where it cannot be read."""
+    """
+    Read the mask image of one object from a file; see [`read_binary_mask`].
+
+    Args:
+        file (`Path`): The mask image.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)`: bool.
+
+    Raises:
+        `ValueError`: If the image cannot be read; contains its path.
+    """
     try:
-        return read_one_mask(file)
+        return read_binary_mask(file)
     except IMAGE_ERRORS as error:
         raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
 
 
 def shapes_of_values(values: np.ndarray, kind: str, labels: dict[int, str]) -> list[Shape]:
     """
-    Make the shapes of a mask image. Each keeps its window in the image alone; its mask is made when it is encoded.
+    Build the shapes of a mask image.
+
+    Each shape refers to its window of the image; its mask is computed when it is encoded.
 
     Args:
-        values (`np.ndarray` of shape `(height, width)`): whole numbers; 0 is background unless it is a class.
-        kind (`str`): `instances`, `classes` or `components`, see [`ReadOptions`].
-        labels (`dict[int, str]`): number -> class; for `instances` one entry, under 0.
+        values (`np.ndarray` of shape `(height, width)`): Integers; 0 is background unless it is a class.
+        kind (`str`): `instances`, `classes` or `components`; see [`ReadOptions`].
+        labels (`dict[int, str]`): Class name of each value; for `instances`, one entry with the key 0.
+
+    Returns:
+        `list[Shape]`: One shape for each object.
 
     Raises:
-        `ValueError`: Where the image holds more than `MAX_INSTANCES` objects, or a number that is not finite.
+        `ValueError`: If the image contains more than `MAX_INSTANCES` objects, or a value that is not finite.
     """
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-        raise ValueError("the mask holds NaN or infinity; save whole numbers")
-    numbers, places = np.unique(values, return_inverse=True)
+        raise ValueError("the mask contains NaN or infinity; save integers")
+    numbers, indices = np.unique(values, return_inverse=True)
     if len(numbers) > MAX_INSTANCES:
         raise ValueError(
-            f"the mask holds {len(numbers)} different numbers; at most {MAX_INSTANCES} objects an image are read. "
+            f"the mask contains {len(numbers)} different numbers; at most {MAX_INSTANCES} objects an image are read. "
             "Check whether it is noise or a depth map"
         )
-    places = places.reshape(values.shape).astype(np.int32)
-    windows = ndimage.find_objects(places + 1)
+    indices = indices.reshape(values.shape).astype(np.int32)
+    windows = ndimage.find_objects(indices + 1)
     parts = np.zeros(values.shape if kind == "components" else 0, dtype=np.int32)  # of all classes, from 1
-    shapes, total = [], 0
-    for place, number in enumerate(numbers.tolist()):
+    shapes, num_parts = [], 0
+    for index, number in enumerate(numbers.tolist()):
         if kind == "instances":
             if number != _BACKGROUND:
                 shape = Shape(f"object {number}", next(iter(labels)))
-                shapes.append(_with_window(shape, places, place, windows[place]))
+                shapes.append(_with_window(shape, indices, index, windows[index]))
         elif number not in labels:
             if number not in (_BACKGROUND, _IGNORED):
-                problem = f"the mask holds {number}, which no class has (known: {sorted(labels)})"
+                problem = f"the mask contains {number}, which is the value of no class (classes: {sorted(labels)})"
                 shapes.append(Shape(f"number {number}", problem=problem))
         elif kind == "classes":
             shape = Shape(f"class {number}", int(number), exhaustive=False)
-            shapes.append(_with_window(shape, places, place, windows[place]))
+            shapes.append(_with_window(shape, indices, index, windows[index]))
         else:
-            found = _label_parts(places == place, parts, total)
-            for i, window in enumerate(found, 1):
-                shapes.append(_with_window(Shape(f"class {number}, part {i}", int(number)), parts, total + i, window))
-            total += len(found)
+            part_windows = _label_parts(indices == index, parts, num_parts)
+            for i, window in enumerate(part_windows, 1):
+                shape = Shape(f"class {number}, part {i}", int(number))
+                shapes.append(_with_window(shape, parts, num_parts + i, window))
+            num_parts += len(part_windows)
     return shapes
 
 
-def _label_parts(mask: np.ndarray, parts: np.ndarray, total: int) -> list[tuple[slice, slice]]:
+def _label_parts(mask: np.ndarray, parts: np.ndarray, num_parts: int) -> list[tuple[slice, slice]]:
     """
     Number the connected parts of a mask in an array that all classes share.
 
     Args:
         mask (`np.ndarray` of shape `(height, width)`): bool.
-        parts (`np.ndarray` of shape `(height, width)`): int32; the parts of this mask are written to it, from
-            `total + 1` on.
-        total (`int`): How many parts it holds already.
+        parts (`np.ndarray` of shape `(height, width)`): int32; the parts of the mask are written to it with numbers
+            from `num_parts + 1`.
+        num_parts (`int`): Number of parts in the array before the call.
 
     Returns:
         `list[tuple[slice, slice]]`: The window of each part.
     """
-    labelled, number = ndimage.label(mask, structure=np.ones((3, 3)))  # corners touch
-    if total + number > MAX_INSTANCES:
+    labelled, number = ndimage.label(mask, structure=np.ones((3, 3)))  # 8-connectivity: pixels may touch at corners.
+    if num_parts + number > MAX_INSTANCES:
         raise ValueError(
-            f"the mask has {total + number} connected parts or more; at most {MAX_INSTANCES} objects an image are "
+            f"the mask has {num_parts + number} connected parts or more; at most {MAX_INSTANCES} objects an image are "
             "read. Remove specks, or set `mask_values: classes`"
         )
-    parts[mask] = labelled[mask] + total
+    parts[mask] = labelled[mask] + num_parts
     return ndimage.find_objects(labelled)
 
 
-def _with_window(shape: Shape, places: np.ndarray, number: int, window: tuple[slice, slice]) -> Shape:
-    """The shape of all pixels of `places` that are `number`, which `window` contains."""
+def _with_window(shape: Shape, values: np.ndarray, number: int, window: tuple[slice, slice]) -> Shape:
+    """Set the mask of a shape to the pixels of `values` that equal `number`, all inside `window`."""
     rows, columns = window
-    shape.mask = partial(np.equal, places[window], number)
-    shape.corner, shape.mask_size = (columns.start, rows.start), (places.shape[1], places.shape[0])
+    shape.mask = partial(np.equal, values[window], number)
+    shape.corner, shape.mask_size = (columns.start, rows.start), (values.shape[1], values.shape[0])
     return shape

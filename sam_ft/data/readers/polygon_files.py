@@ -1,4 +1,4 @@
-"""One JSON file of `instances` an image, with labels, polygons and attributes: the form of MineApple."""
+"""Reader of one JSON file of `instances` for each image, with labels, polygons and attributes (MineApple)."""
 
 import contextlib
 from functools import partial
@@ -19,16 +19,16 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".bmp", 
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of such a tree: name -> call that reads it."""
+    """Return a function that reads each split of a folder of such files; `None` for another layout."""
     splits = {}
     for word in ("", *SPLIT_WORDS):
         files = sorted((folder / word / "annotations").glob("*.json"))
-        if (folder / word / "images").is_dir() and any(_is_form(file) for file in files[:3]):
+        if (folder / word / "images").is_dir() and any(_has_instances(file) for file in files[:3]):
             splits.setdefault(SPLIT_WORDS.get(word, "train"), partial(_read, folder / word, files))
     return splits or None
 
 
-def _is_form(file: Path) -> bool:
+def _has_instances(file: Path) -> bool:
     try:
         content = read_json(file, "instances")
     except DatasetFormatError:
@@ -41,15 +41,13 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
     for file in files:
         content = read_json(file, "instances")
         if not isinstance(content, dict) or not isinstance(content.get("instances"), list):
-            raise DatasetFormatError(
-                "such a file holds a list `instances`, and this one does not; move it away", file=str(file)
-            )
+            raise DatasetFormatError("the list `instances` is missing; add it, or move the file away", file=str(file))
         shapes = [_shape(i, instance) for i, instance in enumerate(content["instances"])]
         labels |= {shape.label for shape in shapes if shape.label is not None}
         size = (content.get("width"), content.get("height"))
         split.records.append(Record(file.stem, str(file), _image(folder / "images", file, content), shapes, size))
     split.labels = {label: label for label in sorted(labels)}
-    split.labels_were_found = True
+    split.has_inferred_labels = True
     return split
 
 
@@ -57,7 +55,7 @@ def _image(folder: Path, file: Path, content: dict) -> Path | ImageError:
     names = [name for name in (content.get("file_name"), content.get("image_id"), file.stem) if isinstance(name, str)]
     for name in names:
         for suffix in ("", *_SUFFIXES):
-            with contextlib.suppress(OSError):  # a name that no file system takes
+            with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
                 if (folder / f"{name}{suffix}").is_file():
                     return folder / f"{name}{suffix}"
     try:
@@ -70,7 +68,7 @@ def _shape(number: int, instance) -> Shape:
     where = f"instances[{number}]"
     if not isinstance(instance, dict):
         return Shape(where, problem=f"expected an object, found {short_repr(instance)}")
-    label, drawn = instance.get("label"), instance.get("segmentation")
+    label, segmentation = instance.get("label"), instance.get("segmentation")
     if not isinstance(label, str) or not label.strip():
         return Shape(where, problem=f"`label` is {short_repr(label)}; expected a class name")
     attributes = instance.get("attributes")
@@ -79,13 +77,13 @@ def _shape(number: int, instance) -> Shape:
         shape.attributes = {
             str(k): str(v) for k, v in attributes.items() if isinstance(v, str | int | float) and str(v).strip()
         }
-    polygon = drawn.get("polygon") if isinstance(drawn, dict) else drawn
-    if isinstance(drawn, dict) and "counts" in drawn:
-        shape.rle = drawn
+    polygon = segmentation.get("polygon") if isinstance(segmentation, dict) else segmentation
+    if isinstance(segmentation, dict) and "counts" in segmentation:
+        shape.rle = segmentation
     elif isinstance(polygon, list) and polygon:
         shape.polygons = polygon if isinstance(polygon[0], list) else [polygon]
     elif isinstance(instance.get("bbox"), list):
         shape.box = instance["bbox"]
     else:
-        shape.problem = f'`segmentation` is {short_repr(drawn)}; expected {{"polygon": [[x1, y1, …], …]}}'
+        shape.problem = f'`segmentation` is {short_repr(segmentation)}; expected {{"polygon": [[x1, y1, …], …]}}'
     return shape

@@ -1,4 +1,4 @@
-"""What every reader makes of its files: a record an image. `rows.py` turns records into rows."""
+"""Records, the common result of all readers: one for each image. `rows.py` converts them to rows."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
@@ -21,24 +21,24 @@ MASK_VALUES = ("instances", "classes", "components")
 @dataclass
 class ReadOptions:
     """
-    How files become rows.
+    Options of the conversion of files to rows.
 
     Attributes:
-        phrase_source (`str`): `category`: the classes are a closed vocabulary, and one without an instance in an image is
-            absent there; `noun_phrase`: each annotation's own phrase, absences unknown; `both`.
-        phrase_map (`PhraseMap`): the user's names for classes.
-        noun_phrases (`str`): what the data promise of noun phrases. `open`: other instances may be unlabelled;
-            `exhaustive`: an image that has the phrase has all its instances labelled; `closed`: also, an image without
-            the phrase does not show it, for every phrase of the file.
-        class_name (`str`, *optional*): of all instances, where the source names none.
-        class_names (`str`, *optional*): a file of names for classes that are numbers, see [`class_names_of`].
-        class_attribute (`str`, *optional*): VIA: the attribute that holds the class.
-        mask_values (`str`, *optional*): what the numbers in mask images are. `instances`: one object each; `classes`: all of a
-            class at once; `components`: classes whose connected parts are objects.
-        attributes (`AttributeTemplates`, *optional*): phrases of classes with attributes, beside those of classes.
+        phrase_source (`str`): `category`: the classes are a closed vocabulary, and a class without an instance in an
+            image is absent there; `noun_phrase`: the phrase of each annotation, absences unknown; `both`.
+        phrase_map (`PhraseMap`): Phrases of classes that replace their names.
+        noun_phrases (`str`): Labelling guarantee of noun phrases. `open`: other instances may be unlabelled;
+            `exhaustive`: an image that has the phrase has all its instances labelled; `closed`: in addition, every
+            other phrase of the file is absent.
+        class_name (`str`, *optional*): Class of all instances if the source has no class names.
+        class_names (`str`, *optional*): File of names of numbered classes; see [`read_class_names`].
+        class_attribute (`str`, *optional*): VIA attribute that contains the class.
+        mask_values (`str`, *optional*): Meaning of the values of mask images. `instances`: one object each; `classes`:
+            one mask for each class; `components`: classes whose connected parts are objects.
+        attributes (`AttributeTemplates`, *optional*): Templates of additional phrases from classes and attributes.
         on_bad_rows (`str`): `error` stops at the first row that cannot be used, `skip` leaves it out and reports it.
-        verify_images (`bool`): decode every image while reading, so that a damaged one is found before training.
-        allow_outside_images (`bool`): read images that lie outside the data set's folders, see [`Split.roots`].
+        verify_images (`bool`): Decode every image while reading, so that damage is detected before training.
+        allow_outside_images (`bool`): Read images that lie outside the folders of the data set; see [`Split`].
     """
 
     phrase_source: str = "category"
@@ -54,35 +54,41 @@ class ReadOptions:
     allow_outside_images: bool = False
 
     def __post_init__(self):
-        given = {"phrase_source": PHRASE_SOURCES, "noun_phrases": NOUN_PHRASES, "mask_values": (None, *MASK_VALUES)}
-        for name, choices in given.items():
+        fields = {"phrase_source": PHRASE_SOURCES, "noun_phrases": NOUN_PHRASES, "mask_values": (None, *MASK_VALUES)}
+        for name, choices in fields.items():
             if getattr(self, name) not in choices:
-                listed = ", ".join(choice for choice in choices if choice)
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose from {listed}")
+                allowed = ", ".join(choice for choice in choices if choice)
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose from {allowed}")
 
 
 @dataclass
 class Shape:
     """
-    One annotated object. Where it is says the first that is given of `mask`, `rle`, `polygons` and `box`; with none of them it is
-    a point or a line: its phrases are in the image, and how much of it is not known.
+    One annotated object.
+
+    Its geometry is the first of `mask`, `rle`, `polygons` and `box` that is set. Without any it is a point or a line:
+    its phrases are present in the image, with an unknown extent.
 
     Attributes:
-        where (`str`): names it in messages, such as `line 3`.
-        label (*optional*): a key of `Split.labels`, its class.
-        phrases (`list[str]`): noun phrases of its own, normalised, beside the class.
-        attributes (`dict[str, str]`): such as `{"color": "red"}`.
-        mask (`np.ndarray`, or a call that returns it): bool, of the image's size, or a piece of it whose upper left
-            pixel lies at `corner`, `(x, y)`. A call is made when the shape is encoded, so that one mask of an image is
-            in memory at a time.
-        mask_size (`tuple[int, int]`, *optional*): width and height of the mask image that a piece was cut from, px; it
-            must be the image's.
-        rle (`dict`): COCO's, of any kind.
-        polygons (`list[list[float]]`): parts `[x1, y1, x2, y2, …]`. box (`list[float]`): `(x, y, w, h)`. area: as listed, px.
-        relative_polygons, relative_box (`bool`): they are fractions of the image, not pixels.
-        is_crowd (`bool`): a region to ignore.
-        exhaustive (`bool`): `False` where it does not tell its objects apart, or others of its kind may be unlabelled.
-        problem (`str`, *optional*): why it cannot be used; the row is refused with these words.
+        where (`str`): Name of the object in messages, such as `line 3`.
+        label (*optional*): Class of the object, a key of `Split.labels`.
+        phrases (`list[str]`): Noun phrases of the object in addition to its class, normalized.
+        attributes (`dict[str, str]`): Attributes, such as `{"color": "red"}`.
+        mask (`np.ndarray`, or a function that returns it): bool, of the size of the image, or a piece of it. A
+            function is called when the shape is encoded, so that only one mask of an image is in memory.
+        corner (`tuple[int, int]`, *optional*): Position `(x, y)` of the upper left pixel of a piece, px.
+        mask_size (`tuple[int, int]`, *optional*): Width and height of the mask image of a piece, px; must be the
+            image's.
+        rle (`dict`, *optional*): COCO RLE, compressed or uncompressed.
+        polygons (`list[list[float]]`, *optional*): Parts `[x1, y1, x2, y2, …]`.
+        box (`list[float]`, *optional*): `(x, y, w, h)`.
+        area (`float`, *optional*): Listed area, px.
+        relative_polygons (`bool`): Whether `polygons` are in fractions of the image instead of pixels.
+        relative_box (`bool`): Whether `box` is in fractions of the image instead of pixels.
+        is_crowd (`bool`): Whether the shape is a region to ignore.
+        exhaustive (`bool`): `False` if the shape does not separate its objects, or others of its class may be
+            unlabelled.
+        problem (`str`, *optional*): Reason why the shape cannot be used; the error message of its row.
     """
 
     where: str
@@ -103,23 +109,24 @@ class Shape:
     problem: str | None = None
 
     def with_mask(self) -> "Shape":
-        """Return the same shape with its mask as an array; raises what the call that makes the mask raises."""
+        """Return the same shape with its mask as an array, computed by `mask` if that is a function."""
         return replace(self, mask=self.mask()) if callable(self.mask) else self
 
 
 @dataclass
 class Record:
     """
-    One image and what is annotated in it.
+    One image and its annotations.
 
     Attributes:
-        example_id (`str`): unique in its split. where (`str`): names it in messages.
-        image (`Path`, `bytes` or `ImageError`): the file, its content, or why there is none.
-        shapes (`list[Shape]`, or a call that reads them).
-        size (`tuple`, *optional*): `(width, height)` in px, as listed.
-        absent (`list`, *optional*): labels that the source proves absent; `None` where the vocabulary is closed, so that every
-            one without a shape is.
-        not_exhaustive (`frozenset`): labels of which instances may be unlabelled.
+        example_id (`str`): Id, unique in its split.
+        where (`str`): Name of the record in messages.
+        image (`Path`, `bytes` or `ImageError`): The file, its content, or the reason why it is missing.
+        shapes (`list[Shape]`, or a function that returns them): The annotated objects.
+        size (`tuple`, *optional*): Listed `(width, height)`, px.
+        absent (`list`, *optional*): Labels that are verified absent; `None` for a closed vocabulary, in which every
+            label without a shape is absent.
+        not_exhaustive (`frozenset`): Labels of which instances may be unlabelled.
     """
 
     example_id: str
@@ -130,53 +137,70 @@ class Record:
     absent: list[Hashable] | None = None
     not_exhaustive: frozenset = frozenset()
 
-    def listed_shapes(self) -> list[Shape]:
+    def load_shapes(self) -> list[Shape]:
+        """Return the shapes, read by `shapes` if that is a function."""
         return self.shapes() if callable(self.shapes) else self.shapes
 
 
 @dataclass
 class Split:
     """
-    One split, as a reader understood it.
+    Records of one split.
 
     Attributes:
-        source (`str`): the file or folder that was read.
-        records (`list[Record]`).
-        labels (`dict[Hashable, str]`): label -> the class's name, in the source's order. Whole numbers are kept as category ids.
-        labels_were_found (`bool`): nothing declares the classes: they are those that shapes have, and another split's are too.
-        phrases (`list[str]`): noun phrases that belong to a closed vocabulary.
-        notes (`list[str]`): what was assumed; each is counted. remarks (`list[Remark]`): what is odd about single records.
-        roots (`list[Path]`): folders that its images must lie in, unless `allow_outside_images`; without any,
-            everywhere.
+        source (`str`): The file or folder that was read.
+        records (`list[Record]`): One record for each image.
+        labels (`dict[Hashable, str]`): Class name of each label, in the order of the source. Integer labels become
+            category ids.
+        has_inferred_labels (`bool`): Whether the classes are not declared but inferred from the shapes, so that those
+            of other splits belong to the vocabulary too.
+        phrases (`list[str]`): Noun phrases of a closed vocabulary.
+        notes (`list[str]`): Assumptions of the reader; equal notes are counted.
+        remarks (`list[Remark]`): Inconsistencies of single records.
+        roots (`list[Path]`): Folders that its images must lie in unless `allow_outside_images` is set; any folder if
+            empty.
     """
 
     source: str
     records: list[Record]
     labels: dict[Hashable, str]
-    labels_were_found: bool = False
+    has_inferred_labels: bool = False
     phrases: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     roots: list[Path] = field(default_factory=list)
 
 
-def number_twins(split: Split) -> None:
-    """Makes ids unique where records share one: an id keys random draws, cached features and results."""
-    seen: Counter = Counter(record.example_id for record in split.records)
-    twins: Counter = Counter()
+def deduplicate_ids(split: Split) -> None:
+    """
+    Make the ids of records unique: an id is the key of random draws, cached features and results.
+
+    Args:
+        split (`Split`): Records that share an id get a number, `name#1`, `name#2`.
+    """
+    counts: Counter = Counter(record.example_id for record in split.records)
+    numbers: Counter = Counter()
     for record in split.records:
         name = record.example_id
-        if seen[name] > 1:
-            twins[name] += 1
-            record.example_id = f"{name}#{twins[name]}"
-    if twins:
+        if counts[name] > 1:
+            numbers[name] += 1
+            record.example_id = f"{name}#{numbers[name]}"
+    if numbers:
         split.notes.append(
-            f"{sum(twins.values())} images share their name with another; they are numbered, name#1, name#2"
+            f"{sum(numbers.values())} images share their name with another; they are numbered, name#1, name#2"
         )
 
 
 def join_parts(shapes: Iterable[tuple[Shape, Hashable | None]]) -> list[Shape]:
-    """Polygons of one label and group are one object; a group `None` is none."""
+    """
+    Join the polygons of the same label and group to one object.
+
+    Args:
+        shapes (`Iterable[tuple[Shape, Hashable | None]]`): Shapes with their group; `None` is no group.
+
+    Returns:
+        `list[Shape]`: The objects.
+    """
     joined, groups = [], {}
     for shape, group in shapes:
         first = groups.setdefault((shape.label, group), shape) if group is not None else shape

@@ -1,4 +1,4 @@
-"""One picture in several records: their labels must not contradict each other."""
+"""Check that records of the same picture have labels that do not contradict each other."""
 
 import hashlib
 import os
@@ -12,11 +12,10 @@ from .records import Record
 
 class RepeatedPictures:
     """
-    Comparison of the labels of records that list the same picture: the same file, or the same content inside the
-    annotations.
+    Comparison of the labels of records of the same picture: the same file, or the same embedded content.
 
     Args:
-        records (`list[Record]`): Of one split.
+        records (`list[Record]`): Records of one split.
         source (`str`): The file or folder that was read, for messages.
     """
 
@@ -28,20 +27,20 @@ class RepeatedPictures:
         self._checked: dict[Hashable, list[tuple[str, dict]]] = {}
 
     def is_repeated(self, record: Record) -> bool:
-        """Return whether another record lists the picture too."""
+        """Return whether another record has the same picture."""
         return id(record) in self._keys
 
     def check(self, record: Record, row: dict) -> None:
         """
-        Compare a row with the rows of the same picture before it.
+        Compare a row with earlier rows of the same picture.
 
         Args:
-            record (`Record`): What the row was made of.
-            row (`dict`): See `example.py`.
+            record (`Record`): The record of the row.
+            row (`dict`): The row, in the schema of `row_schema.py`.
 
         Raises:
-            `DatasetFormatError`: Names both records, where a phrase is present in one and provably absent in the
-                other.
+            `DatasetFormatError`: If a phrase is present in one row and verified absent in another; contains both
+                records.
         """
         key = self._keys.get(id(record))
         if key is None:
@@ -53,32 +52,32 @@ class RepeatedPictures:
 
 def picture_key(image) -> Hashable | None:
     """
-    Return what identifies a picture.
+    Return a key that is equal for equal pictures.
 
     Args:
-        image (`Path`, `bytes` or an error): Of a [`Record`].
+        image (`Path`, `bytes` or `ImageError`): Image of a [`Record`].
 
     Returns:
-        `Hashable` or `None`: Device and number of a file, so that links are the file that they point to, or the digest
-            of a content; `None` where there is no image.
+        `Hashable` or `None`: Device and inode of a file, which links share, or the digest of a content; `None` without
+            an image.
     """
     if isinstance(image, bytes):
         return hashlib.blake2b(image, digest_size=16).digest()
     if not isinstance(image, Path):
         return None
     try:
-        found = os.stat(image)
+        status = os.stat(image)
     except (OSError, ValueError):
         return None
-    # some file systems number no files
-    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(image)
+    # Some file systems have no inode numbers.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(image)
 
 
 def refuse_contradiction(
     first: list[dict], second: list[dict], first_name: str, second_name: str, source: str
 ) -> None:
     """
-    Refuse two records of one picture, of which one contains a phrase that is provably absent in the other.
+    Refuse two records of one picture if a phrase is present in one and verified absent in the other.
 
     Args:
         first (`list[dict]`): Phrases of a row.
@@ -88,7 +87,7 @@ def refuse_contradiction(
         source (`str`): The file or data set.
 
     Raises:
-        `DatasetFormatError`: Names both records and a phrase.
+        `DatasetFormatError`: If the labels contradict each other; contains both records and a phrase.
     """
     pairs = (_present(first) & _absent(second), first_name), (_present(second) & _absent(first), second_name)
     for texts, name in pairs:

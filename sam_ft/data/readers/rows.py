@@ -1,4 +1,4 @@
-"""Records of any reader to rows: images measured, shapes encoded, classes named, absences written down."""
+"""Conversion of records to rows: image sizes, encoded shapes, phrases of classes and absent phrases."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,8 @@ from ..phrases.vocabulary import name_phrases
 from ..reading_report import DataReport, Remark
 from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
 from ..safe_text import clean_name
-from .doubts import doubts
-from .encoding import clipped_box, shape_counts
+from .doubts import check_consistency
+from .encoding import clip_box, encode_shape
 from .image_roots import ImageRoots
 from .images import ImageError, upright_size
 from .records import ReadOptions, Record, Shape, Split
@@ -20,17 +20,22 @@ from .repeated_pictures import RepeatedPictures
 
 def make_rows(split: Split, options: ReadOptions) -> tuple[list[dict], DataReport]:
     """
-    All rows of a split, in its order.
+    Convert all records of a split to rows, in their order.
+
+    Args:
+        split (`Split`): The records.
+        options (`ReadOptions`): Options of the conversion.
 
     Returns:
-        `tuple[list[dict], DataReport]`: rows of `example.py`, their `image` a path or `{"bytes": …}`, and what was understood.
+        `tuple[list[dict], DataReport]`: Rows in the schema of `row_schema.py`, with `image` as a path or
+            `{"bytes": …}`, and the report.
 
     Raises:
-        `DatasetFormatError`: naming source, record and field: where, with `on_bad_rows: error`, a row cannot be used, and where
-            no phrase has an instance.
+        `DatasetFormatError`: If, with `on_bad_rows: error`, a row cannot be used, or if no phrase has an instance. The
+            message contains the source, the record and the field.
     """
     maker = RowMaker(split, options)
-    with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow releases the interpreter's lock while it decodes.
         sizes = pool.map(maker.measure, split.records)
         rows = list(maker.rows(zip(split.records, sizes, strict=True)))
     maker.check_positives(rows)
@@ -39,10 +44,11 @@ def make_rows(split: Split, options: ReadOptions) -> tuple[list[dict], DataRepor
 
 class RowMaker:
     """
-    Makes the rows of one split.
+    Conversion of the records of one split to rows.
 
     Args:
-        split (`Split`), options (`ReadOptions`).
+        split (`Split`): The records.
+        options (`ReadOptions`): Options of the conversion.
     """
 
     def __init__(self, split: Split, options: ReadOptions):
@@ -57,8 +63,8 @@ class RowMaker:
             self.closed = {}
         self.closed |= dict.fromkeys(split.phrases)
         shapes = (s for record in split.records if not callable(record.shapes) for s in record.shapes)
-        named = (Thing(0, self.phrase_of[s.label], s.attributes) for s in shapes if self.phrase_of.get(s.label))
-        self.values = attribute_values(named) if options.attributes else {}
+        things = (Thing(0, self.phrase_of[s.label], s.attributes) for s in shapes if self.phrase_of.get(s.label))
+        self.values = attribute_values(things) if options.attributes else {}
         if options.attributes:
             for note in options.attributes.compare(self.values):
                 self._note(note)
@@ -70,12 +76,13 @@ class RowMaker:
         raise DatasetFormatError(message, file=self.split.source, record=record)
 
     def _name_labels(self) -> dict:
-        """Label -> phrase, `None` where the phrase map drops it."""
+        """Return the phrase of each label, `None` if the phrase map drops it."""
         names, phrase_map = self.split.labels, self.options.phrase_map
         phrases = name_phrases(list(names.values()), phrase_map)
         unknown = {clean_name(name) for name in phrase_map.names} - {clean_name(name) for name in names.values()}
         if unknown and self.options.phrase_source != "noun_phrase":
-            self._note(f"the phrase map names {', '.join(map(repr, sorted(unknown)))}, which this file does not have")
+            names = ", ".join(map(repr, sorted(unknown)))
+            self._note(f"`phrase_map` contains {names}, which are no classes of this file")
         result = {}
         for label, name in names.items():
             phrase = result[label] = phrases[name]
@@ -87,19 +94,19 @@ class RowMaker:
             else:
                 self.report.category_ids[phrase] = label
                 if phrase != name:
-                    self._note(f"category {name!r} is asked as {phrase!r}")
+                    self._note(f"category {name!r} is used as the phrase {phrase!r}")
         return result
 
     def measure(self, record: Record) -> tuple[int, int] | ImageError:
         """
-        Measure a record's image.
+        Return the size of a record's image, and check it against the listed size.
 
         Args:
             record (`Record`): One image.
 
         Returns:
-            `tuple[int, int]` or `ImageError`: Width and height of the upright image in px, or why it cannot be used:
-                this runs in a thread, so a failure is returned.
+            `tuple[int, int]` or `ImageError`: Width and height of the upright image, px, or the reason why it cannot
+                be used; errors are returned because this method runs in a thread.
         """
         if isinstance(record.image, ImageError):
             return record.image
@@ -109,22 +116,24 @@ class RowMaker:
             width, height, swapped = upright_size(record.image, decode=self.options.verify_images)
         except ImageError as error:
             return error
-        listed = record.size
-        if listed is None:
+        listed_size = record.size
+        if listed_size is None:
             return width, height
-        if not all(isinstance(side, int | float | None) for side in listed):
-            return ImageError(f"`width`×`height` is {short_repr(listed[0])}×{short_repr(listed[1])}; expected numbers")
-        if None not in listed and tuple(listed) != (width, height):
+        if not all(isinstance(side, int | float | None) for side in listed_size):
+            return ImageError(
+                f"`width`×`height` is {short_repr(listed_size[0])}×{short_repr(listed_size[1])}; expected numbers"
+            )
+        if None not in listed_size and tuple(listed_size) != (width, height):
             why = " (its EXIF orientation swaps the sides)" if swapped else ""
             name = "its image" if isinstance(record.image, bytes) else f"the upright image {record.image}"
             return ImageError(
-                f"`width`×`height` is {listed[0]}×{listed[1]}, but {name} is {width}×{height}{why}. Its annotations would land in "
-                "the wrong place: save the image upright at the listed size, or export again"
+                f"`width`×`height` is {listed_size[0]}×{listed_size[1]}, but {name} is {width}×{height}{why}. Its "
+                "annotations would have wrong positions: save the image upright at the listed size, or export again"
             )
         return width, height
 
     def rows(self, measured) -> Iterator[dict]:
-        """Yield the rows of pairs of a record and the result of [`measure`]."""
+        """Yield a row for each pair of a record and the result of [`measure`]."""
         repeated = RepeatedPictures(self.split.records, self.split.source)
         for record, size in measured:
             try:
@@ -141,15 +150,24 @@ class RowMaker:
 
     def row(self, record: Record, size: tuple[int, int] | ImageError) -> dict:
         """
+        Convert one record.
+
+        Args:
+            record (`Record`): The image and its annotations.
+            size (`tuple[int, int]` or `ImageError`): Result of [`measure`].
+
+        Returns:
+            `dict`: The row, in the schema of `row_schema.py`.
+
         Raises:
-            `DatasetFormatError`: where the record cannot be used.
+            `DatasetFormatError`: If the record cannot be used.
         """
         if isinstance(size, ImageError):
             self._refuse(str(size), record.where)
-        instances, things, members, unsure = [], [], self._absent(record), set()
-        unsure |= {self.phrase_of[label] for label in record.not_exhaustive if label in self.phrase_of}
+        instances, things, members, not_exhaustive = [], [], self._absent(record), set()
+        not_exhaustive |= {self.phrase_of[label] for label in record.not_exhaustive if label in self.phrase_of}
         try:
-            shapes = record.listed_shapes()
+            shapes = record.load_shapes()
         except (ValueError, OSError) as error:
             self._refuse(str(error), record.where)
         if len(shapes) > MAX_INSTANCES:
@@ -161,11 +179,11 @@ class RowMaker:
                 continue
             instance = self._instance(shape, *size, where)
             if instance is None or not shape.exhaustive:
-                unsure.update(phrases)
+                not_exhaustive.update(phrases)
             for phrase in phrases:
                 members.setdefault(phrase, []).extend([] if instance is None else [len(instances)])
             if instance is not None and self.phrase_of.get(shape.label) is not None:
-                # of a crowd nothing is known: any phrase of its class may be meant
+                # The attributes of the objects in a crowd are unknown.
                 attributes = {} if shape.is_crowd else shape.attributes
                 things.append(Thing(len(instances), self.phrase_of[shape.label], attributes))
             instances += [] if instance is None else [instance]
@@ -174,10 +192,10 @@ class RowMaker:
             {
                 "text": text,
                 "instances": indices,
-                "exhaustive": text not in unsure and (text in self.closed or not open_phrases),
+                "exhaustive": text not in not_exhaustive and (text in self.closed or not open_phrases),
             }
             for text, indices in members.items()
-            if indices or text not in unsure  # else it is neither present nor absent
+            if indices or text not in not_exhaustive  # Otherwise the phrase is neither present nor absent.
         ]
         return {
             "example_id": record.example_id,
@@ -185,19 +203,19 @@ class RowMaker:
             "width": size[0],
             "height": size[1],
             "instances": instances,
-            "phrases": phrases + self._attribute_phrases(things, record, members.keys(), unsure),
+            "phrases": phrases + self._attribute_phrases(things, record, members.keys(), not_exhaustive),
         }
 
-    def _attribute_phrases(self, things: list[Thing], record: Record, taken, unsure: set[str]) -> list[dict]:
-        """Phrases of classes with attributes; two templates that say the same are one phrase."""
+    def _attribute_phrases(self, things: list[Thing], record: Record, taken, not_exhaustive: set[str]) -> list[dict]:
+        """Return the phrases of classes with attributes; equal texts of two templates are one phrase."""
         if self.options.attributes is None:
             return []
         phrases: dict[str, dict] = {}
         for phrase in self.options.attributes.phrases(things, self.values):
-            same = phrases.setdefault(phrase["text"], phrase)
-            same["instances"] = sorted({*same["instances"], *phrase["instances"]})
-            same["exhaustive"] &= phrase["exhaustive"]
-        closed = record.absent is None and not unsure
+            merged = phrases.setdefault(phrase["text"], phrase)
+            merged["instances"] = sorted({*merged["instances"], *phrase["instances"]})
+            merged["exhaustive"] &= phrase["exhaustive"]
+        closed = record.absent is None and not not_exhaustive
         return [
             phrase | {"exhaustive": phrase["exhaustive"] and closed}
             for text, phrase in phrases.items()
@@ -205,7 +223,7 @@ class RowMaker:
         ]
 
     def _absent(self, record: Record) -> dict[str, list[int]]:
-        """Phrase -> its instances, for all whose absence the source proves unless a shape shows them."""
+        """Return the phrases that are absent unless a shape of the image has them, each with no instances."""
         if record.absent is None:
             return {phrase: [] for phrase in self.closed}
         return {self.phrase_of[label]: [] for label in record.absent if self.phrase_of.get(label) is not None}
@@ -216,9 +234,11 @@ class RowMaker:
         phrases = list(shape.phrases)
         if shape.label is not None:
             if shape.label not in self.phrase_of:
-                known = ", ".join(map(repr, list(self.phrase_of)[:10])) or "none"
+                classes = ", ".join(map(repr, list(self.phrase_of)[:10])) or "none"
                 self._refuse(
-                    f"the class {short_repr(shape.label)} is not among the data set's (known: {known})", where
+                    f"the class {short_repr(shape.label)} is not among the classes of the data set ({classes}); "
+                    "correct it, or declare the class",
+                    where,
                 )
             phrases.insert(0, self.phrase_of[shape.label])
         return list(dict.fromkeys(p for p in phrases if p is not None))
@@ -226,39 +246,45 @@ class RowMaker:
     def _instance(self, shape: Shape, width: int, height: int, where: str) -> dict | None:
         try:
             shape = shape.with_mask()
-            counts = shape_counts(shape, width, height)
+            counts = encode_shape(shape, width, height)
             area = mask_ops.mask_area(counts, height, width) if counts else 0.0
             if counts and area:
                 box = mask_ops.mask_box_xywh(counts, height, width)
-                self.report.remark(*doubts(shape, box, area, (width, height), where))
+                self.report.remark(*check_consistency(shape, box, area, (width, height), where))
             elif shape.box is None:
-                drawn = "its mask has no pixel inside the image" if counts else "it is a point or a line"
-                detail = f"{drawn}; its phrases are not exhaustive in this image"
+                reason = "its mask has no pixel inside the image" if counts else "it is a point or a line"
+                detail = f"{reason}; its phrases are not exhaustive in this image"
                 if shape.exhaustive:
                     self.report.remark(Remark("annotation without an area", where, detail))
                 return None
             else:
                 if counts:
                     self.report.remark(Remark("mask without a pixel", where, "its box is used, no mask is trained"))
-                counts, box = None, clipped_box(shape, width, height)
+                counts, box = None, clip_box(shape, width, height)
                 area = box[2] * box[3]
         except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
             self._refuse(str(error), where)
         return {"bbox": box, "segmentation": counts, "area": area, "is_crowd": shape.is_crowd}
 
     def check_positives(self, rows: list[dict]):
-        """Refuses data that never shows what it asks for."""
+        """
+        Refuse data without a row, or without an instance of any phrase.
+
+        Args:
+            rows (`list[dict]`): All rows of the split.
+
+        Raises:
+            `DatasetFormatError`: Contains the first reason why rows were left out.
+        """
         missing = sum(isinstance(record.image, ImageError) for record in self.split.records)
         if not rows and missing and missing == len(self.split.records):
-            self._refuse(
-                f"none of the {missing} images that it lists is there; the first: {self.split.records[0].image}"
-            )
+            self._refuse(f"all {missing} listed images are missing; the first: {self.split.records[0].image}")
         if not rows:
             self._refuse(f"no row can be used{self._first_reason()}")
         if not any(phrase["instances"] for row in rows for phrase in row["phrases"]):
             self._refuse(
-                "no phrase has a single instance, so there is nothing to learn; check the classes and `phrase_map`, or whether the "
-                f"annotations were exported at all{self._first_reason()}"
+                "no phrase has a single instance, so there is nothing to train on; check the classes and "
+                f"`phrase_map`, or whether annotations were exported{self._first_reason()}"
             )
 
     def _first_reason(self) -> str:

@@ -1,12 +1,12 @@
-"""SA-1B: one JSON file an image, with masks that have no names."""
+"""Reader of SA-1B: one JSON file for each image, with masks that have no class names."""
 
 from functools import partial
 from pathlib import Path
 
 from ...utils.text import short_repr
 from ..row_schema import DatasetFormatError
-from .files import by_split, example_id_of
-from .images import ImageError, find_image, listed_name
+from .files import example_id_of, group_by_split
+from .images import ImageError, file_name_text, find_image
 from .json_files import read_json
 from .records import ReadOptions, Record, Shape, Split
 
@@ -15,11 +15,11 @@ FORM = "NAME.json with `image` and `annotations` beside NAME.jpg (SA-1B; masks w
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a tree of SA-1B files: name -> call that reads it."""
+    """Return a function that reads each split of a folder of SA-1B files; `None` for another layout."""
     files = sorted(f for f in folder.rglob("*.json") if not f.name.startswith("."))
     if not any(_content(file) is not None for file in files[:3]):
         return None
-    return {split: partial(_read, folder, chosen) for split, chosen in by_split(files, folder).items()}
+    return {split: partial(_read, folder, chosen) for split, chosen in group_by_split(files, folder).items()}
 
 
 def _content(file: Path) -> dict | None:
@@ -31,7 +31,7 @@ def _content(file: Path) -> dict | None:
 
 
 def is_sa1b(content) -> bool:
-    """Whether a JSON file's content is one image of SA-1B."""
+    """Return whether the content of a JSON file is one image of SA-1B."""
     return (
         isinstance(content, dict)
         and isinstance(content.get("image"), dict)
@@ -43,7 +43,8 @@ def is_sa1b(content) -> bool:
 def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
     if not options.class_name:
         raise DatasetFormatError(
-            "SA-1B's masks have no names, and SAM 3 asks for names. Where they all show one thing, say `class_name`",
+            "the masks of SA-1B have no class names, and SAM 3 is trained with a phrase for each mask. If all masks "
+            "show one kind of object, set `class_name`",
             file=str(folder),
         )
     split = Split(str(folder), [], {options.class_name: options.class_name})
@@ -51,10 +52,11 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
         content = read_json(file, "SA-1B")
         if not is_sa1b(content):
             raise DatasetFormatError(
-                "an SA-1B file holds `image` and `annotations`; move this one away", file=str(file)
+                "an SA-1B file contains `image` and `annotations`, which are missing here; move the file away",
+                file=str(file),
             )
         try:
-            image = find_image(listed_name(content["image"]["file_name"]), [file.parent])
+            image = find_image(file_name_text(content["image"]["file_name"]), [file.parent])
         except ImageError as error:
             image = error
         size = (content["image"].get("width"), content["image"].get("height"))
@@ -64,7 +66,16 @@ def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
 
 
 def sa1b_shapes(content: dict, label: str) -> list[Shape]:
-    """The masks of one image; others may be unlabelled."""
+    """
+    Build the shapes of one image of SA-1B; other objects of the image may be unlabelled.
+
+    Args:
+        content (`dict`): Content of the JSON file.
+        label (`str`): Class of all masks.
+
+    Returns:
+        `list[Shape]`: One shape for each annotation.
+    """
     shapes = []
     for i, annotation in enumerate(content["annotations"]):
         shape = Shape(f"annotations[{i}]", label, exhaustive=False)

@@ -1,25 +1,33 @@
-"""SA-Co Gold and Silver: an `images` entry for each (image, phrase), with the phrases that are not in it."""
+"""Reader of SA-Co Gold and Silver: one `images` entry for each (image, phrase), including negative phrases."""
 
 from ...utils.text import short_repr
 from ..phrases.vocabulary import normalize_phrase
 from ..row_schema import DatasetFormatError
 from .coco_tree import CocoFiles
-from .images import bare_names, find_listed
+from .images import count_bare_names, find_image_or_error
 from .records import ReadOptions, Record, Shape, Split
 
 
 def is_saco(content) -> bool:
-    """Whether a JSON file's content is SA-Co's."""
+    """Return whether the content of a JSON file is in the format of SA-Co."""
     images = content.get("images") if isinstance(content, dict) else None
     return isinstance(images, list) and bool(images) and isinstance(images[0], dict) and "text_input" in images[0]
 
 
-def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
+def read_saco_content(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
     """
-    The records of a file's content. Its absences are verified, so they alone are absent; one annotator's file is one split.
+    Build the records of a SA-Co file; only its verified negative phrases are absent.
+
+    Args:
+        content (`dict`): Content of the file of one annotator.
+        files (`CocoFiles`): The file and the folders of its images.
+        options (`ReadOptions`): Unused; SA-Co defines phrases and absences itself.
+
+    Returns:
+        `Split`: The records, one for each image.
 
     Raises:
-        `DatasetFormatError`: naming file and record, where an entry is incomplete.
+        `DatasetFormatError`: If an entry is incomplete; contains the file and the record.
     """
     file, split = str(files.annotation_file), Split(str(files.annotation_file), [], {})
     if not isinstance(content.get("annotations"), list):
@@ -34,7 +42,7 @@ def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
             )
         annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
     names = (entry.get("file_name") for entry in content["images"] if isinstance(entry, dict))
-    bare = bare_names(name for name in names if isinstance(name, str))
+    name_counts = count_bare_names(name for name in names if isinstance(name, str))
     records: dict[str, Record] = {}
     for i, entry in enumerate(content["images"]):
         name, text = (
@@ -57,7 +65,7 @@ def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
         if record is None:
             size = (entry.get("width"), entry.get("height"))
             record = records[name] = Record(
-                name, f"image {name}", find_listed(name, files.image_folders, bare), [], size, absent=[]
+                name, f"image {name}", find_image_or_error(name, files.image_folders, name_counts), [], size, absent=[]
             )
         record.absent.append(text)
         if str(entry.get("is_instance_exhaustive", 1)) in ("0", "False", "false"):
@@ -70,7 +78,7 @@ def saco_split(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
         )  # fmt: skip
     split.records = list(records.values())
     split.notes.append(
-        f"SA-Co: {len(content['images'])} (image, phrase) pairs of {len(records)} images; absences are verified ones"
+        f"SA-Co: {len(content['images'])} (image, phrase) pairs of {len(records)} images; absent phrases are verified"
     )
     return split
 

@@ -1,4 +1,4 @@
-"""VGG Image Annotator, versions 1 and 2: one JSON file of regions for all images of a folder."""
+"""Reader of VGG Image Annotator (VIA) 1 and 2: one JSON file of regions for all images of a folder."""
 
 from collections import Counter
 from functools import partial
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...utils.text import short_repr
 from ..row_schema import DatasetFormatError
-from .files import by_split
-from .images import bare_names, find_listed
+from .files import group_by_split
+from .images import count_bare_names, find_image_or_error
 from .json_files import read_json
 from .outlines import ellipse
 from .records import ReadOptions, Record, Shape, Split
@@ -17,28 +17,26 @@ FORM = "a JSON file of `regions` beside its images (VIA 1 and 2)"
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a tree of VIA files: name -> call that reads it."""
+    """Return a function that reads each split of a folder of VIA files; `None` for another layout."""
     files = [f for f in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if _entries(f) is not None]
     if not files:
         return None
-    splits = by_split(files, folder)
+    splits = group_by_split(files, folder)
     for split, chosen in splits.items():
         if len(chosen) > 1:
             names = ", ".join(map(str, chosen))
-            raise DatasetFormatError(
-                f"several VIA files are of the split {split!r}: {names}; keep one", file=str(folder)
-            )
+            raise DatasetFormatError(f"the split {split!r} has several VIA files, {names}; keep one", file=str(folder))
     return {split: partial(_read, chosen[0]) for split, chosen in splits.items()}
 
 
 def _entries(file: Path) -> dict | None:
-    """The images of a VIA file, by key; `None` where it is none."""
+    """Return the image entries of a VIA file by key; `None` for another file."""
     try:
         content = read_json(file, "VIA")
     except DatasetFormatError:
         return None
     if isinstance(content, dict) and isinstance(content.get("_via_img_metadata"), dict):
-        content = content["_via_img_metadata"]  # a saved project of VIA 2
+        content = content["_via_img_metadata"]  # A saved project of VIA 2 nests the entries.
     if not isinstance(content, dict) or not content:
         return None
     first = next(iter(content.values()))
@@ -48,46 +46,46 @@ def _entries(file: Path) -> dict | None:
 def _read(file: Path, options: ReadOptions) -> Split:
     entries, split = _entries(file), Split(str(file), [], {})
     for key, entry in entries.items():
-        listed = entry.get("regions") if isinstance(entry, dict) else None
-        if not isinstance(listed, dict | list | None):
+        entry_regions = entry.get("regions") if isinstance(entry, dict) else None
+        if not isinstance(entry_regions, dict | list | None):
             raise DatasetFormatError(
-                f"`regions` is {short_repr(listed)}; expected the regions of an image",
+                f"`regions` is {short_repr(entry_regions)}; expected the regions of an image",
                 file=str(file),
                 record=f"entry {key!r}",
             )
     regions = [region for entry in entries.values() for _, region in _regions(entry)]
     attribute = _class_attribute(file, regions, options)
     labels = set()
-    bare = bare_names(str(entry.get("filename")) for entry in entries.values() if isinstance(entry, dict))
+    name_counts = count_bare_names(str(entry.get("filename")) for entry in entries.values() if isinstance(entry, dict))
     for key, entry in entries.items():
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise DatasetFormatError(
                 f"`filename` is {short_repr(name)}; expected the image's name", file=str(file), record=f"entry {key!r}"
             )
-        image = find_listed(name, [file.parent, file.parent / "images"], bare)
+        image = find_image_or_error(name, [file.parent, file.parent / "images"], name_counts)
         shapes = [_shape(f"region {number}", region, attribute, options) for number, region in _regions(entry)]
         labels |= {shape.label for shape in shapes if shape.label is not None}
         split.records.append(Record(str(name), f"entry {name!r}", image, shapes))
     split.labels = {label: label for label in sorted(labels)}
-    split.labels_were_found = True
+    split.has_inferred_labels = True
     if attribute:
         split.notes.append(f"the attribute {attribute!r} is the class")
     return split
 
 
 def _regions(entry) -> list[tuple]:
-    """VIA 1 keeps regions in an object, keyed "0", "1", …; VIA 2 in a list."""
+    """Return pairs of key and region: VIA 1 has an object with the keys "0", "1", …, VIA 2 a list."""
     regions = entry.get("regions") if isinstance(entry, dict) else None
     return list(regions.items()) if isinstance(regions, dict) else list(enumerate(regions or []))
 
 
 def _attributes(region) -> dict[str, list[str]]:
-    """Attribute -> its value, or all ticked options of a checkbox."""
-    listed = region.get("region_attributes") if isinstance(region, dict) else None
+    """Return the values of each attribute: one, or all selected options of a checkbox."""
+    attributes = region.get("region_attributes") if isinstance(region, dict) else None
     result = {}
-    for name, value in (listed if isinstance(listed, dict) else {}).items():
-        options = [option for option, ticked in value.items() if ticked] if isinstance(value, dict) else [value]
+    for name, value in (attributes if isinstance(attributes, dict) else {}).items():
+        options = [option for option, selected in value.items() if selected] if isinstance(value, dict) else [value]
         options = [str(option) for option in options if option is not None and str(option).strip()]
         if options:
             result[str(name)] = options
@@ -95,51 +93,55 @@ def _attributes(region) -> dict[str, list[str]]:
 
 
 def _class_attribute(file: Path, regions: list, options: ReadOptions) -> str | None:
-    found = Counter(name for region in regions for name in _attributes(region))
+    counts = Counter(name for region in regions for name in _attributes(region))
     if options.class_attribute:
-        if options.class_attribute not in found:
+        if options.class_attribute not in counts:
             raise DatasetFormatError(
-                f"`class_attribute` is {options.class_attribute!r}; the regions have {', '.join(found) or 'none'}",
+                f"`class_attribute` is {options.class_attribute!r}; the regions have {', '.join(counts) or 'none'}",
                 file=str(file),
             )
         return options.class_attribute
-    if len(found) > 1:
+    if len(counts) > 1:
         raise DatasetFormatError(
-            f"the regions have the attributes {', '.join(found)}; say which is the class: `class_attribute`",
+            f"the regions have the attributes {', '.join(counts)}; set `class_attribute` to the one that is the class",
             file=str(file),
         )
-    return next(iter(found), None)
+    return next(iter(counts), None)
 
 
 def _shape(where: str, region, attribute: str | None, options: ReadOptions) -> Shape:
     attributes = _attributes(region)
     label = " ".join(attributes.pop(attribute, [])) if attribute else None
-    # what is both green and red is neither "green apple" alone nor certainly another
-    single = {name: ticked[0] for name, ticked in attributes.items() if len(ticked) == 1}
+    # With several values, such as green and red, "green apple" is neither certainly present nor certainly absent.
+    single = {name: values[0] for name, values in attributes.items() if len(values) == 1}
     shape = Shape(where, label or options.class_name, attributes=single)
     if shape.label is None:
-        shape.problem = "it has no class; give one in VIA, or `class_name` for all that have none"
+        shape.problem = "it has no class; set one in VIA, or set `class_name` for all regions without a class"
         return shape
-    drawn = region.get("shape_attributes")
+    geometry = region.get("shape_attributes")
     try:
-        _place(shape, drawn if isinstance(drawn, dict) else {})
+        _set_geometry(shape, geometry if isinstance(geometry, dict) else {})
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        shape.problem = f"`shape_attributes` is {short_repr(drawn)} ({type(error).__name__}: {error}); draw it again"
+        shape.problem = (
+            f"`shape_attributes` is {short_repr(geometry)} ({type(error).__name__}: {error}); draw it again"
+        )
     return shape
 
 
-def _place(shape: Shape, drawn: dict):
-    kind = drawn.get("name")
+def _set_geometry(shape: Shape, geometry: dict):
+    kind = geometry.get("name")
     if kind in ("polygon", "polyline"):
-        xs, ys = drawn["all_points_x"], drawn["all_points_y"]
+        xs, ys = geometry["all_points_x"], geometry["all_points_y"]
         if kind == "polygon":
             shape.polygons = [[float(v) for point in zip(xs, ys, strict=True) for v in point]]
     elif kind == "rect":
-        shape.box = [float(drawn[key]) for key in ("x", "y", "width", "height")]
+        shape.box = [float(geometry[key]) for key in ("x", "y", "width", "height")]
     elif kind in ("circle", "ellipse"):
-        rx, ry = (drawn["r"], drawn["r"]) if kind == "circle" else (drawn["rx"], drawn["ry"])
+        rx, ry = (geometry["r"], geometry["r"]) if kind == "circle" else (geometry["rx"], geometry["ry"])
         shape.polygons = [
-            ellipse(float(drawn["cx"]), float(drawn["cy"]), float(rx), float(ry), float(drawn.get("theta", 0)))
+            ellipse(
+                float(geometry["cx"]), float(geometry["cy"]), float(rx), float(ry), float(geometry.get("theta", 0))
+            )
         ]
     elif kind != "point":
-        raise ValueError(f"a shape named {short_repr(kind)} is not known")
+        raise ValueError(f"`name` is {short_repr(kind)}; expected polygon, polyline, rect, circle, ellipse or point")

@@ -1,4 +1,4 @@
-"""YOLO segmentation (Ultralytics, Roboflow's "YOLOv8"): a data.yaml, and one text file of polygons an image."""
+"""Reader of YOLO segmentation (Ultralytics, Roboflow's "YOLOv8"): data.yaml and a text file for each image."""
 
 import contextlib
 import math
@@ -16,14 +16,14 @@ FORM = "data.yaml with `names`, images/ and labels/ (YOLO-seg)"
 
 
 def find(folder: Path) -> dict[str, partial] | None:
-    """The splits of a YOLO tree: name -> call that reads it."""
+    """Return a function that reads each split of a YOLO folder; `None` for another layout."""
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         config = _config(file)
         if config is None:
             continue
         keys = [key for key in config if key in SPLIT_WORDS and config[key]]
-        # Roboflow lists splits whether there are any or not; training data that is not there is an error
-        keys = [key for key in keys if SPLIT_WORDS[key] == "train" or _is_there(file, config, key)]
+        # Roboflow lists splits that do not exist; only missing training data is an error.
+        keys = [key for key in keys if SPLIT_WORDS[key] == "train" or _exists(file, config, key)]
         splits = {SPLIT_WORDS[key]: partial(_read, file, config, key) for key in keys}
         if "train" in splits or "validation" in splits:
             return splits
@@ -46,13 +46,15 @@ def _read(file: Path, config: dict, key: str, options: ReadOptions) -> Split:
             f"`names` is {short_repr(names)}; expected a list of class names, or number: name", file=str(file)
         )
     split = Split(f"{file} ({key})", [], labels)
-    gone = [k for k in config if k in SPLIT_WORDS and config[k] and not _is_there(file, config, k)]
+    missing = [k for k in config if k in SPLIT_WORDS and config[k] and not _exists(file, config, k)]
     split.notes += [
-        f"`{k}: {short_repr(config[k])}` of {file.name} is not there; there is no such split" for k in gone
+        f"`{k}: {short_repr(config[k])}` of {file.name} does not exist; the split is left out" for k in missing
     ]
-    images = [image for place in _places(file, config, key, split) for image in _images(place)]
+    images = [image for source in _image_sources(file, config, key, split) for image in _images(source)]
     if not images:
-        raise DatasetFormatError(f"`{key}` is {short_repr(config[key])}, where there is no image", file=str(file))
+        raise DatasetFormatError(
+            f"`{key}` is {short_repr(config[key])}, which contains no image; correct the path", file=str(file)
+        )
     unlabelled = 0
     for image in images:
         text = _label_file(image)
@@ -68,54 +70,54 @@ def _read(file: Path, config: dict, key: str, options: ReadOptions) -> Split:
             f"`{key}`: none of {len(images)} images has a label file, such as {_label_file(images[0])}", file=str(file)
         )
     if unlabelled:
-        split.notes.append(f"{unlabelled} images have no label file; as in YOLO, nothing is in them")
+        split.notes.append(f"{unlabelled} images have no label file; as in YOLO, they contain no object")
     return split
 
 
-def _places(file: Path, config: dict, key: str, split: Split) -> list[Path]:
-    """Folders of images, or text files that list them."""
-    places = []
-    for value in _listed(config[key]):
-        place = _place(file, config, value)
-        if place is None:
+def _image_sources(file: Path, config: dict, key: str, split: Split) -> list[Path]:
+    """Return the folders of images, or text files that list images, of a split."""
+    sources = []
+    for value in _as_list(config[key]):
+        source = _resolve(file, config, value)
+        if source is None:
             raise DatasetFormatError(
-                f"`{key}` is {short_repr(value)}, which is not there; correct the path", file=str(file)
+                f"`{key}` is {short_repr(value)}, which does not exist; correct the path", file=str(file)
             )
-        if place.resolve() != (file.parent / str(config.get("path") or "") / value).resolve():
-            split.notes.append(f"`{key}: {value}` is not there; {place} is read")
-        places.append(place)
-    return places
+        if source.resolve() != (file.parent / str(config.get("path") or "") / value).resolve():
+            split.notes.append(f"`{key}: {value}` does not exist; {source} is read")
+        sources.append(source)
+    return sources
 
 
-def _is_there(file: Path, config: dict, key: str) -> bool:
-    return any(_place(file, config, value) is not None for value in _listed(config[key]))
+def _exists(file: Path, config: dict, key: str) -> bool:
+    return any(_resolve(file, config, value) is not None for value in _as_list(config[key]))
 
 
-def _listed(value) -> list[str]:
+def _as_list(value) -> list[str]:
     return [str(v) for v in (value if isinstance(value, list) else [value])]
 
 
-def _place(file: Path, config: dict, value: str) -> Path | None:
-    """Where a listed path is: under `path`, beside the file, or, as Roboflow's ../train/images, below the file's folder."""
+def _resolve(file: Path, config: dict, value: str) -> Path | None:
+    """Resolve a path under `path`, beside the file, or, for Roboflow's ../train/images, below the file's folder."""
     inside = file.parent / Path(*[part for part in Path(value).parts if part not in ("..", ".", "/")])
     candidates = (file.parent / str(config.get("path") or "") / value, file.parent / value, inside)
-    for place in candidates:
-        with contextlib.suppress(OSError):  # a name that no file system takes
-            if place.exists():
-                return place
+    for candidate in candidates:
+        with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
+            if candidate.exists():
+                return candidate
     return None
 
 
-def _images(place: Path) -> list[Path]:
-    if place.is_dir():
-        return images_in(place)
-    lines = place.read_text(encoding="utf-8").splitlines()
-    paths = [place.parent / line.strip() for line in lines if line.strip()]
+def _images(source: Path) -> list[Path]:
+    if source.is_dir():
+        return images_in(source)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    paths = [source.parent / line.strip() for line in lines if line.strip()]
     return [path for path in paths if path.suffix.lower() in image_suffixes()]
 
 
 def _label_file(image: Path) -> Path:
-    """The last folder named `images` becomes `labels`, as Ultralytics does; beside the image where there is none."""
+    """Return the label file of an image: the last folder `images` becomes `labels`, as in Ultralytics."""
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
@@ -135,12 +137,12 @@ def _shape(where: str, words: list[str]) -> Shape:
     try:
         label, *values = (float(word) for word in words)
         if label != int(label):
-            raise ValueError(f"{words[0]} is no class number")
+            raise ValueError(f"{words[0]} is not a class number")
     except (ValueError, OverflowError) as error:
         return Shape(where, problem=f"{error}; expected `class x1 y1 x2 y2 …`")
     shape = Shape(where, int(label))
     if not all(math.isfinite(v) and -0.5 <= v <= 1.5 for v in values):
-        shape.problem = f"it holds {max(values, key=abs):g}; YOLO coordinates are fractions of the image, 0 to 1"
+        shape.problem = f"it contains {max(values, key=abs):g}; YOLO coordinates are fractions of the image, 0 to 1"
     elif len(values) == 4:
         cx, cy, w, h = values
         shape.box, shape.relative_box = [cx - w / 2, cy - h / 2, w, h], True
@@ -148,6 +150,7 @@ def _shape(where: str, words: list[str]) -> Shape:
         shape.polygons, shape.relative_polygons = [values], True
     else:
         shape.problem = (
-            f"it holds a class and {len(values)} values; expected x y of three points at least, or a box `cx cy w h`"
+            f"it contains a class and {len(values)} values; expected x y of three points at least, or a box `cx cy w "
+            "h`"
         )
     return shape

@@ -1,5 +1,5 @@
 """
-Samples: rows to what a model receives, by transforms, prompts and collation.
+Samples: rows to model inputs, by transforms, prompts and collation.
 
 Reading files and splitting data sets do not belong here.
 """

@@ -1,4 +1,4 @@
-"""Instances of a row on the model's canvas, and a limit of what their masks may take."""
+"""Instances of a row on the canvas of the model, and a limit on the memory of their masks."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from ...ops.masks import decode_mask
 from .transforms import Geometry
 
 
-MAX_MASK_BYTES = 4 * 2**30  # of the masks of one image: 4,227 at 1008 px, of which SAM 3 can find 200 a phrase
+MAX_MASK_BYTES = 4 * 2**30  # Per image: 4,227 masks at 1008 px; SAM 3 predicts at most 200 instances of a phrase.
 
 
 def limit_masks(row: dict, number: int, canvas: int) -> None:
     """
-    Refuse an image whose masks would take more memory than a sample should.
+    Check the memory that the masks of an image take.
 
     Args:
-        row (`dict`): See `example.py`; it is named in the message.
-        number (`int`): Of its masks.
-        canvas (`int`): Side of the canvas in px; a mask takes a byte a pixel.
+        row (`dict`): A row as in `row_schema.py`, which the message names.
+        number (`int`): Number of its masks.
+        canvas (`int`): Side of the canvas in px; a mask takes one byte per pixel.
 
     Raises:
-        `ValueError`: Where they take more than `MAX_MASK_BYTES`.
+        `ValueError`: If they take more than `MAX_MASK_BYTES`.
     """
     if number * canvas**2 > MAX_MASK_BYTES:
         raise ValueError(
@@ -36,14 +36,15 @@ def move_instance(
     Move an instance of a row onto the canvas.
 
     Args:
-        row (`dict`): See `example.py`.
-        index (`int`): Of the instance.
-        geometry (`Geometry`): From the image to the canvas.
-        canvas (`np.ndarray` of shape `(R, R)`, *optional*): bool, zeros; a mask is drawn on it.
-        min_visible (`float`): Share below which an instance counts as vanished.
+        row (`dict`): A row as in `row_schema.py`.
+        index (`int`): Index of the instance.
+        geometry (`Geometry`): Map from the image to the canvas.
+        canvas (`np.ndarray` of shape `(R, R)`, *optional*): Zeros, bool; the mask is drawn on it.
+        min_visible (`float`): Visible share below which an instance counts as vanished.
 
     Returns:
-        `tuple`: Its box `(x1, y1, x2, y2)` in px of the canvas, `None` where it vanished; whether it has a mask.
+        `tuple`: Box `(x1, y1, x2, y2)` in px of the canvas, or `None` if the instance vanished, and whether the
+            instance has a mask.
     """
     instance = row["instances"][index]
     counts = instance["segmentation"]
@@ -65,12 +66,12 @@ def draw_region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
     Draw a crowd region of a row.
 
     Args:
-        row (`dict`): See `example.py`.
-        index (`int`): Of the instance that is the region.
-        geometry (`Geometry`): From the image to the canvas.
+        row (`dict`): A row as in `row_schema.py`.
+        index (`int`): Index of the instance that is the region.
+        geometry (`Geometry`): Map from the image to the canvas.
 
     Returns:
-        `np.ndarray` of shape `(R, R)`: bool.
+        `np.ndarray` of shape `(R, R)`: Mask of the region, bool.
     """
     instance = row["instances"][index]
     if instance["segmentation"] is not None:

@@ -1,4 +1,4 @@
-"""Samples to the batch: images once, phrases once, pairs of them."""
+"""Collators: samples to a batch of images, unique phrases, and (image, phrase) pairs."""
 
 import logging
 
@@ -17,24 +17,29 @@ PLACEHOLDER = "object"
 
 class Sam3Collator:
     """
-    Makes the batch that [`Sam3ForConceptSegmentation.forward`] takes.
+    Collator for [`Sam3ForConceptSegmentation.forward`].
 
     Args:
-        tokenizer (`CLIPTokenizer`): of the model's processor.
-        text_features (`dict[str, torch.Tensor]`, *optional*): phrase -> `(32, C)`, what a frozen text tower says of it; the
-            batch then carries them as `text_features (T, 32, C)`, so that the tower need not be there.
-
-    Examples:
-        Two images, "cat" asked of both and "dog" of the first, give `pixel_values (2, 3, R, R)` uint8, `input_ids` and
-        `attention_mask (2, 32)`, `pair_image [0, 0, 1]`, `pair_phrase [0, 1, 0]`, `input_boxes (3, 1, 4)` with labels
-        -10 (no exemplar), `geometry_token (3,)`, `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3, and
-        `soft_image`, `soft_phrase` and `soft_token`, the same of phrases without labels where there are any, and
-        `labels` with one dict an image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
-        `original_size`, `phrases` (the batch's texts, for messages). Samples with features of the frozen ViT give
-        `vision_features (2, h, w, C)` instead of `pixel_values`.
+        tokenizer (`CLIPTokenizer`): Tokenizer of the processor of the model.
+        text_features (`dict[str, torch.Tensor]`, *optional*): Phrase to precomputed features `(32, C)` of the frozen
+            text encoder. The batch then contains them as `text_features (T, 32, C)`, and the model needs no text
+            encoder.
 
     Raises:
-        `ValueError`: for a phrase that `text_features` lacks.
+        `ValueError`: If `text_features` lacks a phrase.
+
+    Examples:
+        Two images, with the phrase "cat" for both and "dog" for the first, give:
+
+        - `pixel_values (2, 3, R, R)`, uint8; with precomputed features of the frozen ViT, `vision_features
+          (2, h, w, C)` instead.
+        - `input_ids` and `attention_mask`, both `(2, 32)`.
+        - `pair_image [0, 0, 1]` and `pair_phrase [0, 1, 0]`: image and phrase of each pair.
+        - `input_boxes (3, 1, 4)` with labels -10 (no exemplar), and `geometry_token (3,)`.
+        - `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3.
+        - `soft_image`, `soft_phrase` and `soft_token`: the same for phrases without labels, if there are any.
+        - `labels`, one dict per image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
+          `original_size`, and `phrases`, the texts of the batch for messages.
     """
 
     def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None):
@@ -42,12 +47,13 @@ class Sam3Collator:
         self.warned: set[str] = set()
 
     def __call__(self, samples: list[Sample]) -> dict:
+        """Collate samples to a batch."""
         pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
         soft = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.soft]
         texts = list(dict.fromkeys(phrase.text for _, phrase in (*pairs, *soft)))
-        # a batch that asks nothing still runs the text tower, on one word
-        asked = texts or [PLACEHOLDER]
-        tokens = self._tokenize(asked)
+        # A batch without phrases still runs the text encoder, on a placeholder.
+        encoded = texts or [PLACEHOLDER]
+        tokens = self._tokenize(encoded)
         boxes = torch.full((len(pairs), 1, 4), 0.5)
         box_labels = torch.full((len(pairs), 1), PADDING_LABEL)
         for row, (_, phrase) in enumerate(pairs):
@@ -56,7 +62,7 @@ class Sam3Collator:
                 box_labels[row, 0] = 1
         return {
             **_vision(samples),
-            **self._text(asked),
+            **self._text(encoded),
             **_soft(soft, texts),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
@@ -88,7 +94,8 @@ class Sam3Collator:
         unknown = [text for text in texts if text not in self.text_features]
         if unknown:
             raise ValueError(
-                f"`cache_text`: {unknown[0]!r} was not among the data set's phrases when they were computed"
+                f"`cache_text`: there are no precomputed features of {unknown[0]!r}, which was not among the phrases "
+                "of the data set. Set `cache_text: false`"
             )
         return {"text_features": torch.stack([self.text_features[text] for text in texts])}
 
@@ -102,16 +109,21 @@ class Sam3Collator:
 
 class Sam2Collator:
     """
-    Makes the batch that [`Sam2ForPromptSegmentation.forward`] takes.
+    Collator for [`Sam2ForPromptSegmentation.forward`].
 
     Examples:
-        Two images, one of three objects prompted with a box, one of two prompted with a click, give `pixel_values (2, 3, R, R)` uint8, `prompts`
-        ([`ObjectPrompts`]) of five objects with `points (5, 2, 2)`, and `labels` with one dict an image: `masks (N, R, R)` bool, `example_id`,
-        `original_size`, `instances` (which of the row's they are), and of evaluation `truth`, beside `box_prompts`. Samples with features of the
-        frozen image encoder give `vision_features (2, L)` instead of `pixel_values`.
+        Two images, one with three objects prompted by a box and one with two objects prompted by a click, give:
+
+        - `pixel_values (2, 3, R, R)`, uint8; with precomputed features of the frozen image encoder, `vision_features
+          (2, L)` instead.
+        - `prompts` ([`ObjectPrompts`]) of five objects, with `points (5, 2, 2)`.
+        - `labels`, one dict per image: `masks (N, R, R)` bool, `example_id`, `original_size`, `instances` (indices in
+          the row), and `truth`, which evaluations use.
+        - `box_prompts`, in evaluations alone.
     """
 
     def __call__(self, samples: list[ObjectSample]) -> dict:
+        """Collate samples to a batch."""
         names = ("masks", "example_id", "original_size", "instances", "truth")
         boxes = [sample.box_prompts for sample in samples if sample.box_prompts is not None]
         return {
@@ -139,14 +151,23 @@ def _vision(samples: list[Sample]) -> dict[str, torch.Tensor]:
 
 
 def warn_long_phrases(tokenizer, texts: list[str]) -> list[str]:
-    """Names the phrases that SAM 3's 32 tokens cut short, in the log and as the result."""
+    """
+    Log a warning about phrases that exceed the 32 tokens of SAM 3.
+
+    Args:
+        tokenizer (`CLIPTokenizer`): Tokenizer of the processor of the model.
+        texts (`list[str]`): Phrases to check.
+
+    Returns:
+        `list[str]`: The phrases that are truncated.
+    """
     if not texts:
         return []
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     long = [text for text, length in zip(texts, lengths, strict=True) if length > TEXT_LENGTH]
     if long:
         logger.warning(
-            "%d phrase(s) are longer than %d tokens and are cut: %s. Give them shorter names with `phrase_map`.",
+            "%d phrase(s) are longer than %d tokens and are truncated: %s. Shorten them with `phrase_map`.",
             len(long),
             TEXT_LENGTH,
             ", ".join(map(repr, long[:10])),

@@ -1,4 +1,4 @@
-"""Tensors of a frozen encoder on disk: computed once for each view of an image, read back in every epoch."""
+"""Cache of frozen-encoder features on disk: computed once for each view of an image, and read in every epoch."""
 
 import contextlib
 import errno
@@ -19,35 +19,43 @@ INDEX = "cache.json"
 
 class FeatureStore:
     """
-    A folder of safetensors files, one for each (example, view), and the fingerprint of what they were computed from.
+    Folder of safetensors files, one for each (example, view), with a fingerprint of their inputs.
 
     Args:
-        folder (`str` or `Path`): made where it is missing.
-        fingerprint (`dict[str, str]`): what the tensors depend on, by name; see [`fingerprint_of`].
-        views (`int`): of each example; an epoch reads view `epoch % views`.
+        folder (`str` or `Path`): Folder of the cache; created if it does not exist.
+        fingerprint (`dict[str, str]`): Digests of all inputs by name, see [`fingerprint_of`].
+        views (`int`): Number of views of each example; an epoch reads view `epoch % views`. Default: 1.
 
     Raises:
-        `ValueError`: where the folder holds tensors of another fingerprint; says what differs.
+        `ValueError`: If the folder contains tensors with another fingerprint. The message names the difference.
     """
 
     def __init__(self, folder: str | Path, fingerprint: dict[str, str], views: int = 1):
         self.folder, self.views = Path(folder), views
         index = self.folder / INDEX
         if index.is_file():
-            held = _read_index(index)
-            differing = sorted(name for name in {**held, **fingerprint} if held.get(name) != fingerprint.get(name))
+            stored = _read_index(index)
+            differing = sorted(name for name in {**stored, **fingerprint} if stored.get(name) != fingerprint.get(name))
             if differing:
                 raise ValueError(
-                    f"`feature_cache`: {self.folder} was computed from other {' and '.join(differing)}. Choose another folder, "
-                    "or delete this one to compute it again"
+                    f"`feature_cache`: {self.folder} was computed from other {' and '.join(differing)}. Choose "
+                    "another folder, or delete this one to compute it again"
                 )
             return
-        with _naming_a_full_disk(self.folder):
+        with _explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             _write_whole(index, lambda file: file.write_text(json.dumps(fingerprint, indent=1), encoding="utf-8"))
 
     def missing(self, example_ids: Iterable[str]) -> list[tuple[int, int]]:
-        """`(index, view)` of the tensors that are not there yet."""
+        """
+        List the tensors that the folder does not contain yet.
+
+        Args:
+            example_ids (`Iterable[str]`): Examples of the data set, in order.
+
+        Returns:
+            `list[tuple[int, int]]`: `(index of the example, view)` of each.
+        """
         views = range(self.views)
         return [
             (i, view) for i, name in enumerate(example_ids) for view in views if not self._file(name, view).is_file()
@@ -55,27 +63,39 @@ class FeatureStore:
 
     def write(self, example_id: str, view: int, features: torch.Tensor) -> None:
         """
-        Stores a tensor, whole or not at all.
+        Write a tensor to a file that appears complete or not at all.
+
+        Args:
+            example_id (`str`): Example.
+            view (`int`): View of its image.
+            features (`torch.Tensor`): Features of the view.
 
         Raises:
-            `ValueError`: where the disk is full or not ours to write to; what was written stays and the next run goes on from it.
+            `ValueError`: If the disk is full or the folder is not writable. Earlier files remain, and the next run
+                continues from them.
         """
         tensors = {"features": features.contiguous().cpu()}
-        with _naming_a_full_disk(self.folder):
+        with _explain_write_errors(self.folder):
             _write_whole(self._file(example_id, view), lambda file: save_file(tensors, file))
 
     def read(self, example_id: str, view: int) -> torch.Tensor:
         """
+        Read a tensor.
+
+        Args:
+            example_id (`str`): Example.
+            view (`int`): View of its image.
+
         Raises:
-            `ValueError`: where the tensor is missing or damaged; names the file.
+            `ValueError`: If the tensor is missing or damaged. The message names the file.
         """
         file = self._file(example_id, view)
         try:
             return load_file(file)["features"]
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(
-                f"`feature_cache`: {file} (example {example_id!r}, view {view}) cannot be read ({error}). Delete it and start "
-                "again: it will be computed anew"
+                f"`feature_cache`: {file} (example {example_id!r}, view {view}) cannot be read ({error}). Delete it "
+                "and start again; it is computed again"
             ) from error
 
     def _file(self, example_id: str, view: int) -> Path:
@@ -84,24 +104,32 @@ class FeatureStore:
 
 
 def check_is_cache(folder: Path) -> None:
-    """Raises `ValueError` for a folder that holds something else than stores; empty folders in it are no content."""
-    found = [path for path in folder.iterdir() if path.is_file() or any(path.iterdir())] if folder.is_dir() else []
-    if found and not any((path / INDEX).is_file() for path in found):
+    """
+    Check that a folder is empty or contains feature caches.
+
+    Args:
+        folder (`Path`): Folder of the caches; empty folders in it are ignored.
+
+    Raises:
+        `ValueError`: If it contains something else.
+    """
+    content = [path for path in folder.iterdir() if path.is_file() or any(path.iterdir())] if folder.is_dir() else []
+    if content and not any((path / INDEX).is_file() for path in content):
         raise ValueError(
-            f"`feature_cache`: {folder} holds {found[0].name} and no cache. Choose another folder, or empty it"
+            f"`feature_cache`: {folder} contains {content[0].name} and no cache. Choose another folder, or empty it"
         )
 
 
 @contextlib.contextmanager
-def _naming_a_full_disk(folder: Path):
+def _explain_write_errors(folder: Path):
     try:
         yield
     except (OSError, SafetensorError) as error:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise ValueError(
-                f"`feature_cache`: no space left in {folder}. Free some, or lower `cache_views`; what is written is kept, and the "
-                "same command goes on from it"
+                f"`feature_cache`: no space left in {folder}. Free some space, or lower `cache_views`; the same "
+                "command continues from the files that are already written"
             ) from error
         raise ValueError(f"`feature_cache`: {folder} cannot be written ({error}). Choose another folder") from error
 
@@ -124,7 +152,12 @@ def _read_index(index: Path) -> dict[str, str]:
 
 
 def fingerprint_of(parts: Iterable[bytes | str]) -> str:
-    """A short digest of bytes and texts, in their order."""
+    """
+    Compute a short digest of bytes and texts.
+
+    Args:
+        parts (`Iterable[bytes | str]`): Content in its order.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -134,7 +167,12 @@ def fingerprint_of(parts: Iterable[bytes | str]) -> str:
 
 
 def rows_fingerprint(rows) -> str:
-    """A digest of the rows' example ids, sizes and image files, byte by byte; masks may change."""
+    """
+    Compute a digest of the example ids, sizes and image bytes of rows; masks do not count.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+    """
     undecoded = rows.cast_column("image", Image(decode=False))
 
     def parts():

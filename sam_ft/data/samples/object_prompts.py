@@ -1,4 +1,4 @@
-"""Objects of an image and their first prompts: clicks, boxes, masks, as a person would give them."""
+"""Objects of an image with simulated first prompts: clicks, boxes and masks."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,33 @@ from .pipeline import EvaluationSamples, PromptOptions, Sample, TrainingSamples
 from .transforms import TransformOptions
 
 
-MASK_STRIDE = 4  # px of the canvas a side of a cell of a mask prompt
-FIRST, LAST = 2, 3  # labels of a box's corners
+MASK_STRIDE = 4  # px of the canvas per cell of a mask prompt
+FIRST, LAST = 2, 3  # point labels of the two corners of a box
 _OFFICIAL_SIDE = 1024
-_EVERYTHING = ""  # the objects' phrase, which nobody asks
+_NO_PHRASE = ""  # text of the objects, which is never encoded
 
 
 @dataclass
 class ClickOptions:
     """
-    How the objects of an image are prompted. Form and number are drawn for each image (officially for each batch of all processes, from which
-    accumulation and the number of processes could not be hidden).
+    Options of the simulated prompts of objects.
+
+    Type and number of prompts are drawn for each image. The official code draws them for each batch of all processes,
+    so that they would depend on gradient accumulation and on the number of processes.
 
     Attributes:
-        prompt_type (`str`): `point`, `box`, or `mixed`: a box with `box_probability` (`float`), else clicks.
-        min_points, max_points (`int`): first clicks in the object. negative_points (`int`): first clicks outside it at most.
-        box_jitter (`float`), box_jitter_px (`float`): each edge moves by up to this share of its side, and this many px of 1024.
-        mask_prompt_probability (`float`): a mask beside them, the object's own stretched into the jittered box.
-        n_rounds (`int`): in all; those behind the first add one click where the mask is wrong, with `truth_click_probability` (`float`) anywhere in
-            the object.
-        max_objects_per_image (`int`): drawn anew each epoch where there are more.
+        prompt_type (`str`): `point`, `box`, or `mixed`: a box with `box_probability`, else clicks.
+        box_probability (`float`): Probability of a box for `mixed`.
+        min_points (`int`): Minimum number of first clicks in the object.
+        max_points (`int`): Maximum number of first clicks in the object.
+        negative_points (`int`): Maximum number of first clicks outside the object.
+        box_jitter (`float`): Maximum shift of each edge of a box, as a share of its side.
+        box_jitter_px (`float`): Maximum shift of each edge of a box, in px of 1024.
+        mask_prompt_probability (`float`): Probability of an additional mask prompt, the ground-truth mask stretched to
+            the jittered box.
+        n_rounds (`int`): Number of prompting rounds; each after the first adds one click in the error region.
+        truth_click_probability (`float`): Probability that such a click lies anywhere in the object instead.
+        max_objects_per_image (`int`): Maximum number of objects; a subset is drawn in each epoch.
     """
 
     prompt_type: str = "mixed"
@@ -53,13 +60,20 @@ class ClickOptions:
 
     @property
     def shows_masks(self) -> bool:
-        """Whether the decoder ever sees a mask prompt: only then can its part of the prompt encoder learn."""
+        """Whether the decoder receives mask prompts, so that their part of the prompt encoder gets gradients."""
         return self.n_rounds > 1 or self.mask_prompt_probability > 0
 
 
 @dataclass
 class TrueObject:
-    """An object of a row: its instance, the `counts` of its mask at the image's size, and the phrases that name it."""
+    """
+    Ground truth of one object.
+
+    Attributes:
+        instance (`int`): Index of the instance in the row.
+        counts (`str`): `counts` of the compressed RLE of its mask, at the size of the image.
+        phrases (`list[str]`): Phrases of the instance.
+    """
 
     instance: int
     counts: str
@@ -69,8 +83,13 @@ class TrueObject:
 @dataclass
 class ObjectSample(Sample):
     """
-    [`Sample`] with one entry of `prompts` (`ObjectPrompts`) for each of its masks. Of evaluation: `box_prompts`, the same objects' boxes, and `truth
-    (list[TrueObject])`, with those that are too small for the canvas.
+    [`Sample`] with prompts of its objects.
+
+    Attributes:
+        prompts (`ObjectPrompts`, *optional*): One entry for each mask of the sample.
+        box_prompts (`ObjectPrompts`, *optional*): Boxes of the same objects; evaluation only.
+        truth (`list[TrueObject]`, *optional*): Ground truth, with objects that are too small for the canvas;
+            evaluation only.
     """
 
     prompts: ObjectPrompts | None = None
@@ -80,37 +99,46 @@ class ObjectSample(Sample):
 
 class ObjectSamples(TrainingSamples):
     """
-    Training samples of objects instead of phrases, indexed by `(epoch, index)`.
+    Training samples with prompted objects instead of phrases, indexed by `(epoch, index)`.
 
     Args:
-        rows, seed, transforms: as in [`TrainingSamples`]. clicks (`ClickOptions`).
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+        seed (`int`): Random seed.
+        transforms (`TransformOptions`): Options of the transforms.
+        clicks (`ClickOptions`): Options of the prompts.
     """
 
     def __init__(self, rows: RowDataset, *, seed: int, transforms: TransformOptions, clicks: ClickOptions):
         super().__init__(rows, seed=seed, phrases=PhraseOptions(), transforms=transforms, prompts=PromptOptions())
         self.clicks = clicks
 
-    def _ask(self, row: dict, epoch: int) -> list[AskedPhrase]:
+    def _choose_phrases(self, row: dict, epoch: int) -> list[AskedPhrase]:
         objects = objects_of(row)
         order = self._draws(row, epoch, "objects").permutation(len(objects))[: self.clicks.max_objects_per_image]
-        return [AskedPhrase(_EVERYTHING, _EVERYTHING, [objects[i] for i in sorted(order)], [], True)]
+        return [AskedPhrase(_NO_PHRASE, _NO_PHRASE, [objects[i] for i in sorted(order)], [], True)]
 
     def _finish(self, sample: Sample, row: dict, epoch: int) -> ObjectSample:
         prompts = draw_prompts(sample.masks.numpy(), self._draws(row, epoch, "prompts"), self.clicks)
         return ObjectSample(**vars(sample), prompts=prompts)
 
     def _texts(self, row: dict) -> list[str]:
-        return []  # no phrase forbids a flip
+        return []  # Objects have no phrases that could prevent a flip.
 
 
 class ObjectEvaluation(EvaluationSamples):
-    """Samples of all objects for evaluation, nothing drawn: a click at the centre of each, and its tight box. Arguments as in [`EvaluationSamples`]."""
+    """
+    Deterministic evaluation samples of all objects: a click at the centre of each, and its tight box.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+        resolution (`int`): Side of the canvas, px.
+    """
 
     def __init__(self, rows: RowDataset, *, resolution: int):
         super().__init__(rows, resolution=resolution, geometry_token=False)
 
-    def _ask(self, row: dict) -> list[AskedPhrase]:
-        return [AskedPhrase(_EVERYTHING, _EVERYTHING, objects_of(row), [], True)]
+    def _choose_phrases(self, row: dict) -> list[AskedPhrase]:
+        return [AskedPhrase(_NO_PHRASE, _NO_PHRASE, objects_of(row), [], True)]
 
     def _finish(self, sample: Sample, row: dict) -> ObjectSample:
         masks = sample.masks.numpy()
@@ -126,17 +154,23 @@ class ObjectEvaluation(EvaluationSamples):
 
 
 def objects_of(row: dict) -> list[int]:
-    """Indices of the instances that can be prompted: those with a mask, crowds apart."""
-    return [i for i, one in enumerate(row["instances"]) if one["segmentation"] is not None and not one["is_crowd"]]
+    """
+    Return the indices of the instances that can be prompted: those with a mask that are no crowd regions.
+
+    Args:
+        row (`dict`): A row as in `row_schema.py`.
+    """
+    return [i for i, item in enumerate(row["instances"]) if item["segmentation"] is not None and not item["is_crowd"]]
 
 
 def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOptions) -> ObjectPrompts:
     """
-    First prompts of an image's objects, and the draws of their corrective clicks.
+    Draw the first prompts of the objects of an image, and the random numbers of their corrective clicks.
 
     Args:
-        masks (`np.ndarray` of shape `(N, R, R)`): bool, none of them empty. rng (`np.random.Generator`): of [`keyed_draws`].
-        options (`ClickOptions`).
+        masks (`np.ndarray` of shape `(N, R, R)`): Masks of the objects, bool, none of them empty.
+        rng (`np.random.Generator`): Generator from [`keyed_draws`].
+        options (`ClickOptions`): Options of the prompts.
     """
     number, side = len(masks), masks.shape[-1]
     with_box = {"point": False, "box": True, "mixed": rng.random() < options.box_probability}[options.prompt_type]
@@ -149,10 +183,10 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
     else:
         points = np.array([_clicks(mask, inside, outside, rng) for mask in masks]).reshape(number, inside + outside, 2)
         labels = np.tile([1] * inside + [0] * outside, (number, 1))
-    shown = None
+    mask_prompts = None
     if with_mask:
         stretched = [_stretched(*pair, side // MASK_STRIDE) for pair in zip(masks, boxes, strict=True)]
-        shown = torch.from_numpy(
+        mask_prompts = torch.from_numpy(
             np.array(stretched, dtype=bool).reshape(number, side // MASK_STRIDE, side // MASK_STRIDE)
         )
     rounds = options.n_rounds - 1
@@ -161,7 +195,7 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
         points=torch.from_numpy(points).float(),
         labels=torch.from_numpy(labels).long(),
         number=[points.shape[1]] * number,
-        masks=shown,
+        masks=mask_prompts,
         has_mask=[with_mask] * number,
         click_draws=torch.from_numpy(rng.random((number, rounds), dtype=np.float32)),
         click_from_truth=torch.from_numpy(rng.random((number, rounds)) < options.truth_click_probability),
@@ -169,12 +203,22 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
 
 
 def center_prompts(masks: np.ndarray) -> ObjectPrompts:
-    """An evaluation's first clicks: the centre of each mask of `(N, R, R)`."""
+    """
+    Build the first clicks of an evaluation: the centre of each mask.
+
+    Args:
+        masks (`np.ndarray` of shape `(N, R, R)`): Masks of the objects, bool.
+    """
     return _prompts(np.array([center_click(mask)[0] for mask in masks]).reshape(-1, 1, 2), [1])
 
 
 def tight_box_prompts(masks: np.ndarray) -> ObjectPrompts:
-    """An evaluation's boxes: the tight one of each mask of `(N, R, R)`."""
+    """
+    Build the boxes of an evaluation: the tight box of each mask.
+
+    Args:
+        masks (`np.ndarray` of shape `(N, R, R)`): Masks of the objects, bool.
+    """
     return _prompts(np.array([tight_box(mask) for mask in masks]).reshape(-1, 2, 2), [FIRST, LAST])
 
 
@@ -185,59 +229,69 @@ def _prompts(points: np.ndarray, kinds: list[int]) -> ObjectPrompts:
 
 
 def collate_prompts(prompts: list[ObjectPrompts]) -> ObjectPrompts:
-    """The prompts of several images as one; points are padded at the end."""
-    most = max([1, *(one.points.shape[1] for one in prompts)])
+    """
+    Concatenate the prompts of several images; points are padded at the end.
 
-    def padded(values: torch.Tensor, by: int) -> torch.Tensor:
-        filled = values.new_full((len(values), most, *values.shape[2:]), by)
-        filled[:, : values.shape[1]] = values
-        return filled
+    Args:
+        prompts (`list[ObjectPrompts]`): Prompts of each image.
+    """
+    max_points = max([1, *(item.points.shape[1] for item in prompts)])
 
-    side = next((one.masks.shape[-1] for one in prompts if one.masks is not None), None)
+    def pad(values: torch.Tensor, value: int) -> torch.Tensor:
+        padded = values.new_full((len(values), max_points, *values.shape[2:]), value)
+        padded[:, : values.shape[1]] = values
+        return padded
+
+    side = next((item.masks.shape[-1] for item in prompts if item.masks is not None), None)
     masks = None
     if side is not None:
-        empty = (torch.zeros(len(one), side, side, dtype=torch.bool) for one in prompts)
-        masks = torch.cat([none if one.masks is None else one.masks for one, none in zip(prompts, empty, strict=True)])
-    drawn = [one for one in prompts if one.click_draws is not None]
+        zeros = (torch.zeros(len(item), side, side, dtype=torch.bool) for item in prompts)
+        masks = torch.cat([z if item.masks is None else item.masks for item, z in zip(prompts, zeros, strict=True)])
+    with_draws = [item for item in prompts if item.click_draws is not None]
     return ObjectPrompts(
-        image=[i for i, one in enumerate(prompts) for _ in range(len(one))],
-        points=torch.cat([padded(one.points, 0) for one in prompts]),
-        labels=torch.cat([padded(one.labels, PADDING) for one in prompts]),
-        number=[n for one in prompts for n in one.number],
+        image=[i for i, item in enumerate(prompts) for _ in range(len(item))],
+        points=torch.cat([pad(item.points, 0) for item in prompts]),
+        labels=torch.cat([pad(item.labels, PADDING) for item in prompts]),
+        number=[n for item in prompts for n in item.number],
         masks=masks,
-        has_mask=[bool(one.has_mask and one.has_mask[i]) for one in prompts for i in range(len(one))],
-        click_draws=torch.cat([one.click_draws for one in drawn]) if drawn else None,
-        click_from_truth=torch.cat([one.click_from_truth for one in drawn]) if drawn else None,
+        has_mask=[bool(item.has_mask and item.has_mask[i]) for item in prompts for i in range(len(item))],
+        click_draws=torch.cat([item.click_draws for item in with_draws]) if with_draws else None,
+        click_from_truth=torch.cat([item.click_from_truth for item in with_draws]) if with_draws else None,
     )
 
 
 def _clicks(mask: np.ndarray, inside: int, outside: int, rng: np.random.Generator) -> np.ndarray:
-    """Points `(n, 2)` in px: uniform in the mask, then uniform around it, in its box grown to twice its sides."""
-    here = np.argwhere(mask)
-    chosen = here[rng.integers(len(here), size=inside)]
+    """Draw points `(n, 2)` in px: uniform in the mask, then uniform around it in the box of twice its sides."""
+    foreground = np.argwhere(mask)
+    chosen = foreground[rng.integers(len(foreground), size=inside)]
     if outside:
         x1, y1, x2, y2 = tight_box(mask)
         w, h = x2 - x1 + 1, y2 - y1 + 1
         top, left = max(int(y1 - h / 2), 0), max(int(x1 - w / 2), 0)
         window = np.s_[top : int(y2 + h / 2) + 1, left : int(x2 + w / 2) + 1]
         around = np.argwhere(~mask[window]) + [top, left]
-        # what fills the whole canvas has no outside: the corner, as officially
+        # A mask that fills the canvas has no background. The official code clicks on the corner then.
         around = around if len(around) else np.zeros((1, 2), dtype=np.int64)
         chosen = np.concatenate([chosen, around[rng.integers(len(around), size=outside)]])
     return chosen[:, ::-1].astype(np.float32)
 
 
 def _jittered(box: list[float], rng: np.random.Generator, side: int, options: ClickOptions) -> list[float]:
-    """A box `[x1, y1, x2, y2]` with noise on each edge (`sam2_utils.py`, `sample_box_points`), inside the canvas."""
+    """
+    Add uniform noise to each edge of a box `[x1, y1, x2, y2]`, clipped to the canvas.
+
+    Source:
+        Official `sam2_utils.py`, `sample_box_points`.
+    """
     size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-    most = np.minimum(options.box_jitter * size, options.box_jitter_px * side / _OFFICIAL_SIDE)
-    moved = np.clip(np.array(box) + rng.uniform(-1, 1, size=4) * most, 0, side - 1)
-    # where more than half of a side is noise, edges may pass each other
+    max_shift = np.minimum(options.box_jitter * size, options.box_jitter_px * side / _OFFICIAL_SIDE)
+    moved = np.clip(np.array(box) + rng.uniform(-1, 1, size=4) * max_shift, 0, side - 1)
+    # Opposite edges can cross when the noise exceeds half of a side.
     return [*np.minimum(moved[:2], moved[2:]).tolist(), *np.maximum(moved[:2], moved[2:]).tolist()]
 
 
 def _stretched(mask: np.ndarray, box: list[float], cells: int) -> np.ndarray:
-    """The part of a mask in its own tight box, drawn into another one, on a grid of `cells` a side."""
+    """Resample a mask from its tight box to another box, on a grid of `cells` × `cells`."""
     x1, y1, x2, y2 = tight_box(mask)
     scale = mask.shape[0] / cells
     centres = (np.arange(cells) + 0.5) * scale - 0.5  # px

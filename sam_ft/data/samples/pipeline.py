@@ -1,4 +1,4 @@
-"""Rows to samples: what a training or evaluation step sees of one image, in the worker that loads it."""
+"""Rows to samples: inputs and targets of one image, built in the data-loading worker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,10 +24,13 @@ GEOMETRY_TOKENS = ("always", "never", "mixed")
 @dataclass
 class PromptOptions:
     """
+    Options of the geometric prompts of phrases.
+
     Attributes:
-        exemplar_probability (`float`): chance that a present phrase also gets one of its own instances as a box.
-        geometry_token (`str`): whether a text-only pair sees the geometry encoder's CLS token: `always` (the official
-            model), `never` (`Sam3Model`), `mixed` (drawn a pair, so that the tuned model is right in both).
+        exemplar_probability (`float`): Probability that a present phrase also gets one of its instances as an exemplar
+            box.
+        geometry_token (`str`): Use of the CLS token of the geometry encoder for text-only pairs. `always`: as in the
+            official model; `never`: as in `Sam3Model`; `mixed`: drawn for each pair, for both.
     """
 
     exemplar_probability: float = 0.0
@@ -37,12 +40,12 @@ class PromptOptions:
         if self.geometry_token not in GEOMETRY_TOKENS:
             raise ValueError(f"`geometry_token` is {self.geometry_token!r}; choose from {', '.join(GEOMETRY_TOKENS)}")
         if not 0 <= self.exemplar_probability <= 1:
-            raise ValueError(f"`exemplar_probability` is {self.exemplar_probability}; it must lie between 0 and 1")
+            raise ValueError(f"`exemplar_probability` is {self.exemplar_probability}; it must be between 0 and 1")
 
 
 @dataclass
 class SamplePhrase:
-    """A phrase of a sample; indices refer to the sample's own lists."""
+    """Phrase of a sample; `instances` are indices into its boxes, `ignore` into its crowd regions."""
 
     text: str
     instances: list[int]
@@ -55,19 +58,20 @@ class SamplePhrase:
 @dataclass
 class Sample:
     """
-    One image as the collator takes it, on the model's canvas of side R.
+    Inputs and targets of one image, on the canvas of side R.
 
     Attributes:
-        example_id (`str`), original_size (`tuple[int, int]`): the row's, as `(height, width)`.
-        image (`torch.Tensor` of shape `(3, R, R)` or `None`): uint8; `None` where features stand for it.
-        boxes (`torch.Tensor` of shape `(N, 4)`): normalised `(cx, cy, w, h)`, from the masks where there are any.
-        masks (`torch.Tensor` of shape `(N, R, R)` or `None`): bool; zeros where `has_mask` is false.
-        has_mask (`list[bool]` of length N).
-        ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): bool, the crowd regions.
-        phrases (`list[SamplePhrase]`).
-        features (`torch.Tensor` or `None`): the frozen image encoder's answer to the image, from a cache.
-        soft (`list[SamplePhrase]`): phrases without labels, which a teacher answers.
-        instances (`list[int]` of length N): which of the row's each is.
+        example_id (`str`): Identifier of the row.
+        original_size (`tuple[int, int]`): Height and width of the image, px.
+        image (`torch.Tensor` of shape `(3, R, R)` or `None`): Pixels, uint8; `None` if `features` replaces them.
+        boxes (`torch.Tensor` of shape `(N, 4)`): Normalised `(cx, cy, w, h)`, of the masks if there are any.
+        masks (`torch.Tensor` of shape `(N, R, R)` or `None`): Masks, bool; zeros where `has_mask` is false.
+        has_mask (`list[bool]` of length N): Whether each instance has a mask.
+        ignore (`torch.Tensor` of shape `(C, R, R)` or `None`): Crowd regions, bool.
+        phrases (`list[SamplePhrase]`): Labelled phrases.
+        features (`torch.Tensor` or `None`): Cached features of the frozen image encoder.
+        soft (`list[SamplePhrase]`): Phrases without labels, for which the teacher of a distillation predicts targets.
+        instances (`list[int]` of length N): Index of each instance in the row.
     """
 
     example_id: str
@@ -85,14 +89,16 @@ class Sample:
 
 class TrainingSamples(Dataset):
     """
-    Samples for training, indexed by `(epoch, index)` so that no worker needs to be told the epoch.
+    Training samples, indexed by `(epoch, index)` so that workers need no epoch state.
 
     Args:
-        rows (`datasets.Dataset` or `SceneRows`): see `example.py`. Those drawn when asked for come in their order, and never
-            twice.
-        seed (`int`): of every draw, together with the epoch and the example.
-        phrases (`PhraseOptions`), transforms (`TransformOptions`), prompts (`PromptOptions`).
-        with_masks (`bool`): decode masks at all.
+        rows (`datasets.Dataset` or `SceneRows`): Rows as in `row_schema.py`. Generated rows are read in order
+            and never repeat.
+        seed (`int`): Random seed.
+        phrases (`PhraseOptions`): Options of phrase sampling.
+        transforms (`TransformOptions`): Options of the transforms.
+        prompts (`PromptOptions`): Options of the geometric prompts.
+        with_masks (`bool`): Decode masks. Default: `True`.
     """
 
     def __init__(
@@ -118,14 +124,16 @@ class TrainingSamples(Dataset):
         row = self._rows.row(epoch * len(self._rows) + index) if self.in_order else self._rows[index]
         view = epoch % self.store.views if self.store is not None else epoch
         geometry = self._geometry(row, view)
-        sample = make_sample(row, self._ask(row, epoch), geometry, self.with_masks, self.transforms.min_visible)
+        sample = make_sample(
+            row, self._choose_phrases(row, epoch), geometry, self.with_masks, self.transforms.min_visible
+        )
         if self.store is None:
             sample.image = self._image(row, geometry, view)
         else:
             sample.features = self.store.read(row["example_id"], view)
         return self._finish(sample, row, epoch)
 
-    def _ask(self, row: dict, epoch: int) -> list[AskedPhrase]:
+    def _choose_phrases(self, row: dict, epoch: int) -> list[AskedPhrase]:
         return choose_phrases(row, self._draws(row, epoch, "phrases"), self.phrases)
 
     def _finish(self, sample: Sample, row: dict, epoch: int) -> Sample:
@@ -138,16 +146,16 @@ class TrainingSamples(Dataset):
         return keyed_draws(self.seed, epoch, row["example_id"], purpose)
 
     def use(self, store: FeatureStore) -> None:
-        """From now on no image is decoded: samples carry what the store has of them."""
+        """Read cached features of all views instead of decoding images."""
         self.store, self._rows = store, self.rows.remove_columns("image")
 
     def view(self, index: int, view: int) -> torch.Tensor:
-        """The canvas `(3, R, R)`, uint8, that epoch `view` sees of a row's image."""
+        """Compute the canvas `(3, R, R)`, uint8, of the image of row `index` in epoch `view`."""
         row = self.rows[index]
         return self._image(row, self._geometry(row, view), view)
 
     def describe_view(self, row: dict, view: int) -> str:
-        """What a view is, as text: two that are described alike have the same pixels."""
+        """Describe a view by its random parameters: views with the same description have the same pixels."""
         return f"{self._geometry(row, view)} {self.transforms.color_jitter} {self.seed}"
 
     def _geometry(self, row: dict, view: int) -> Geometry:
@@ -155,7 +163,7 @@ class TrainingSamples(Dataset):
         return draw_geometry(row["width"], row["height"], self._texts(row), draws, self.transforms)
 
     def _texts(self, row: dict) -> list[str]:
-        """All that may be asked of a row."""
+        """Return all texts that may be sampled for a row."""
         return [
             text
             for phrase in row["phrases"]
@@ -168,16 +176,24 @@ class TrainingSamples(Dataset):
 
     def _add_prompts(self, sample: Sample, rng: np.random.Generator, side: int):
         for phrase in (*sample.phrases, *sample.soft):
-            shown, exemplar, chosen = rng.random(), rng.random(), rng.random()
+            token, exemplar, chosen = rng.random(), rng.random(), rng.random()
             noise = rng.normal(size=4)
-            phrase.geometry_token = {"always": True, "never": False, "mixed": shown < 0.5}[self.prompts.geometry_token]
+            phrase.geometry_token = {"always": True, "never": False, "mixed": token < 0.5}[self.prompts.geometry_token]
             if phrase.instances and exemplar < self.prompts.exemplar_probability:
                 box = sample.boxes[phrase.instances[int(chosen * len(phrase.instances))]].numpy()
                 phrase.exemplar_cxcywh = _noisy_box(box, noise, side)
 
 
 class EvaluationSamples(Dataset):
-    """Samples for evaluation: every phrase of the row, the whole image, nothing drawn."""
+    """
+    Deterministic evaluation samples: every phrase of the row on the whole image.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+        resolution (`int`): Side of the canvas, px.
+        geometry_token (`bool`): Use the CLS token of the geometry encoder.
+        with_masks (`bool`): Decode masks. Default: `True`.
+    """
 
     def __init__(self, rows: RowDataset, *, resolution: int, geometry_token: bool, with_masks: bool = True):
         self.rows, self.resolution, self.with_masks = rows, resolution, with_masks
@@ -190,14 +206,14 @@ class EvaluationSamples(Dataset):
     def __getitem__(self, index: int) -> Sample:
         row = self._rows[index]
         geometry = self._geometry(row)
-        sample = make_sample(row, self._ask(row), geometry, self.with_masks, 0.0, all_asked=True)
+        sample = make_sample(row, self._choose_phrases(row), geometry, self.with_masks, 0.0, with_all_phrases=True)
         if self.store is None:
             sample.image = _on_canvas(to_rgb(row["image"]), geometry)
         else:
             sample.features = self.store.read(row["example_id"], 0)
         return self._finish(sample, row)
 
-    def _ask(self, row: dict) -> list[AskedPhrase]:
+    def _choose_phrases(self, row: dict) -> list[AskedPhrase]:
         return all_phrases(row)
 
     def _finish(self, sample: Sample, row: dict) -> Sample:
@@ -206,16 +222,16 @@ class EvaluationSamples(Dataset):
         return sample
 
     def use(self, store: FeatureStore) -> None:
-        """As [`TrainingSamples.use`]."""
+        """Read cached features instead of decoding images."""
         self.store, self._rows = store, self.rows.remove_columns("image")
 
     def view(self, index: int, view: int) -> torch.Tensor:
-        """The canvas `(3, R, R)`, uint8; there is one view."""
+        """Compute the canvas `(3, R, R)`, uint8, of the image of row `index`; there is one view."""
         row = self.rows[index]
         return _on_canvas(to_rgb(row["image"]), self._geometry(row))
 
     def describe_view(self, row: dict, view: int) -> str:
-        """As [`TrainingSamples.describe_view`]."""
+        """Describe the view of an image: views with the same description have the same pixels."""
         return str(self._geometry(row))
 
     def _geometry(self, row: dict) -> Geometry:
@@ -224,17 +240,19 @@ class EvaluationSamples(Dataset):
 
 class EpochSampler(Sampler):
     """
-    Shuffles by (seed, epoch) and yields `(epoch, index)`.
+    Sampler of `(epoch, index)` with an order that depends on the seed and the epoch alone.
 
     Args:
-        rows: sized; the order of an epoch is their own where they have one, see [`order_of`]. seed (`int`): the run's.
-        shuffle (`bool`): keep the rows' order where false.
+        rows (`Sized`): Rows, which may define the order of an epoch, see [`order_of`].
+        seed (`int`): Random seed.
+        shuffle (`bool`): Shuffle the rows. Default: `True`.
     """
 
     def __init__(self, rows, seed: int, shuffle: bool = True):
         self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self):
@@ -252,46 +270,47 @@ def _on_canvas(image, geometry: Geometry) -> torch.Tensor:
 
 def make_sample(
     row: dict,
-    asked: list[AskedPhrase],
+    prompted: list[AskedPhrase],
     geometry: Geometry,
     with_masks: bool,
     min_visible: float,
     *,
-    all_asked: bool = False,
+    with_all_phrases: bool = False,
 ) -> Sample:
     """
-    Moves the instances that an image's phrases refer to onto the canvas; the image itself is the caller's.
+    Build a sample without its image: move the instances of the prompted phrases onto the canvas.
 
-    An instance that vanishes (cropped away, or without a pixel at this size) leaves its phrase, which then is no longer
-    exhaustive; a phrase that loses all of them is not asked, since it is neither present nor absent.
+    An instance that vanishes (cropped away, or smaller than a pixel) is removed from its phrase, which is then no
+    longer exhaustive. A phrase without a visible instance is dropped because it is neither present nor absent.
 
     Args:
-        row (`dict`): see `example.py`; its image is not read.
-        asked (`list[AskedPhrase]`), geometry (`Geometry`).
-        with_masks (`bool`): decode masks; boxes alone otherwise.
-        min_visible (`float`): share below which an instance counts as vanished.
-        all_asked (`bool`): keep phrases that lost all their instances, as an evaluation does.
+        row (`dict`): A row as in `row_schema.py`; its image is not read.
+        prompted (`list[AskedPhrase]`): Phrases of the sample.
+        geometry (`Geometry`): Map from the image to the canvas.
+        with_masks (`bool`): Decode masks; otherwise the sample has boxes alone.
+        min_visible (`float`): Visible share below which an instance counts as vanished.
+        with_all_phrases (`bool`): Keep phrases without a visible instance, for evaluation. Default: `False`.
 
     Raises:
-        `ValueError`: Names the row, where its masks would take more than `MAX_MASK_BYTES`.
+        `ValueError`: If the masks of the row would take more than `MAX_MASK_BYTES`.
     """
     canvas = geometry.canvas
-    wanted = sorted({i for phrase in asked for i in phrase.instances})
-    crowds = sorted({i for phrase in asked for i in phrase.crowds})
-    limit_masks(row, (len(wanted) if with_masks else 0) + len(crowds), canvas)
-    boxes, has_mask, place = [], [], {}
-    # all at once: what no mask covers is never touched
-    masks = np.zeros((len(wanted), canvas, canvas), dtype=bool) if with_masks else None
-    for i in wanted:
+    objects = sorted({i for phrase in prompted for i in phrase.instances})
+    crowds = sorted({i for phrase in prompted for i in phrase.crowds})
+    limit_masks(row, (len(objects) if with_masks else 0) + len(crowds), canvas)
+    boxes, has_mask, object_index = [], [], {}
+    # One allocation of zeros: memory pages that no mask covers are never touched.
+    masks = np.zeros((len(objects), canvas, canvas), dtype=bool) if with_masks else None
+    for i in objects:
         box, is_mask = move_instance(row, i, geometry, None if masks is None else masks[len(boxes)], min_visible)
         if box is None:
             continue
-        place[i] = len(boxes)
+        object_index[i] = len(boxes)
         boxes.append(box)
         has_mask.append(is_mask and with_masks)
-    regions, region_place = [], {}
+    regions, region_index = [], {}
     for i in crowds:
-        region_place[i] = len(regions)
+        region_index[i] = len(regions)
         regions.append(draw_region(row, i, geometry))
     sample = Sample(
         example_id=row["example_id"],
@@ -301,22 +320,27 @@ def make_sample(
         masks=None if masks is None else torch.from_numpy(masks[: len(boxes)]),
         has_mask=has_mask,
         ignore=torch.from_numpy(np.stack(regions)) if regions else None,
-        instances=list(place),
+        instances=list(object_index),
     )
-    for phrase in asked:
-        kept = [place[i] for i in phrase.instances if i in place]
-        lost = len(kept) < len(phrase.instances)
-        if lost and not kept and not all_asked:
+    for phrase in prompted:
+        visible = [object_index[i] for i in phrase.instances if i in object_index]
+        is_complete = len(visible) == len(phrase.instances)
+        if not is_complete and not visible and not with_all_phrases:
             continue
-        ignored = [region_place[i] for i in phrase.crowds]
+        ignored = [region_index[i] for i in phrase.crowds]
         sample.phrases.append(
-            SamplePhrase(phrase.text, kept, ignored, phrase.exhaustive and not lost, geometry_token=True)
+            SamplePhrase(phrase.text, visible, ignored, phrase.exhaustive and is_complete, geometry_token=True)
         )
     return sample
 
 
 def _noisy_box(box_cxcywh: np.ndarray, noise: np.ndarray, side: int, spread: float = 0.1, limit_px: float = 20.0):
-    """Official box noise (`RandomizeInputBbox`): each edge moves by a tenth of its side, by 20 px at most."""
+    """
+    Add noise to a box: each edge moves with a standard deviation of a tenth of its side, by at most 20 px.
+
+    Source:
+        Official `RandomizeInputBbox`.
+    """
     cx, cy, w, h = box_cxcywh
     size = np.array([w, h, w, h])
     shift = np.clip(noise * spread * size, -limit_px / side, limit_px / side)

@@ -1,6 +1,7 @@
 """
-One axis-aligned map from the image to the model's canvas: crop, flip, resize, pad. Pixels, masks and boxes go through the
-same map in one step, so a mask is never decoded, resized or moved twice.
+Transforms: one axis-aligned map from the image to the canvas of the model (crop, flip, resize, pad).
+
+The same map applies to pixels, masks and boxes in one step, so that a mask is decoded and resampled once.
 """
 
 from dataclasses import dataclass
@@ -10,19 +11,24 @@ from PIL import Image, ImageEnhance
 
 
 SIDED_WORDS = frozenset({"left", "right", "leftmost", "rightmost", "clockwise", "counterclockwise"})
-OFFICIAL_SIDES = range(480, 993, 32)  # at 1008 px; `RandomResize` of the official fine-tuning recipe
+OFFICIAL_SIDES = range(480, 993, 32)  # px of 1008, from `RandomResize` of the official fine-tuning recipe
 
 
 @dataclass
 class TransformOptions:
     """
+    Options of the training transforms.
+
     Attributes:
-        resolution (`int`): side of the model's square canvas in px.
-        resize (`str`): `official`: a square of 480…992 px of 1008, padded at a random offset; `plain`: the whole canvas.
-        flip_probability (`float`): horizontal flip; never of an image whose phrases say left or right.
-        color_jitter (`float`): brightness, contrast and saturation change by up to this share.
-        crop_probability (`float`), min_crop (`float`): a random window of at least this share of each side.
-        min_visible (`float`): an instance of which less than this share is left counts as vanished.
+        resolution (`int`): Side of the square canvas in px.
+        resize (`str`): `official`: a square of 480 to 992 px of 1008, padded at a random offset; `plain`: the whole
+            canvas.
+        flip_probability (`float`): Probability of a horizontal flip. Images whose phrases contain left or right are
+            never flipped.
+        color_jitter (`float`): Maximum relative change of brightness, contrast and saturation.
+        crop_probability (`float`): Probability of a random crop.
+        min_crop (`float`): Minimum share of each side that a crop keeps.
+        min_visible (`float`): Visible share below which an instance counts as vanished.
     """
 
     resolution: int = 1008
@@ -41,13 +47,14 @@ class TransformOptions:
 @dataclass
 class Geometry:
     """
-    Where the canvas takes its pixels from.
+    Map from a window of the image to a target rectangle of the canvas.
 
     Attributes:
-        window (`tuple[float, float, float, float]`): x, y, w, h in the image, px.
-        flip (`bool`): mirror the window horizontally.
-        target (`tuple[int, int, int, int]`): x, y, w, h on the canvas, px.
-        canvas (`int`): its side; what the target leaves is padded with 0, as officially before normalisation.
+        window (`tuple[int, int, int, int]`): `(x, y, w, h)` in the image, px.
+        flip (`bool`): Mirror the window horizontally.
+        target (`tuple[int, int, int, int]`): `(x, y, w, h)` on the canvas, px.
+        canvas (`int`): Side of the canvas in px. The rest is padded with 0 before normalisation, as in the official
+            code.
     """
 
     window: tuple[int, int, int, int]
@@ -57,11 +64,26 @@ class Geometry:
 
     @classmethod
     def whole(cls, width: int, height: int, canvas: int) -> "Geometry":
-        """The whole image on the whole canvas, as evaluation and SAM 3's processor do."""
+        """
+        Build the map of the whole image to the whole canvas, as evaluation and the SAM 3 processor use it.
+
+        Args:
+            width (`int`): Width of the image, px.
+            height (`int`): Height of the image, px.
+            canvas (`int`): Side of the canvas, px.
+        """
         return cls((0, 0, width, height), False, (0, 0, canvas, canvas), canvas)
 
     def image(self, image: Image.Image) -> np.ndarray:
-        """The canvas `(canvas, canvas, 3)`, uint8, bilinear with antialiasing."""
+        """
+        Resample an image onto the canvas, bilinear with antialiasing.
+
+        Args:
+            image (`PIL.Image.Image`): RGB image.
+
+        Returns:
+            `np.ndarray` of shape `(canvas, canvas, 3)`: Pixels, uint8.
+        """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
         part = image.resize((tw, th), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
@@ -71,21 +93,30 @@ class Geometry:
         return canvas
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """A bool mask `(height, width)` of the image on the canvas, nearest pixel."""
+        """
+        Resample a mask onto the canvas, nearest pixel.
+
+        Args:
+            mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
+
+        Returns:
+            `np.ndarray` of shape `(canvas, canvas)`: Mask, bool.
+        """
         canvas = np.zeros((self.canvas, self.canvas), dtype=bool)
         self.paint(mask, canvas)
         return canvas
 
     def paint(self, mask: np.ndarray, canvas: np.ndarray) -> list[int] | None:
         """
-        Draws a mask on an empty canvas, nearest pixel; only the part of it that the mask covers is looked at.
+        Draw a mask on an empty canvas, nearest pixel, reading only the part of the mask that is set.
 
         Args:
-            mask (`np.ndarray` of shape `(height, width)`): bool, of the image.
-            canvas (`np.ndarray` of shape `(canvas, canvas)`): bool, zeros.
+            mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
+            canvas (`np.ndarray` of shape `(canvas, canvas)`): Zeros, bool; changed in place.
 
         Returns:
-            `list[int]` or `None`: its tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` where no pixel is left.
+            `list[int]` or `None`: Tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` if no pixel
+                is left.
         """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
@@ -104,7 +135,15 @@ class Geometry:
         return [left + int(xs[0]), top + int(ys[0]), left + int(xs[-1]) + 1, top + int(ys[-1]) + 1]
 
     def box_xyxy(self, box_xywh: list[float]) -> np.ndarray:
-        """A box of the image `(x, y, w, h)` on the canvas, `(x1, y1, x2, y2)`, cut at the window; both in px."""
+        """
+        Map a box to the canvas and clip it to the window.
+
+        Args:
+            box_xywh (`list[float]`): `(x, y, w, h)` in the image, px.
+
+        Returns:
+            `np.ndarray` of shape `(4,)`: `(x1, y1, x2, y2)` on the canvas, px.
+        """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
         x1, y1, bw, bh = box_xywh
@@ -115,7 +154,12 @@ class Geometry:
         return np.array([tx + xs[0] * tw, ty + ys[0] * th, tx + xs[1] * tw, ty + ys[1] * th], dtype=np.float32)
 
     def visible_share(self, mask: np.ndarray) -> float:
-        """The share of a mask's pixels inside the window."""
+        """
+        Compute the share of a mask that lies inside the window.
+
+        Args:
+            mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
+        """
         x, y, w, h = self.window
         if (h, w) == mask.shape:
             return float(mask.any())
@@ -126,13 +170,14 @@ def draw_geometry(
     width: int, height: int, texts: list[str], rng: np.random.Generator, options: TransformOptions
 ) -> Geometry:
     """
-    Draws a training geometry.
+    Draw the random geometry of a training sample.
 
     Args:
-        width (`int`), height (`int`): of the image, px.
-        texts (`list[str]`): the image's phrases; one with a word of `SIDED_WORDS` forbids the flip.
-        rng (`np.random.Generator`): from [`keyed_draws`].
-        options (`TransformOptions`).
+        width (`int`): Width of the image, px.
+        height (`int`): Height of the image, px.
+        texts (`list[str]`): Phrases of the image; a word of `SIDED_WORDS` in one of them prevents the flip.
+        rng (`np.random.Generator`): Generator from [`keyed_draws`].
+        options (`TransformOptions`): Options of the transforms.
     """
     window = (0, 0, width, height)
     if rng.random() < options.crop_probability:
@@ -151,7 +196,14 @@ def draw_geometry(
 
 
 def jitter_colors(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Brightness, contrast and saturation, each times a factor of `1 ± strength`."""
+    """
+    Multiply brightness, contrast and saturation by random factors.
+
+    Args:
+        image (`PIL.Image.Image`): RGB image.
+        rng (`np.random.Generator`): Generator from [`keyed_draws`].
+        strength (`float`): Each factor is uniform in `1 ± strength`; 0 returns the image itself.
+    """
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         factor = float(rng.uniform(1 - strength, 1 + strength))
         if strength > 0:

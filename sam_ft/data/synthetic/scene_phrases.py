@@ -1,8 +1,8 @@
 """
-Phrases about a scene: present ones at several levels, absent ones that differ from them in one word.
+Scene phrases: positive phrases of several attributes, and negative phrases that differ from them in one word.
 
-A concept is a mapping from attribute to value, `{"size": "small", "color": "red", "shape": "square"}`, spoken as "small red
-square". Without a shape its noun is "shape".
+A concept maps attributes to values: `{"size": "small", "color": "red", "shape": "square"}` is "small red square".
+Without a shape, its noun is "shape".
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from .scenes import SceneOptions, Thing
 
 
-ATTRIBUTES = ("size", "fill", "color", "shape")  # in the order they are spoken
+ATTRIBUTES = ("size", "fill", "color", "shape")  # in the order of their words
 NOUN = ("shape", "object")
-# the first word is the attribute's own name; the others mean the same
+# The first word is the name of the value; the others are synonyms.
 WORDS = {
     "size": {"tiny": ("tiny",), "small": ("small", "little"), "large": ("large", "big")},
     "fill": {
@@ -28,7 +28,7 @@ WORDS = {
         "crescent": ("crescent", "moon"),
     },
 }
-# how often a concept names which attributes; the shape alone, since beside a colour it is seldom needed to find the thing
+# Probability of each set of attributes. The shape alone is frequent, because it is rarely needed beside a colour.
 LEVELS = (
     (0.34, ("shape",)),
     (0.22, ("color", "shape")),
@@ -44,7 +44,12 @@ PLAIN_LEVELS = ((0.5, ("shape",)), (0.3, ("color", "shape")), (0.2, ("color",)))
 
 
 def levels_of(world: SceneOptions) -> tuple[tuple[float, tuple[str, ...]], ...]:
-    """`LEVELS`, with a world's own share of phrases that name the shape alone."""
+    """
+    Return `LEVELS` with the share of shape-only phrases of a world.
+
+    Args:
+        world (`SceneOptions`): Options of the scenes.
+    """
     if world.shape_alone is None:
         return LEVELS
     (first, shape), *others = LEVELS
@@ -54,13 +59,22 @@ def levels_of(world: SceneOptions) -> tuple[tuple[float, tuple[str, ...]], ...]:
     )
 
 
-# what no scene shows: a word is not a sign of something present
-_FOREIGN = ("dog", "cat", "car", "person", "tree", "bottle", "chair", "bird", "house", "flower", "phone", "cup", "shoe", "boat", "bicycle", "apple")  # fmt: skip
+# Nouns that no scene contains, so that an unusual word does not predict presence.
+_FOREIGN = (
+    "dog", "cat", "car", "person", "tree", "bottle", "chair", "bird", "house", "flower", "phone", "cup", "shoe",
+    "boat", "bicycle", "apple",
+)  # fmt: skip
 _SYNONYM_SHARE = 0.2
 
 
 def attribute_values(attribute: str, world: SceneOptions | None = None) -> tuple[str, ...]:
-    """The values of an attribute that phrases about a world name."""
+    """
+    Return the values of an attribute that phrases of a world use.
+
+    Args:
+        attribute (`str`): One of `ATTRIBUTES`.
+        world (`SceneOptions`, *optional*): Options of the scenes.
+    """
     world = world or SceneOptions()
     if attribute == "size":
         return tuple(size for size in WORDS["size"] if size in world.sizes)
@@ -69,22 +83,40 @@ def attribute_values(attribute: str, world: SceneOptions | None = None) -> tuple
 
 
 def words_for(attribute: str, value: str) -> tuple[str, ...]:
-    """All words for a value, its own name first."""
+    """
+    Return all words for a value, its name first.
+
+    Args:
+        attribute (`str`): One of `ATTRIBUTES`.
+        value (`str`): Value of the attribute.
+    """
     return WORDS[attribute].get(value, (value,))
 
 
 def concept_text(concept: dict[str, str], rng: np.random.Generator | None = None) -> str:
-    """The words of a concept; with `rng`, a fifth of them are synonyms."""
+    """
+    Convert a concept to text.
+
+    Args:
+        concept (`dict[str, str]`): Attribute to value.
+        rng (`np.random.Generator`, *optional*): Replaces a fifth of the words by synonyms.
+    """
     words = []
     for attribute in ATTRIBUTES:
         if attribute in concept:
             value = concept[attribute]
-            words.append(_say(words_for(attribute, value), rng))
-    return " ".join(words if "shape" in concept else [*words, _say(NOUN, rng)])
+            words.append(_choose_word(words_for(attribute, value), rng))
+    return " ".join(words if "shape" in concept else [*words, _choose_word(NOUN, rng)])
 
 
 def matches(concept: dict[str, str], thing: Thing) -> bool:
-    """Whether a concept is true of a thing; what is tiny is also small."""
+    """
+    Return whether an object matches a concept; tiny objects are also small.
+
+    Args:
+        concept (`dict[str, str]`): Attribute to value.
+        thing (`Thing`): Object of a scene.
+    """
     return all(
         value in (("tiny", "small") if thing.size == "tiny" else (thing.size,))
         if attribute == "size"
@@ -101,34 +133,36 @@ def scene_phrases(
     world: SceneOptions | None = None,
 ) -> list[dict]:
     """
-    Phrases of one scene: up to `number` present ones and as many absent ones, each true of the picture.
+    Generate the phrases of one scene: up to `number` positive phrases and as many negative ones.
 
-    Three of five absent phrases are a present one with one word exchanged ("red square" beside a red circle and a blue square, or
-    "square" beside a circle). One in ten is of something no scene shows; the rest is another concept of the world.
+    Three of five negative phrases are hard negatives: a positive phrase with one word replaced ("red square" for a
+    scene of a red circle and a blue square). One in ten is a noun that no scene contains; the rest are other concepts.
 
     Args:
-        things (`list[Thing]`), rng (`np.random.Generator`).
-        number (`int`): of present phrases.
-        levels (`tuple`): `(share, attributes)` pairs: how often which attributes are named.
-        world (`SceneOptions`, *optional*): what absent phrases are drawn from: every word of it occurs in both kinds.
+        things (`list[Thing]`): Objects of the scene.
+        rng (`np.random.Generator`): Random generator.
+        number (`int`): Maximum number of positive phrases. Default: 3.
+        levels (`tuple`): `(probability, attributes)` pairs.
+        world (`SceneOptions`, *optional*): Options that negative phrases are drawn from, so that every word occurs in
+            positive and negative phrases.
 
     Returns:
-        `list[dict]`: `text`, `instances`, `exhaustive` as in `example.py`. Texts are unique.
+        `list[dict]`: `text`, `instances` and `exhaustive` as in `row_schema.py`. Texts are unique.
     """
     phrases: dict[str, list[int]] = {}
     present: list[dict[str, str]] = []
     for _ in range(4 * number):
         if len(present) == number or not things:
             break
-        concept = _about(things[rng.integers(len(things))], _level(rng, levels))
+        concept = _concept_of(things[rng.integers(len(things))], _level(rng, levels))
         text = concept_text(concept, rng)
         if concept and concept not in present and text not in phrases:
             present.append(concept)
-            phrases[text] = _where(concept, things)
-    wanted = len(phrases) + max(len(phrases), 1)
+            phrases[text] = _find_matches(concept, things)
+    total = len(phrases) + max(len(phrases), 1)
     texts = list(phrases)
     for _ in range(10 * number):
-        if len(phrases) == wanted:
+        if len(phrases) == total:
             break
         kind = rng.random()
         if kind < 0.6 and present:
@@ -137,13 +171,13 @@ def scene_phrases(
             text = _FOREIGN[rng.integers(len(_FOREIGN))]
         else:
             concept = {a: v for a in _level(rng, levels) if (v := _any_value(a, world, rng))}
-            text = None if not concept or _where(concept, things) else concept_text(concept, rng)
+            text = None if not concept or _find_matches(concept, things) else concept_text(concept, rng)
         if text and text not in phrases:
             phrases[text] = []
-    return [{"text": text, "instances": found, "exhaustive": True} for text, found in phrases.items()]
+    return [{"text": text, "instances": indices, "exhaustive": True} for text, indices in phrases.items()]
 
 
-def _say(words: tuple[str, ...], rng: np.random.Generator | None) -> str:
+def _choose_word(words: tuple[str, ...], rng: np.random.Generator | None) -> str:
     if rng is None or len(words) == 1 or rng.random() >= _SYNONYM_SHARE:
         return words[0]
     return words[1 + rng.integers(len(words) - 1)]
@@ -153,13 +187,13 @@ def _level(rng: np.random.Generator, levels: tuple[tuple, ...]) -> tuple[str, ..
     return levels[rng.choice(len(levels), p=[share for share, _ in levels])][1]
 
 
-def _about(thing: Thing, level: tuple[str, ...]) -> dict[str, str]:
-    """The concept that a thing gives at a level; a medium size has no word."""
+def _concept_of(thing: Thing, level: tuple[str, ...]) -> dict[str, str]:
+    """Return the concept of an object with the attributes of a level; a medium size has no word."""
     concept = {attribute: getattr(thing, attribute) for attribute in level}
     return {a: v for a, v in concept.items() if v != "medium"}
 
 
-def _where(concept: dict[str, str], things: list[Thing]) -> list[int]:
+def _find_matches(concept: dict[str, str], things: list[Thing]) -> list[int]:
     return [i for i, thing in enumerate(things) if matches(concept, thing)]
 
 
@@ -175,16 +209,16 @@ def _near_miss(
     rng: np.random.Generator,
     world: SceneOptions | None,
 ) -> str | None:
-    """One word of a present phrase exchanged for another value of its attribute that makes it untrue; `None` if none does."""
+    """Replace one word of a positive phrase so that no object matches it; `None` if that is not possible."""
     chosen = int(rng.integers(len(present)))
     concept, words = present[chosen], texts[chosen].split()
-    spoken = [a for a in ATTRIBUTES if a in concept]
-    place = int(rng.integers(len(spoken)))
-    attribute = spoken[place]
+    attributes = [a for a in ATTRIBUTES if a in concept]
+    position = int(rng.integers(len(attributes)))
+    attribute = attributes[position]
     others = [v for v in attribute_values(attribute, world) if v != concept[attribute]]
     if not others:
         return None
     value = others[rng.integers(len(others))]
-    if _where({**concept, attribute: value}, things):
+    if _find_matches({**concept, attribute: value}, things):
         return None
-    return " ".join([*words[:place], _say(words_for(attribute, value), rng), *words[place + 1 :]])
+    return " ".join([*words[:position], _choose_word(words_for(attribute, value), rng), *words[position + 1 :]])

@@ -1,4 +1,4 @@
-"""A small world to learn from: scenes of things with a shape, a colour, a size and a fill on textured grounds."""
+"""Synthetic scenes: objects with a shape, a colour, a size and a fill on textured backgrounds."""
 
 import difflib
 import math
@@ -21,7 +21,7 @@ COLORS = {
     "black": (25, 25, 28),
 }
 FILLS = ("solid", "outlined", "striped", "dotted")
-# radius as a share of the image's shorter side; the gaps keep "small" and "large" from being matters of taste
+# Radius as a share of the shorter side of the image. The gaps make "small" and "large" unambiguous.
 SIZES = {"tiny": (0.045, 0.06), "small": (0.08, 0.11), "medium": (0.15, 0.19), "large": (0.24, 0.3)}
 _SIZE_WEIGHTS = {"tiny": 0.08, "small": 0.2, "medium": 0.4, "large": 0.32}
 _FILL_WEIGHTS = {"solid": 0.52, "outlined": 0.16, "striped": 0.16, "dotted": 0.16}
@@ -32,20 +32,25 @@ LIGHT_GROUNDS = GROUNDS[:5]
 @dataclass
 class SceneOptions:
     """
-    What a world's scenes look like.
+    Options of synthetic scenes.
 
     Attributes:
-        width, height (`int`): size in px.
-        min_shapes, max_shapes (`int`): things a scene.
-        shapes (`list[str]`): which of `ALL_SHAPES` are drawn.
-        colors, fills, sizes, grounds (`list[str]`): which of `COLORS`, `FILLS`, `SIZES` and `GROUNDS`.
-        clutter (`float`): mean number of scribbles that no phrase names.
-        cut_off (`float`): share of things that may reach over the image's edge.
-        ramp (`int`): over so many training rows the share of plain scenes falls from all to none. From random weights a
-            model that meets full scenes first learns nothing of words for tens of thousands of them.
-        shape_alone (`float`, *optional*): share of phrases that name the shape and nothing else: the hardest, and the last to
-            be learned. The world's own where not given.
-        seed (`int`): the same seed draws the same scenes.
+        width (`int`): Width, px.
+        height (`int`): Height, px.
+        min_shapes (`int`): Minimum number of objects.
+        max_shapes (`int`): Maximum number of objects.
+        shapes (`list[str]`): Shapes, of `ALL_SHAPES`.
+        colors (`list[str]`): Colours, of `COLORS`.
+        fills (`list[str]`): Fills, of `FILLS`.
+        sizes (`list[str]`): Sizes, of `SIZES`.
+        grounds (`list[str]`): Backgrounds, of `GROUNDS`.
+        clutter (`float`): Mean number of scribbles, which no phrase refers to.
+        cut_off (`float`): Share of objects that may extend beyond the image.
+        ramp (`int`): Number of training rows over which the share of plain scenes decreases from 1 to 0. A model with
+            random weights does not learn words from tens of thousands of full scenes alone.
+        shape_alone (`float`, *optional*): Share of phrases with the shape as the only attribute, which are the
+            hardest. Default: the share in `LEVELS`.
+        seed (`int`): Random seed.
     """
 
     width: int = 160
@@ -66,14 +71,15 @@ class SceneOptions:
     def __post_init__(self):
         if not 1 <= self.min_shapes <= self.max_shapes:
             raise ValueError(
-                f"`min_shapes` is {self.min_shapes} and `max_shapes` is {self.max_shapes} (`scene_…` in a recipe); the first must be "
-                "at least 1 and at most the second"
+                f"`min_shapes` is {self.min_shapes} and `max_shapes` is {self.max_shapes} (`scene_…` in a recipe); "
+                "`min_shapes` must be at least 1 and at most `max_shapes`"
             )
-        for name, known in (("shapes", ALL_SHAPES), ("colors", COLORS), ("fills", FILLS), ("sizes", SIZES), ("grounds", GROUNDS)):  # fmt: skip
-            check_choice(name, getattr(self, name), known)
+        choices = {"shapes": ALL_SHAPES, "colors": COLORS, "fills": FILLS, "sizes": SIZES, "grounds": GROUNDS}
+        for name, values in choices.items():
+            check_choice(name, getattr(self, name), values)
 
     def plain(self) -> "SceneOptions":
-        """The same world at its simplest: few things of one colour each, none small, on a plain ground."""
+        """Return the same options for plain scenes: few solid objects, none of them small, on a plain background."""
         return replace(
             self,
             min_shapes=1,
@@ -86,14 +92,24 @@ class SceneOptions:
         )
 
 
-def check_choice(name: str, chosen: list[str], known: Iterable[str]) -> None:
-    """Raises `ValueError` for an empty choice or one of something unknown; names it and the nearest."""
-    unknown = [value for value in chosen if value not in known]
+def check_choice(name: str, chosen: list[str], allowed: Iterable[str]) -> None:
+    """
+    Check that an option has at least one value and allowed values alone.
+
+    Args:
+        name (`str`): Name of the option.
+        chosen (`list[str]`): Its values.
+        allowed (`Iterable[str]`): Allowed values.
+
+    Raises:
+        `ValueError`: If there is no value, or one is not allowed. The message suggests the closest allowed value.
+    """
+    unknown = [value for value in chosen if value not in allowed]
     if chosen and not unknown:
         return
-    near = difflib.get_close_matches(str(unknown[0]), list(known), 1) if unknown else []
+    near = difflib.get_close_matches(str(unknown[0]), list(allowed), 1) if unknown else []
     raise ValueError(
-        f"`{name}` (`scene_{name}` in a recipe) is {chosen}; choose from {', '.join(known)}"
+        f"`{name}` (`scene_{name}` in a recipe) is {chosen}; choose from {', '.join(allowed)}"
         + (f". Did you mean {near[0]!r}?" if near else "")
     )
 
@@ -101,11 +117,14 @@ def check_choice(name: str, chosen: list[str], known: Iterable[str]) -> None:
 @dataclass
 class Thing:
     """
-    One thing of a scene.
+    Object of a scene.
 
     Attributes:
-        shape, color, fill, size (`str`): its attributes.
-        mask (`np.ndarray` of shape `(height, width)`): bool, what is visible of it.
+        shape (`str`): Shape, of `ALL_SHAPES`.
+        color (`str`): Colour, of `COLORS`.
+        fill (`str`): Fill, of `FILLS`.
+        size (`str`): Size, of `SIZES`.
+        mask (`np.ndarray` of shape `(height, width)`): Visible part, bool.
     """
 
     shape: str
@@ -115,49 +134,55 @@ class Thing:
     mask: np.ndarray
 
     def rle(self) -> str:
-        """The mask as `counts` of a compressed COCO RLE."""
+        """Return the mask as `counts` of a compressed COCO RLE."""
         return encode_mask(self.mask)
 
 
 def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[Thing]]:
     """
-    Draws one scene. A thing that would hide more than half of another, or of which less than half would be seen, is drawn
-    elsewhere, or not at all after 20 tries, so that everything in the picture is also in the truth.
+    Draw one scene.
+
+    An object that would hide more than half of another object, or that would be less than half visible, is moved, and
+    dropped after 20 tries. Every object of the image is thus in the ground truth.
+
+    Args:
+        rng (`np.random.Generator`): Random generator.
+        options (`SceneOptions`): Options of the scene.
 
     Returns:
-        `tuple[Image.Image, list[Thing]]`: the RGB image and its things in drawing order.
+        `tuple[Image.Image, list[Thing]]`: The RGB image and its objects in drawing order.
     """
-    pixels = _ground(rng, options)
+    pixels = _draw_ground(rng, options)
     for _ in range(rng.poisson(options.clutter)):
-        _scribble(pixels, rng)
+        _draw_scribble(pixels, rng)
     things: list[Thing] = []
-    whole: list[int] = []  # each thing's pixels without anything in front of it
+    full_areas: list[int] = []  # px of each object before others covered it
     for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
-        shape, color, fill, size = _attributes(rng, options)
+        shape, color, fill, size = _draw_attributes(rng, options)
         for _ in range(20):
-            place = _place(size, rng, options)
-            mask, full = _silhouette(shape, place, options)
-            # one colour on itself would have no edge
+            pose = _draw_pose(size, rng, options)
+            mask, full_area = _draw_silhouette(shape, pose, options)
+            # Two overlapping objects of one colour would have no visible edge.
             hides = any(
                 (t.mask & ~mask).sum() * 2 < n or (t.color == color and (t.mask & mask).any())
-                for t, n in zip(things, whole)
+                for t, n in zip(things, full_areas)
             )
-            if hides or mask.sum() < max(0.5 * full, 6):
+            if hides or mask.sum() < max(0.5 * full_area, 6):
                 continue
-            _paint(pixels, mask, color, fill, place, rng)
+            _paint(pixels, mask, color, fill, pose, rng)
             for thing in things:
                 thing.mask &= ~mask
             things.append(Thing(shape, color, fill, size, mask))
-            whole.append(int(mask.sum()))
+            full_areas.append(int(mask.sum()))
             break
     noise = rng.normal(0, rng.uniform(0, 6), pixels.shape)
     return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)), things
 
 
-def _attributes(rng: np.random.Generator, options: SceneOptions) -> tuple[str, str, str, str]:
+def _draw_attributes(rng: np.random.Generator, options: SceneOptions) -> tuple[str, str, str, str]:
     size = _weighted(options.sizes, _SIZE_WEIGHTS, rng)
     shape, color = (values[rng.integers(len(values))] for values in (options.shapes, options.colors))
-    # a pattern cannot be seen on something of a few pixels
+    # A pattern is not visible on an object of a few pixels.
     fill = "solid" if size == "tiny" else _weighted(options.fills, _FILL_WEIGHTS, rng)
     return shape, color, fill, size
 
@@ -168,23 +193,23 @@ def _weighted(values: list[str], weights: dict[str, float], rng: np.random.Gener
 
 
 @dataclass
-class _Place:
-    """Centre `(x, y)` and radius in px; turn in radians."""
+class _Pose:
+    """Centre `(x, y)` and radius in px, and rotation in radians."""
 
     centre: tuple[float, float]
     radius: float
-    turn: float
+    rotation: float
 
 
-def _place(size: str, rng: np.random.Generator, options: SceneOptions) -> _Place:
+def _draw_pose(size: str, rng: np.random.Generator, options: SceneOptions) -> _Pose:
     low, high = SIZES[size]
     radius = float(rng.uniform(low, high)) * min(options.width, options.height)
     margin = -0.3 * radius if rng.random() < options.cut_off else radius
     x, y = (float(rng.uniform(margin, side - margin)) for side in (options.width, options.height))
-    return _Place((x, y), radius, float(rng.uniform(-_TURN, _TURN)))
+    return _Pose((x, y), radius, float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION)))
 
 
-# ---- Shapes: outlines in [-1, 1], before turning
+# ---- Shapes: outlines in [-1, 1], before rotation
 
 
 def _polygon(corners: int) -> list[tuple[float, float]]:
@@ -192,23 +217,23 @@ def _polygon(corners: int) -> list[tuple[float, float]]:
 
 
 def _crescent() -> list[tuple[float, float]]:
-    """Two arcs through the same tips, the inner one flatter."""
-    turns = np.linspace(0.3 * math.pi, 1.7 * math.pi, 32)
-    outer = [(math.cos(a), math.sin(a)) for a in turns]
+    """Return two arcs through the same tips, the inner one flatter."""
+    angles = np.linspace(0.3 * math.pi, 1.7 * math.pi, 32)
+    outer = [(math.cos(a), math.sin(a)) for a in angles]
     tip_x, tip_y = outer[0]
     inner = [(tip_x + 0.55 * (x - tip_x), y * (tip_y - 0.1 * (tip_x - x)) / tip_y) for x, y in reversed(outer)]
     return outer + inner
 
 
 def _heart() -> list[tuple[float, float]]:
-    turns = np.linspace(0, 2 * math.pi, 48, endpoint=False)
-    xs = 16 * np.sin(turns) ** 3
-    ys = 13 * np.cos(turns) - 5 * np.cos(2 * turns) - 2 * np.cos(3 * turns) - np.cos(4 * turns)
+    angles = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+    xs = 16 * np.sin(angles) ** 3
+    ys = 13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles)
     return [(x / 17, -(y + 2.5) / 15.5) for x, y in zip(xs, ys)]
 
 
 def _arc(start: float, end: float, squeeze: float = 1.0) -> list[tuple[float, float]]:
-    """Points of an ellipse from one angle to another, in turns; its height is `squeeze` times its width."""
+    """Return points of an ellipse between two angles, in full turns; its height is `squeeze` times its width."""
     return [(math.cos(2 * math.pi * t), squeeze * math.sin(2 * math.pi * t)) for t in np.linspace(start, end, 32)]
 
 
@@ -226,7 +251,9 @@ _OUTLINES = {
     "trapezoid": [(-0.5, -0.6), (0.5, -0.6), (1, 0.6), (-1, 0.6)],
     "dome": [(x, y + 0.4) for x, y in _arc(0.5, 1)],
     "corner": [(-0.8, -0.9), (-0.25, -0.9), (-0.25, 0.35), (0.8, 0.35), (0.8, 0.9), (-0.8, 0.9)],
-    "hammer": [(-0.9, -0.9), (0.9, -0.9), (0.9, -0.35), (0.28, -0.35), (0.28, 1), (-0.28, 1), (-0.28, -0.35), (-0.9, -0.35)],
+    "hammer": [
+        (-0.9, -0.9), (0.9, -0.9), (0.9, -0.35), (0.28, -0.35), (0.28, 1), (-0.28, 1), (-0.28, -0.35), (-0.9, -0.35),
+    ],
     "drop": [(0, -1), *((0.62 * x, 0.62 * y + 0.36) for x, y in _arc(-0.08, 0.58))],
     "bolt": [(0.25, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2), (0.45, -1)],
     "hut": [(0, -1), (0.9, -0.2), (0.65, -0.2), (0.65, 0.85), (-0.65, 0.85), (-0.65, -0.2), (-0.9, -0.2)],
@@ -237,59 +264,59 @@ _OUTLINES = {
         (_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM),
     ],
 }  # fmt: skip
-_TURN = 0.35  # radians to either side: a square on its corner would be a diamond
+_MAX_ROTATION = 0.35  # radians to either side: a square on its corner would be a diamond
 SHAPES = ("circle", "square", "triangle", "rectangle", "crescent", "arrow")
-# drawn on wish; the embedded model knows them from the second half of its training
+# Optional shapes; the embedded model was trained on them in the second half of its training.
 MORE_SHAPES = ("oval", "diamond", "pentagon", "trapezoid", "dome", "corner", "hammer", "drop", "bolt", "hut")
-NEW_SHAPES = ("star", "heart", "cross")  # what the demo teaches it
+NEW_SHAPES = ("star", "heart", "cross")  # shapes of the demo, which the embedded model was not trained on
 ALL_SHAPES = SHAPES + MORE_SHAPES + NEW_SHAPES
 
 
-def _silhouette(shape: str, place: _Place, options: SceneOptions) -> tuple[np.ndarray, int]:
-    """The visible mask, and the pixels that the thing would have away from the edge."""
-    cos, sin = place.radius * math.cos(place.turn), place.radius * math.sin(place.turn)
-    points = [(place.centre[0] + cos * x - sin * y, place.centre[1] + sin * x + cos * y) for x, y in _OUTLINES[shape]]
+def _draw_silhouette(shape: str, pose: _Pose, options: SceneOptions) -> tuple[np.ndarray, int]:
+    """Return the mask inside the image, and the area in px that the object would have away from the border."""
+    cos, sin = pose.radius * math.cos(pose.rotation), pose.radius * math.sin(pose.rotation)
+    points = [(pose.centre[0] + cos * x - sin * y, pose.centre[1] + sin * x + cos * y) for x, y in _OUTLINES[shape]]
     canvas = Image.new("1", (options.width, options.height))
     ImageDraw.Draw(canvas).polygon(points, fill=1)
     xs, ys = np.array(points).T
-    full = abs(float(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1)))) / 2  # shoelace formula
-    return np.array(canvas), int(full)
+    full_area = abs(float(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1)))) / 2  # shoelace formula
+    return np.array(canvas), int(full_area)
 
 
 # ---- Colour and texture
 
 
-def _paint(pixels: np.ndarray, mask: np.ndarray, color: str, fill: str, place: _Place, rng: np.random.Generator):
-    """Ink on the mask's pixels, pale paper where the fill leaves gaps."""
+def _paint(pixels: np.ndarray, mask: np.ndarray, color: str, fill: str, pose: _Pose, rng: np.random.Generator):
+    """Paint the pixels of a mask in a colour, and the gaps of its fill in a pale grey."""
     ink = np.array(COLORS[color]) + rng.uniform(-14, 14, 3)
     paper = rng.uniform(232, 255)
     y, x = np.nonzero(mask)
     inked = np.ones(len(x), dtype=bool)
-    step = max(0.42 * place.radius, 4.0)
-    u, v = _turned(x - place.centre[0], y - place.centre[1], float(rng.uniform(0, math.pi)))
+    step = max(0.42 * pose.radius, 4.0)
+    u, v = _rotate(x - pose.centre[0], y - pose.centre[1], float(rng.uniform(0, math.pi)))
     if fill == "striped":
         inked = (u / step) % 1.0 < 0.55
     elif fill == "dotted":
         inked = ((u / step) % 1.0 - 0.5) ** 2 + ((v / step) % 1.0 - 0.5) ** 2 > 0.09
     elif fill == "outlined":
-        inked = ~_inside(mask, max(round(0.16 * place.radius), 1))[y, x]
+        inked = ~_erode(mask, max(round(0.16 * pose.radius), 1))[y, x]
     pixels[y, x] = np.where(inked[:, None], ink, paper)
 
 
-def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     return x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
 
 
-def _inside(mask: np.ndarray, depth: int) -> np.ndarray:
-    """The pixels that are deeper than `depth` px within the mask; the image's edge is no border."""
+def _erode(mask: np.ndarray, depth: int) -> np.ndarray:
+    """Erode a mask by `depth` px; the edge of the image does not count as its border."""
     for _ in range(depth):
         padded = np.pad(mask, 1, mode="edge")
         mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask
 
 
-def _ground(rng: np.random.Generator, options: SceneOptions) -> np.ndarray:
-    """A textured ground `(height, width, 3)`, float in [0, 255]; pale, and dark for `night`."""
+def _draw_ground(rng: np.random.Generator, options: SceneOptions) -> np.ndarray:
+    """Draw a textured background `(height, width, 3)`, float in [0, 255]; pale, and dark for `night`."""
     kind = options.grounds[rng.integers(len(options.grounds))]
     base = (
         rng.uniform(20, 55, 3) + (25, 25, 45) if kind == "night" else rng.uniform(175, 235) + rng.uniform(-14, 14, 3)
@@ -297,7 +324,7 @@ def _ground(rng: np.random.Generator, options: SceneOptions) -> np.ndarray:
     second = base + rng.uniform(-22, 22)
     angle, step = rng.uniform(0, math.pi), rng.uniform(0.06, 0.2) * min(options.width, options.height)
     y, x = np.mgrid[: options.height, : options.width]
-    u, v = _turned(x, y, angle)
+    u, v = _rotate(x, y, angle)
     share = {
         "gradient": (u - u.min()) / (np.ptp(u) + 1),
         "checkered": ((u // step + v // step) % 2),
@@ -306,12 +333,12 @@ def _ground(rng: np.random.Generator, options: SceneOptions) -> np.ndarray:
         "night": rng.random(u.shape) < 0.02,
     }.get(kind, np.zeros(u.shape))[..., None]
     if kind == "night":
-        second = np.full(3, 200.0)  # stars in the sky
+        second = np.full(3, 200.0)  # colour of the stars
     return base * (1 - share) + second * share
 
 
-def _scribble(pixels: np.ndarray, rng: np.random.Generator):
-    """A thin line of a muted colour: something to look past."""
+def _draw_scribble(pixels: np.ndarray, rng: np.random.Generator):
+    """Draw a thin line of a muted colour, which belongs to no object."""
     height, width = pixels.shape[:2]
     canvas = Image.new("1", (width, height))
     points = [(float(rng.uniform(0, width)), float(rng.uniform(0, height))) for _ in range(2)]

@@ -1,5 +1,5 @@
 """
-Checks of a data set that can be read: rows, images, and the findings of `check_data.py`.
+Validation of a readable data set: rows, images, and the findings of `check_data.py`.
 
 Errors of reading belong to `data/readers/`.
 """

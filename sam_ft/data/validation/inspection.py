@@ -1,4 +1,4 @@
-"""Everything that a check says of a data set."""
+"""Inspection of a data set: reads every split and collects all findings."""
 
 import dataclasses
 import hashlib
@@ -24,9 +24,14 @@ from .row_checks import Finding, check_phrases, check_report, check_rows
 @dataclass
 class Inspection:
     """
+    Result of an inspection.
+
     Attributes:
-        splits (`dict[str, datasets.Dataset]`): what can be read. reports (`dict[str, DataReport]`).
-        findings (`list[Finding]`), notes (`list[str]`). train_split (`str`): what a run would train on.
+        splits (`dict[str, datasets.Dataset]`): Rows of each split that can be read.
+        reports (`dict[str, DataReport]`): Report of the reader for each split.
+        findings (`list[Finding]`): All defects.
+        notes (`list[str]`): Assumptions.
+        train_split (`str`): Split that a run would train on.
     """
 
     splits: dict[str, Dataset] = field(default_factory=dict)
@@ -37,52 +42,58 @@ class Inspection:
 
     @property
     def usable(self) -> bool:
-        """Whether it can be trained on as it is."""
+        """Whether the data can be used for training as they are."""
         return self.train_split in self.splits and all(finding.usable for finding in self.findings)
 
     def lines(self, most: int) -> list[str]:
-        """As text, at most `most` lines of each kind of defect."""
+        """
+        Format the inspection as text.
+
+        Args:
+            most (`int`): Maximum number of lines of each kind of defect.
+        """
         lines = [f"note: {note}" for note in self.notes]
         for split, report in self.reports.items():
             lines += [
                 f"{split}:",
                 *(f"  {line}" for line in dataclasses.replace(report, skipped=[], odd=Counter()).lines()),
-                *self._sizes(split),
+                *self._format_sizes(split),
             ]
         kinds = Counter()
         for finding in self.findings:
             kinds[finding.kind] += finding.number
         for kind, number in kinds.most_common():
             lines.append(f"{kind}: {number}")
-            chosen = [finding for finding in self.findings if finding.kind == kind]
-            lines += [f"  {': '.join(part for part in (f.split, f.record, f.detail) if part)}" for f in chosen[:most]]
+            of_kind = [finding for finding in self.findings if finding.kind == kind]
+            lines += [f"  {': '.join(part for part in (f.split, f.record, f.detail) if part)}" for f in of_kind[:most]]
             lines += [f"  … {number - most} more"] if number > most else []
         if not self.findings:
             lines.append("no defects found")
         lines.append("usable" if self.usable else "not usable as it is")
         return [to_printable(line) for line in lines]
 
-    def _sizes(self, split: str) -> list[str]:
+    def _format_sizes(self, split: str) -> list[str]:
         rows = self.splits.get(split)
         if rows is None:
             return []
         sizes = Counter(zip(rows["width"], rows["height"], strict=True))
-        shown = ", ".join(f"{w}×{h} ({n})" for (w, h), n in sizes.most_common(4))
+        frequent = ", ".join(f"{w}×{h} ({n})" for (w, h), n in sizes.most_common(4))
         areas = sorted(
             i["area"] / (r["width"] * r["height"]) for r in rows.remove_columns("image") for i in r["instances"]
         )
-        spread = [f"{areas[int(q * (len(areas) - 1))]:.2%}" for q in (0.05, 0.5, 0.95)] if areas else ["-"] * 3
-        phrases = [phrase for listed in rows["phrases"] for phrase in listed]
+        percentiles = [f"{areas[int(q * (len(areas) - 1))]:.2%}" for q in (0.05, 0.5, 0.95)] if areas else ["-"] * 3
+        phrases = [phrase for row_phrases in rows["phrases"] for phrase in row_phrases]
         absent = sum(not phrase["instances"] for phrase in phrases) / max(len(phrases), 1)
         more = f", {len(sizes) - 4} other sizes" if len(sizes) > 4 else ""
         return [
-            f"    sizes: {shown}{more}",
-            f"    instances cover {spread[0]} to {spread[2]} of their images (5th to 95th percentile), half of them less than {spread[1]}",
+            f"    sizes: {frequent}{more}",
+            f"    instances cover {percentiles[0]} to {percentiles[2]} of their images (5th to 95th percentile), "
+            f"median {percentiles[1]}",
             f"    {absent:.0%} of the (image, phrase) pairs are absent",
         ]
 
     def plain(self) -> dict:
-        """As plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "usable": self.usable,
             "notes": self.notes,
@@ -112,13 +123,15 @@ def inspect_splits(
     progress: Callable = iter,
 ) -> Inspection:
     """
-    Reads every split, goes on past what cannot be read, and looks for defects.
+    Read every split, report splits that cannot be read, and find defects.
 
     Args:
-        splits (`dict[str, SplitSource]`): see [`find_sources`]. options (`ReadOptions`).
-        resolution (`int`): of the model's canvas, px. train_split (`str`): what a run would train on.
-        too_long (`Callable`): picks the phrases of more than 32 tokens.
-        progress (`Callable`): wraps long walks, for a bar.
+        splits (`dict[str, SplitSource]`): Sources of the splits, see [`find_sources`].
+        options (`ReadOptions`): Options of the readers.
+        resolution (`int`): Side of the canvas of the model, px.
+        too_long (`Callable`): Selects the phrases of more than 32 tokens.
+        train_split (`str`): Split that a run would train on. Default: `train`.
+        progress (`Callable`): Wraps long iterations, for a progress bar.
     """
     result, skipped = Inspection(train_split=train_split), options.on_bad_rows == "skip"
     unread: dict[str, Path] = {}
@@ -129,14 +142,18 @@ def inspect_splits(
     }
     result.findings += _same_annotations(splits, options)
     if train_split not in splits:
-        detail = f"found {', '.join(splits)}; set `train_split`, or split anew by convert_data.py `--new_validation_fraction`"
+        detail = (
+            f"found {', '.join(splits)}; set `train_split`, or make new splits by convert_data.py "
+            "`--new_validation_fraction`"
+        )
         result.findings.append(Finding("nothing to train on", train_split, "", detail, usable=False))
     for name in splits:
         try:
             result.splits[name], report = read_splits(splits, options, only=[name])[name]
         except ValueError as error:
             result.findings.append(Finding("a split cannot be read", name, "", str(error), usable=name != train_split))
-            if isinstance(error, DatasetFormatError) and "images that it lists is there" in error.problem:
+            # The text is that of `check_positives` in `readers/rows.py`.
+            if isinstance(error, DatasetFormatError) and "listed images are missing" in error.problem:
                 unread[name] = Path(error.file).parent if Path(error.file).is_file() else Path(error.file)
             continue
         result.reports[name] = report
@@ -152,43 +169,48 @@ def inspect_splits(
 
 def add_training_refusal(inspection: Inspection, options: DatasetOptions, reading: ReadOptions) -> None:
     """
-    Read a data set as a training run does, and add the error that it ends with to an inspection.
+    Read a data set as a training run does, and add its error, if any, to an inspection.
 
     Args:
-        inspection (`Inspection`): Of the same data set; images were decoded for it and are not decoded again.
-        options (`DatasetOptions`): Of the run.
-        reading (`ReadOptions`): Of the run.
+        inspection (`Inspection`): Inspection of the same data set, which decoded the images already.
+        options (`DatasetOptions`): Data set of the run.
+        reading (`ReadOptions`): Options of the readers.
     """
     try:
         load_phrase_dataset(options, dataclasses.replace(reading, verify_images=False))
     except (ValueError, OSError) as error:
         detail = str(error)
-        known = [finding for finding in inspection.findings if finding.detail == detail]
-        for finding in known:
+        same = [finding for finding in inspection.findings if finding.detail == detail]
+        for finding in same:
             finding.usable = False
-        if not known:
+        if not same:
             inspection.findings.append(Finding("a training run is refused", "", "", detail, usable=False))
 
 
 def with_a_bar(walk):
-    """A `progress` that draws a bar on a terminal."""
+    """
+    Wrap an iterable with a progress bar on a terminal.
+
+    Args:
+        walk (`Iterable`): Images.
+    """
     return tqdm(walk, unit=" images", leave=False, disable=None)
 
 
 def _read_once(read: SplitReader) -> SplitReader:
-    """The same reader, which reads its files at the first call alone: every split is asked for the classes of all."""
-    kept = []
+    """Cache the result of a reader, because the classes of all splits are read once for each split."""
+    cached = []
 
-    def again(options: ReadOptions):
-        if not kept:
-            kept.append(read(options))
-        return kept[0]
+    def read_cached(options: ReadOptions):
+        if not cached:
+            cached.append(read(options))
+        return cached[0]
 
-    return again
+    return read_cached
 
 
 def _same_annotations(splits: dict[str, SplitSource], options: ReadOptions) -> list[Finding]:
-    """Splits whose annotation file is a copy of another's."""
+    """Find splits whose annotation file is a copy of that of another split."""
     seen, findings = {}, []
     for name, split in splits.items():
         try:

@@ -1,5 +1,5 @@
 """
-Rows to files: COCO with phrases, and parquet for the Hub.
+Writers: rows to COCO files with phrases, and to parquet for the Hub.
 
 Predictions are written by `inference/`.
 """

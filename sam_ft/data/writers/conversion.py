@@ -1,4 +1,4 @@
-"""Rows to files: a COCO data set with phrases, or parquet that the Hub and `datasets` read."""
+"""Conversion of rows to a COCO data set with phrases, or to parquet for the Hub and `datasets`."""
 
 import contextlib
 import hashlib
@@ -24,10 +24,10 @@ from ...utils.secrets import check_no_secrets
 from ..row_schema import to_rgb
 
 
-SHORT_SPLITS = {"validation": "val"}  # as COCO trees name them
+SHORT_SPLITS = {"validation": "val"}  # split names of COCO folders
 MARKER = ".written-by-sam-ft"  # marks a finished conversion
 _ARGUMENT, _KIND = "target_dir", "conversion"
-_MAX_NAME = 200  # bytes; file systems take 255
+_MAX_NAME = 200  # bytes; file systems allow 255
 
 
 def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
@@ -42,13 +42,13 @@ def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
     Raises:
         `ValueError`: If the folder contains a source or lies in one, and as [`check_replaceable`].
     """
-    here = folder.resolve()
+    target = folder.resolve()
     for source in map(Path, sources):
-        there = source.resolve()
-        if there.exists() and (here == there or here in there.parents or there in here.parents):
+        path = source.resolve()
+        if path.exists() and (target == path or target in path.parents or path in target.parents):
             raise ValueError(
-                f"`target_dir` is {str(folder)!r}, and {str(source)!r} is read: one contains the other, and the source would be "
-                "overwritten. Give a folder beside it"
+                f"`target_dir` is {str(folder)!r}, which overlaps the source {str(source)!r}: the source would be "
+                "overwritten. Choose a folder outside the source"
             )
     check_replaceable(folder, _KIND, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,))
 
@@ -56,11 +56,11 @@ def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
 @contextlib.contextmanager
 def conversion_target(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """
-    Yield a temporary folder to write a conversion to; it becomes `folder`, complete and marked, when the context ends without an error.
+    Yield a temporary folder for a conversion, which becomes `folder` when the context ends without an error.
 
     Args:
         folder (`Path`): The target.
-        overwrite (`bool`): Replace an earlier conversion, which stays until the new one is complete.
+        overwrite (`bool`): Replace an earlier conversion, which remains until the new one is complete.
 
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process converts to the same folder.
@@ -72,19 +72,20 @@ def conversion_target(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def write_coco(rows: Dataset, folder: str | Path, split: str, *, polygons: bool = False) -> Path:
     """
-    Writes `annotations/SPLIT_coco.json` and `SPLIT_images/`.
+    Write one split as COCO: `annotations/SPLIT_coco.json` and `SPLIT_images/`.
 
-    Categories are the phrases; an instance of several phrases is annotated under each. Where a row does not prove every other
-    phrase of the split absent, each image lists the absences and doubts that it has, in LVIS's `neg_category_ids` and
-    `not_exhaustive_category_ids`, so that reading the files gives the same rows.
+    Categories are the phrases; an instance of several phrases has an annotation for each. If the rows do not label
+    every phrase of the split exhaustively, each image also has the fields `neg_category_ids` and
+    `not_exhaustive_category_ids` of LVIS, so that reading the files gives the same rows.
 
     Args:
-        rows (`datasets.Dataset`): see `example.py`.
-        folder (`str` or `Path`), split (`str`).
-        polygons (`bool`): masks as polygons, where they can say them exactly; RLE otherwise.
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+        folder (`str` or `Path`): Folder of the data set.
+        split (`str`): Name of the split.
+        polygons (`bool`): Write masks as polygons if these are exact; RLE otherwise. Default: `False`.
 
     Returns:
-        `Path`: the annotation file, written last.
+        `Path`: The annotation file, which is written last.
     """
     folder, short = Path(folder), SHORT_SPLITS.get(split, split)
     images = folder / f"{short}_images"
@@ -131,12 +132,12 @@ def write_coco(rows: Dataset, folder: str | Path, split: str, *, polygons: bool 
 
 
 def _annotation(row: dict, instance: dict, *, polygons: bool) -> dict:
-    counts, parts = instance["segmentation"], None
+    counts, outlines = instance["segmentation"], None
     if counts is not None and polygons and not instance["is_crowd"]:
-        parts = mask_to_polygons(decode_mask(counts, row["height"], row["width"]))
+        outlines = mask_to_polygons(decode_mask(counts, row["height"], row["width"]))
     segmentation = [] if counts is None else {"size": [row["height"], row["width"]], "counts": counts}
     return {
-        "segmentation": parts or segmentation,
+        "segmentation": outlines or segmentation,
         "bbox": instance["bbox"],
         "area": instance["area"],
         "iscrowd": int(instance["is_crowd"]),
@@ -144,16 +145,16 @@ def _annotation(row: dict, instance: dict, *, polygons: bool) -> dict:
 
 
 def _save_image(row: dict, folder: Path, used: Counter) -> str:
-    """Saves a row's image under a name made of its id: its own bytes where they are upright and 8 bits, else as PNG."""
+    """Save the image of a row under its id: the original bytes if they are upright and 8 bits, otherwise as PNG."""
     value = row["image"]
     content = value["bytes"] or Path(value["path"]).read_bytes()
     with PILImage.open(io.BytesIO(content)) as image:
-        as_it_is = image.getexif().get(ExifTags.Base.Orientation, 1) == 1 and image.mode in ("RGB", "L", "RGBA", "P")
-        suffix = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format) if as_it_is else None
-        stem = wanted = _short(re.sub(r"[^\w.-]+", "_", row["example_id"])) or "image"
+        is_plain = image.getexif().get(ExifTags.Base.Orientation, 1) == 1 and image.mode in ("RGB", "L", "RGBA", "P")
+        suffix = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format) if is_plain else None
+        stem = base = _shorten(re.sub(r"[^\w.-]+", "_", row["example_id"])) or "image"
         while used[stem]:
-            used[wanted] += 1
-            stem = f"{wanted}-{used[wanted]}"
+            used[base] += 1
+            stem = f"{base}-{used[base]}"
         used[stem] += 1
         if suffix:
             (folder / f"{stem}{suffix}").write_bytes(content)
@@ -162,8 +163,8 @@ def _save_image(row: dict, folder: Path, used: Counter) -> str:
         return f"{stem}.png"
 
 
-def _short(name: str) -> str:
-    """Shorten a file name to 200 bytes, so that a number and a suffix fit; the rest becomes a digest."""
+def _shorten(name: str) -> str:
+    """Shorten a file name to 200 bytes, so that a number and a suffix fit; a digest replaces the rest."""
     encoded = name.encode()
     if len(encoded) <= _MAX_NAME:
         return name
@@ -186,26 +187,31 @@ configs:
 
 # {title}
 
-Images with noun phrases and the masks of all their instances, in the row form of sam-ft: `image`, `instances` (box `xywh` in px, compressed
-COCO RLE, crowd flag) and `phrases` (text, indices of its instances, whether all are labelled; no index: the phrase is absent).
+Images with noun phrases and the masks of all their instances, in the row schema of sam-ft: `image`, `instances`
+(box `xywh` in px, compressed COCO RLE, crowd flag) and `phrases` (text, indices of its instances, whether all are
+labelled; no index: the phrase is absent).
 
 | split | images | instances | phrases | absent (image, phrase) pairs |
 |---|---|---|---|---|
 {table}
 
-Converted from {source}. Its licence holds for this copy; name it above (`license:`) before you publish it.
+Converted from {source}. Its licence applies to this copy; add it above (`license:`) before you publish it.
 """
 
 
 def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str) -> Path:
     """
-    Writes `data/SPLIT-00000-of-00001.parquet` with images inside and a data set card, which `load_dataset(folder)` and `dataset_name` read.
+    Write a data set card and `data/SPLIT-00000-of-00001.parquet` with embedded images.
+
+    `load_dataset(folder)` and `dataset_name` read the folder.
 
     Args:
-        splits (`dict[str, datasets.Dataset]`): rows of `example.py`. folder (`str` or `Path`). source (`str`): for the card.
+        splits (`dict[str, datasets.Dataset]`): Rows of each split, as in `row_schema.py`.
+        folder (`str` or `Path`): Folder of the data set.
+        source (`str`): Source of the data, for the card.
 
     Returns:
-        `Path`: the folder.
+        `Path`: The folder.
     """
     folder = Path(folder)
     (folder / "data").mkdir(parents=True, exist_ok=True)
@@ -216,33 +222,48 @@ def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str) -> P
 
 
 def card(splits: dict[str, Dataset], title: str, source: str) -> str:
-    """The text of a data set card."""
+    """
+    Format a data set card.
+
+    Args:
+        splits (`dict[str, datasets.Dataset]`): Rows of each split.
+        title (`str`): Title.
+        source (`str`): Source of the data.
+    """
     table = "\n".join(_card_line(name, rows) for name, rows in splits.items())
     files = "\n".join(f"  - split: {name}\n    path: data/{name}-*.parquet" for name in splits)
     return CARD.format(title=title, files=files, table=table, source=source)
 
 
 def _card_line(name: str, rows: Dataset) -> str:
-    phrases = [phrase for listed in rows["phrases"] for phrase in listed]
+    phrases = [phrase for row_phrases in rows["phrases"] for phrase in row_phrases]
     instances = sum(map(len, rows["instances"]))
     absent = sum(not phrase["instances"] for phrase in phrases)
     return f"| {name} | {len(rows)} | {instances} | {len({p['text'] for p in phrases})} | {absent} |"
 
 
 def embedded(rows: Dataset) -> Dataset:
-    """The same rows with the content of image files inside."""
-    arrow = rows.with_format("arrow").map(
-        embed_table_storage, batched=True, batch_size=16, desc="images into the rows"
-    )
+    """
+    Embed the content of image files in rows.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+    """
+    arrow = rows.with_format("arrow").map(embed_table_storage, batched=True, batch_size=16, desc="embedding images")
     return arrow.with_format(None)
 
 
 def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
     """
-    Pushes what [`write_rows`] wrote to a data set of the Hub.
+    Push the folder of [`write_rows`] to a data set on the Hub.
+
+    Args:
+        folder (`str` or `Path`): Folder of the data set.
+        repo_id (`str`): Repository of the data set.
+        private (`bool`): Create the repository as a private one.
 
     Raises:
-        `ValueError`: where the Hub refuses; says what to do.
+        `ValueError`: If the Hub refuses the upload.
     """
     check_no_secrets(file for file in Path(folder).rglob("*") if file.is_file())
     api = HfApi()

@@ -1,4 +1,4 @@
-"""SAM 2's sizes: the side that it works at, and a tiny one with random weights from which it learns."""
+"""Input resolution of SAM 2, and configuration, processor and random initialisation of the tiny model."""
 
 import torch
 from transformers import Sam2Config, Sam2ImageProcessor, Sam2Processor
@@ -11,17 +11,23 @@ TINY_SIDE = 128
 
 def set_sam2_resolution(config: Sam2Config, resolution: int) -> None:
     """
-    Sets the side in pixels that a model works at, before its weights are loaded: positions are computed for it.
+    Set the input resolution in a config, before the weights are loaded; positions are computed for it.
+
+    Args:
+        config (`Sam2Config`): Changed in place.
+        resolution (`int`): Side of the square input in pixels.
 
     Raises:
-        `ValueError`: where it is not a multiple of 32 px (of twice the coarsest cell's side); names the two nearest that are.
+        `ValueError`: If it is not a multiple of 32 px (twice the stride of the coarsest map); names the two nearest
+            multiples.
     """
     cell = config.prompt_encoder_config.patch_size
-    step = 2 * cell  # the coarsest of four maps, and windows of eight cells on the finest
+    step = 2 * cell  # stride of the coarsest of four maps; also divides into windows of eight cells on the finest
     if resolution % step or resolution <= 0:
         low = max(resolution // step, 1) * step
         raise ValueError(
-            f"`resolution` is {resolution}, but SAM 2 needs a multiple of {step} px: use {low} or {low + step}. It was trained at 1024"
+            f"`resolution` is {resolution}, but must be a multiple of {step} px: use {low} or {low + step}. SAM 2 was "
+            "trained at 1024"
         )
     config.prompt_encoder_config.image_size = resolution
     config.vision_config.backbone_config.image_size = [resolution, resolution]
@@ -29,7 +35,7 @@ def set_sam2_resolution(config: Sam2Config, resolution: int) -> None:
 
 
 def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
-    """SAM 2's architecture with every part in place and 1.0 M parameters: windows, pooling, pyramid, prompts, two-way decoder."""
+    """Build the config of the tiny SAM 2: every module of the architecture, 1.0 M parameters."""
     width, stages = 64, [32, 64, 128, 256]
     config = Sam2Config(
         vision_config={
@@ -39,7 +45,7 @@ def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
             "backbone_config": {
                 "model_type": "sam2_hiera_det_model",
                 "hidden_size": stages[0],
-                "patch_stride": [2, 2],  # half of SAM 2's, so that small images have as many cells
+                "patch_stride": [2, 2],  # half of SAM 2's, so that small images have enough cells
                 "embed_dim_per_stage": stages,
                 "num_attention_heads_per_stage": [1, 2, 4, 8],
                 "blocks_per_stage": [1, 2, 2, 1],
@@ -61,7 +67,7 @@ def tiny_sam2_config(resolution: int = TINY_SIDE) -> Sam2Config:
 
 
 def tiny_sam2_processor(resolution: int = TINY_SIDE) -> Sam2Processor:
-    """A real `Sam2Processor`, made without download."""
+    """Build a `Sam2Processor` without a download."""
     mask = {"height": resolution // 2, "width": resolution // 2}
     images = Sam2ImageProcessor(size={"height": resolution, "width": resolution}, mask_size=mask)
     return Sam2Processor(images, target_size=resolution)
@@ -69,11 +75,16 @@ def tiny_sam2_processor(resolution: int = TINY_SIDE) -> Sam2Processor:
 
 def random_sam2(config: Sam2Config, seed: int) -> Sam2ForPromptSegmentation:
     """
-    An untrained model; the same weights for the same seed, without touching the global random state.
+    Build an untrained model. The global random state is not changed.
 
-    Transformers' 0.02 everywhere is for weights that will be loaded anyway. From it, or from torch's own defaults, prompts reach a mask as a
-    quarter of what pixels do, and tens of thousands of objects pass before a click means anything. Here every layer keeps the variance of its
-    input, prompts weigh as much as pixels, and the decoder starts by looking where it was clicked and by handing on what it finds there.
+    Transformers initialises every weight with a standard deviation of 0.02, for weights that are loaded afterwards.
+    With it, or with torch's defaults, prompt embeddings have a quarter of the scale of pixel embeddings, and training
+    needs tens of thousands of objects before clicks have an effect. Here every layer preserves the variance of its
+    input, prompts and pixels have the same scale, and cross-attention starts as a comparison of positions.
+
+    Args:
+        config (`Sam2Config`): Config of the model.
+        seed (`int`): Random seed.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -82,36 +93,37 @@ def random_sam2(config: Sam2Config, seed: int) -> Sam2ForPromptSegmentation:
             if isinstance(module, torch.nn.Linear):
                 torch.nn.init.xavier_uniform_(module.weight)
             elif isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-                # a transposed 2×2 kernel of stride 2 meets each input channel once an output pixel
+                # An output pixel of a transposed 2×2 convolution of stride 2 has one tap for each input channel.
                 transposed = isinstance(module, torch.nn.ConvTranspose2d)
                 inputs = module.in_channels if transposed else module.weight[0].numel()
                 torch.nn.init.normal_(module.weight, std=inputs**-0.5)
             elif isinstance(module, torch.nn.Embedding):
-                torch.nn.init.normal_(
-                    module.weight, std=0.3
-                )  # position encodings, of norm √(C/2), decide who looks where
+                # Position encodings, of norm √(C/2), must dominate the attention weights.
+                torch.nn.init.normal_(module.weight, std=0.3)
             if isinstance(getattr(module, "bias", None), torch.nn.Parameter):
                 module.bias.zero_()
         backbone = model.vision_encoder.backbone
         for positions in (backbone.pos_embed, backbone.pos_embed_window):
             torch.nn.init.normal_(positions, std=0.02)
-        for block in backbone.blocks:  # a residual stack that starts near the patches themselves
+        for block in backbone.blocks:  # the residual stack starts close to the identity
             block.attn.proj.weight.mul_(0.3)
             block.mlp.proj_out.weight.mul_(0.3)
-        _look_where_clicked(model.mask_decoder.transformer)
+        _compare_positions(model.mask_decoder.transformer)
         for head in model.mask_decoder.output_hypernetworks_mlps:
-            head.proj_out.weight.mul_(0.1)  # masks start near 0: undecided
-        # one table of positions for pixels and prompts, as every checkpoint has it
+            head.proj_out.weight.mul_(0.1)  # mask logits start near 0
+        # Every checkpoint has equal position tables for pixels and prompts.
         model.prompt_encoder.shared_embedding.positional_embedding.copy_(
             model.shared_image_embedding.positional_embedding
         )
     return model
 
 
-def _look_where_clicked(transformer: torch.nn.Module, sharpness: float = 2.0) -> None:
+def _compare_positions(transformer: torch.nn.Module, sharpness: float = 2.0) -> None:
     """
-    Starts attention as a comparison of positions: queries and keys are projected alike, so that a token meets the pixels of its own place and a pixel the
-    clicks near it; what is found is handed on as it is, in the part of the width that fits.
+    Initialise attention as a comparison of positions.
+
+    Equal projections of queries and keys make a token attend to the pixels at its position, and a pixel to the clicks
+    near it. The output projection is the transpose of the value projection, so that values pass unchanged.
     """
     across, among = [transformer.final_attn_token_to_image], []
     for layer in transformer.layers:

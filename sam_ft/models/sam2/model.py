@@ -1,4 +1,4 @@
-"""`Sam2Model` with a loss: rounds of prompts and corrective clicks, as SAM 2 is trained on images."""
+"""Training forward of SAM 2's image model: `Sam2Model` with rounds of corrective clicks and a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,46 +18,49 @@ from ..offloading import ParkingModel
 from ..outputs import ConceptLossOutput, ObjectPrediction
 
 
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as SAM 2's processor
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as in SAM 2's processor
 MASK_PROMPT = 10.0  # logit of a mask prompt's pixels (`sam2_base.py`, `_use_mask_as_output`)
-# round, masks (N, H, W) -> points (N, 2), labels (N,)
+# (round, masks (N, H, W)) -> (points (N, 2), labels (N,))
 NextClicks = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
 class _Round:
-    """What N objects were shown in a round, and its outputs; `low (N, M, h, w)`: the decoder's own logits, `best (N,)`: the mask that is fed back."""
+    """Prompts and outputs of N objects in one round, with M mask candidates each."""
 
-    low: torch.Tensor
-    best: torch.Tensor
-    ious: torch.Tensor
-    object_logits: torch.Tensor
+    low: torch.Tensor  # (N, M, h, w): mask logits at the decoder's resolution
+    best: torch.Tensor  # (N,): candidate of the highest predicted IoU, the mask prompt of the next round
+    ious: torch.Tensor  # (N, M): predicted IoUs
+    object_logits: torch.Tensor  # (N,)
     points: torch.Tensor  # (N, k, 2)
     labels: torch.Tensor  # (N, k)
-    full: torch.Tensor | None = None  # (N, M, H, W)
+    full: torch.Tensor | None = None  # (N, M, H, W): mask logits at the input resolution
 
-    def chosen(self, values: torch.Tensor) -> torch.Tensor:
+    def select_best(self, values: torch.Tensor) -> torch.Tensor:
+        """Select from values `(N, M, …)` the best candidate of each object."""
         return values[torch.arange(len(values), device=values.device), self.best]
 
 
 class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
     """
-    SAM 2's image model with the rounds of clicks that its training simulates. Module names are `Sam2Model`'s, so its checkpoints load in
-    `Sam2Model` and the other way round; called with `Sam2Model`'s own arguments it is `Sam2Model`.
+    SAM 2's image model with a training forward over simulated rounds of clicks.
 
-    Settings that belong to a run and not to a checkpoint are attributes:
+    Module names equal those of `Sam2Model`, so checkpoints load in both classes. Called with `Sam2Model`'s arguments,
+    the outputs are those of `Sam2Model`. The attributes below are settings of a run; a checkpoint does not contain
+    them.
 
+    Attributes:
         criterion (`Callable`): `criterion(rounds, targets, num_objects) -> (loss, parts)`; see [`Sam2Criterion`].
-        objects_per_chunk (`int`): objects in memory at once. Changes speed and memory, no result.
-        gate_absent (`bool`): in training, silence the masks of objects that are said to be absent; see [`silence_absent`].
+        objects_per_chunk (`int`): Objects decoded at once. Changes speed and memory, not results.
+        gate_absent (`bool`): Suppress the masks of objects predicted as absent in training; see [`silence_absent`].
     """
 
     saved_as = Sam2Model
     cached_from = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.", "no_memory_embedding")
     parked_when_cached = ("vision_encoder", "mask_decoder.conv_s0", "mask_decoder.conv_s1")
-    supports_gradient_checkpointing = True  # every block is a GradientCheckpointingLayer already
+    supports_gradient_checkpointing = True  # each block is a GradientCheckpointingLayer
     accepts_loss_kwargs = True
-    # positions are off by pixels in bf16, and what is trained of a frozen encoder's company takes small steps
+    # Positions are off by pixels in bfloat16, which also rounds away the small updates of these trained modules.
     _keep_in_fp32_modules_strict = ["prompt_encoder", "mask_decoder", "shared_image_embedding", "no_memory_embedding"]
 
     def __init__(self, config):
@@ -80,21 +83,30 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
         **kwargs,
     ):
         """
+        Compute the loss or the predictions of the objects of I images.
+
         Args:
-            pixel_values (`torch.Tensor` of shape `(I, 3, R, R)`): uint8 in 0…255, or float already normalised.
-            prompts (`ObjectPrompts`): the objects of all images, their first prompts, and the draws of corrective clicks.
-            vision_features (`torch.Tensor` of shape `(I, L)`, *optional*): what [`encode_images`] says, instead of `pixel_values`.
-            labels (`list[dict]` of length I, *optional*): `masks (N, R, R)` bool, the image's objects in the prompts' order, `example_id`.
-            normalizers (`torch.Tensor` of shape `(1,)`, *optional*): objects that the loss is divided by; the batch's own where not given.
-            collect (`Callable`, *optional*): receives each object's [`ObjectPrediction`] as soon as it exists.
-            clicks (`int`): evaluation with labels: rounds in all, corrected by the click at the centre of the largest error; 0: training's rounds.
-            box_prompts (`ObjectPrompts`, *optional*): evaluation: the same objects' boxes, which are answered too.
+            pixel_values (`torch.Tensor` of shape `(I, 3, R, R)`): uint8 in 0…255, or normalised floats.
+            prompts (`ObjectPrompts`): Objects of all images, their first prompts, and the random draws of corrective
+                clicks. Without it, `Sam2Model.forward` is called.
+            vision_features (`torch.Tensor` of shape `(I, L)`, *optional*): Precomputed features, instead of
+                `pixel_values`; see [`encode_images`].
+            labels (`list[dict]` of length I, *optional*): `masks (N, R, R)`, bool, in the order of `prompts`;
+                `example_id`.
+            normalizers (`torch.Tensor` of shape `(1,)`, *optional*): Number of objects that divides the loss. Default:
+                objects of this batch.
+            collect (`Callable`, *optional*): Receives the [`ObjectPrediction`] of each object in turn.
+            clicks (`int`): Evaluation with labels: number of rounds, with clicks at the centre of the largest error.
+                0: the rounds of training.
+            box_prompts (`ObjectPrompts`, *optional*): Evaluation: boxes of the same objects, for additional
+                predictions.
+            **kwargs: Further arguments of `Sam2Model.forward`.
 
         Returns:
-            `ConceptLossOutput`; `Sam2Model`'s output where `prompts` are not given.
+            `ConceptLossOutput`, or the output of `Sam2Model` without `prompts`.
 
         Raises:
-            `NonFiniteOutputError`: If a prediction that `collect` would receive contains NaN or infinity.
+            `NonFiniteOutputError`: If a prediction for `collect` contains NaN or infinity.
         """
         if prompts is None:
             return super().forward(pixel_values, **kwargs)
@@ -105,98 +117,103 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
                 self._collect(chunk, rounds, collect)
             return ConceptLossOutput()
         targets = torch.cat([label["masks"] for label in labels])
-        number = len(prompts) if normalizers is None else normalizers[0]
+        num_objects = len(prompts) if normalizers is None else normalizers[0]
 
         def chunk_loss(chunk, *maps):
-            at = torch.tensor(chunk, device=targets.device)
-            truth = targets[at]
-            if clicks:
-                rounds = self._rounds(maps, prompts, chunk, clicks, _at_centers(truth), full=True)
-            else:
-                rounds = self._rounds(maps, prompts, chunk, prompts.rounds, _by_draws(truth, prompts, at), full=True)
+            index = torch.tensor(chunk, device=targets.device)
+            truth = targets[index]
+            next_clicks = _center_clicks(truth) if clicks else _random_clicks(truth, prompts, index)
+            rounds = self._rounds(maps, prompts, chunk, clicks or prompts.rounds, next_clicks, full=True)
             if collect is not None:
                 boxed = None if box_prompts is None else self._rounds(maps, box_prompts, chunk, 1, None)[0]
                 self._collect(chunk, rounds, collect, boxed)
-            outputs = [RoundOutputs(one.full, one.ious, one.object_logits) for one in rounds]
+            outputs = [RoundOutputs(step.full, step.ious, step.object_logits) for step in rounds]
             with full_precision(truth):
-                return self.criterion(outputs, truth, number)
+                return self.criterion(outputs, truth, num_objects)
 
         in_chunks = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith(self.cached_from)]
         loss, parts = sum_over_blocks(chunk_loss, prompts.chunks(self.objects_per_chunk), maps, in_chunks)
         return ConceptLossOutput(loss=loss, parts=sum_parts(parts))
 
-    # once an image
-
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The image encoder's three maps of images `(I, 3, R, R)`, one behind the other, `(I, L)`: what the decoder needs of them."""
+        """Compute the three feature maps of images `(I, 3, R, R)`, flattened and concatenated to `(I, L)`."""
         return torch.cat([level.flatten(1) for level in self._embed(pixel_values, None)], dim=1)
 
     def _embed(self, pixel_values, vision_features) -> tuple[torch.Tensor, ...]:
-        """Maps from fine to coarse: `(I, C/8, 4h, 4w)`, `(I, C/4, 2h, 2w)`, `(I, C, h, w)`."""
+        """Compute maps from fine to coarse: `(I, C/8, 4h, 4w)`, `(I, C/4, 2h, 2w)`, `(I, C, h, w)`."""
         if vision_features is not None:
             return self._split(vision_features)
         self.refuse_if_parked("vision_encoder", "`vision_features`")
         if pixel_values.dtype == torch.uint8:
             mean, std = (torch.tensor(v, device=pixel_values.device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
             pixel_values = (pixel_values.float() / 255 - mean) / std
-        kind = dtype_of(self.vision_encoder)
+        pixel_values = pixel_values.to(dtype_of(self.vision_encoder))
         with frozen_without_graph(self.vision_encoder):
-            fine, middle, coarse = self.vision_encoder(pixel_values.to(kind)).fpn_hidden_states
+            fine, middle, coarse = self.vision_encoder(pixel_values).fpn_hidden_states
         decoder = self.mask_decoder
         fine, middle, coarse = (level.to(dtype_of(decoder)) for level in (fine, middle, coarse))
-        memory = self.no_memory_embedding.to(coarse.device)  # still on the host where a cache is filled
+        memory = self.no_memory_embedding.to(coarse.device)  # on the host while a feature cache is written
         with frozen_without_graph(decoder.conv_s0, decoder.conv_s1, inputs=[fine, middle, coarse, memory]):
             return decoder.conv_s0(fine), decoder.conv_s1(middle), coarse + memory.view(1, -1, 1, 1)
 
     def _split(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Split features of [`encode_images`] into the three maps."""
         width, (side, _) = self.hidden_dim, self.prompt_encoder.image_embedding_size
         shapes = (width // 8, 4 * side), (width // 4, 2 * side), (width, side)
         parts = features.to(dtype_of(self.mask_decoder.transformer)).split([c * s * s for c, s in shapes], dim=1)
         return tuple(part.unflatten(1, (c, s, s)) for part, (c, s) in zip(parts, shapes, strict=True))
 
-    # once an object and round
-
     def _rounds(
-        self, maps: tuple[torch.Tensor, ...], prompts: ObjectPrompts, chunk: list[int], number: int,
+        self, maps: tuple[torch.Tensor, ...], prompts: ObjectPrompts, chunk: list[int], num_rounds: int,
         next_clicks: NextClicks | None, *, full: bool = False,
     ) -> list[_Round]:  # fmt: skip
         """
-        The rounds of a chunk of objects with prompts of one form (`training/model/sam2.py`, `_iter_correct_pt_sampling`). Every round sees all
-        clicks so far and the best mask of the round before; its logits are neither detached nor clamped.
+        Run the rounds of a chunk of objects with the same kind of prompts.
+
+        The prompts of a round are all clicks up to it and the best mask of the previous round, neither detached nor
+        clamped.
 
         Args:
-            number (`int`): of rounds. next_clicks (`Callable`): of the rounds behind the first. full (`bool`): resize all logits to the canvas.
+            maps (`tuple[torch.Tensor, ...]`): Maps of [`_embed`].
+            prompts (`ObjectPrompts`): Prompts of the first round.
+            chunk (`list[int]`): Indices of the objects.
+            num_rounds (`int`): Number of rounds.
+            next_clicks (`Callable`, *optional*): Computes the clicks of the rounds after the first.
+            full (`bool`): Resize all logits to the input resolution.
+
+        Source:
+            Official `training/model/sam2.py`, `_iter_correct_pt_sampling`.
         """
         images, points, labels, masks = prompts.of(chunk)
-        here = [level[images] for level in maps]
+        object_maps = [level[images] for level in maps]
         dense = None if masks is None else self._mask_prompts(masks)
         rounds = []
-        for step in range(number):
+        for step in range(num_rounds):
             if step:
                 with torch.no_grad():
-                    best = rounds[-1].chosen(rounds[-1].full) > 0
-                    more, kinds = next_clicks(step, best)
-                points = torch.cat([points, more[:, None].to(points.dtype)], dim=1)
-                labels = torch.cat([labels, kinds[:, None].to(labels.dtype)], dim=1)
-                dense = rounds[-1].chosen(rounds[-1].low)[:, None]
-            rounds.append(self._decode(here, points, labels, dense))
+                    best = rounds[-1].select_best(rounds[-1].full) > 0
+                    new_points, new_labels = next_clicks(step, best)
+                points = torch.cat([points, new_points[:, None].to(points.dtype)], dim=1)
+                labels = torch.cat([labels, new_labels[:, None].to(labels.dtype)], dim=1)
+                dense = rounds[-1].select_best(rounds[-1].low)[:, None]
+            rounds.append(self._decode(object_maps, points, labels, dense))
             if full:
                 low, side = rounds[-1].low, self.prompt_encoder.input_image_size
                 rounds[-1].full = resize_logits(low.flatten(0, 1), side, side).unflatten(0, low.shape[:2])
         return rounds
 
     def _mask_prompts(self, masks: torch.Tensor) -> torch.Tensor:
-        """Bool masks `(n, h, w)` as logits `(n, 1, h', w')` of the size that the prompt encoder reads."""
+        """Convert bool masks `(n, h, w)` to logits `(n, 1, h', w')` at the resolution of the prompt encoder."""
         logits = torch.where(masks[:, None], MASK_PROMPT, -MASK_PROMPT)
         return F.interpolate(logits, self.prompt_encoder.mask_input_size, mode="bilinear", antialias=True)
 
     def _decode(self, maps, points, labels, dense) -> _Round:
-        """One pass of prompt encoder and decoder. Up to one point is ambiguous: three masks (`sam2_base.py`, `_use_multimask`)."""
+        """Run prompt encoder and decoder; at most one point yields three masks (`sam2_base.py`, `_use_multimask`)."""
         fine, middle, coarse = maps
-        kind = dtype_of(self.prompt_encoder)
+        dtype = dtype_of(self.prompt_encoder)
         with full_precision(coarse):
             sparse, embedded = self.prompt_encoder(
-                points[:, None].to(kind), labels[:, None], None, None if dense is None else dense.to(kind)
+                points[:, None].to(dtype), labels[:, None], None, None if dense is None else dense.to(dtype)
             )
             positions = self.get_image_wide_positional_embeddings()
         low, ious, _, objects = self.mask_decoder(
@@ -214,7 +231,9 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
 
     @torch.no_grad()
     def _collect(self, chunk: list[int], rounds: list[_Round], collect, boxed: _Round | None = None) -> None:
-        masks, ious = (torch.stack([one.chosen(getattr(one, name)) for one in rounds], 1) for name in ("low", "ious"))
+        """Pass the predictions of a chunk of objects to `collect`; `boxed` is a round with box prompts."""
+        masks = torch.stack([step.select_best(step.low) for step in rounds], 1)
+        ious = torch.stack([step.select_best(step.ious) for step in rounds], 1)
         last = rounds[-1]
         tensors = {"candidates": rounds[0].low, "masks": masks, "ious": ious}
         if boxed is not None:
@@ -223,27 +242,28 @@ class Sam2ForPromptSegmentation(ParkingModel, Sam2Model):
         for name, flags in zip(tensors, finite, strict=True):
             if not all(flags):
                 raise NonFiniteOutputError(name, chunk[flags.index(False)])
-        for row, number in enumerate(chunk):
-            found = ObjectPrediction(
-                number, masks[row], ious[row], rounds[0].low[row], last.points[row], last.labels[row]
+        for row, index in enumerate(chunk):
+            prediction = ObjectPrediction(
+                index, masks[row], ious[row], rounds[0].low[row], last.points[row], last.labels[row]
             )
             if boxed is not None:
-                found.box_mask, found.box_iou = boxed.chosen(boxed.low)[row], boxed.chosen(boxed.ious)[row]
-            collect(found)
+                prediction.box_mask = boxed.select_best(boxed.low)[row]
+                prediction.box_iou = boxed.select_best(boxed.ious)[row]
+            collect(prediction)
 
 
-def _by_draws(truth: torch.Tensor, prompts: ObjectPrompts, at: torch.Tensor) -> NextClicks:
-    """Training's clicks: uniform over what is wrong, or with `from_truth` inside the object."""
-    draws, from_truth = prompts.click_draws[at], prompts.click_from_truth[at]
+def _random_clicks(truth: torch.Tensor, prompts: ObjectPrompts, index: torch.Tensor) -> NextClicks:
+    """Return the click function of training: uniform over the error region, or with `from_truth` over the object."""
+    draws, from_truth = prompts.click_draws[index], prompts.click_from_truth[index]
     return lambda step, masks: uniform_clicks(truth, masks, draws[:, step - 1], from_truth[:, step - 1])
 
 
-def _at_centers(truth: torch.Tensor) -> NextClicks:
-    """Evaluation's clicks, on the host."""
-    wanted = truth.cpu().numpy()
+def _center_clicks(truth: torch.Tensor) -> NextClicks:
+    """Return the click function of evaluation: at the centre of the largest error, computed on the host."""
+    targets = truth.cpu().numpy()
 
     def clicks(step: int, masks: torch.Tensor):
-        found = [center_click(*pair) for pair in zip(wanted, masks.cpu().numpy(), strict=True)]
-        return tuple(torch.tensor(part, device=truth.device) for part in zip(*found, strict=True))
+        points_and_labels = [center_click(*pair) for pair in zip(targets, masks.cpu().numpy(), strict=True)]
+        return tuple(torch.tensor(part, device=truth.device) for part in zip(*points_and_labels, strict=True))
 
     return clicks

@@ -1,4 +1,4 @@
-"""Sizes: the side that a model works at, and the tiny SAM 3 that this package carries."""
+"""Input resolution of SAM 3, and configuration and processor of the tiny model in this package."""
 
 import tempfile
 from pathlib import Path
@@ -13,19 +13,24 @@ TINY_SIDE = 96
 
 def set_resolution(config: Sam3Config, resolution: int) -> None:
     """
-    Sets the side in pixels that a model works at, before its weights are loaded: positions are tiled, rotary
-    embeddings recomputed.
+    Set the input resolution in a config, before the weights are loaded.
+
+    Position embeddings are tiled and rotary embeddings are computed for the new resolution.
+
+    Args:
+        config (`Sam3Config`): Changed in place.
+        resolution (`int`): Side of the square input in pixels.
 
     Raises:
-        `ValueError`: where it is not a multiple of the patch (14 px in SAM 3); names the two nearest that are.
+        `ValueError`: If it is not a multiple of the patch size (14 px in SAM 3); names the two nearest multiples.
     """
     trunk = config.vision_config.backbone_config
     patch, window = trunk.patch_size, trunk.patch_size * trunk.window_size
     if resolution % patch or resolution <= 0:
         low = max(resolution // patch, 1) * patch
         raise ValueError(
-            f"`resolution` is {resolution}, but the model cuts images into patches of {patch} px: use {low} or "
-            f"{low + patch}. Multiples of {window} ({window}, {2 * window}, {3 * window}) also avoid padding in its "
+            f"`resolution` is {resolution}, but must be a multiple of the model's patches of {patch} px: use {low} or "
+            f"{low + patch}. Multiples of {window} ({window}, {2 * window}, {3 * window}) also avoid padding in the "
             "attention windows."
         )
     config.image_size = resolution
@@ -34,12 +39,12 @@ def set_resolution(config: Sam3Config, resolution: int) -> None:
 
 
 def side_of(config) -> int:
-    """The side in pixels that a SAM 3 or SAM 2 of this config works at."""
+    """Return the input resolution of a SAM 3 or SAM 2 config: the side of the square input in pixels."""
     return config.image_size if config.model_type == "sam3" else config.prompt_encoder_config.image_size
 
 
 def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
-    """SAM 3's architecture with every part in place and 1.8 M parameters: windows, pyramid, fusion, decoder, masks."""
+    """Build the config of the tiny SAM 3: every module of the architecture, 1.8 M parameters."""
     width = 64
     stack = {
         "hidden_size": width,
@@ -88,9 +93,9 @@ def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
 
 
 def tiny_processor(resolution: int = TINY_SIDE) -> Sam3Processor:
-    """A real `Sam3Processor` with a byte-level CLIP tokenizer, made without download."""
+    """Build a `Sam3Processor` with a byte-level CLIP tokenizer, without a download."""
     side = {"height": resolution, "width": resolution}
-    mask_size = {"height": resolution // 2, "width": resolution // 2}  # four cells a patch of 8 px
+    mask_size = {"height": resolution // 2, "width": resolution // 2}  # four mask cells along a patch of 8 px
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = small_clip_tokenizer(Path(folder))
     return Sam3Processor(Sam3ImageProcessor(size=side, mask_size=mask_size), tokenizer, target_size=resolution)

@@ -1,4 +1,4 @@
-"""SAM 3's decoder and mask head run from Transformers' own submodules, with the outputs that training needs."""
+"""Decoder and mask head of SAM 3, built from Transformers' submodules, with the outputs that training needs."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,14 @@ from ..contexts import dtype_of, full_precision
 @dataclass
 class DecoderOutputs:
     """
+    Outputs of all decoder layers.
+
     Attributes:
-        hidden_states (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, C)`): normalised; the one-to-one
-            queries first, with `with_one_to_many` the one-to-many queries behind them.
-        boxes (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, 4)`): normalised `(cx, cy, w, h)`, float32.
-        presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): not clamped, as in the official code.
+        hidden_states (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, C)`): After the output layer norm;
+            one-to-one queries, followed by one-to-many queries if requested.
+        boxes (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries, 4)`): Normalised `(cx, cy, w, h)`,
+            float32.
+        presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): Not clamped, as in the official code.
     """
 
     hidden_states: torch.Tensor
@@ -37,29 +40,31 @@ def run_decoder(
     with_one_to_many: bool,
 ) -> DecoderOutputs:
     """
-    Runs the decoder and keeps every layer (`sam3/model/decoder.py`).
-
-    With `with_one_to_many` the queries are doubled (DAC, Hu et al. 2023): the second set skips self-attention and shares
-    everything else, so it adds no parameter and leaves the first set's outputs as they are.
+    Run the decoder and collect the outputs of every layer.
 
     Args:
         decoder (`Sam3DetrDecoder`): Transformers' module; only its submodules are called.
-        vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): the fusion encoder's output.
-        vision_position (`torch.Tensor` of shape `(1 or num_pairs, h·w, C)`): its position encoding.
-        prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`), prompt_mask (`(num_pairs, num_tokens)`, bool, True
-            where valid): text and geometry tokens.
+        vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Output of the fusion encoder.
+        vision_position (`torch.Tensor` of shape `(1 or num_pairs, h·w, C)`): Position encoding of `vision`.
+        prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): Text and geometry tokens.
+        prompt_mask (`torch.Tensor` of shape `(num_pairs, num_tokens)`, bool): `True` for valid tokens.
         grid (`tuple[int, int]`): `(h, w)`.
+        with_one_to_many (`bool`): Double the queries (DAC, Hu et al. 2023). The second set skips self-attention and
+            shares all weights, so the outputs of the first set do not change.
 
     Returns:
         `DecoderOutputs`.
+
+    Source:
+        Official `sam3/model/decoder.py`.
     """
-    num_pairs = vision.shape[0]  # `len` would be a constant of an exported graph
+    num_pairs = vision.shape[0]  # `len` would become a constant in an exported graph
     queries = decoder.query_embed.weight
     references = decoder.reference_points.weight
     if with_one_to_many:
         queries, references = torch.cat([queries, queries]), torch.cat([references, references])
-    attended = 1 + decoder.config.num_queries  # presence token and one-to-one queries: what self-attention sees
-    # (num_pairs, 1 + num_queries, C): the presence token first
+    num_attended = 1 + decoder.config.num_queries  # self-attention: the presence token and the one-to-one queries
+    # (num_pairs, 1 + num_queries, C), the presence token first
     hidden = torch.cat([decoder.presence_token.weight, queries])[None].expand(num_pairs, -1, -1)
     with full_precision(vision):
         reference = references.float().sigmoid()[None].expand(num_pairs, -1, -1)
@@ -68,27 +73,27 @@ def run_decoder(
     )
 
     states, boxes, presence = [], [], []
-    undetached, kind = reference, dtype_of(decoder)
+    undetached, dtype = reference, dtype_of(decoder)
     for layer in decoder.layers:
         with full_precision(vision):
-            position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference).to(kind))
-            bias = decoder._get_rpb_matrix(reference.to(kind), grid)  # (num_pairs, heads, num_queries, h·w)
+            position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference).to(dtype))
+            bias = decoder._get_rpb_matrix(reference.to(dtype), grid)  # (num_pairs, heads, num_queries, h·w)
         hidden = _run_layer(
             layer,
             hidden,
-            F.pad(position.to(hidden.dtype), (0, 0, 1, 0)),  # the presence token has no position …
+            F.pad(position.to(hidden.dtype), (0, 0, 1, 0)),  # the presence token has no position encoding
             prompt,
             prompt_attention,
             vision,
             vision_position,
-            F.pad(bias, (0, 0, 1, 0)).to(vision.dtype),  # … and looks everywhere alike
-            attended,
+            F.pad(bias, (0, 0, 1, 0)).to(vision.dtype),  # and no position bias
+            num_attended,
         )
         state = decoder.output_layer_norm(hidden[:, 1:])
         with full_precision(vision):
-            delta = decoder.box_head(state.to(kind)).float()
+            delta = decoder.box_head(state.to(dtype)).float()
             refined = (_inverse_sigmoid(reference) + delta).sigmoid()
-            # the head's box starts from the undetached reference: a layer's box loss also teaches the layer before it
+            # The undetached reference lets the box loss of a layer reach the layer before it.
             boxes.append((_inverse_sigmoid(undetached) + delta).sigmoid())
         undetached, reference = refined, refined.detach()
         states.append(state)
@@ -105,12 +110,12 @@ def _run_layer(
     vision: torch.Tensor,
     vision_position: torch.Tensor,
     vision_attention: torch.Tensor,
-    attended: int,
+    num_attended: int,
 ) -> torch.Tensor:
-    """One decoder layer (post-norm), self-attention among the first `attended` tokens only."""
-    first, rest = hidden[:, :attended], hidden[:, attended:]
-    placed = first + position[:, :attended]
-    update, _ = layer.self_attn(query=placed, key=placed, value=first)
+    """Run one decoder layer (post-norm) with self-attention among the first `num_attended` tokens."""
+    first, rest = hidden[:, :num_attended], hidden[:, num_attended:]
+    with_position = first + position[:, :num_attended]
+    update, _ = layer.self_attn(query=with_position, key=with_position, value=first)
     first = first + layer.self_attn_dropout(update)
     hidden = layer.self_attn_layer_norm(torch.cat([first, rest], dim=1))
 
@@ -142,15 +147,17 @@ def embed_pixels(
     prompt_mask: torch.Tensor,
 ) -> torch.Tensor:
     """
-    The mask head's pixel embeddings, before its instance and semantic projections.
+    Compute the pixel embeddings of the mask head, before its instance and semantic projections.
 
     Args:
         head (`Sam3MaskDecoder`): Transformers' module; only its submodules are called.
-        pyramid (`list[torch.Tensor]`): the images' features from fine to coarse, each `(num_images, C, h_i, w_i)`. An
-            image's features are broadcast over its pairs, not copied.
-        images (`list[int]`): for each pair its image; equal ones side by side.
-        vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): the fusion encoder's output; replaces the coarsest level.
-        prompt, prompt_mask: as in [`run_decoder`].
+        pyramid (`list[torch.Tensor]`): Image features `(num_images, C, h_i, w_i)`, fine to coarse. The features of an
+            image are broadcast over its pairs, not copied.
+        images (`list[int]`): Image index of each pair; pairs of one image are adjacent.
+        vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Output of the fusion encoder; replaces the coarsest
+            level.
+        prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): As in [`run_decoder`].
+        prompt_mask (`torch.Tensor` of shape `(num_pairs, num_tokens)`, bool): As in [`run_decoder`].
 
     Returns:
         `torch.Tensor` of shape `(num_pairs, C, h_0, w_0)`.
@@ -172,6 +179,7 @@ def embed_pixels(
 
 
 def _add_image_features(pixels: torch.Tensor, level: torch.Tensor, images: list[int]) -> torch.Tensor:
+    """Add a level to the pixels of each pair; adjacent pairs of one image share one addition."""
     runs, begin = [], 0
     for pair in range(1, len(images) + 1):
         if pair == len(images) or images[pair] != images[begin]:
@@ -181,5 +189,5 @@ def _add_image_features(pixels: torch.Tensor, level: torch.Tensor, images: list[
 
 
 def boxes_to_xyxy(boxes_cxcywh: torch.Tensor) -> torch.Tensor:
-    """Predicted boxes as corners inside the image, `(…, 4)` in `[0, 1]`."""
+    """Convert predicted boxes `(…, 4)` to corners, clipped to `[0, 1]`."""
     return box_cxcywh_to_xyxy(boxes_cxcywh).clamp(0, 1)

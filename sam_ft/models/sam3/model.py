@@ -1,4 +1,4 @@
-"""`Sam3Model` with a loss: the training forward of SAM 3's image model."""
+"""Training forward of SAM 3's image model: `Sam3Model` with a loss."""
 
 from collections.abc import Callable
 
@@ -20,30 +20,31 @@ from .pairs import PairLabels, Pairs
 from .teacher import Teacher
 
 
-# parameters outside these prefixes run pair by pair, inside a chunk
+# Parameters outside these prefixes are applied to a chunk of pairs, not once a batch.
 ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.")
 
 
 class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
     """
-    SAM 3's image model with every output that its loss needs. Module names are `Sam3Model`'s, so its checkpoints load in
-    `Sam3Model` and the other way round; called with `Sam3Model`'s own arguments it is `Sam3Model`.
+    SAM 3's image model with a training forward.
 
-    Five settings are attributes, because they belong to a run and not to a checkpoint:
+    Module names equal those of `Sam3Model`, so checkpoints load in both classes. Called with `Sam3Model`'s arguments,
+    the outputs are those of `Sam3Model`. The attributes below are settings of a run; a checkpoint does not contain
+    them.
 
+    Attributes:
         criterion (`Callable`): `criterion(outputs, targets, normalizers) -> (loss, parts)`; see [`Sam3Criterion`].
-        pairs_per_chunk (`int`): (image, phrase) pairs in memory at once. Changes speed and memory, no result.
-        with_masks (`bool`): whether masks are trained and predicted.
-        teacher ([`Teacher`], *optional*): says what soft pairs should be answered with.
-        pair_checkpointing (`bool`): hold the activations of fusion encoder, decoder or pixel decoder, not of all three;
-            each runs once more in a chunk's backward pass.
+        pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Changes speed and memory, not results.
+        with_masks (`bool`): Whether masks are trained and predicted.
+        teacher ([`Teacher`], *optional*): Frozen model that predicts the targets of distillation pairs.
+        pair_checkpointing (`bool`): Gradient checkpointing of fusion encoder, decoder and pixel decoder.
     """
 
     saved_as = Sam3Model
     cached_from, parked_when_cached = ("vision_encoder.backbone.",), ("vision_encoder.backbone",)
-    supports_gradient_checkpointing = True  # every ViT and text layer is a GradientCheckpointingLayer already
+    supports_gradient_checkpointing = True  # each ViT and text layer is a GradientCheckpointingLayer
     accepts_loss_kwargs = True
-    # 33 M of 840 M parameters; box arithmetic in bf16 is off by pixels
+    # Box arithmetic in bfloat16 is off by pixels, and these are only 33 M of 840 M parameters.
     _keep_in_fp32_modules_strict = [
         "geometry_encoder",
         "detr_encoder",
@@ -64,7 +65,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         self.prepare_parking()
 
     def get_input_embeddings(self):
-        """The ViT's patch embedding; `Sam3Model` raises here, and accelerate's FSDP2 calls it."""
+        """Return the ViT's patch embedding. Accelerate's FSDP2 calls this method, and `Sam3Model` raises an error."""
         return self.vision_encoder.get_input_embeddings()
 
     def forward(
@@ -92,39 +93,45 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         **kwargs,
     ):
         """
+        Compute the loss or the predictions of a batch of I images, T phrases, P pairs and S distillation pairs.
+
         Args:
-            pixel_values (`torch.Tensor` of shape `(I, 3, H, W)`): uint8 in 0…255, or float already normalised.
-            input_ids (`torch.Tensor` of shape `(T, 32)`), attention_mask (`(T, 32)`): the batch's distinct phrases.
-            pair_image, pair_phrase (`list[int]` of length P): which image and which phrase each pair is.
-            input_boxes (`torch.Tensor` of shape `(P, K, 4)`): exemplar boxes `(cx, cy, w, h)` in `[0, 1]`, K ≥ 1.
+            pixel_values (`torch.Tensor` of shape `(I, 3, H, W)`): uint8 in 0…255, or normalised floats.
+            input_ids (`torch.Tensor` of shape `(T, 32)`): Tokens of the distinct phrases of the batch.
+            attention_mask (`torch.Tensor` of shape `(T, 32)`): 1 for a token, 0 for padding.
+            pair_image (`list[int]` of length P): Image index of each pair. Without it, `Sam3Model.forward` is called.
+            pair_phrase (`list[int]` of length P): Phrase index of each pair.
+            input_boxes (`torch.Tensor` of shape `(P, K, 4)`): Exemplar boxes `(cx, cy, w, h)` in `[0, 1]`, K ≥ 1.
             input_boxes_labels (`torch.Tensor` of shape `(P, K)`): 1 positive, 0 negative, -10 padding.
-            geometry_token (`torch.Tensor` of shape `(P,)`, *optional*): bool; whether a pair without boxes sees the
-                geometry encoder's CLS token. The official model always shows it, `Sam3Model` never does. Default: always.
-            pair_instances, pair_ignore (`list[list[int]]` of length P): indices into the image's `masks` and `ignore`.
-            pair_exhaustive (`list[bool]` of length P): `False` where other instances may be unlabelled.
-            vision_features (`torch.Tensor` of shape `(I, h, w, C)`, *optional*): what the ViT says of the images, instead of
-                `pixel_values`; see [`encode_images`].
-            text_features (`torch.Tensor` of shape `(T, 32, C)`, *optional*): what the text tower says of the phrases, which is
-                then not run; see [`encode_texts`].
-            soft_image, soft_phrase (`list[int]` of length S), soft_token (`torch.Tensor` of shape `(S,)`, bool, *optional*): pairs without
-                labels, held to what the `teacher` says of them; as `pair_image`, `pair_phrase` and `geometry_token`.
-            labels (`list[dict]` of length I, *optional*): `boxes (N, 4)` normalised `(cx, cy, w, h)`, `masks (N, H, W)`
-                bool or `None`, `has_mask` (N bools), `ignore (R, H, W)` bool or `None`, `example_id`, `phrases`.
-            normalizers (`torch.Tensor` of shape `(3,)` or `(4,)`, *optional*): instances, pairs, pairs with a semantic map, and soft
-                pairs that the loss is divided by; the batch's own where not given.
-            keep (`Keep`, *optional*), collect (`Callable`, *optional*): evaluation; `collect` receives each pair's
-                [`PairPrediction`] as soon as it exists, so that none has to be held.
+            geometry_token (`torch.Tensor` of shape `(P,)`, bool, *optional*): Whether the prompt of a pair without
+                boxes contains the geometry encoder's CLS token. Official model: always (default). `Sam3Model`: never.
+            pair_instances (`list[list[int]]` of length P): Indices of each pair's instances in the image's `masks`.
+            pair_ignore (`list[list[int]]` of length P): Indices of each pair's ignored regions in `ignore`.
+            pair_exhaustive (`list[bool]` of length P): `False` if the image may contain unlabelled instances.
+            vision_features (`torch.Tensor` of shape `(I, h, w, C)`, *optional*): ViT features of [`encode_images`].
+            text_features (`torch.Tensor` of shape `(T, 32, C)`, *optional*): Text features of [`encode_texts`].
+            soft_image (`list[int]` of length S, *optional*): Image index of each distillation pair.
+            soft_phrase (`list[int]` of length S, *optional*): Phrase index of each distillation pair.
+            soft_token (`torch.Tensor` of shape `(S,)`, bool, *optional*): `geometry_token` of the distillation pairs.
+            labels (`list[dict]` of length I, *optional*): `boxes (N, 4)` normalised `(cx, cy, w, h)`,
+                `masks (N, H, W)` bool or `None`, `has_mask` (N bools), `ignore (R, H, W)` bool or `None`,
+                `example_id`, `phrases`.
+            normalizers (`torch.Tensor` of shape `(3,)` or `(4,)`, *optional*): Numbers of instances, pairs, pairs with
+                a semantic map, and distillation pairs that divide the loss terms. Default: counts of this batch.
+            keep (`Keep`, *optional*): Evaluation: selection of queries.
+            collect (`Callable`, *optional*): Evaluation: receives the [`PairPrediction`] of each pair in turn.
+            **kwargs: Further arguments of `Sam3Model.forward`.
 
         Returns:
-            `ConceptLossOutput`; `Sam3Model`'s output where `pair_image` is not given.
+            `ConceptLossOutput`, or the output of `Sam3Model` without `pair_image`.
 
         Raises:
-            `ValueError`: where the matching cost is not finite; names example and phrase.
-            `NonFiniteOutputError`: If a prediction that `collect` would receive contains NaN or infinity.
+            `ValueError`: If the matching cost is not finite; names example and phrase.
+            `NonFiniteOutputError`: If a prediction for `collect` contains NaN or infinity.
         """
         if pair_image is None:
-            given = {"input_boxes": input_boxes, "input_boxes_labels": input_boxes_labels}
-            return super().forward(pixel_values, input_ids=input_ids, attention_mask=attention_mask, **given, **kwargs)
+            kwargs |= {"input_boxes": input_boxes, "input_boxes_labels": input_boxes_labels}
+            return super().forward(pixel_values, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         if geometry_token is None:
             geometry_token = torch.ones(len(pair_image), dtype=torch.bool, device=input_boxes.device)
         pairs = Pairs(pair_image, pair_phrase, input_boxes, input_boxes_labels, geometry_token)
@@ -137,18 +144,18 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
 
         truth = PairLabels(labels, pairs, pair_instances, pair_ignore, pair_exhaustive)
         normalizers = truth.normalizers(len(soft_image or ())) if normalizers is None else Normalizers(*normalizers)
-        soft = taught = None
+        soft_pairs = teacher_features = None
         if soft_image:
-            soft = Pairs.of_text(soft_image, soft_phrase, soft_token)
+            soft_pairs = Pairs.of_text(soft_image, soft_phrase, soft_token)
             with self.teacher.model(encoded.text.device) as teacher:
-                taught = teacher._encode(*inputs)
+                teacher_features = teacher._encode(*inputs)
 
         def chunk_loss(block, *tensors):
             (is_soft, chunk), (*pyramid, text) = block, tensors
-            here = EncodedBatch(tuple(pyramid), text, encoded.text_mask)
+            features = EncodedBatch(tuple(pyramid), text, encoded.text_mask)
             if is_soft:
-                return self._stray(here, taught, soft, chunk, normalizers)
-            decoded = self._decode(here, pairs, chunk, with_one_to_many=True)
+                return self._distillation_loss(features, teacher_features, soft_pairs, chunk, normalizers)
+            decoded = self._decode(features, pairs, chunk, with_one_to_many=True)
             targets = truth.targets(chunk, self.with_masks)
             masks = self.with_masks and targets.masks is not None and sum(targets.counts) > 0
             pixels = self._embed_pixels(decoded) if masks else None
@@ -159,30 +166,34 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
                 return self.criterion(outputs, targets, normalizers)
 
         blocks = [(False, chunk) for chunk in pairs.chunks(self.pairs_per_chunk, truth.present())]
-        if soft is not None:
-            blocks += [(True, chunk) for chunk in soft.chunks(self.pairs_per_chunk, present=None)]
+        if soft_pairs is not None:
+            blocks += [(True, chunk) for chunk in soft_pairs.chunks(self.pairs_per_chunk, present=None)]
         in_chunks = [p for n, p in self.named_parameters() if p.requires_grad and not n.startswith(ENCODER_PREFIXES)]
-        loss, parts = sum_over_blocks(
-            chunk_loss,
-            blocks,
-            (*encoded.pyramid, encoded.text),
-            in_chunks,
-        )
+        loss, parts = sum_over_blocks(chunk_loss, blocks, (*encoded.pyramid, encoded.text), in_chunks)
         return ConceptLossOutput(loss=loss, parts=sum_parts(parts))
 
-    def _stray(
-        self, encoded: EncodedBatch, taught: EncodedBatch, soft: Pairs, chunk: list[int], normalizers: Normalizers
+    def _distillation_loss(
+        self,
+        encoded: EncodedBatch,
+        teacher_features: EncodedBatch,
+        soft_pairs: Pairs,
+        chunk: list[int],
+        normalizers: Normalizers,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """How far the answers to a chunk of soft pairs are from the teacher's."""
+        """Compute the distillation loss of a chunk of distillation pairs."""
         with self.teacher.model(encoded.text.device) as teacher:
-            wanted = teacher._soft_answers(teacher._decode(taught, soft, chunk, with_one_to_many=False))
-        said = self._soft_answers(self._decode(encoded, soft, chunk, with_one_to_many=False), wanted.rows)
+            targets = teacher._soft_predictions(
+                teacher._decode(teacher_features, soft_pairs, chunk, with_one_to_many=False)
+            )
+        predictions = self._soft_predictions(
+            self._decode(encoded, soft_pairs, chunk, with_one_to_many=False), targets.rows
+        )
         with full_precision(encoded.text):
-            loss = self.teacher.weight * distillation_loss(said, wanted) / normalizers.soft_pairs
+            loss = self.teacher.weight * distillation_loss(predictions, targets) / normalizers.soft_pairs
         return loss, {"loss_distill": loss.detach()}
 
-    def _soft_answers(self, decoded: DecodedPairs, rows=None) -> SoftAnswers:
-        """`rows`: pair and query of the masks; those of its own detections where not given."""
+    def _soft_predictions(self, decoded: DecodedPairs, rows=None) -> SoftAnswers:
+        """Collect predictions; masks only of the (pair, query) `rows`, by default of the detections."""
         queries = slice(self.detr_decoder.config.num_queries)
         presence, logits = decoded.decoder.presence_logits[-1], decoded.logits[-1][:, queries]
         rows = held_queries(presence, logits) if rows is None else rows
@@ -201,9 +212,9 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         return EncodedBatch(self.pyramid(vision_features), text_features, attention_mask.bool())
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The ViT's answer `(I, h, w, C)` to images `(I, 3, H, W)`, before the neck; pixels as in `forward`."""
+        """Compute the ViT features `(I, h, w, C)` of `pixel_values` as in `forward`."""
         if pixel_values.dtype == torch.uint8:
-            pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as SAM 3's processor
+            pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as in SAM 3's processor
         self.refuse_if_parked("vision_encoder.backbone", "`vision_features`")
         trunk = self.vision_encoder.backbone
         with frozen_without_graph(trunk):
@@ -212,26 +223,26 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         return tokens.unflatten(1, tuple(side // patch for side in pixel_values.shape[-2:]))
 
     def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """The text tower's answer `(T, 32, C)` to phrases `(T, 32)`, projected to the fusion encoder's width."""
+        """Compute the text features `(T, 32, C)` of T phrases, projected to the fusion encoder's width."""
         self.refuse_if_parked("text_encoder", "`text_features`")
         with frozen_without_graph(self.text_encoder, self.text_projection):
             text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return self.text_projection(text.to(dtype_of(self.text_projection)))
 
     def pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The neck's levels, fine to coarse, each `(I, C, h_i, w_i)`, of the ViT's answer `(I, h, w, C)`. Its coarsest is never used: skipped."""
+        """Compute the neck's levels `(I, C, h_i, w_i)`, fine to coarse, without the unused coarsest."""
         neck = self.vision_encoder.neck
         grid = features.to(dtype_of(neck)).permute(0, 3, 1, 2)
         with frozen_without_graph(neck, inputs=[features]):
             pyramid = tuple(level(grid) for level in neck.fpn_layers[:-1])
-        if not torch.is_autocast_enabled(features.device.type):  # half-precision encoders before float32 parts
+        if not torch.is_autocast_enabled(features.device.type):  # the parts behind the encoders are float32
             pyramid = tuple(level.to(dtype_of(self.detr_encoder)) for level in pyramid)
         return pyramid
 
     def _decode(
         self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool
     ) -> DecodedPairs:
-        """Geometry encoder, fusion encoder, decoder and scores for the pairs of a chunk."""
+        """Run geometry encoder, fusion encoder, decoder and scoring for the pairs of a chunk."""
         device = encoded.text.device
         images = [pairs.image[pair] for pair in chunk]
         image, phrase, pair = (
@@ -268,20 +279,28 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
 
     def encode_geometry(self, coarse, position, boxes, box_labels, shown):
         """
-        Tokens `(p, K + 1, C)` and mask of exemplar boxes and the CLS token; masked whole where a pair shows none.
+        Encode the exemplar boxes of p pairs.
 
         Args:
-            coarse, position: the coarsest level `(p, C, h, w)` and its position encoding `(1, C, h, w)`.
-            boxes, box_labels, shown: of the pairs, as `input_boxes`, `input_boxes_labels` and `geometry_token` of `forward`.
+            coarse (`torch.Tensor` of shape `(p, C, h, w)`): Coarsest level of the pyramid.
+            position (`torch.Tensor` of shape `(1, C, h, w)`): Position encoding of `coarse`.
+            boxes (`torch.Tensor` of shape `(p, K, 4)`): As `input_boxes` of `forward`.
+            box_labels (`torch.Tensor` of shape `(p, K)`): As `input_boxes_labels` of `forward`.
+            shown (`torch.Tensor` of shape `(p,)`, bool): As `geometry_token` of `forward`.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: Tokens of the boxes and the CLS token, `(p, K + 1, C)`; attention
+                mask,
+            `False` for all tokens of a pair without boxes and `shown`.
         """
-        valid, kind = box_labels != -10, dtype_of(self.geometry_encoder)
+        valid, dtype = box_labels != -10, dtype_of(self.geometry_encoder)
         with full_precision(coarse):
             encoded = self.geometry_encoder(
-                box_embeddings=boxes.to(kind),
+                box_embeddings=boxes.to(dtype),
                 box_mask=valid,
                 box_labels=box_labels.clamp(min=0),
-                img_feats=(coarse.to(kind),),
-                img_pos_embeds=(position.to(kind).expand(coarse.shape[0], -1, -1, -1),),
+                img_feats=(coarse.to(dtype),),
+                img_pos_embeds=(position.to(dtype).expand(coarse.shape[0], -1, -1, -1),),
             )
         shown = shown | valid.any(1)
         return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]
@@ -298,13 +317,13 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
         )
 
     def _stage(self, function: Callable, *args, **kwargs):
-        """Runs a stage; with `pair_checkpointing` its activations are recomputed when its gradient is due."""
+        """Call a stage; `pair_checkpointing` recomputes its activations in the backward pass."""
         if self.pair_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False, **kwargs)
         return function(*args, **kwargs)
 
     def _outputs(self, decoded: DecodedPairs, pixels: torch.Tensor | None) -> ConceptOutputs:
-        """What the criterion sees; masks stay factored until it has chosen its rows."""
+        """Collect the criterion's inputs; masks stay factored until the criterion selects queries."""
         num_queries = self.detr_decoder.config.num_queries
         masks, semantic = None, None
         if pixels is not None:
@@ -325,7 +344,7 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
 
     @torch.no_grad()
     def _predict(self, decoded: DecodedPairs, chunk: list[int], keep: Keep, collect: Callable, pixels=None):
-        """Scores, boxes and masks of the kept queries; the mask head runs only where one is kept."""
+        """Pass scores, boxes and masks of the selected queries to `collect`."""
         queries = slice(self.detr_decoder.config.num_queries)
         presence = decoded.decoder.presence_logits[-1].float().sigmoid()  # (p,)
         scores = decoded.logits[-1][:, queries].float().sigmoid() * presence[:, None]
@@ -336,10 +355,10 @@ class Sam3ForConceptSegmentation(ParkingModel, Sam3Model):
             pixels = self._embed_pixels(decoded) if pixels is None else pixels
             masks = self.mask_decoder.instance_projection(pixels)
         for i, (pair, count) in enumerate(zip(chunk, counts)):
-            kept = order[i, :count]
+            selected = order[i, :count]
             rows = None
             if masks is not None and count:
-                embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, i, kept])
+                embeddings = self.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, i, selected])
                 rows = torch.einsum("qc,chw->qhw", embeddings, masks[i])
                 check_output(rows, "masks", pair)
-            collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, kept], rows))
+            collect(PairPrediction(pair, presence[i], values[i, :count], boxes[i, selected], rows))

@@ -1,4 +1,4 @@
-"""The official dropouts where Transformers' port has fewer (`sam3/model_builder.py`, `vitdet.py`, `model_misc.py`)."""
+"""Dropouts of the official SAM 3 training that Transformers' port lacks."""
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,18 @@ ATTENTION = "sam3_official_dropout"
 
 def apply_official_dropout(model: Sam3Model) -> None:
     """
-    Makes the model drop what Meta's training drops, in train mode only.
+    Add the official dropouts to a model; they act in train mode only.
 
-    * ViT drop-path, rising linearly from 0 in the first layer to 0.1 in the last, one draw an image and branch.
-    * Attention probabilities 0.1 in geometry encoder, fusion encoder and decoder; none in the mask decoder.
-    * Inner activations of those stacks' feed-forward layers 0.1; the port has its switch, at 0.
-    * Scoring: 0.1 on the hidden layer, where the port drops its output.
+    * ViT: drop-path, linear from 0 in the first layer to 0.1 in the last; one draw for each image and branch.
+    * Attention probabilities: 0.1 in geometry encoder, fusion encoder and decoder; 0 in the mask decoder.
+    * Hidden activations of the feed-forward layers of the same three modules: 0.1; the port sets 0.
+    * Scoring: 0.1 on the hidden layer; the port applies dropout to the output.
+
+    Args:
+        model (`Sam3Model`): Changed in place.
+
+    Source:
+        Official `sam3/model_builder.py`, `vitdet.py`, `model_misc.py`.
     """
     AttentionInterface.register(ATTENTION, _attention_with_dropout)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
@@ -44,21 +50,22 @@ def _attention_with_dropout(module, query, key, value, attention_mask, scaling=N
 
 
 def _drop_attention(rate: float, layer: torch.nn.Module):
-    seen = {}
+    """Build the drop-path hook of the attention of a ViT layer."""
+    batch = {}
 
-    def remember(_, args):
-        seen["images"] = len(args[0])  # attention itself sees windows, not images
+    def store_batch_size(_, args):
+        batch["images"] = len(args[0])  # the attention module receives windows, not images
 
     def hook(module, _, output):
         hidden, weights = output
-        return _drop_path(hidden, rate, module.training, seen["images"]), weights
+        return _drop_path(hidden, rate, module.training, batch["images"]), weights
 
-    layer.register_forward_pre_hook(remember)
+    layer.register_forward_pre_hook(store_batch_size)
     return hook
 
 
 def _drop_path(hidden: torch.Tensor, rate: float, training: bool, images: int) -> torch.Tensor:
-    """Drops the whole branch of an image, scaling the others up (Huang et al. 2016)."""
+    """Set the branch of random images to 0 and scale the others up (Huang et al. 2016)."""
     if not training or rate == 0:
         return hidden
     keep = torch.empty(images, device=hidden.device).bernoulli_(1 - rate).div_(1 - rate)

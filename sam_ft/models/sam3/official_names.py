@@ -1,4 +1,4 @@
-"""Weight names of the official `sam3` package and of Transformers, both ways. Files on disk are `exits/`' work."""
+"""Conversion of weight names between the official `sam3` package and Transformers; files belong to `sam_ft/export`."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ _DECODER = "transformer.decoder.", "detr_decoder."
 _MASKS = "segmentation_head.", "mask_decoder."
 _FUSED = "in_proj_", "{qkv}_proj."
 
-# how names begin: official (without `detector.`), Transformers. `{i}`, `{j}`: numbers; `{qkv}`: one official tensor is three here
+# Prefixes: official (without `detector.`), Transformers. `{i}`, `{j}`: numbers. `{qkv}`: one fused official tensor is
+# three tensors in Transformers.
 _NAMES = [
     (_VIT, "patch_embed.proj.", "embeddings.patch_embeddings.projection."),
     (_VIT, "pos_embed", "embeddings.position_embeddings"),
@@ -42,12 +43,12 @@ _NAMES = [
     (("geometry_encoder.", "geometry_encoder."), "img_pre_norm.", "vision_layer_norm."),
     (("geometry_encoder.", "geometry_encoder."), "encode_norm.", "output_layer_norm."),
     *(
-        (stack, there, here)
+        (stack, official, ours)
         for stack in (
             ("geometry_encoder.encode.{i}.", "geometry_encoder.layers.{i}."),
             ("transformer.encoder.layers.{i}.", "detr_encoder.layers.{i}."),
         )
-        for there, here in (
+        for official, ours in (
             ("self_attn." + _FUSED[0], "self_attn." + _FUSED[1]),
             ("self_attn.out_proj.", "self_attn.o_proj."),
             ("cross_attn_image." + _FUSED[0], "cross_attn." + _FUSED[1]),
@@ -85,12 +86,12 @@ _NAMES = [
     (_MASKS, "cross_attend_prompt." + _FUSED[0], "prompt_cross_attn." + _FUSED[1]),
     (_MASKS, "cross_attend_prompt.out_proj.", "prompt_cross_attn.o_proj."),
     (_MASKS, "cross_attn_norm.", "prompt_cross_attn_norm."),
-    # what is left of both is called the same
+    # All other names are equal.
     (("geometry_encoder.", "geometry_encoder."), "", ""),
     (_DECODER, "", ""),
 ]
 
-# tensors of the official detector that have no place in Transformers' model
+# Tensors of the official detector that Transformers' model lacks.
 _OFFICIAL_ONLY = re.compile(
     r"geometry_encoder\.points_(direct|pool|pos_enc)_project\.|.*\.freqs_cis$|backbone\.vision_backbone\.sam2_convs\."
 )
@@ -100,7 +101,7 @@ _TEXT_PROJECTION = "backbone.language_backbone.encoder.text_projection"
 
 @dataclass
 class _Rule:
-    """Names that match `pattern` begin with `target` instead; `{i}`, `{j}` in it are the pattern's groups plus `shift`."""
+    """Replacement of the prefix `pattern` by `target`; the group `i` is increased by `shift`."""
 
     pattern: re.Pattern
     target: str
@@ -119,11 +120,11 @@ class _Rule:
 def _rules(source: int, target: int) -> list[_Rule]:
     rules = []
     for prefixes, *rest in _NAMES:
-        begin, there = (prefixes[side] + rest[side] for side in (source, target))
-        shift = ("{i+1}" in there) - ("{i+1}" in begin)
-        pattern = re.escape(begin).replace(r"\{qkv\}", "[qkv]")
+        old, new = (prefixes[side] + rest[side] for side in (source, target))
+        shift = ("{i+1}" in new) - ("{i+1}" in old)
+        pattern = re.escape(old).replace(r"\{qkv\}", "[qkv]")
         pattern = re.sub(r"\\\{([ij])(?:\\\+1)?\\\}", r"(?P<\1>\\d+)", pattern)
-        rules.append(_Rule(re.compile(pattern), there, shift))
+        rules.append(_Rule(re.compile(pattern), new, shift))
     return rules
 
 
@@ -132,17 +133,20 @@ _TO_TRANSFORMERS, _TO_OFFICIAL = _rules(0, 1), _rules(1, 0)
 
 def transformers_names(official_name: str) -> list[str]:
     """
-    The Transformers name of an official tensor: one, three where q, k and v are fused, none where it has no place.
+    Return the Transformers names of an official tensor.
 
     Args:
-        official_name (`str`): without the leading `detector.`.
+        official_name (`str`): Name without the leading `detector.`.
+
+    Returns:
+        `list[str]`: One name; three names if q, k and v are fused; none if `Sam3Model` lacks the tensor.
 
     Raises:
-        `KeyError`: on a name that the official detector does not have.
+        `KeyError`: If the official detector has no such tensor.
     """
     if _OFFICIAL_ONLY.match(official_name):
         return []
-    name = next((found for rule in _TO_TRANSFORMERS if (found := rule.apply(official_name))), None)
+    name = next((new for rule in _TO_TRANSFORMERS if (new := rule.apply(official_name))), None)
     if name is None:
         raise KeyError(f"{official_name!r} is not a weight of the official SAM 3 detector")
     return [name.replace("{qkv}", letter) for letter in "qkv"] if "{qkv}" in name else [name]
@@ -150,24 +154,24 @@ def transformers_names(official_name: str) -> list[str]:
 
 def official_name(transformers_name: str) -> str:
     """
-    The official name of a tensor of `Sam3Model`, without `detector.`; the same for q, k and v, which are one tensor there.
+    Return the official name, without `detector.`, of a tensor of `Sam3Model`; q, k and v share one name.
 
     Raises:
-        `KeyError`: on a name that `Sam3Model` does not have.
+        `KeyError`: If `Sam3Model` has no such tensor.
     """
-    name = next((found for rule in _TO_OFFICIAL if (found := rule.apply(transformers_name))), None)
+    name = next((new for rule in _TO_OFFICIAL if (new := rule.apply(transformers_name))), None)
     if name is None:
         raise KeyError(f"{transformers_name!r} is not a weight of Sam3Model")
     return name
 
 
 def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Converts the official detector's state dict (names without `detector.`) to Transformers' names and shapes."""
+    """Convert the official detector's state dict (names without `detector.`) to Transformers' names and shapes."""
     converted = {}
     for name, tensor in weights.items():
         names = transformers_names(name)
         if name == _POSITIONS:
-            tensor = tensor[:, 1:]  # row 0 belongs to a class token that SAM 3 drops
+            tensor = tensor[:, 1:]  # row 0 is the position of a class token that SAM 3 does not use
         elif name == _TEXT_PROJECTION:
             tensor = tensor.T
         parts = tensor.chunk(3) if len(names) == 3 else [tensor] * len(names)
@@ -177,15 +181,19 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
-    Converts a `Sam3Model` state dict to the official names.
+    Convert a `Sam3Model` state dict to the official names.
 
     Args:
-        weights (`dict[str, torch.Tensor]`): Transformers' names.
-        base (`dict[str, torch.Tensor]`): the official detector that was tuned, or [`official_only`]: what `Sam3Model` does not have
-            (the class token's position, point prompts, rotary buffers, the tracker's neck) is kept from it.
+        weights (`dict[str, torch.Tensor]`): Weights with Transformers' names.
+        base (`dict[str, torch.Tensor]`): The official detector that was fine-tuned, or [`official_only`]. Source of
+            the tensors that `Sam3Model` lacks: class token position, point prompts, rotary buffers, the tracker's
+            neck.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Weights with official names.
 
     Raises:
-        `KeyError`: where `weights` lacks a tensor of the base, or has a name that is none of `Sam3Model`'s.
+        `KeyError`: If `weights` lacks a tensor of `base`, or contains a name that is not of `Sam3Model`.
     """
     converted = {name: tensor for name, tensor in base.items() if not transformers_names(name)}
     for official in dict.fromkeys([*base, *map(official_name, weights)]):
@@ -207,11 +215,19 @@ def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor])
 
 def official_only(config: Sam3Config, side: int) -> dict[str, torch.Tensor]:
     """
-    What the official builder needs and `Sam3Model` does not have, for a checkpoint without a base: projections of point prompts as zeros,
-    which answers to phrases and boxes do not depend on, and the ViT's rotary angles (`sam3/model/vitdet.py`).
+    Build the tensors that the official model needs and `Sam3Model` lacks, for an export without a base.
+
+    The projections of point prompts are zeros: predictions for phrases and boxes do not depend on them.
 
     Args:
-        config (`Sam3Config`). side (`int`): px of the canvas that the official model is built for.
+        config (`Sam3Config`): Config of the model.
+        side (`int`): Input resolution of the official model in pixels.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Point prompt projections and the ViT's rotary embeddings.
+
+    Source:
+        Official `sam3/model/vitdet.py`.
     """
     vit, width = config.vision_config.backbone_config, config.geometry_encoder_config.hidden_size
     inputs = {"direct": 2, "pool": width, "pos_enc": width}
@@ -230,9 +246,9 @@ def official_only(config: Sam3Config, side: int) -> dict[str, torch.Tensor]:
 
 
 def _rotary(dim: int, cells: int, scale: float, theta: float) -> torch.Tensor:
-    """Unit complex numbers `(cells², dim / 2)`: angles of the columns, then of the rows."""
+    """Compute rotary embeddings `(cells², dim / 2)`, complex: of the columns, then of the rows."""
     frequencies = 1.0 / theta ** (torch.arange(0, dim, 4)[: dim // 4].float() / dim)
-    places = torch.arange(cells * cells)
-    columns, rows = (places % cells).float() * scale, (places // cells).float() * scale
+    index = torch.arange(cells * cells)
+    columns, rows = (index % cells).float() * scale, (index // cells).float() * scale
     angles = torch.cat([torch.outer(columns, frequencies), torch.outer(rows, frequencies)], dim=-1)
     return torch.polar(torch.ones_like(angles), angles)

@@ -1,4 +1,4 @@
-"""The pair side of a batch: which image, which phrase, which truth; cut into chunks that share an image."""
+"""(Image, phrase) pairs of a batch, their labels, and their division into chunks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,19 +9,21 @@ from ...losses.sam3 import semantic_pairs
 from ...losses.structures import Normalizers, PairTargets
 
 
-PADDING = -10  # label of a box that is none
+PADDING = -10  # label of a padding box
 
 
 @dataclass
 class Pairs:
     """
-    The P (image, phrase) pairs of a batch. Lists live on the host, so that grouping needs no synchronisation.
+    The P (image, phrase) pairs of a batch. Indices are lists on the host, so that grouping needs no synchronisation.
 
     Attributes:
-        image, phrase (`list[int]` of length P): which image and which phrase.
-        boxes (`torch.Tensor` of shape `(P, K, 4)`): exemplar boxes, normalised `(cx, cy, w, h)`, K ≥ 1.
+        image (`list[int]` of length P): Image index of each pair.
+        phrase (`list[int]` of length P): Phrase index of each pair.
+        boxes (`torch.Tensor` of shape `(P, K, 4)`): Exemplar boxes, normalised `(cx, cy, w, h)`, K ≥ 1.
         box_labels (`torch.Tensor` of shape `(P, K)`): 1 positive, 0 negative, -10 padding.
-        geometry_token (`torch.Tensor` of shape `(P,)`): bool; does a pair without boxes see the geometry token.
+        geometry_token (`torch.Tensor` of shape `(P,)`, bool): Whether the prompt of a pair without boxes contains the
+            geometry encoder's CLS token.
     """
 
     image: list[int]
@@ -32,17 +34,24 @@ class Pairs:
 
     @classmethod
     def of_text(cls, image: list[int], phrase: list[int], geometry_token: torch.Tensor) -> "Pairs":
-        """Pairs without exemplar boxes."""
+        """Build pairs without exemplar boxes."""
         boxes = torch.full((len(image), 1, 4), 0.5, device=geometry_token.device)
         return cls(image, phrase, boxes, torch.full_like(boxes[..., 0], PADDING, dtype=torch.long), geometry_token)
 
     def chunks(self, size: int, present: list[bool] | None) -> Iterator[list[int]]:
         """
-        Cuts the pairs into chunks of at most `size`, pairs of one image side by side. With `present`, present and absent
-        pairs never share a chunk, so that a chunk of absent pairs can skip the mask head.
+        Divide the pairs into chunks in which pairs of one image are adjacent.
+
+        Args:
+            size (`int`): Maximum number of pairs in a chunk.
+            present (`list[bool]` or `None`): Whether each pair has instances. A chunk then contains either present or
+                absent pairs, so that chunks of absent pairs skip the mask head.
+
+        Returns:
+            `Iterator[list[int]]`: Indices of the pairs of each chunk.
         """
-        for kind in (True, False) if present is not None else (None,):
-            members = [p for p in range(len(self.image)) if kind is None or present[p] == kind]
+        for is_present in (True, False) if present is not None else (None,):
+            members = [p for p in range(len(self.image)) if is_present is None or present[p] == is_present]
             members.sort(key=self.image.__getitem__)
             yield from (members[i : i + size] for i in range(0, len(members), size))
 
@@ -50,10 +59,14 @@ class Pairs:
 @dataclass
 class PairLabels:
     """
-    The truth of a batch's pairs; arguments as in [`Sam3ForConceptSegmentation.forward`].
+    Ground truth of the pairs of a batch; a label dictionary without a required field causes a `KeyError`.
 
-    Raises:
-        `KeyError`: where a label dictionary lacks a field.
+    Attributes:
+        labels (`list[dict]`): As in [`Sam3ForConceptSegmentation.forward`].
+        pairs (`Pairs`): The pairs.
+        instances (`list[list[int]]`): As `pair_instances`.
+        ignore (`list[list[int]]`, *optional*): As `pair_ignore`.
+        exhaustive (`list[bool]`): As `pair_exhaustive`.
     """
 
     labels: list[dict]
@@ -63,14 +76,15 @@ class PairLabels:
     exhaustive: list[bool]
 
     def present(self) -> list[bool]:
+        """Return whether each pair has instances."""
         return [len(instances) > 0 for instances in self.instances]
 
     def targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
-        """The packed targets of the pairs in `chunk`, masks once an instance and not once a pair."""
+        """Build the packed targets of the pairs in `chunk`; masks are stored once an instance, not once a pair."""
         boxes, mask_index, rows = [], [], []
         images = dict.fromkeys(self.pairs.image[pair] for pair in chunk)
         with_masks = with_masks and all(self.labels[image]["masks"] is not None for image in images)
-        for image in images:  # where each image's masks start in the concatenation
+        for image in images:  # the value is the offset of the image's masks in the concatenation
             images[image] = len(rows)
             rows += [image] * len(self.labels[image]["boxes"])
         for pair in chunk:
@@ -89,11 +103,12 @@ class PairLabels:
         )
 
     def normalizers(self, soft_pairs: int = 0) -> Normalizers:
-        """This batch's own counts: instances, pairs, pairs with a semantic map; soft pairs, which have no labels."""
+        """Count the normalisers of this batch; `soft_pairs` is the number of distillation pairs."""
         counts = count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive)
         return Normalizers(*counts, soft_pairs)
 
     def name(self, pair: int) -> str:
+        """Return example and phrase of a pair, for error messages."""
         label = self.labels[self.pairs.image[pair]]
         phrases = label.get("phrases")
         phrase = f", phrase {phrases[self.pairs.phrase[pair]]!r}" if phrases else ""
@@ -118,10 +133,11 @@ def count_pairs(
     pair_exhaustive: list[bool],
 ) -> tuple[int, int, int]:
     """
-    What a batch adds to the three normalisers: instances, pairs that are known to be present or absent, and pairs whose
-    semantic map is supervised.
+    Count the normalisers of a batch; arguments as in [`Sam3ForConceptSegmentation.forward`].
 
-    Arguments as in [`Sam3ForConceptSegmentation.forward`].
+    Returns:
+        `tuple[int, int, int]`: Numbers of instances, of pairs with known presence, and of pairs whose semantic map is
+        supervised.
     """
     targets = PairTargets(
         boxes=torch.zeros(0, 4),

@@ -1,4 +1,4 @@
-"""The model as it was before it was tuned: what a student is held to."""
+"""Self-distillation teacher: the frozen initial model."""
 
 import contextlib
 import copy
@@ -8,15 +8,15 @@ import torch
 
 class Teacher:
     """
-    Answers as a model did when the teacher was made.
+    Frozen copy of a model in its initial state.
 
     Args:
-        student: [`Sam3ForConceptSegmentation`], of which the trained parts are copied and the frozen ones shared; or
-            [`AdaptedSam`], whose adapters are silent while it teaches, so that nothing is copied.
-        weight (`float`): of the distillation loss beside the others.
+        student (`Sam3ForConceptSegmentation` or `AdaptedSam`): Model to distil from. Trained parameters are copied and
+            frozen ones are shared. A model with adapters is not copied: it predicts with the adapters disabled.
+        weight (`float`): Weight of the distillation loss.
 
     Raises:
-        `ValueError`: where the adapters have been trained: without them the model is not the one that it was.
+        `ValueError`: If the adapters have been trained, so that the base is not the initial model.
     """
 
     def __init__(self, student, weight: float = 1.0):
@@ -27,8 +27,8 @@ class Teacher:
             float(p.detach().abs().max()) > 0 for n, p in student.named_parameters() if ".lora_B." in n
         ):
             raise ValueError(
-                "`distill_weight` holds a model to what it was, and this adapter has been trained before: without it the model is an older one. "
-                "Merge it (merge_adapters) and start a new adapter from the result"
+                "`distill_weight` distils from the initial model, but this adapter has been trained before, so "
+                "its base is an older model. Merge the adapter (merge_adapters) and start a new one from the result"
             )
         if self._adapted is None:
             shared = {id(p): p for p in student.parameters() if not p.requires_grad}
@@ -36,7 +36,7 @@ class Teacher:
 
     @contextlib.contextmanager
     def model(self, device: torch.device):
-        """The base on a device, without gradients and dropout, as long as the context lasts."""
+        """Yield the teacher on `device`, in evaluation mode and without gradients."""
         with torch.no_grad():
             if self._copy is not None:
                 yield self._copy.to(device)
@@ -50,5 +50,5 @@ class Teacher:
             finally:
                 for module, mode in modes:
                     module.training = mode
-                for parameter, wanted in trained:  # PEFT wakes frozen adapters, too
-                    parameter.requires_grad_(wanted)
+                for parameter, requires_grad in trained:  # PEFT makes frozen adapters trainable again
+                    parameter.requires_grad_(requires_grad)

@@ -1,4 +1,4 @@
-"""A byte-level CLIP tokenizer that needs no download: it accepts any text, and ordinary phrases fit SAM 3's 32 tokens."""
+"""Byte-level CLIP tokenizer without a download; it encodes any text, usual phrases within SAM 3's 32 tokens."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,17 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 END_OF_WORD = "</w>"
-# the first 2,000 of CLIP's 48,894 merges (Radford et al. 2021, MIT licence), the most frequent pieces of English first
+# The first 2,000 of CLIP's 48,894 merges (Radford et al. 2021, MIT licence), most frequent first.
 MERGES = Path(__file__).parent / "clip_merges.txt"
 
 
 def read_merges() -> list[str]:
-    """Pairs of tokens that become one, `"t h"`, the most frequent first."""
+    """Read the byte-pair merges, such as `"t h"`, most frequent first."""
     return MERGES.read_text(encoding="utf-8").splitlines()
 
 
 def clip_vocabulary() -> dict[str, int]:
-    """CLIP's layout: 256 bytes, 256 bytes that end a word, a token a merge, start and end token."""
+    """Build the vocabulary in CLIP's order: 256 bytes, 256 bytes that end a word, the merges, start and end token."""
     characters = list(bytes_to_unicode().values())
     tokens = characters + [c + END_OF_WORD for c in characters]
     tokens += [merge.replace(" ", "") for merge in read_merges()]
@@ -27,10 +27,13 @@ def clip_vocabulary() -> dict[str, int]:
 
 def small_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """
-    Writes the tokenizer to `folder` and loads it.
+    Write the tokenizer to `folder` and load it.
 
     Args:
-        folder (`Path`): an existing folder that receives `vocab.json` and `merges.txt`.
+        folder (`Path`): Existing folder to which `vocab.json` and `merges.txt` are written.
+
+    Returns:
+        `CLIPTokenizer`: The tokenizer.
     """
     (folder / "vocab.json").write_text(json.dumps(clip_vocabulary(), ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *read_merges()]) + "\n", encoding="utf-8")

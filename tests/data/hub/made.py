@@ -1,4 +1,4 @@
-"""The two pictures of `..readers.trees` in every schema of the Hub; each builder writes a folder and returns the keys it needs."""
+"""Builders of the pictures of `..readers.trees` in every schema of the Hub; each returns the options to read it."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def as_rows(columns: dict) -> list[dict]:
 
 
 def objects(labels, **more) -> list[dict]:
-    """The column `objects`, its `category` what `labels` makes of each thing."""
+    """Return the column `objects`, with `labels(object)` as `category`."""
     columns = {
         "bbox": [[[1, 1, 5, 5] for _ in things] for things in PICTURES.values()],
         "segmentation": [[t.parts for t in things] for things in PICTURES.values()],
@@ -44,7 +44,7 @@ def objects(labels, **more) -> list[dict]:
 
 
 def numbers(value, channels: int = 1) -> list[np.ndarray]:
-    """A map of each picture: `value` of an object's number and thing."""
+    """Return a mask image of each picture, with `value(number, object)` in the pixels of an object."""
     maps = []
     for things in PICTURES.values():
         values = np.zeros((HEIGHT, WIDTH, channels), dtype=np.uint8)
@@ -96,7 +96,7 @@ def rles(folder: Path) -> dict:
 
 
 def rle_lists(folder: Path) -> dict:
-    """Sizes beside counts, in a column with a dot in its name."""
+    """Write RLEs as a struct of sizes and counts, in a column with a dot in its name."""
     features = Features(
         {
             "image": Image(),
@@ -117,7 +117,7 @@ def mask_lists(folder: Path) -> dict:
 
 
 def red_and_green(folder: Path) -> dict:
-    """Class in red, object in green, as Transformers' example has it."""
+    """Write mask images with the class in red and the object in green, as in Transformers' example."""
     maps = numbers(lambda i, t: (1 + NAMES.index(t.label), i, 0), 3)
     ids = [{"background": 0, **{name: 1 + i for i, name in enumerate(NAMES)}}] * 2
     features = Features(
@@ -132,7 +132,7 @@ def red_and_green(folder: Path) -> dict:
 
 
 def panoptic(folder: Path) -> dict:
-    """With a table below the fruit, which is stuff."""
+    """Write panoptic segments, with a background of stuff (a table)."""
     maps = numbers(lambda i, t: (7, i, 0), 3)
     maps[0][(maps[0] == 0).all(axis=-1)] = (9, 0, 0)
     segments = [
@@ -156,14 +156,14 @@ def class_maps(folder: Path) -> dict:
 
 
 def in_bytes(image, name: str | None = None) -> dict:
-    """An image as it stands in parquet."""
+    """Return an image in the encoding of parquet files."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": name}
 
 
 def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES), row_group: int = 1) -> dict:
-    """A row a phrase, of which `row_group` are a group of the file; the images have names."""
+    """Write one row for each phrase, `row_group` rows in a row group; the images have names."""
     features = Features({"image": Image(), "caption": Value("string"), "mask": List(Image())})
     columns = {name: [] for name in features}
     for image, name, things in zip(IMAGES, names, PICTURES.values(), strict=True):
@@ -176,7 +176,7 @@ def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES), row_grou
 
 
 def foreign(folder: Path) -> dict:
-    """Parquet that `datasets` has not written."""
+    """Write a parquet file without `datasets`."""
     (folder / "data").mkdir(parents=True)
     contents = [in_bytes(image) for image in IMAGES]
     drawn = [[t.parts for t in things] for things in PICTURES.values()]
@@ -196,7 +196,7 @@ def image_folder(folder: Path) -> dict:
 
 
 def web_dataset(folder: Path) -> dict:
-    """SA-1B's JSON beside its image."""
+    """Write shards of images with JSON of SA-1B."""
     save_pictures(folder / "one")
     with tarfile.open(folder / "train-0000.tar", "w") as tar:
         for name, things in PICTURES.items():

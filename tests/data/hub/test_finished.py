@@ -1,4 +1,4 @@
-"""Finished rows are verified like the rows of every other source."""
+"""Tests of the reader of finished rows: the same checks as for other sources."""
 
 import io
 
@@ -18,7 +18,7 @@ SIDE = 96
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _isolated_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
@@ -36,7 +36,7 @@ def counts(side: int = SIDE) -> str:
 
 
 def finished_row(number: int, **changes) -> dict:
-    """A sound row; keys of `changes` replace fields of the row, its instance (`bbox`, …) or its phrase (`indices`)."""
+    """Return a valid row; `changes` replace fields of the row, its instance (`bbox`, …) or its phrase (`indices`)."""
     instance = {"bbox": [10, 10, 10, 10], "segmentation": counts(), "area": 100, "is_crowd": False}
     instance |= {key: changes.pop(key) for key in list(changes) if key in instance}
     phrase = {"text": "cat", "instances": changes.pop("indices", [0]), "exhaustive": True}
@@ -82,7 +82,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_row_is_named_or_left_out(tmp_path, damage):
+def test_an_invalid_row_is_reported_or_left_out(tmp_path, damage):
     changes, message = DAMAGES[damage]
     rows = [finished_row(i) for i in range(5)]
     rows[2] = finished_row(2, **changes)
@@ -98,7 +98,7 @@ def test_a_damaged_row_is_named_or_left_out(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "an image that ends early"])
-def test_a_damaged_row_of_a_stream_is_named(tmp_path, damage):
+def test_an_invalid_row_of_a_stream_is_reported(tmp_path, damage):
     changes, message = DAMAGES[damage]
     rows = [finished_row(i) for i in range(5)]
     rows[2] = finished_row(2, **changes)
@@ -107,24 +107,24 @@ def test_a_damaged_row_of_a_stream_is_named(tmp_path, damage):
         list(load(folder, streaming=True).train)
 
 
-def test_a_truncated_image_of_a_stream_is_named(tmp_path):
+def test_a_truncated_image_of_a_stream_is_reported(tmp_path):
     rows = [finished_row(i) for i in range(5)]
     rows[2] = finished_row(2, **DAMAGES["an image that ends early"][0])
     with pytest.raises(ValueError, match="example 'e2': the image inside the row cannot be read"):
         list(load(write(tmp_path / "rows", rows), streaming=True).train)
 
 
-def test_boxes_may_be_rounded_over_the_edge(tmp_path):
+def test_boxes_may_cross_the_edge_by_rounding(tmp_path):
     rows = [finished_row(i, bbox=[-0.6, 10, 97.5, 86.7]) for i in range(4)]
     data = load(write(tmp_path / "rows", rows))
     assert len(data.train) + len(data.validation) == 4
 
 
-def test_an_image_may_be_checked_by_its_header_alone(tmp_path):
+def test_images_can_be_checked_by_their_header(tmp_path):
     rows = [finished_row(i) for i in range(4)]
     rows[1] = finished_row(1, **DAMAGES["an image that ends early"][0])
-    light = load(write(tmp_path / "rows", rows), verify_images=False)
-    assert len(light.train) + len(light.validation) == 4
+    data = load(write(tmp_path / "rows", rows), verify_images=False)
+    assert len(data.train) + len(data.validation) == 4
     rows[1] = finished_row(1, **DAMAGES["an image of another size"][0])
     with pytest.raises(ValueError, match="upright image is 96×96"):
         load(write(tmp_path / "other", rows), verify_images=False)
@@ -140,7 +140,7 @@ def test_rows_of_one_picture_that_contradict_each_other_are_refused(tmp_path):
     assert len(load(folder, on_bad_rows="skip").reports[0].skipped) == 1
 
 
-def test_image_files_of_rows_lie_in_the_data_set(tmp_path):
+def test_image_files_outside_the_data_set_are_refused(tmp_path):
     (tmp_path / "secret.png").write_bytes(encoded(7))
     rows = [finished_row(i) for i in range(4)]
     rows[1] = finished_row(1, image={"bytes": None, "path": str(tmp_path / "secret.png")})

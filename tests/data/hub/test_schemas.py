@@ -1,4 +1,4 @@
-"""Schemas of the Hub, from parquet folders as `datasets` and others write them, to rows."""
+"""Tests of the schemas of Hub data sets, in folders of parquet files, imagefolder and WebDataset."""
 
 import json
 import tarfile
@@ -22,7 +22,7 @@ from .made import BOXES, CLOSED, IMAGES, MADE, POLYGONS, objects, save
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _isolated_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
@@ -32,19 +32,21 @@ def read(folder, hub=None, **options):
 
 
 def expected(name: str) -> dict:
-    """What [`content`] says of the drawn pictures in a schema."""
-    if name == "web_dataset":  # it has no classes, and may not have labelled all
+    """Return the result of [`content`] for the two pictures in a schema."""
+    if name == "web_dataset":  # SA-1B has no classes, and other objects may be unlabelled.
         return {("first", "apple"): (sorted(t.mask.tobytes() for t in THINGS), False), ("second", "apple"): ([], True)}
-    if name == "class_maps":  # the parts of an object are objects
+    if name == "class_maps":  # Each connected part is an object.
         parts = [(t.label, replace(t, parts=[part]).mask.tobytes()) for t in THINGS for part in t.parts]
         return CLOSED | {("first", n): (sorted(m for label, m in parts if label == n), True) for n in NAMES}
-    if name == "panoptic":  # stuff is in the first picture, as no object, and not in the second
+    if (
+        name == "panoptic"
+    ):  # Stuff of the first picture is neither present nor absent there; it is absent in the second.
         return CLOSED | {("second", "table"): ([], True)}
     return CLOSED
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_schema_is_understood_and_its_masks_are_those_that_were_drawn(tmp_path, name):
+def test_a_schema_is_detected_and_its_masks_are_read(tmp_path, name):
     options = MADE[name](tmp_path / "data")
     rows, report = read(tmp_path / "data", **options)
     assert content(rows) == expected(name)
@@ -54,14 +56,14 @@ def test_a_schema_is_understood_and_its_masks_are_those_that_were_drawn(tmp_path
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_rows_written_as_coco_are_read_as_the_same_rows(tmp_path, name):
+def test_rows_are_unchanged_by_writing_and_reading_coco(tmp_path, name):
     rows, _ = read(tmp_path / "data", **MADE[name](tmp_path / "data"))
     write_coco(rows, tmp_path / "written", "train")
     assert content(read(tmp_path / "written")[0]) == content(rows)
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_stream_has_the_rows_of_the_whole(tmp_path, name):
+def test_a_stream_equals_the_complete_conversion(tmp_path, name):
     options = MADE[name](tmp_path / "data")
     whole, _ = read(tmp_path / "data", **options)
     splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path / "data"), hub=HubSource(streaming=True)))
@@ -70,7 +72,7 @@ def test_a_stream_has_the_rows_of_the_whole(tmp_path, name):
     assert [plain(row) for row in whole] == [plain(row) for row in stream]
 
 
-def test_what_is_understood_is_printed(tmp_path):
+def test_the_report_contains_the_detected_schema(tmp_path):
     MADE["polygons"](tmp_path)
     _, report = read(tmp_path)
     assert any("objects with polygons or RLE" in note and "objects.category" in note for note in report.notes)
@@ -81,23 +83,23 @@ def stream_of(folder):
     return read_splits(splits, ReadOptions(), lazy=("train",))["train"]
 
 
-def test_rows_of_one_name_and_other_images_are_not_one_image(tmp_path):
-    """A stream gathers the rows of an image by its name, without fetching its bytes."""
+def test_rows_with_equal_image_names_and_different_images_are_refused(tmp_path):
+    """A stream groups the rows of an image by its name, without fetching its bytes."""
     MADE["phrase_rows"](tmp_path, ("same", "same"), row_group=4)
     stream, _ = stream_of(tmp_path)
-    with pytest.raises(ValueError, match=r"row 2: its image has the name of row 0's and is another"):
+    with pytest.raises(ValueError, match=r"row 2: its image has the same name as that of row 0, but other bytes"):
         stream[0]
 
 
-def test_rows_that_lie_far_from_each_other_are_not_gathered(tmp_path):
-    """Each image would fetch its groups of rows anew."""
+def test_rows_that_are_far_apart_are_not_grouped(tmp_path):
+    """Grouping would fetch the row groups repeatedly."""
     MADE["phrase_rows"](tmp_path, ("same", "same"), row_group=1)
     stream, report = stream_of(tmp_path)
     assert len(stream) == 4
-    assert any("asked apart" in note for note in report.notes)
+    assert any("each phrase of an image is a separate row" in note for note in report.notes)
 
 
-def test_phrases_that_are_open_are_not_exhaustive(tmp_path):
+def test_open_noun_phrases_are_not_exhaustive(tmp_path):
     MADE["phrase_rows"](tmp_path)
     rows, _ = read(tmp_path, noun_phrases="open")
     assert not any(phrase["exhaustive"] for row in rows for phrase in row["phrases"] if phrase["instances"])
@@ -114,21 +116,21 @@ def test_classes_that_are_numbers_need_names(tmp_path):
     assert ("first", "fig") in content(read(folder, class_names=str(other))[0])
 
 
-def test_class_maps_need_the_users_word(tmp_path):
+def test_class_maps_need_mask_values(tmp_path):
     MADE["class_maps"](tmp_path / "data")
     with pytest.raises(ValueError, match=r"`mask_values: instances`.*`components`"):
         read(tmp_path / "data")
-    found = content(read(tmp_path / "data", mask_values="classes")[0])
-    assert len(found["first", "apple"][0]) == 1
-    assert found["second", "apple"] == ([], True)
+    masks = content(read(tmp_path / "data", mask_values="classes")[0])
+    assert len(masks["first", "apple"][0]) == 1
+    assert masks["second", "apple"] == ([], True)
 
 
-def test_own_rows_come_back_as_they_were_written(tmp_path):
+def test_finished_rows_are_read_as_they_were_written(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"segmentation": POLYGONS, "category": List(ClassLabel(names=NAMES))}}
     )
-    listed = [{k: v for k, v in row.items() if k != "bbox"} for row in objects(lambda t: NAMES.index(t.label))]
-    rows, _ = read(save(tmp_path / "data", {"image": IMAGES, "objects": listed}, features))
+    boxless = [{k: v for k, v in row.items() if k != "bbox"} for row in objects(lambda t: NAMES.index(t.label))]
+    rows, _ = read(save(tmp_path / "data", {"image": IMAGES, "objects": boxless}, features))
     write_rows({"train": rows}, tmp_path / "written", "a test")
     again, _ = read(tmp_path / "written")
     assert content(again) == content(rows)
@@ -136,7 +138,7 @@ def test_own_rows_come_back_as_they_were_written(tmp_path):
     assert "| train | 2 | 3 | 2 | 2 |" in card
 
 
-def test_bad_rows_among_finished_ones_are_left_out(tmp_path):
+def test_invalid_finished_rows_are_left_out(tmp_path):
     MADE["polygons"](tmp_path / "data")
     rows, _ = read(tmp_path / "data")
     twice = rows.select([0, 1, 0])
@@ -148,7 +150,7 @@ def test_bad_rows_among_finished_ones_are_left_out(tmp_path):
     assert len(report.skipped) == 1
 
 
-def test_columns_can_be_told(tmp_path):
+def test_column_mapping_sets_the_columns(tmp_path):
     masks = [[t.mask.astype(np.uint8) * 255 for t in things] for things in PICTURES.values()]
     labels = [[t.label for t in things] for things in PICTURES.values()]
     features = Features({"foto": Image(), "shadows": List(Image()), "words": List(Value("string"))})
@@ -163,14 +165,14 @@ def test_columns_can_be_told(tmp_path):
         read(folder, HubSource(column_mapping={"mask": "shadows"}))
 
 
-def test_boxes_alone_are_refused(tmp_path):
+def test_data_with_only_boxes_are_refused(tmp_path):
     features = Features({"image": Image(), "objects": {"bbox": BOXES, "category": List(ClassLabel(names=NAMES))}})
-    listed = [{k: v for k, v in row.items() if k != "segmentation"} for row in objects(lambda t: NAMES.index(t.label))]
-    with pytest.raises(ValueError, match="boxes only, and masks are what is trained"):
-        read(save(tmp_path / "data", {"image": IMAGES, "objects": listed}, features))
+    boxes = [{k: v for k, v in row.items() if k != "segmentation"} for row in objects(lambda t: NAMES.index(t.label))]
+    with pytest.raises(ValueError, match="boxes only, but training needs masks"):
+        read(save(tmp_path / "data", {"image": IMAGES, "objects": boxes}, features))
 
 
-def test_a_script_is_refused_with_the_way_out(tmp_path):
+def test_a_script_is_refused(tmp_path):
     folder = tmp_path / "pcb"
     folder.mkdir()
     (folder / "pcb.py").write_text("import datasets\n")
@@ -179,12 +181,12 @@ def test_a_script_is_refused_with_the_way_out(tmp_path):
         read(folder)
 
 
-def test_a_bad_row_is_named_or_left_out(tmp_path):
-    listed = objects(lambda t: t.label)
-    listed[0]["segmentation"][1] = [[1.0, 2.0, 3.0]]
+def test_an_invalid_row_is_reported_or_left_out(tmp_path):
+    column = objects(lambda t: t.label)
+    column[0]["segmentation"][1] = [[1.0, 2.0, 3.0]]
     folder = save(
         tmp_path / "data",
-        {"image": [*IMAGES, IMAGES[0]], "objects": [*listed, objects(lambda t: t.label)[0]]},
+        {"image": [*IMAGES, IMAGES[0]], "objects": [*column, objects(lambda t: t.label)[0]]},
     )
     with pytest.raises(ValueError, match=r"row 0, object 1: polygon part 0 has an odd number"):
         read(folder)
@@ -193,20 +195,20 @@ def test_a_bad_row_is_named_or_left_out(tmp_path):
     assert len(report.skipped) == 1
 
 
-def test_what_was_converted_is_not_converted_again(tmp_path, monkeypatch):
+def test_converted_rows_are_cached(tmp_path, monkeypatch):
     folder = save(tmp_path / "data", {"image": IMAGES, "objects": objects(lambda t: t.label)})
     first = content(read(folder)[0])
 
     def refuse(self, *indices):
-        raise AssertionError("the row was made once already")
+        raise AssertionError("the row is in the cache")
 
     monkeypatch.setattr("sam_ft.data.hub.convert.Converter.row", refuse)
     assert content(read(folder)[0]) == first
-    with pytest.raises(AssertionError, match="made once already"):
-        read(folder, class_name="thing")  # other settings, other rows
+    with pytest.raises(AssertionError, match="in the cache"):
+        read(folder, class_name="thing")  # Other options convert the rows again.
 
 
-def test_an_evaluation_beside_a_stream_is_read_whole(tmp_path):
+def test_validation_rows_of_a_stream_are_converted(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(Value("string"))}}
     )
@@ -215,7 +217,7 @@ def test_an_evaluation_beside_a_stream_is_read_whole(tmp_path):
     assert content(streamed) == CLOSED
 
 
-def test_a_caption_beside_objects_is_not_their_phrase(tmp_path):
+def test_a_caption_is_not_the_phrase_of_labelled_objects(tmp_path):
     features = Features(
         {
             "image": Image(),
@@ -230,7 +232,7 @@ def test_a_caption_beside_objects_is_not_their_phrase(tmp_path):
     assert {phrase for _, phrase in content(read(tmp_path, unset)[0])} == {"a table"}
 
 
-def test_columns_of_other_lengths_are_refused(tmp_path):
+def test_columns_of_different_lengths_are_refused(tmp_path):
     features = Features(
         {"image": Image(), "objects": {"bbox": BOXES, "segmentation": POLYGONS, "category": List(Value("string"))}}
     )
@@ -241,16 +243,16 @@ def test_columns_of_other_lengths_are_refused(tmp_path):
         read(tmp_path)
 
 
-def test_numbers_in_masks_are_never_guessed(tmp_path):
+def test_mask_values_are_required(tmp_path):
     features = Features({"image": Image(), "mask": Image(), "labels": List(ClassLabel(names=["apple", "pear"]))})
     masks = [np.zeros((HEIGHT, WIDTH), np.uint8) for _ in IMAGES]
     save(tmp_path, {"image": IMAGES, "mask": masks, "labels": [[0]] * len(IMAGES)}, features)
-    with pytest.raises(ValueError, match="Say what its numbers are: `mask_values: instances`"):
+    with pytest.raises(ValueError, match="Set the meaning of its pixel values: `mask_values: instances`"):
         read(tmp_path)
 
 
-def test_a_mask_may_be_drawn_in_any_colour(tmp_path):
-    """Green on black, as label tools draw it; its soft edge is cut at half."""
+def test_a_mask_can_have_any_color(tmp_path):
+    """A mask in green on black is thresholded at half of its maximum."""
     features = Features({"image": Image(), "phrase": Value("string"), "mask": Image()})
     drawn = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     drawn[4:10, 4:12, 1], drawn[4:10, 12, 1] = 255, 60
@@ -260,7 +262,7 @@ def test_a_mask_may_be_drawn_in_any_colour(tmp_path):
     assert row["instances"][0]["area"] == 48
 
 
-def test_shards_whose_names_hold_dots(tmp_path):
+def test_shards_with_dots_in_names_are_refused(tmp_path):
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for name in ("a.1.json", "a.2.json"):
             (tmp_path / "one").write_text("{}")

@@ -1,7 +1,10 @@
 """
-Damaged annotation files: the outcome is rows or a named error, never another exception, a hang or a different data set without a word.
+Fuzz tests of the readers: check_damaged annotation files result in rows or in a `ValueError` with a message.
 
-    SAM_FT_FUZZ=2000 pytest tests/data/readers/test_fuzz.py     # so many mutations of each layout; a few dozen otherwise
+Other exceptions, endless loops and changes of the data without a message are failures. The environment variable
+`SAM_FT_FUZZ` sets the number of mutations of each layout (30 by default):
+
+    SAM_FT_FUZZ=2000 pytest tests/data/readers/test_fuzz.py
 """
 
 import copy
@@ -26,7 +29,7 @@ from .trees import TREES
 
 
 EXAMPLES = int(os.environ.get("SAM_FT_FUZZ", "30"))
-# the annotation file of each tree that is damaged
+# Annotation file of each layout that is check_damaged.
 FILES = {
     "yolo": "train/labels/first.txt",
     "labelme": "first.json",
@@ -53,7 +56,7 @@ def _elements(file: Path) -> int:
 
 
 def _groups(file: Path) -> int:
-    """LabelMe's polygons of one label and group are one object; a group that all share is none."""
+    """Count the objects of a LabelMe file; polygons of one label and group are one object."""
     shapes = json.loads(file.read_text())["shapes"]
     groups = [shape.get("group_id") for shape in shapes]
     if len({str(group) for group in groups}) == 1 and len({str(shape["label"]) for shape in shapes}) > 1:
@@ -66,25 +69,25 @@ def _groups(file: Path) -> int:
     return len(joined) + sum(group in (None, "") for group in groups)
 
 
-def _listed(key: str):
+def _count_entries(key: str):
     return lambda file: len(json.loads(file.read_text())[key])
 
 
-# layout -> how many objects a file lists, counted by other means than ours
-LISTED = {
+# Number of objects in the annotation file of each layout, counted without the readers.
+COUNT_OBJECTS = {
     "yolo": lambda file: sum(bool(line.strip()) for line in file.read_text(encoding="utf-8-sig").splitlines()),
     "labelme": _groups,
-    "labelme_inside": _listed("shapes"),
+    "labelme_inside": _count_entries("shapes"),
     "via": _regions,
     "via2": _regions,
     "cvat": _elements,
-    "polygons": _listed("instances"),
-    "sa1b": _listed("annotations"),
+    "polygons": _count_entries("instances"),
+    "sa1b": _count_entries("annotations"),
     "class_masks": lambda file: 4,
-    "lvis": _listed("annotations"),
-    "saco": _listed("annotations"),
+    "lvis": _count_entries("annotations"),
+    "saco": _count_entries("annotations"),
 }
-ODD = st.sampled_from(
+UNEXPECTED_VALUES = st.sampled_from(
     [
         None,
         True,
@@ -118,49 +121,50 @@ def trees(tmp_path_factory):
     return made
 
 
-def outcome(folder: Path, options: dict, name: str):
-    """Reads everything: every object that the file lists is in a row or told; only a `ValueError` that says something is allowed out."""
-    read, said = {}, "rows"
+def check_outcome(folder: Path, options: dict, name: str):
+    """Read all splits: each listed object is in a row or in the report, or a `ValueError` with a message is raised."""
+    read, message = {}, "rows"
     try:
         splits, _ = find_phrase_splits(DatasetOptions(str(folder)))
         read = read_splits(splits, ReadOptions(**options))
     except ValueError as error:
-        said = str(error)
-    assert said
-    found, whole = 0, bool(read)
+        message = str(error)
+    assert message
+    num_objects, is_complete = 0, bool(read)
     for rows, report in read.values():
         for row in rows.remove_columns("image"):
             validate_example(row)
-            found += len(row["instances"])
-        found += report.odd["annotation without an area"]
-        whole &= not report.skipped
-    if whole:
-        assert found >= LISTED[name](folder / FILES[name])
+            num_objects += len(row["instances"])
+        num_objects += report.odd["annotation without an area"]
+        is_complete &= not report.skipped
+    if is_complete:
+        assert num_objects >= COUNT_OBJECTS[name](folder / FILES[name])
 
 
-def damaged(trees, name: str, content: bytes, **more):
+def check_damaged(trees, name: str, content: bytes, **more):
+    """Replace the annotation file of a layout, and check the outcome of reading it."""
     folder, options = trees[name]
-    with tempfile.TemporaryDirectory() as place:
-        there = Path(place) / "data"
-        shutil.copytree(folder, there)
-        (there / FILES[name]).write_bytes(content)
-        outcome(there, options | more, name)
+    with tempfile.TemporaryDirectory() as parent:
+        copied = Path(parent) / "data"
+        shutil.copytree(folder, copied)
+        (copied / FILES[name]).write_bytes(content)
+        check_outcome(copied, options | more, name)
 
 
 def sites(tree, path=()) -> list[tuple]:
-    """The paths of all values in a JSON tree."""
+    """Return the paths of all values in a JSON tree."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [site for key, value in items for site in [(*path, key), *sites(value, (*path, key))]]
 
 
 def mutate(tree, data) -> None:
-    """Replaces, removes or doubles one value."""
+    """Replace, remove or duplicate one value."""
     site = data.draw(st.sampled_from(sites(tree)))
     for key in site[:-1]:
         tree = tree[key]
     action = data.draw(st.sampled_from(["replace", "remove", "double"]))
     if action == "replace":
-        tree[site[-1]] = copy.deepcopy(data.draw(ODD))
+        tree[site[-1]] = copy.deepcopy(data.draw(UNEXPECTED_VALUES))
     elif action == "remove":
         del tree[site[-1]]
     elif isinstance(tree, list):
@@ -175,19 +179,19 @@ relaxed = settings(
 @pytest.mark.parametrize("name", [name for name, file in FILES.items() if file.endswith(".json")])
 @relaxed
 @given(data=st.data())
-def test_odd_values_in_json(trees, name, data):
+def test_unexpected_values_in_json(trees, name, data):
     tree = json.loads((trees[name][0] / FILES[name]).read_text())
     for _ in range(data.draw(st.integers(1, 3))):
         if sites(tree):
             mutate(tree, data)
     skip = {"on_bad_rows": "skip"} if data.draw(st.booleans()) else {}
-    damaged(trees, name, json.dumps(tree).encode(), **skip)
+    check_damaged(trees, name, json.dumps(tree).encode(), **skip)
 
 
 @pytest.mark.parametrize("name", FILES)
 @relaxed
 @given(data=st.data())
-def test_bytes_that_are_cut_or_changed(trees, name, data):
+def test_truncated_or_changed_bytes(trees, name, data):
     content = bytearray((trees[name][0] / FILES[name]).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, max(len(content) - 1, 0)))
@@ -202,4 +206,4 @@ def test_bytes_that_are_cut_or_changed(trees, name, data):
             )
         elif content:
             content[place] = data.draw(st.integers(0, 255))
-    damaged(trees, name, bytes(content))
+    check_damaged(trees, name, bytes(content))

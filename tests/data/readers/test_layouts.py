@@ -1,4 +1,4 @@
-"""Every layout is found, read, and survives the way through COCO; what cannot be read is named."""
+"""Tests of every layout: detection, reading, writing as COCO, and messages for data that cannot be read."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ from sam_ft.ops.masks import decode_mask
 from .trees import HEIGHT, NAMES, PICTURES, THINGS, TREES, WIDTH
 
 
-FOUND_AS = {
+DETECTED_AS = {
     **{name: name for name in TREES},
     **{"labelme_inside": "labelme", "via2": "via", "class_masks": "mask_values", "lvis": "coco", "saco": "coco"},
 }
-NAMELESS = ("sa1b", "mask_files", "mask_values")
-PARTS_APART = ("yolo", "via", "via2", "class_masks")  # layouts in which an object is one outline
+WITHOUT_CLASSES = ("sa1b", "mask_files", "mask_values")
+SINGLE_POLYGON = ("yolo", "via", "via2", "class_masks")  # layouts in which an object is one polygon
 
 
 def read(folder, **options):
@@ -35,7 +35,7 @@ def read(folder, **options):
 
 
 def content(rows) -> dict:
-    """Image and phrase -> masks of its instances, as comparable bytes, and whether all are labelled."""
+    """Return the masks of the instances as bytes, and whether they are exhaustive, by image and phrase."""
     return {
         (name, phrase["text"]): (
             sorted(
@@ -49,33 +49,33 @@ def content(rows) -> dict:
 
 
 def expected(name: str) -> dict[str, list[bytes]]:
-    """Phrase -> masks on the first picture."""
+    """Return the masks of each phrase in the first picture."""
     masks = {}
     for thing in THINGS:
-        outlines = [[part] for part in thing.parts] if name in PARTS_APART else [thing.parts]
-        phrase = "apple" if name in NAMELESS else thing.label
-        masks.setdefault(phrase, []).extend(replace(thing, parts=outline).mask.tobytes() for outline in outlines)
-    return {phrase: sorted(found) for phrase, found in masks.items()}
+        objects = [[part] for part in thing.parts] if name in SINGLE_POLYGON else [thing.parts]
+        phrase = "apple" if name in WITHOUT_CLASSES else thing.label
+        masks.setdefault(phrase, []).extend(replace(thing, parts=parts).mask.tobytes() for parts in objects)
+    return {phrase: sorted(phrase_masks) for phrase, phrase_masks in masks.items()}
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_layout_is_found_and_its_masks_are_those_that_were_drawn(tmp_path, name):
+def test_a_layout_is_detected_and_its_masks_are_read(tmp_path, name):
     options = TREES[name](tmp_path)
     layout, _ = find_splits(tmp_path)
-    assert layout == FOUND_AS[name]
+    assert layout == DETECTED_AS[name]
     rows, _ = read(tmp_path, **options)
-    found = content(rows)
+    received = content(rows)
     for phrase, masks in expected(name).items():
-        assert found["first", phrase][0] == masks
+        assert received["first", phrase][0] == masks
     for row in rows:
         assert np.asarray(row["image"]).shape[:2] == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.parametrize("polygons", [False, True])
-def test_rows_written_as_coco_are_read_as_the_same_rows(tmp_path, name, polygons):
-    options = TREES[name](tmp_path / "given")
-    rows, _ = read(tmp_path / "given", **options)
+def test_rows_are_unchanged_by_writing_and_reading_coco(tmp_path, name, polygons):
+    options = TREES[name](tmp_path / "source")
+    rows, _ = read(tmp_path / "source", **options)
     write_coco(rows, tmp_path / "written", "train", polygons=polygons)
     again, _ = read(tmp_path / "written")
     assert content(again) == content(rows)
@@ -83,7 +83,7 @@ def test_rows_written_as_coco_are_read_as_the_same_rows(tmp_path, name, polygons
         assert np.array_equal(np.asarray(before["image"].convert("RGB")), np.asarray(after["image"].convert("RGB")))
 
 
-def test_absences_are_those_that_the_source_proves(tmp_path):
+def test_only_verified_absences_are_absent(tmp_path):
     def absent(name):
         options = TREES[name](tmp_path / name)
         return {
@@ -96,44 +96,44 @@ def test_absences_are_those_that_the_source_proves(tmp_path):
     for name in ("yolo", "labelme", "via", "cvat", "polygons", "class_masks"):
         assert absent(name) == closed
     assert absent("lvis") == {("first", "plum"): True}
-    # whether the second picture shows a pear nobody knows: the pair is not exhaustive
+    # The pair of the second picture and "pear" is not exhaustive, so the phrase is not absent.
     assert absent("saco") == {("first", "plum"): True, ("second", "apple"): True, ("second", "plum"): True}
     assert absent("sa1b") == {("second", "apple"): True}
 
 
-def test_doubts_of_the_source_are_kept(tmp_path):
+def test_phrases_that_are_not_exhaustive_in_the_source_are_not_exhaustive(tmp_path):
     TREES["lvis"](tmp_path / "lvis")
-    found = content(read(tmp_path / "lvis")[0])
-    assert not found["first", "apple"][1]
-    assert found["first", "pear"][1]
+    phrases = content(read(tmp_path / "lvis")[0])
+    assert not phrases["first", "apple"][1]
+    assert phrases["first", "pear"][1]
     TREES["sa1b"](tmp_path / "sa1b")
     assert not content(read(tmp_path / "sa1b", class_name="apple")[0])["first", "apple"][1]
 
 
-def test_a_class_at_once_is_one_mask_and_not_exhaustive(tmp_path):
+def test_class_masks_are_not_exhaustive(tmp_path):
     TREES["class_masks"](tmp_path)
-    found = content(read(tmp_path, mask_values="classes")[0])
-    masks, exhaustive = found["first", "apple"]
+    phrases = content(read(tmp_path, mask_values="classes")[0])
+    masks, exhaustive = phrases["first", "apple"]
     assert len(masks) == 1
     assert not exhaustive
-    assert found["second", "apple"] == ([], True)
+    assert phrases["second", "apple"] == ([], True)
 
 
 @pytest.mark.parametrize("name", ["mask_values", "class_masks"])
-def test_what_numbers_mean_is_never_guessed(tmp_path, name):
+def test_mask_values_are_required(tmp_path, name):
     TREES[name](tmp_path)
     with pytest.raises(ValueError, match=r"(?s)`mask_values: instances`.*`classes`.*`components`"):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", NAMELESS)
-def test_masks_without_names_need_one(tmp_path, name):
+@pytest.mark.parametrize("name", WITHOUT_CLASSES)
+def test_masks_without_class_names_need_class_name(tmp_path, name):
     options = TREES[name](tmp_path) | {"class_name": None}
     with pytest.raises(ValueError, match="class_name"):
         read(tmp_path, **options)
 
 
-def test_a_layout_can_be_told(tmp_path):
+def test_a_layout_can_be_set(tmp_path):
     TREES["labelme"](tmp_path)
     with pytest.raises(ValueError, match="not of the layout 'yolo'"):
         find_splits(tmp_path, "yolo")
@@ -141,17 +141,17 @@ def test_a_layout_can_be_told(tmp_path):
         find_splits(tmp_path, "yollo")
 
 
-def test_folders_without_a_layout_list_what_is_there_and_what_is_read(tmp_path):
+def test_the_message_for_an_unknown_layout_lists_the_content_and_the_layouts(tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         find_splits(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"holds nothing, which is none of"):
+    with pytest.raises(ValueError, match=r"contains nothing, which is none of"):
         find_splits(tmp_path)
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(ValueError, match=r"(?s)holds pictures/.*Roboflow.*YOLO-seg.*CVAT.*VIA.*LabelMe.*SA-1B"):
+    with pytest.raises(ValueError, match=r"(?s)contains pictures/.*Roboflow.*YOLO-seg.*CVAT.*VIA.*LabelMe.*SA-1B"):
         find_splits(tmp_path)
 
 
-def test_annotations_that_cannot_be_read_are_named(tmp_path):
+def test_annotations_that_cannot_be_read_are_reported(tmp_path):
     TREES["yolo"](tmp_path)
     (tmp_path / "data.yaml").write_text("train: train/images\nnames: [apple, pear]\nnames: [pear, apple]\n")
     with pytest.raises(ValueError, match=r"(?s)none of.*data.yaml is not YAML: the key 'names' occurs twice"):
@@ -161,7 +161,7 @@ def test_annotations_that_cannot_be_read_are_named(tmp_path):
         find_splits(tmp_path)
 
 
-def test_merged_keys_of_a_yaml_file(tmp_path):
+def test_yaml_merge_keys_are_read(tmp_path):
     TREES["yolo"](tmp_path)
     file = tmp_path / "data.yaml"
     file.write_text("base: &base {names: [apple, pear]}\n<<: *base\ntrain: train/images\n")
@@ -177,14 +177,14 @@ def test_merged_keys_of_a_yaml_file(tmp_path):
         ("via", "phrase_source", "both"),
     ],
 )
-def test_a_key_that_says_nothing_about_the_data_is_refused(tmp_path, name, key, value):
+def test_a_key_without_effect_on_the_layout_is_refused(tmp_path, name, key, value):
     options = TREES[name](tmp_path)
-    with pytest.raises(ValueError, match=f"`{key}` is '{value}', but says nothing about {name} data"):
+    with pytest.raises(ValueError, match=f"`{key}` is '{value}', but has no effect on {name} data"):
         find_phrase_splits(DatasetOptions(str(tmp_path)), ReadOptions(**options | {key: value}))
 
 
-def test_keys_of_the_hub_are_refused_beside_files(tmp_path):
-    """Even where there is something else that the Hub's reader would take."""
+def test_hub_keys_are_refused_for_local_layouts(tmp_path):
+    """The keys are refused even if the folder also contains parquet files."""
     TREES["cvat"](tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.parquet").write_bytes(b"")
@@ -193,51 +193,52 @@ def test_keys_of_the_hub_are_refused_beside_files(tmp_path):
             find_phrase_splits(DatasetOptions(str(tmp_path), hub=HubSource(**hub)))
 
 
-def test_classes_that_one_split_lacks_are_asked_in_it(tmp_path):
-    """Nothing but the files themselves says which classes a LabelMe data set has."""
+def test_classes_of_other_splits_are_absent_in_a_split(tmp_path):
+    """LabelMe does not declare classes, so they are inferred from the files of all splits."""
     TREES["labelme"](tmp_path / "train")
     TREES["labelme"](tmp_path / "valid")
     file = tmp_path / "valid" / "first.json"
-    shapes = json.loads(file.read_text())
-    file.write_text(json.dumps(shapes | {"shapes": [s for s in shapes["shapes"] if s["label"] == "apple"]}))
+    labels = json.loads(file.read_text())
+    file.write_text(json.dumps(labels | {"shapes": [s for s in labels["shapes"] if s["label"] == "apple"]}))
     splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path)))
     rows = read_splits(splits, ReadOptions())["validation"][0]
     assert content(rows)["first", "pear"] == ([], True)
 
 
-def test_what_was_turned_in_cvat_is_turned_here(tmp_path):
-    """A quarter turn swaps a box's sides, and an ellipse's half axes, around the middle."""
+def test_rotated_shapes_of_cvat(tmp_path):
+    """A rotation by 90° about the center swaps the sides of a box and the semi-axes of an ellipse."""
     TREES["cvat"](tmp_path)
     shapes = (
         '<box label="apple" xtl="10" ytl="10" xbr="30" ybr="20" rotation="90"/>'
-        '<ellipse label="pear" cx="20" cy="15" rx="8" ry="4" rotation="90"/><ellipse label="pear" cx="20" cy="15" rx="4" ry="8"/>'
+        '<ellipse label="pear" cx="20" cy="15" rx="8" ry="4" rotation="90"/>'
+        '<ellipse label="pear" cx="20" cy="15" rx="4" ry="8"/>'
     )
     image = f'<image id="0" name="first.png" width="{WIDTH}" height="{HEIGHT}">{shapes}</image>'
     (tmp_path / "annotations.xml").write_text(f"<annotations>{image}</annotations>")
     rows, _ = read(tmp_path)
-    box, turned, upright = rows[0]["instances"]
+    box, rotated, upright = rows[0]["instances"]
     assert box["bbox"] == pytest.approx([15, 5, 10, 20])
-    masks = [decode_mask(one["segmentation"], HEIGHT, WIDTH) for one in (turned, upright)]
+    masks = [decode_mask(instance["segmentation"], HEIGHT, WIDTH) for instance in (rotated, upright)]
     assert np.array_equal(*masks)
 
 
 def test_folders_of_splits_below_images_and_masks(tmp_path):
-    options = TREES["mask_values"](tmp_path / "given")
+    options = TREES["mask_values"](tmp_path / "source")
     for split in ("train", "val"):
-        for kind, place in (("images", "PNGImages"), ("masks", "PedMasks")):
-            shutil.copytree(tmp_path / "given" / place, tmp_path / "data" / kind / split)
+        for kind, folder in (("images", "PNGImages"), ("masks", "PedMasks")):
+            shutil.copytree(tmp_path / "source" / folder, tmp_path / "data" / kind / split)
     splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path / "data")))
     assert set(splits) == {"train", "validation"}
     assert all(len(rows) == 2 for rows, _ in read_splits(splits, ReadOptions(**options)).values())
 
 
-def test_images_of_one_name_in_two_folders(tmp_path):
-    """Neither is taken for the other, and both have an id of their own."""
+def test_an_image_is_not_confused_with_one_of_the_same_name_in_another_folder(tmp_path):
+    """`c/0.png` is missing, and neither `a/0.png` nor `b/0.png` is used instead."""
     TREES["cvat"](tmp_path)
     image = (tmp_path / "images" / "first.png").read_bytes()
-    for place in ("a", "b"):
-        (tmp_path / "images" / place).mkdir()
-        (tmp_path / "images" / place / "0.png").write_bytes(image)
+    for folder in ("a", "b"):
+        (tmp_path / "images" / folder).mkdir()
+        (tmp_path / "images" / folder / "0.png").write_bytes(image)
     box = '<box label="apple" xtl="1" ytl="1" xbr="9" ybr="9"/>'
     entries = [
         f'<image id="{i}" name="{n}" width="{WIDTH}" height="{HEIGHT}">{box}</image>'
@@ -258,7 +259,7 @@ def test_a_mask_with_an_alpha_channel(tmp_path):
     assert content(read(tmp_path, class_name="apple")[0]) == content(before)
 
 
-def test_a_box_ticked_twice_is_no_attribute_and_a_crowd_opens_its_class(tmp_path):
+def test_an_attribute_with_two_values_makes_its_phrases_not_exhaustive(tmp_path):
     templates = AttributeTemplates(["{quality} {label}"])
     TREES["via2"](tmp_path)
     file = tmp_path / "train" / "via_region_data.json"
@@ -271,5 +272,5 @@ def test_a_box_ticked_twice_is_no_attribute_and_a_crowd_opens_its_class(tmp_path
         return {p["text"]: p["exhaustive"] for p in rows[0]["phrases"]}.get("good apple")
 
     assert exhaustive(text) is True
-    one, _, other = text.partition('"hidden": false')
-    assert exhaustive(f'{one}"hidden": true{other}') is not True
+    before, _, after = text.partition('"hidden": false')
+    assert exhaustive(f'{before}"hidden": true{after}') is not True

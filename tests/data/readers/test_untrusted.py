@@ -1,4 +1,4 @@
-"""Annotations and files of strangers: paths, sizes, nesting and names end in one message that names them."""
+"""Tests of untrusted annotations and files: paths, sizes, nesting and names are refused with a message."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def images(data) -> int:
 
 @pytest.fixture
 def outside(tmp_path):
-    """An image beside the data set, which lies in the folder `data`."""
+    """Write an image beside the data set, which lies in the folder `data`."""
     (tmp_path / "elsewhere").mkdir()
     file = tmp_path / "elsewhere" / "secret.png"
     Image.fromarray(np.random.default_rng(5).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(file)
@@ -90,7 +90,7 @@ def test_an_image_outside_the_data_set_is_refused(tmp_path, outside, write, list
     assert images(data) >= 1
 
 
-def test_outside_images_can_be_left_out(tmp_path, outside, coco):
+def test_outside_images_can_be_skipped(tmp_path, outside, coco):
     names = ["a.png", "b.png", "../../elsewhere/secret.png"]
     entries = [{"id": i, "file_name": n, "width": WIDTH, "height": HEIGHT} for i, n in enumerate(names)]
     file = coco([square(i, i + 1) for i in range(3)], entries[:2])
@@ -105,7 +105,7 @@ def test_outside_images_can_be_left_out(tmp_path, outside, coco):
     assert "secret.png" in data.reports[0].skipped[0]
 
 
-def test_a_data_set_may_itself_be_a_link(tmp_path):
+def test_the_folder_of_a_data_set_can_be_a_link(tmp_path):
     TREES["labelme"](tmp_path / "real")
     (tmp_path / "data").symlink_to("real")
     assert images(load(tmp_path / "data")) == 2
@@ -120,7 +120,7 @@ def test_links_within_the_data_set_are_read(tmp_path):
 
 
 def test_a_snapshot_in_the_cache_of_the_hub_is_read(tmp_path):
-    """Its files are links to `blobs`, two folders up."""
+    """The files of a snapshot are links to `blobs`, two folders up."""
     snapshot = tmp_path / "datasets--me--x" / "snapshots" / "0a1b"
     TREES["labelme"](snapshot)
     blobs = tmp_path / "datasets--me--x" / "blobs"
@@ -130,7 +130,7 @@ def test_a_snapshot_in_the_cache_of_the_hub_is_read(tmp_path):
     assert images(load(snapshot)) == 2
 
 
-def test_one_file_and_its_folders_are_the_data_set(tmp_path, outside):
+def test_an_annotation_file_and_its_image_folder_are_the_data_set(tmp_path, outside):
     _coco(tmp_path / "data", "secret.png")
     file = str(tmp_path / "data" / "annotations" / "instances_train.json")
     options = DatasetOptions(annotation_file=file, image_folder=str(outside.parent))
@@ -150,7 +150,7 @@ def _replace(file: str, old: str, new: str) -> None:
 
 @pytest.fixture
 def _small_limit(monkeypatch):
-    """A bomb is what has more than 20,000 px."""
+    """Set Pillow's limit so that an image of more than 20,000 px is a decompression bomb."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
 
 
@@ -162,7 +162,7 @@ def png(side: int) -> bytes:
 
 @pytest.mark.usefixtures("_small_limit")
 @pytest.mark.parametrize("name", ["mask_files", "mask_values", "class_masks", "labelme_inside"])
-def test_a_mask_that_is_a_decompression_bomb_is_named(tmp_path, name):
+def test_a_mask_that_is_a_decompression_bomb_is_refused(tmp_path, name):
     options = TREES[name](tmp_path)
     if name == "labelme_inside":
         content = json.loads((tmp_path / "first.json").read_text())
@@ -180,7 +180,7 @@ def test_a_mask_that_is_a_decompression_bomb_is_named(tmp_path, name):
 
 
 @pytest.mark.usefixtures("_small_limit")
-def test_an_image_that_is_a_decompression_bomb_is_named(coco, tmp_path):
+def test_an_image_that_is_a_decompression_bomb_is_refused(coco, tmp_path):
     file = coco([square()])
     (tmp_path / "train" / "a.png").write_bytes(png(200))
     with pytest.raises(ValueError, match=r"a.png cannot be read \(Image size"):
@@ -229,8 +229,8 @@ def test_deeply_nested_json_is_refused(tmp_path, name, file, old, deep):
         ("sa1b", "first.json", '"file_name"'),
     ],
 )
-def test_json_nearly_too_deep_to_be_read_is_refused_in_few_words(tmp_path, name, file, old, level):
-    """Deeper by a few levels, Python reads a value and cannot represent it."""
+def test_json_near_the_recursion_limit_is_refused_with_a_short_message(tmp_path, name, file, old, level):
+    """Near the limit, Python can parse a value but not represent it."""
     options = TREES[name](tmp_path)
     text = (tmp_path / file).read_text()
     begin, end = level.format("\0").split("\0")
@@ -248,7 +248,7 @@ ANSI = "red\x1b[31m\x07 cat"
 
 
 @pytest.mark.parametrize("name", ["labelme", "yolo", "via"])
-def test_control_characters_of_class_names_reach_neither_phrases_nor_lines(tmp_path, name):
+def test_control_characters_of_class_names_are_escaped(tmp_path, name):
     TREES[name](tmp_path)
     for file in [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.yaml")]:
         escaped = json.dumps(ANSI)[1:-1]
@@ -261,7 +261,7 @@ def test_control_characters_of_class_names_reach_neither_phrases_nor_lines(tmp_p
         assert "\x07" not in line
 
 
-def test_control_characters_of_file_names_reach_no_message(coco, tmp_path):
+def test_control_characters_of_file_names_are_escaped(coco, tmp_path):
     name = "a\x1b[31m.png"
     file = coco([square()], [{"id": 1, "file_name": name, "width": 40, "height": 30}], draw=False)
     with pytest.raises(ValueError, match="is missing") as caught:
@@ -269,13 +269,13 @@ def test_control_characters_of_file_names_reach_no_message(coco, tmp_path):
     assert "\x1b" not in str(caught.value)
 
 
-def test_joiners_are_part_of_a_name(coco):
+def test_zero_width_joiners_are_part_of_a_name(coco):
     name = "می\u200cخواهم"
     data = load(coco([square()], categories=[{"id": 1, "name": name}]).parent.parent)
     assert list(data.category_ids) == [name]
 
 
-def test_a_file_name_that_is_not_utf8_is_named_or_left_out(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_refused_or_skipped(tmp_path):
     options = TREES["mask_values"](tmp_path)
     for place in ("PNGImages", "PedMasks"):
         source = next(f for f in sorted((tmp_path / place).iterdir()) if "first" in f.name)
@@ -287,7 +287,7 @@ def test_a_file_name_that_is_not_utf8_is_named_or_left_out(tmp_path):
     assert len(data.reports[0].skipped) == 1
 
 
-def test_a_name_of_half_a_character_is_escaped(coco):
+def test_an_unpaired_surrogate_is_escaped(coco):
     file = coco([square()])
     file.write_text(file.read_text().replace('"cat"', '"cat\\ud800"'))
     data = load(file.parent.parent)

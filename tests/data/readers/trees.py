@@ -1,4 +1,8 @@
-"""The same two pictures in every layout: three objects of two classes, one of them of two parts, and nothing on the second."""
+"""
+Builders of the same two pictures in every layout; each returns the options to read it.
+
+The first picture has three objects of two classes, one of them with two parts; the second has no object.
+"""
 
 import base64
 import io
@@ -17,8 +21,15 @@ NAMES = ["apple", "pear"]
 
 
 @dataclass
-class Drawn:
-    """An object: its class, its outline in px, what it is like."""
+class DrawnObject:
+    """
+    Object of a picture.
+
+    Attributes:
+        label (`str`): Class name.
+        parts (`list[list[float]]`): Polygons `[x1, y1, …]`, px.
+        attributes (`dict[str, str]`): Attributes, such as `{"color": "red"}`.
+    """
 
     label: str
     parts: list[list[float]]
@@ -30,9 +41,11 @@ class Drawn:
 
 
 THINGS = [
-    Drawn("apple", [[2, 2, 10, 2, 10, 12, 2, 12]], {"color": "red", "ripeness": "ripe"}),
-    Drawn("apple", [[15, 4, 25, 4, 25, 14, 15, 14], [28, 4, 34, 4, 34, 10]], {"color": "green", "ripeness": "ripe"}),
-    Drawn("pear", [[5, 18, 20, 18, 20, 28, 5, 28]], {"color": "green"}),
+    DrawnObject("apple", [[2, 2, 10, 2, 10, 12, 2, 12]], {"color": "red", "ripeness": "ripe"}),
+    DrawnObject(
+        "apple", [[15, 4, 25, 4, 25, 14, 15, 14], [28, 4, 34, 4, 34, 10]], {"color": "green", "ripeness": "ripe"}
+    ),
+    DrawnObject("pear", [[5, 18, 20, 18, 20, 28, 5, 28]], {"color": "green"}),
 ]
 PICTURES = {"first": THINGS, "second": []}
 
@@ -59,7 +72,7 @@ def yolo(folder: Path) -> dict:
     (folder / "train" / "labels").mkdir()
     lines = []
     for thing in THINGS:
-        # one line cannot say two parts; Ultralytics joins them, here the second part is an object of its own
+        # A line of YOLO has one polygon, so each part is an object.
         for part in thing.parts:
             values = [v / (HEIGHT if i % 2 else WIDTH) for i, v in enumerate(part)]
             lines.append(" ".join(map(repr, [NAMES.index(thing.label), *values])))
@@ -89,7 +102,7 @@ def labelme(folder: Path) -> dict:
 
 
 def labelme_inside(folder: Path) -> dict:
-    """Pictures inside the files, and a mask instead of polygons."""
+    """Write LabelMe files with embedded pictures, and masks instead of polygons."""
     for seed, (name, things) in enumerate(PICTURES.items()):
         shapes = [
             {"label": t.label, "points": [[0, 0], [WIDTH, HEIGHT]], "shape_type": "mask", "mask": png(t.mask)}
@@ -123,7 +136,7 @@ def via(folder: Path) -> dict:
 
 
 def via2(folder: Path) -> dict:
-    """A saved project of version 2: a list of regions, a second attribute."""
+    """Write a saved project of VIA 2: a list of regions, with a second attribute."""
     via(folder)
     entries = json.loads((folder / "train" / "via_region_data.json").read_text())
     for entry in entries.values():
@@ -146,12 +159,14 @@ def cvat(folder: Path) -> dict:
             edges = np.flatnonzero(flat[1:] != flat[:-1])
             runs = np.diff([0, *edges, piece.size]).tolist()
             shapes += (
-                f'<mask label="{t.label}" left="{xs.min()}" top="{ys.min()}" width="{piece.shape[1]}" height="{piece.shape[0]}" '
+                f'<mask label="{t.label}" left="{xs.min()}" top="{ys.min()}" '
+                f'width="{piece.shape[1]}" height="{piece.shape[0]}" '
                 f'rle="{", ".join(map(str, runs))}"><attribute name="color">{t.attributes["color"]}</attribute></mask>'
             )
         images.append(f'<image id="{number}" name="{name}.png" width="{WIDTH}" height="{HEIGHT}">{shapes}</image>')
     labels = "".join(f"<label><name>{name}</name></label>" for name in NAMES)
-    text = f'<?xml version="1.0"?><annotations><meta><task><labels>{labels}</labels></task></meta>{"".join(images)}</annotations>'
+    meta = f"<meta><task><labels>{labels}</labels></task></meta>"
+    text = f'<?xml version="1.0"?><annotations>{meta}{"".join(images)}</annotations>'
     (folder / "annotations.xml").write_text(text)
     return {}
 
@@ -191,7 +206,7 @@ def mask_files(folder: Path) -> dict:
 
 
 def mask_values(folder: Path) -> dict:
-    """Sixteen bits, so that no library may cut the numbers to eight."""
+    """Write 16-bit mask images, which a reader must not truncate to 8 bits."""
     save_pictures(folder / "PNGImages")
     (folder / "PedMasks").mkdir()
     for name, things in PICTURES.items():
@@ -217,10 +232,16 @@ def class_masks(folder: Path) -> dict:
 def lvis(folder: Path) -> dict:
     save_pictures(folder / "train2017", ".jpg")
     images = [
-        {"id": i, "coco_url": f"http://images/train2017/{name}.jpg", "width": WIDTH, "height": HEIGHT, "neg_category_ids": [3] * (i == 1),
-         "not_exhaustive_category_ids": [1] * (i == 1)}
+        {
+            "id": i,
+            "coco_url": f"http://images/train2017/{name}.jpg",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "neg_category_ids": [3] * (i == 1),
+            "not_exhaustive_category_ids": [1] * (i == 1),
+        }
         for i, name in enumerate(PICTURES, 1)
-    ]  # fmt: skip
+    ]
     annotations = [
         {
             "id": i,
