@@ -75,8 +75,9 @@ def write_card(
     data_args: SharedDataArguments,
 ) -> Path | None:
     """
-    Write the model card `README.md` with its pictures `card/N.png`; with adapters also `card/merged.md` for merged
-    weights.
+    Write the model card `README.md` with its pictures `card/N.png`.
+
+    With adapters, `card/merged.md` is the card of the merged weights.
 
     Args:
         trainer (`ScoringTrainer`): Trainer of the run.

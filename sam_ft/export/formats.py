@@ -167,8 +167,7 @@ def to_official_file(export: Export, output: Path) -> float:
             raise ValueError(f"the tensor {changed[0]!r} of the written file differs from its source. Check the disk")
         loaded = Sam3Model(config)
         loaded.load_state_dict(from_official(without_prefix(back, OFFICIAL)))
-        difference = export.check(loaded)
-    return difference
+        return export.check(loaded)
 
 
 def _comparable(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """
-Script that runs the three ONNX graphs beside this file on an image and phrases. It needs onnxruntime, numpy, pillow
-and tokenizers, but not torch.
+Script that runs the three ONNX graphs beside this file on an image and phrases.
+
+It needs onnxruntime, numpy, pillow and tokenizers, but not torch.
 
     python predict.py picture.jpg "red apple" "leaf" --output masks
 
@@ -105,6 +106,7 @@ def at_thresholds(phrase: str, scores, presence: float, threshold: float | None)
 
 
 def main() -> None:
+    """Predict for the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?")
     parser.add_argument("phrases", nargs="*")

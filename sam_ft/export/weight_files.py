@@ -112,7 +112,7 @@ def read_shapes(source: Path) -> dict[str, tuple[int, ...]]:
             continue
         try:
             with safe_open(file, framework="pt") as opened:
-                shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
+                shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is damaged or no safetensors file ({error}). Copy it again") from error
     return shapes

@@ -58,9 +58,8 @@ def count_pair(pair: Pair, kind: str = "mask", threshold: float = SCORE) -> Pair
     predicted = pair.detections_above(threshold)
     best, *others = (_count(predicted, truth, kind) for truth in (pair.truth, *pair.others))
     for other in others:
-        if not other.num_truth and not other.num_found:
-            best = other
-        elif (best.num_truth or best.num_found) and other.f1.mean() > best.f1.mean():
+        is_empty = not other.num_truth and not other.num_found
+        if is_empty or ((best.num_truth or best.num_found) and other.f1.mean() > best.f1.mean()):
             best = other
     return best
 

@@ -52,8 +52,7 @@ _FAILURES = (
 
 class HubTrainer(Trainer):
     """
-    Transformers' Trainer that publishes chosen files of its folder, and with an adapter also a base that is only
-    local.
+    Transformers' Trainer that publishes chosen files of its folder, and a local base of an adapter.
 
     Its keys are those of Trainer (`push_to_hub`, `hub_model_id`, `hub_strategy`, …), `hub_merged`, `hub_base` and
     `hub_pictures`.

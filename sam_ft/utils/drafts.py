@@ -67,9 +67,9 @@ def folder_draft(
     folder: Path, kind: str, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()
 ) -> Iterator[Path]:
     """
-    Yield a temporary folder that becomes `folder` when the context ends without an error; `folder` is locked
-    meanwhile.
+    Yield a temporary folder that becomes `folder` when the context ends without an error.
 
+    The folder is locked meanwhile.
     The folder behind a symbolic link is replaced, not the link. If the folder cannot be renamed, such as a mount
     point, its files are replaced one by one.
 

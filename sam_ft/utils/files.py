@@ -10,8 +10,9 @@ from pathlib import Path
 @contextlib.contextmanager
 def atomic_path(file: str | Path) -> Iterator[Path]:
     """
-    Yield a temporary path beside `file`, which is renamed to `file` when the context ends without an error, else
-    removed.
+    Yield a temporary path beside `file`, and rename it to `file` when the context ends.
+
+    After an error it is removed instead.
 
     Args:
         file (`str` or `Path`): The final path; its folder is created if it is missing.

@@ -147,7 +147,7 @@ def test_too_small_disk_is_reported_before_it_is_full(shapes, tmp_path, monkeypa
 
 
 def test_trained_encoders_cannot_be_cached(shapes, tmp_path):
-    with pytest.raises(ValueError, match="add vision_encoder to `freeze`"):
+    with pytest.raises(ValueError, match="Add vision_encoder to `freeze`"):
         run(shapes, tmp_path / "a", tmp_path / "cache", model={"freeze": ["text_encoder"]})
     with pytest.raises(ValueError, match="`cache_text` needs a frozen text encoder"):
         run(shapes, tmp_path / "b", model={"freeze": ["vision_encoder"]}, data={"cache_text": True})

@@ -142,7 +142,7 @@ def test_checkpoint_without_optimizer_is_not_resumed_with_a_fresh_one(tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint-2")
     (checkpoint / "optimizer.pt").unlink()
     with pytest.raises(
-        ValueError, match="optimizer.pt is missing: training would go on with a fresh optimizer.*start_over"
+        ValueError, match="optimizer.pt is missing and training would continue with a new optimizer.*start_over"
     ):
         choose_checkpoint(tmp_path)
 
