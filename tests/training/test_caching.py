@@ -151,7 +151,7 @@ def test_trained_encoders_cannot_be_cached(shapes, tmp_path):
         run(shapes, tmp_path / "a", tmp_path / "cache", model={"freeze": ["text_encoder"]})
     with pytest.raises(ValueError, match="`cache_text` needs a frozen text encoder"):
         run(shapes, tmp_path / "b", model={"freeze": ["vision_encoder"]}, data={"cache_text": True})
-    with pytest.raises(ValueError, match="drawn anew"):
+    with pytest.raises(ValueError, match="streamed, mixed or generated"):
         run("synthetic-stream", tmp_path / "c", tmp_path / "d", data={"scene_train_images": 2, "scene_eval_images": 1})
 
 
