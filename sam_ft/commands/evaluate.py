@@ -8,13 +8,15 @@ from pathlib import Path
 
 from ..arguments import EvalArguments, Run
 from ..models.model_files import read_trained_phrases
+from ..training.checkpoints import matches, names_below
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import comparison_table, log_to_console_and_file, stage
 from ..utils.json_files import write_json
 from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
+from ..utils.owned_files import OwnedFiles
 from .build import load_data, run_settings
 from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
-from .run_folder import RUN_FOLDER
+from .run_folder import EVALUATION_FILES, RUN_FOLDER
 from .run_report import write_report
 
 
@@ -69,8 +71,31 @@ def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: Eval
     claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
     settings = run_settings(run.model, run.data, eval_args)
     settings = json.loads(json.dumps({key: value for key, value in settings.items() if key not in _FREE_KEYS}))
-    has_results = (folder / RESULTS_FILE).is_file()
+    was_claimed, has_results = is_claimed(folder, EVALUATION_FOLDER), (folder / RESULTS_FILE).is_file()
+    candidates = candidates_of(eval_args.compare, run.model.model_name_or_path)
+    prefixes = ["", *(f"{candidate.name}/" for candidate in candidates)]
+    names = [name for prefix in prefixes for name in _names_of_evaluation(folder, prefix)]
+    owned = OwnedFiles(folder, "evaluation")
+    if was_claimed:
+        owned.adopt(names)
+        # Pictures are named by example, so a picture of the user does not collide.
+        owned.check_free((name for name in names if "/pictures/" not in name), EVALUATION_FOLDER.argument)
     claim_settings(folder, EVALUATION_FOLDER, settings, has_results=has_results, replace=eval_args.overwrite)
+    owned.begin(owned.find_foreign())
+    claims.callback(_record, folder, prefixes)
+
+
+def _names_of_evaluation(folder: Path, prefix: str) -> list[str]:
+    """List the existing files that an evaluation writes below `folder`, for the candidate with this prefix."""
+    outputs = (*EVALUATION_FILES, "pictures.png", "pictures/*.png")
+    patterns = (DATA_FILE, RESULTS_FILE, *(f"eval/{name}" for name in outputs))
+    return sorted(prefix + name for name in names_below(folder / prefix) if matches(name, patterns))
+
+
+def _record(folder: Path, prefixes: list[str]) -> None:
+    """Record the files of an evaluation at its end."""
+    names = [name for prefix in prefixes for name in _names_of_evaluation(folder, prefix)]
+    OwnedFiles(folder, "evaluation").end(names)
 
 
 def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[str, float]:

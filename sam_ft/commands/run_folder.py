@@ -19,7 +19,7 @@ from ..training.checkpoints import (
     names_below,
 )
 from ..utils.output_folders import FolderKind, check_unclaimed, claim_settings, is_claimed, lock_folder
-from ..utils.owned_files import RECORD, OwnedFiles
+from ..utils.owned_files import OwnedFiles
 from ..utils.text import list_some
 from ..utils.yaml_files import read_yaml_mapping
 from .build import run_settings
@@ -53,17 +53,17 @@ FREE_KEYS = frozenset(
         "hub_token", "dataset_license",
     }
 )  # fmt: skip
-_EVALUATION_FILES = ("results.json", "ground_truth.json", "presence.json", "phrases.json", "objects.json")
+EVALUATION_FILES = ("results.json", "ground_truth.json", "presence.json", "phrases.json", "objects.json")
 # A run writes these files before its first checkpoint. A later run with other settings must not reuse them.
 ATTEMPT_FILES = (
-    "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in _EVALUATION_FILES),
+    "before_results.json", "data.json", "retention/base.json", *(f"before/{name}" for name in EVALUATION_FILES),
     "before/pictures.png",
     "before/pictures/*.png",
 )  # fmt: skip
 RUN_FILES = (
     *ATTEMPT_FILES, *MODEL_FILES, *(f"base/{name}" for name in MODEL_FILES), STATE_FILE, "all_results.json",
     "train_results.json",
-    "eval_results.json", "training.log", *(f"eval/{name}" for name in _EVALUATION_FILES), "eval/pictures.png",
+    "eval_results.json", "training.log", *(f"eval/{name}" for name in EVALUATION_FILES), "eval/pictures.png",
     "eval/pictures/*.png",
     "runs/*/events.out.tfevents.*",
 )  # fmt: skip
@@ -184,7 +184,7 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
     was_claimed = is_claimed(folder, RUN_FOLDER)
     owned = OwnedFiles(folder, RUN_KIND)
     if was_claimed:
-        _adopt_unrecorded(owned)
+        owned.adopt(_names_of_run(folder))
         owned.check_free((name for name in _names_of_run(folder) if not matches(name, _UNIQUE_FILES)), "output_dir")
         if start_over:
             remove_run(owned)
@@ -227,20 +227,9 @@ def _names_of_run(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _adopt_unrecorded(owned: OwnedFiles) -> None:
-    """Record the files that a killed process, or a release without records, wrote without a record."""
-    foreign = owned.foreign_when_opened
-    if foreign is None and (owned.folder / RECORD).is_file():
-        return
-    owned.add(name for name in _names_of_run(owned.folder) if name not in (foreign or ()))
-
-
 def record_run(folder: Path) -> None:
     """Record all files of a run at its end."""
-    owned = OwnedFiles(folder, RUN_KIND)
-    foreign = set(owned.foreign_when_opened or ())
-    owned.add(name for name in _names_of_run(folder) if name not in foreign)
-    owned.end()
+    OwnedFiles(folder, RUN_KIND).end(_names_of_run(folder))
 
 
 def _defaults(settings: dict) -> dict:

@@ -288,6 +288,12 @@ def _read_prediction(records: Path, name: str, image: str) -> ImagePrediction | 
     if not file.is_file():
         return None
     content = read_json_file(file, "predictions_dir", remedy="Delete it; the image is then predicted again")
+    keys = {"image", *(field.name for field in dataclasses.fields(ImagePrediction))}
+    if not isinstance(content, dict) or set(content) != keys:
+        raise ValueError(
+            f"`predictions_dir`: {file} is no record of a prediction, so this command did not write it. Move it "
+            "away, or choose another `predictions_dir`"
+        )
     return ImagePrediction(**content) if content.pop("image", None) == _identity(image) else None
 
 

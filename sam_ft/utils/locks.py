@@ -22,7 +22,7 @@ except ImportError:  # Windows has no record locks; the owner's process is looke
 LOCK_FILE = ".sam-ft.lock"
 STALE_AFTER_S = 600.0
 _RENEW_EVERY_S = 60.0
-_HELD: dict[str, int] = {}  # locks of this process: a POSIX record lock cannot refuse its own process
+_HELD: set[str] = set()  # locks of this process: a POSIX record lock cannot refuse its own process
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def hold_lock(file: str | Path, argument: str, folder: str | Path) -> Iterator[L
     if key in _HELD:
         raise ValueError(f"`{argument}`: {folder} is already in use by this process")
     descriptor, dead = _acquire(file, argument, folder)
-    _HELD[key] = descriptor
+    _HELD.add(key)
     ended = threading.Event()
     threading.Thread(target=_renew, args=(file, ended), daemon=True).start()
     try:
         yield dead
     finally:
         ended.set()
-        del _HELD[key]
+        _HELD.remove(key)
         with contextlib.suppress(OSError):  # removed while it is held, so that no other process locks a removed file
             file.unlink()
         os.close(descriptor)

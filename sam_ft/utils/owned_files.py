@@ -78,8 +78,26 @@ class OwnedFiles:
         """
         self._save(opened=foreign)
 
-    def end(self) -> None:
-        """Record that all written files are recorded, and drop names that no longer exist."""
+    def adopt(self, names: Iterable[str]) -> None:
+        """
+        Record what a killed process, or a release without records, wrote without recording it.
+
+        Args:
+            names (`Iterable[str]`): Files that such a process may have written.
+        """
+        foreign = self.foreign_when_opened
+        if foreign is not None or not (self.folder / RECORD).is_file():
+            self.add(name for name in names if name not in (foreign or ()))
+
+    def end(self, names: Iterable[str]) -> None:
+        """
+        Record what a process wrote since [`begin`], and drop the names that no longer exist.
+
+        Args:
+            names (`Iterable[str]`): Files that it may have written; those that were foreign at its begin are left out.
+        """
+        foreign = set(self.foreign_when_opened or ())
+        self.add(name for name in names if name not in foreign)
         self._digests = {name: digests for name, digests in self._digests.items() if (self.folder / name).is_file()}
         self._save(opened=None)
 

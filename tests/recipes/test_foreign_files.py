@@ -117,6 +117,16 @@ def test_evaluation_keeps_foreign_files(script, shapes, tmp_path, family):
     assert "`max_eval_samples` was None, is 1" in stderr
     assert script(*call, "--max_eval_samples", "1", "--overwrite", "true")[0] == 0
     foreign.check()
+    # files of the user with names of the evaluation's own
+    for name in ("data.json", "eval/results.json", "eval_results.json"):
+        written = (folder / name).read_bytes()
+        (folder / name).write_text("mine")
+        for arguments in (["--max_eval_samples", "1"], ["--overwrite", "true"]):
+            status, _, stderr = script(*call, *arguments)
+            assert status == 1
+            assert f"already contains {name}, which this command did not write" in stderr
+        assert (folder / name).read_text() == "mine"
+        (folder / name).write_bytes(written)
     # an evaluation never writes to the folder of a training run
     (tmp_path / "run").mkdir()
     prepare_run_folder(tmp_path / "run", {})
@@ -186,6 +196,15 @@ def test_prediction_keeps_foreign_files(script, shapes, tmp_path):
         (tmp_path / "q" / name).unlink(missing_ok=True)
     status, _, stderr = script(*call)
     assert status == 0, stderr
+    record = tmp_path / "q" / "predictions" / "00002.json"
+    for text in ("[]", '{"mine": 1}'):
+        written = record.read_bytes()
+        record.write_text(text)
+        status, _, stderr = script(*call)
+        assert status == 1
+        assert "00002.json is no record of a prediction" in stderr
+        assert record.read_text() == text
+        record.write_bytes(written)
     (tmp_path / "q" / "coco.json").write_text("{}")
     status, _, stderr = script(*call)
     assert status == 1

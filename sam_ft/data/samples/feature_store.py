@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,9 @@ import torch
 from datasets import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from ...utils.files import write_atomically
+from ...utils.json_files import write_json
 
 
 INDEX = "cache.json"
@@ -44,7 +46,7 @@ class FeatureStore:
             return
         with _explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(index, lambda file: file.write_text(json.dumps(fingerprint, indent=1), encoding="utf-8"))
+            write_json(index, fingerprint, indent=1)
 
     def missing(self, example_ids: Iterable[str]) -> list[tuple[int, int]]:
         """
@@ -76,7 +78,7 @@ class FeatureStore:
         """
         tensors = {"features": features.contiguous().cpu()}
         with _explain_write_errors(self.folder):
-            _write_whole(self._file(example_id, view), lambda file: save_file(tensors, file))
+            write_atomically(self._file(example_id, view), lambda file: save_file(tensors, file))
 
     def read(self, example_id: str, view: int) -> torch.Tensor:
         """
@@ -132,16 +134,6 @@ def _explain_write_errors(folder: Path):
                 "command continues from the files that are already written"
             ) from error
         raise ValueError(f"`feature_cache`: {folder} cannot be written ({error}). Choose another folder") from error
-
-
-def _write_whole(file: Path, write) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        write(draft)
-        draft.replace(file)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
 
 
 def _read_index(index: Path) -> dict[str, str]:
