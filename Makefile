@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks clean
+.PHONY: setup demo tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -63,6 +63,10 @@ test-browser: setup
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+
+# Correctness, memory and speed of the full-size model on this machine's GPU, about ten minutes.
+gpu-report: setup
+	$(VENV)/bin/python benchmarks/gpu_report.py
 
 clean:
 	rm -rf build *.egg-info
