@@ -22,16 +22,21 @@ from transformers import TrainerCallback  # noqa: E402
 
 from benchmarks.measure import DEVICE, device_name  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments  # noqa: E402
 from sam_ft.commands.build import load_data, load_sam  # noqa: E402
 from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.data.synthetic.scenes import SceneOptions  # noqa: E402
-from sam_ft.models.outputs import Keep  # noqa: E402
-from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
+from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
+from sam_ft.models.sam3.config import build_tiny_processor  # noqa: E402
 from sam_ft.models.sam3.model import Sam3ForConceptSegmentation  # noqa: E402
-from sam_ft.models.sam3.random_model import random_model  # noqa: E402
+from sam_ft.models.sam3.random_model import build_random_model  # noqa: E402
+from sam_ft.models.sam3.steps import ConceptPredictionStep  # noqa: E402
+from sam_ft.options.evaluation import DetectionLimits  # noqa: E402
+from sam_ft.options.scenes import (
+    SceneFiles,  # noqa: E402
+    SceneOptions,  # noqa: E402
+)
 from sam_ft.testing import random_batch  # noqa: E402
+from sam_ft.training.training_arguments import Sam3TrainingArguments  # noqa: E402
 
 
 RESOLUTION, PHRASES, IMAGES, EPOCHS = 224, (1, 8, 32), 4, 3
@@ -53,7 +58,7 @@ def forward_operations(model: Sam3ForConceptSegmentation) -> tuple[int, int]:
         batch = {k: v.to(DEVICE) if torch.is_tensor(v) else v for k, v in batch.items() if k != "labels"}
         batch["text_features"] = torch.zeros(pairs, 32, model.text_projection.out_features, device=DEVICE)
         with torch.no_grad():
-            return operations(lambda: model(**batch, keep=Keep(0.0), collect=lambda _: None))
+            return operations(lambda: model(**batch, step=ConceptPredictionStep(DetectionLimits(0.0), lambda _: None)))
 
     pixels = torch.zeros(1, 3, RESOLUTION, RESOLUTION, device=DEVICE)
     with torch.no_grad():
@@ -79,7 +84,7 @@ def build_model_with_official_ratio() -> Sam3ForConceptSegmentation:
         trunk.hidden_size, trunk.intermediate_size = 512, 2048
         trunk.num_hidden_layers, trunk.global_attn_indexes = layers, list(range(3, layers, 4))
         config._attn_implementation = "eager"  # The counter supports no other attention kernel.
-        model = random_model(config, 0).eval().to(DEVICE)
+        model = build_random_model(config, 0).eval().to(DEVICE)
         image, pair = forward_operations(model)
         if image / pair >= OFFICIAL_RATIO:
             print(f"{layers} ViT layers: one image in the ViT counts as many operations as {image / pair:.1f} pairs")
@@ -151,7 +156,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build_model_with_official_ratio().save_pretrained(folder / "model")
-        tiny_processor(RESOLUTION).save_pretrained(folder / "model")
+        build_tiny_processor(RESOLUTION).save_pretrained(folder / "model")
         write_data(folder / "data")
         print("| phrases per image | allowed by operation counts | measured | share |\n|---|---|---|---|")
         for phrases in PHRASES:

@@ -23,17 +23,29 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks.measure import device_name  # noqa: E402
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset  # noqa: E402
-from sam_ft.data.phrases.sampling import PhraseOptions  # noqa: E402
+from sam_ft.data.loading import load_phrase_dataset  # noqa: E402
 from sam_ft.data.readers.coco_tree import find_coco_splits  # noqa: E402
-from sam_ft.data.readers.records import ReadOptions  # noqa: E402
 from sam_ft.data.row_schema import to_rgb  # noqa: E402
 from sam_ft.data.samples.collators import Sam3Collator  # noqa: E402
-from sam_ft.data.samples.pipeline import PromptOptions, TrainingSamples, make_sample  # noqa: E402
-from sam_ft.data.samples.transforms import OFFICIAL_SIDES, TransformOptions  # noqa: E402
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.data.synthetic.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
+from sam_ft.data.samples.pipeline import TrainingSamples  # noqa: E402
+from sam_ft.data.samples.sample import make_sample  # noqa: E402
+from sam_ft.data.samples.transforms import OFFICIAL_SIDES  # noqa: E402
+from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
+from sam_ft.options.augmentation import TransformOptions  # noqa: E402
+from sam_ft.options.data import (
+    DatasetOptions,  # noqa: E402
+    ReadOptions,  # noqa: E402
+)
+from sam_ft.options.phrases import (
+    PhraseOptions,  # noqa: E402
+    PromptOptions,  # noqa: E402
+)
+from sam_ft.options.scenes import (  # noqa: E402
+    ALL_SHAPES,
+    SceneFiles,  # noqa: E402
+    SceneOptions,
+)
 
 
 RESOLUTION, ROUNDS = 1008, 3

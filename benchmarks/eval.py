@@ -20,12 +20,13 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.cached import RESOLUTION, build_model_with_official_ratio  # noqa: E402
 from benchmarks.measure import DEVICE, device_name, seconds  # noqa: E402
-from sam_ft.arguments import DataArguments, LossArguments, Sam3TrainingArguments  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments  # noqa: E402
 from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
 from sam_ft.data.loading import PhraseData  # noqa: E402
 from sam_ft.data.row_schema import to_dataset  # noqa: E402
 from sam_ft.metrics.postprocess import to_detections  # noqa: E402
-from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
+from sam_ft.models.sam3.config import build_tiny_processor  # noqa: E402
+from sam_ft.training.training_arguments import Sam3TrainingArguments  # noqa: E402
 
 
 IMAGES, PHRASES, SCORE_THRESHOLD, MAX_DETECTIONS = 4, 20, 0.05, 20
@@ -47,7 +48,7 @@ def make_data(folder: Path) -> PhraseData:
 
 def main():
     """Print the times of both, and the largest difference of their detections."""
-    model, processor = build_model_with_official_ratio(), tiny_processor(RESOLUTION)
+    model, processor = build_model_with_official_ratio(), build_tiny_processor(RESOLUTION)
     images = [0]
     model.vision_encoder.backbone.register_forward_pre_hook(
         lambda _, inputs: images.__setitem__(0, images[0] + len(inputs[0]))
@@ -56,14 +57,14 @@ def main():
         data = make_data(Path(folder))
         training_args = Sam3TrainingArguments(
             output_dir=f"{folder}/out", report_to=[], num_pictures=0, disable_tqdm=True, dataloader_num_workers=0,
-            per_device_eval_batch_size=1, keep_score_threshold=SCORE_THRESHOLD, keep_max_detections=MAX_DETECTIONS,
+            per_device_eval_batch_size=1, eval_score_threshold=SCORE_THRESHOLD, eval_max_detections=MAX_DETECTIONS,
             eval_strategy="no", save_strategy="no", use_cpu=DEVICE == "cpu",
         )  # fmt: skip
         trainer = build_sam3_trainer(model, processor, data, DataArguments(), LossArguments(), training_args)
         samples = trainer.eval_dataset
 
         def at_once():
-            return trainer.answer(samples).detections
+            return trainer.collect_predictions(samples).detections
 
         def one_by_one():
             return {

@@ -18,13 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import device_name  # noqa: E402
 from benchmarks.models import reduced_config  # noqa: E402
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments  # noqa: E402
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments  # noqa: E402
 from sam_ft.commands.build import load_data  # noqa: E402
 from sam_ft.commands.plan_measurement import measure  # noqa: E402
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.data.synthetic.scenes import ALL_SHAPES, SceneOptions  # noqa: E402
-from sam_ft.models.sam3.config import tiny_processor  # noqa: E402
-from sam_ft.models.sam3.random_model import random_model  # noqa: E402
+from sam_ft.commands.run import Run  # noqa: E402
+from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
+from sam_ft.models.sam3.config import build_tiny_processor  # noqa: E402
+from sam_ft.models.sam3.random_model import build_random_model  # noqa: E402
+from sam_ft.options.scenes import (  # noqa: E402
+    ALL_SHAPES,
+    SceneFiles,  # noqa: E402
+    SceneOptions,
+)
+from sam_ft.training.training_arguments import Sam3TrainingArguments  # noqa: E402
 
 
 RESOLUTION = 336
@@ -89,8 +95,8 @@ def main():
     print(device_name())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        random_model(copy.deepcopy(reduced_config(RESOLUTION)), 0).save_pretrained(folder / "model")
-        tiny_processor(RESOLUTION).save_pretrained(folder / "model")
+        build_random_model(copy.deepcopy(reduced_config(RESOLUTION)), 0).save_pretrained(folder / "model")
+        build_tiny_processor(RESOLUTION).save_pretrained(folder / "model")
         scenes = SceneOptions(width=336, height=336, shapes=list(ALL_SHAPES), min_shapes=4, max_shapes=5)
         write_shape_scenes(folder / "data", SceneFiles(scenes, num_train=12, num_validation=2))
         data = load_data(make_run(folder).data)

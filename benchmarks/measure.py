@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from sam_ft.utils.memory import peak_resident_memory, reset_peak_resident_memory, resident_memory
+
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -42,8 +44,7 @@ def seconds(*calls: Callable, repeats: int = 3) -> list[float]:
 def peak_bytes(call: Callable) -> int:
     """Measure the peak memory of a call, in bytes beyond the memory held before it.
 
-    On CUDA it is the allocator's count; on a CPU the kernel's high-water mark of resident memory (`VmHWM`, reset
-    through `/proc/self/clear_refs`).
+    On CUDA it is the allocator's count; on a CPU the peak of resident memory.
 
     Args:
         call (`Callable`): Call without arguments.
@@ -56,17 +57,12 @@ def peak_bytes(call: Callable) -> int:
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    reset_peak_resident_memory()
+    before = resident_memory()
     call()
-    return _status("VmHWM") - before
+    return peak_resident_memory() - before
 
 
 def _finish():
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-
-
-def _status(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key + ":"))
-    return int(line.split()[1]) * 1024

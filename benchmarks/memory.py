@@ -40,18 +40,21 @@ def measure_case(phrases: int, instances: int) -> int:
 
     from benchmarks.measure import DEVICE, peak_bytes
     from benchmarks.models import reduced_config
+    from sam_ft.losses.sam3 import Sam3Criterion
     from sam_ft.models.freezing import freeze
-    from sam_ft.models.sam3.random_model import random_model
+    from sam_ft.models.sam3.random_model import build_random_model
+    from sam_ft.models.sam3.steps import ConceptTrainingStep
     from sam_ft.testing import random_batch
 
-    model = random_model(reduced_config(), 0).train().to(DEVICE)
+    model = build_random_model(reduced_config(), 0).train().to(DEVICE)
     freeze(model, [])
-    model.pairs_per_chunk, model.criterion.masks_per_block = 1, 4
+    model.configure(pairs_per_chunk=1)
+    train_step = ConceptTrainingStep(Sam3Criterion(masks_per_block=4))
     pairs = [(0, f"phrase {i}", 0 if i % 8 == 7 else instances) for i in range(phrases)]
     batch = send_to_device(random_batch(pairs, resolution=336, instances_per_image=1), DEVICE)
 
     def step():
-        model(**batch).loss.backward()
+        model(**batch, step=train_step).loss.backward()
         model.zero_grad(set_to_none=False)
 
     step()  # Warm-up: gradients and buffers are allocated.

@@ -4,7 +4,7 @@ import copy
 
 from transformers import Sam3Config
 
-from sam_ft.models.sam3.config import set_resolution, tiny_config
+from sam_ft.models.sam3.config import build_tiny_config, set_resolution
 
 
 def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, queries: int = 200) -> Sam3Config:
@@ -16,7 +16,7 @@ def reduced_config(resolution: int = 336, width: int = 128, layers: int = 6, que
         layers (`int`): Layers of each stack, 6 by default as in SAM 3.
         queries (`int`): Queries of the decoder, 200 by default as in SAM 3.
     """
-    config = copy.deepcopy(tiny_config(resolution))
+    config = copy.deepcopy(build_tiny_config(resolution))
     config.vision_config.fpn_hidden_size = width
     for part in (config.geometry_encoder_config, config.detr_encoder_config, config.detr_decoder_config):
         part.hidden_size, part.num_attention_heads, part.intermediate_size = width, 8, 4 * width

@@ -31,10 +31,12 @@ from transformers import Sam3Config  # noqa: E402
 
 from sam_ft.export.weight_files import read_weights  # noqa: E402
 from sam_ft.export.weight_names import compare  # noqa: E402
-from sam_ft.models.families import TINY  # noqa: E402
-from sam_ft.models.outputs import Keep  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
-from sam_ft.models.sam3.random_model import random_model  # noqa: E402
+from sam_ft.models.sam3.random_model import build_random_model  # noqa: E402
+from sam_ft.models.sam3.steps import ConceptPredictionStep  # noqa: E402
+from sam_ft.ops.prompts import padding_exemplars  # noqa: E402
+from sam_ft.options.evaluation import DetectionLimits  # noqa: E402
+from sam_ft.options.model_names import TINY  # noqa: E402
 
 
 PHRASE, SIDE = "a red apple", 1008
@@ -86,7 +88,7 @@ def export(folder: Path) -> Path:
     from sam_ft.export.formats import FORMATS, Export
 
     begin = time.perf_counter()
-    model = random_model(Sam3Config(), 0).eval()
+    model = build_random_model(Sam3Config(), 0).eval()
     # The export's own check runs phrases; any tokens will do for random weights.
     difference = FORMATS["official"](Export(model, load_processor(TINY), "random"), folder / "sam3.pt")
     print(
@@ -136,20 +138,20 @@ def predict_officially(file: Path, bpe: str) -> tuple[dict[str, torch.Tensor], t
 @torch.inference_mode()
 def predict(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     """Predict with this package, from the same weights and tokens."""
-    model = random_model(Sam3Config(), 0).eval()
+    model = build_random_model(Sam3Config(), 0).eval()
     pixels = torch.from_numpy(np.asarray(picture()).copy()).permute(2, 0, 1)[None]
     predictions = []
+    boxes, box_labels = padding_exemplars(1)
     model(
         pixel_values=pixels,
         input_ids=tokens.long(),
         attention_mask=(tokens != 0).long(),
         pair_image=[0],
         pair_phrase=[0],
-        input_boxes=torch.full((1, 1, 4), 0.5),
-        input_boxes_labels=torch.full((1, 1), -10),
+        input_boxes=boxes,
+        input_boxes_labels=box_labels,
         geometry_token=torch.ones(1, dtype=torch.bool),  # The package always adds it.
-        keep=Keep(0.0, 200),
-        collect=predictions.append,
+        step=ConceptPredictionStep(DetectionLimits(0.0, 200), predictions.append),
     )
     masks = torch.nn.functional.interpolate(predictions[0].masks[:, None], (SIDE, SIDE), mode="bilinear") > 0
     return {"scores": predictions[0].scores, "boxes": predictions[0].boxes_xyxy * SIDE, "masks": masks}

@@ -23,7 +23,7 @@ from benchmarks.measure import DEVICE, device_name, peak_bytes, seconds  # noqa:
 from benchmarks.models import reduced_config  # noqa: E402
 from sam_ft.models.freezing import freeze  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
-from sam_ft.models.sam3.random_model import random_model  # noqa: E402
+from sam_ft.models.sam3.random_model import build_random_model  # noqa: E402
 from sam_ft.testing import random_batch  # noqa: E402
 from tests import official, official_model  # noqa: E402
 
@@ -40,7 +40,7 @@ def tokenize(texts):
 
 def main():
     """Print time and peak memory of both."""
-    ours = random_model(reduced_config(RESOLUTION), 0).train().to(DEVICE)
+    ours = build_random_model(reduced_config(RESOLUTION), 0).train().to(DEVICE)
     freeze(ours, [])
     theirs = official_model.build(ours.config, tokenize, checkpointing=True)
     official_model.copy_weights(ours, theirs)

@@ -8,18 +8,19 @@ import argparse
 import tempfile
 from collections.abc import Callable
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Sam3TrainingArguments
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments
 from sam_ft.commands.build import load_data, load_sam
 from sam_ft.commands.build_sam3 import build_sam3_trainer
 from sam_ft.data.synthetic.scene_phrases import ATTRIBUTES, attribute_values, words_for
 from sam_ft.evaluation.predictions import score
+from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 
 COLUMNS = {
     "mask AP50": "mask_AP50",
     "mask AP": "mask_AP",
     "presence": "presence_accuracy",
-    "refused": "near_miss_refusal",
+    "rejected": "near_miss_rejection",
 }
 
 
@@ -44,7 +45,7 @@ def evaluate(model_name: str, scenes: int, seed: int):
         )
         trainer = build_sam3_trainer(model, processor, data, data_args, LossArguments(), training_args)
         trainer.evaluate()
-    return list(data.validation.remove_columns("image")), trainer.store, data.category_ids
+    return list(data.validation.remove_columns("image")), trainer.evaluator.store, data.category_ids
 
 
 def line(name: str, evaluated: tuple, is_scored: Callable[[str], bool] = lambda _: True) -> str:
@@ -56,7 +57,7 @@ def line(name: str, evaluated: tuple, is_scored: Callable[[str], bool] = lambda 
         is_scored (`Callable[[str], bool]`): Whether a phrase counts; all by default.
     """
     rows, store, category_ids = evaluated
-    metrics = score(rows, store, category_ids, with_masks=True, asked=is_scored).metrics
+    metrics = score(rows, store, category_ids, with_masks=True, is_counted=is_scored).metrics
     pairs = sum(is_scored(phrase["text"]) for row in rows for phrase in row["phrases"])
     numbers = [f"{metrics[key]:.3f}" if metrics.get(key, -1) >= 0 else "" for key in COLUMNS.values()]
     return f"| {name} | {pairs} | {' | '.join(numbers)} |"

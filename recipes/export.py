@@ -12,59 +12,10 @@ Every export is loaded back and compared with its source before it is moved to `
 keys.
 """
 
-import logging
-import sys
-from pathlib import Path
-
-from sam_ft.arguments import DataArguments, ExportArguments, LossArguments, ModelArguments, Sam3TrainingArguments
-from sam_ft.arguments.parser import RecipeParser
-from sam_ft.utils.console import as_program, stage
+from sam_ft.commands.program import find_command, run_recipe
 
 
-logger = logging.getLogger("sam_ft.run")
-
-
-def make_parser() -> RecipeParser:
-    """Build the parser of the model keys and of the export's keys."""
-    return RecipeParser(
-        (ModelArguments, ExportArguments), ignored=(DataArguments, LossArguments, Sam3TrainingArguments)
-    )
-
-
-def main(model_args: ModelArguments, export_args: ExportArguments) -> bool:
-    """Export a model, or verify a file of weights.
-
-    Args:
-        model_args (`ModelArguments`): Model to export.
-        export_args (`ExportArguments`): Format and output path, or the file to verify.
-
-    Returns:
-        `bool`: Whether all tensors of the verified file fit; `True` after an export.
-    """
-    from sam_ft.export.formats import FORMATS, Export
-    from sam_ft.export.output_places import check_output
-    from sam_ft.export.source_model import load_source, plain_options, verify
-
-    if export_args.verify:
-        table = verify(export_args.verify, export_args.base)
-        for line in table.lines():
-            logger.info("%s", line)
-        if not table.loads_officially:
-            logger.info("Meta's own loader loads no tensor of it. Use `--format official` to write the names it reads")
-        return table.fits
-    name, output = model_args.model_name_or_path, Path(export_args.output_path)
-    check_output(
-        output, [name, export_args.base], overwrite=export_args.overwrite, is_file=export_args.format == "official"
-    )
-    with stage(f"loading {name}"):
-        model, processor = load_source(plain_options(model_args.options(seed=0)), export_args.base)
-    with stage(f"{export_args.format}: written, loaded back and compared"):
-        difference = FORMATS[export_args.format](Export(model, processor, name, export_args.base), output)
-    logger.info("%s: its outputs differ from %s's by %.2g at most", output, name, difference)
-    return True
-
+COMMAND = find_command("export")
 
 if __name__ == "__main__":
-    with as_program():
-        is_ok = main(*make_parser().parse())
-    sys.exit(0 if is_ok else 1)
+    run_recipe(COMMAND)

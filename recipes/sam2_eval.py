@@ -12,35 +12,10 @@ The keys and YAML files are those of sam2_ft.py; training keys have no effect. T
 objects and pictures of each model below it. The `output_dir` of a YAML file is not used.
 """
 
-from sam_ft.arguments import SAM2_ARGUMENTS, EvalArguments, Run
-from sam_ft.arguments.parser import RecipeParser
-from sam_ft.utils.console import as_program
+from sam_ft.commands.program import find_command, run_recipe
 
 
-def make_parser() -> RecipeParser:
-    """Build the parser of the keys of training and of evaluation."""
-    return RecipeParser((*SAM2_ARGUMENTS, EvalArguments))
-
-
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Score the model and the models it is compared with.
-
-    Args:
-        arguments (`list[str]`, *optional*): Command-line arguments, `sys.argv[1:]` by default.
-
-    Returns:
-        `dict[str, float]`: Metrics of the model, prefixed `eval_`.
-    """
-    parser = make_parser()
-    *groups, eval_args = parser.parse(arguments)
-    # The `output_dir` of a YAML file belongs to the training run.
-    output_dir = groups[-1].output_dir if "output_dir" in parser.given else None
-
-    from sam_ft.commands.evaluate import score_models
-
-    return score_models(Run(*groups), eval_args, output_dir)
-
+COMMAND = find_command("evaluate", "sam2")
 
 if __name__ == "__main__":
-    with as_program():
-        main()
+    run_recipe(COMMAND)

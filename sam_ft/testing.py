@@ -3,11 +3,15 @@
 import numpy as np
 import torch
 
-from .data.samples.object_prompts import ClickOptions, collate_prompts, draw_prompts
-from .models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from .models.loading import ModelOptions, load_model
+from .data.samples.collators import tokenize_phrases
+from .data.samples.object_prompts import collate_prompts, draw_prompts
+from .models.loading import load_model
 from .models.processors import load_processor
 from .models.sam3.config import TINY_SIDE
+from .ops.prompts import padding_exemplars
+from .options.model import ModelOptions
+from .options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2
+from .options.objects import ClickOptions
 
 
 def tiny_sam3(**options):
@@ -90,27 +94,14 @@ def random_batch(
 
     num_images = 1 + max(image for image, _, _ in pairs)
     phrases = list(dict.fromkeys(phrase for _, phrase, _ in pairs))
-    tokens = load_processor(RANDOM_TINY).tokenizer(
-        phrases, padding="max_length", max_length=32, truncation=True, return_tensors="pt"
-    )
+    tokens = tokenize_phrases(load_processor(RANDOM_TINY).tokenizer, phrases)
     labels = []
     for image in range(num_images):
         count = max([instances_per_image, *(n for i, _, n in pairs if i == image)])
-        centre, size = 0.25 + 0.5 * rand(count, 2), 0.1 + 0.3 * rand(count, 2)
-        grid = (torch.arange(resolution) + 0.5) / resolution
-        inside = [((grid - centre[:, k, None]).abs() < size[:, k, None] / 2) for k in (0, 1)]
         labels.append(
-            {
-                "boxes": torch.cat([centre, size], -1),
-                "masks": inside[1][:, :, None] & inside[0][:, None, :],
-                "has_mask": [True] * count,
-                "ignore": None,
-                "example_id": f"noise-{image}",
-                "phrases": phrases,
-            }
+            {**_random_instances(count, resolution, rand), "example_id": f"noise-{image}", "phrases": phrases}
         )
-    boxes = torch.zeros(len(pairs), 1, 4) + 0.5
-    box_labels = torch.full((len(pairs), 1), -10)
+    boxes, box_labels = padding_exemplars(len(pairs))
     if exemplars:
         boxes[::2, 0] = torch.cat([0.3 + 0.4 * rand(len(boxes[::2]), 2), 0.2 + 0.2 * rand(len(boxes[::2]), 2)], -1)
         box_labels[::2] = 1
@@ -127,4 +118,17 @@ def random_batch(
         "pair_ignore": [[] for _ in pairs],
         "pair_exhaustive": [True for _ in pairs],
         "labels": labels,
+    }
+
+
+def _random_instances(count: int, resolution: int, rand) -> dict:
+    """Draw labels of rectangular instances."""
+    centre, size = 0.25 + 0.5 * rand(count, 2), 0.1 + 0.3 * rand(count, 2)
+    grid = (torch.arange(resolution) + 0.5) / resolution
+    inside = [((grid - centre[:, k, None]).abs() < size[:, k, None] / 2) for k in (0, 1)]
+    return {
+        "boxes": torch.cat([centre, size], -1),
+        "masks": inside[1][:, :, None] & inside[0][:, None, :],
+        "has_mask": [True] * count,
+        "ignore": None,
     }

@@ -18,8 +18,13 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes  # noqa: E402
-from sam_ft.data.synthetic.scenes import NEW_SHAPES, SHAPES, SceneOptions  # noqa: E402
+from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
+from sam_ft.options.scenes import (  # noqa: E402
+    NEW_SHAPES,
+    SHAPES,
+    SceneFiles,  # noqa: E402
+    SceneOptions,
+)
 
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
@@ -45,7 +50,7 @@ def shapes(tmp_path_factory):
 
 @dataclass
 class TunedRun:
-    """Carried model after a short fine-tuning run on stars, hearts and crosses, with its folder and metrics."""
+    """Packaged model after a short fine-tuning run on stars, hearts and crosses, with its folder and metrics."""
 
     folder: Path
     trainer: object
@@ -89,8 +94,8 @@ def tuned_adapter(tuned, new_shapes, tmp_path_factory):
     )
 
 
-def tune(dataset, folder, steps=120, rates=None, data=None, before=None, **model):
-    """Fine-tune the carried model; `before` is an evaluation of the same initial model on the same images."""
+def tune(dataset, folder, steps=80, rates=None, data=None, before=None, **model):
+    """Fine-tune the packaged model; `before` is an evaluation of the same initial model on the same images."""
     from .training.common import build
 
     trainer = build(

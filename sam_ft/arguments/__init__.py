@@ -1,7 +1,7 @@
 """
-Keys of every command: default, help and allowed range, and the parser that reads them from YAML and command line.
+Keys of every command, made from `options/`, and the parser that reads them from YAML and command line.
 
-No code that trains, evaluates or reads data belongs here.
+No code that trains, evaluates or reads data belongs here; importing it imports neither torch nor Transformers.
 """
 
 from .check import CheckArguments
@@ -10,13 +10,13 @@ from .data import DataArguments
 from .demo import DemoArguments
 from .evaluation import EvalArguments
 from .export import ExportArguments
-from .loss import LossArguments
+from .loss import LossArguments, Sam2LossArguments
 from .model import ModelArguments, Sam2ModelArguments
 from .plan import PlanArguments
 from .predict import PredictArguments, Sam2PredictArguments
-from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS, Run
-from .sam2 import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments
-from .training import Sam3TrainingArguments, SamTrainingArguments
+from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS
+from .sam2_data import Sam2DataArguments
+from .training import ParsedTraining
 
 
 __all__ = [
@@ -30,14 +30,11 @@ __all__ = [
     "ExportArguments",
     "LossArguments",
     "ModelArguments",
+    "ParsedTraining",
     "PlanArguments",
     "PredictArguments",
-    "Run",
     "Sam2DataArguments",
     "Sam2LossArguments",
     "Sam2ModelArguments",
     "Sam2PredictArguments",
-    "Sam2TrainingArguments",
-    "Sam3TrainingArguments",
-    "SamTrainingArguments",
 ]

@@ -1,27 +1,27 @@
 """Keys of the demo page."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .base import arg
+from ..options.keys import key
+from .base import Keys
 
 
 @dataclass
-class DemoArguments:
+class DemoArguments(Keys):
     """Models, example images and network address of the demo page."""
 
-    base: str | None = arg(
+    key_topic: ClassVar[str] = "Demo page"
+
+    base: str | None = key(
         None,
         "Second model, shown beside `model_name_or_path` for comparison: a folder or Hub id, such as the model before "
         "fine-tuning.",
     )
-    examples: str | None = arg(None, "Folder of example images to choose from on the page.")
-    port: int = arg(7860, "Network port of the page, 0 to 65535.")
-    host: str = arg("127.0.0.1", "Network address of the page; 0.0.0.0 makes it reachable from other machines.")
-    share: bool = arg(False, "Also create a public link through Gradio's servers.")
-    device: str | None = arg(
+    examples: str | None = key(None, "Folder of example images to choose from on the page.")
+    port: int = key(7860, "Network port of the page, 0 to 65535.", low=0, high=65535)
+    host: str = key("127.0.0.1", "Network address of the page; 0.0.0.0 makes it reachable from other machines.")
+    share: bool = key(False, "Also create a public link through Gradio's servers.")
+    device: str | None = key(
         None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
-
-    def __post_init__(self):
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"`port` is {self.port}; it must lie between 0 and 65535")

@@ -1,41 +1,46 @@
 """Keys of the model export."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .base import arg
+from ..options.keys import key
+from .base import Keys
 
 
 @dataclass
-class ExportArguments:
+class ExportArguments(Keys):
     """Format, output path and base of a model export."""
 
-    format: str = arg(
+    key_topic: ClassVar[str] = "Export"
+
+    format: str = key(
         "transformers",
         "Output format. transformers: a folder for Sam3Model with the adapters merged; official: one file in the "
         "layout of sam3.pt for Meta's package; video: a folder for Sam3VideoModel; onnx: three graphs and a script "
         "that runs them without torch.",
-        choices=["transformers", "official", "video", "onnx"],
+        choices=("transformers", "official", "video", "onnx"),
     )
-    output_path: str | None = arg(
+    output_path: str | None = key(
         None,
         "Output file (.pt or .safetensors, with `format: official`) or output folder. Default: out/export/sam3.pt or "
         "out/export/FORMAT.",
     )
-    base: str | None = arg(
+    base: str | None = key(
         None,
         "Model from which this one was fine-tuned. With `format: official`, its sam3.pt: the tracker and other "
         "tensors are copied from it; without it the file contains only the tensors of the image model. With `format: "
         "video` it is required: facebook/sam3 or a folder in the same layout. If `model_name_or_path` is a file of "
         "weights: folder or Hub id of its config and processor, by default facebook/sam3.",
     )
-    verify: str | None = arg(
+    verify: str | None = key(
         None,
         "File or folder of weights to check instead of an export: prints a table of missing, unexpected and "
         "mis-shaped tensors and stops.",
     )
-    overwrite: bool = arg(False, "Replace the existing file or folder at `output_path`.")
+    overwrite: bool = key(False, "Replace the existing file or folder at `output_path`.")
 
     def __post_init__(self):
+        super().__post_init__()
         if self.output_path is None:
             self.output_path = f"out/export/{'sam3.pt' if self.format == 'official' else self.format}"
         is_file = self.output_path.endswith((".pt", ".safetensors"))

@@ -1,18 +1,18 @@
 """Keys of the memory plan."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .base import arg
+from ..options.keys import key
+from .base import Keys
 
 
 @dataclass
-class PlanArguments:
+class PlanArguments(Keys):
     """Memory limit of the planned run."""
 
-    memory_gb: float | None = arg(
-        None, "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of this device."
-    )
+    key_topic: ClassVar[str] = "Plan"
 
-    def __post_init__(self):
-        if self.memory_gb is not None and not self.memory_gb > 0:
-            raise ValueError(f"`memory_gb` is {self.memory_gb}; it must be above 0")
+    memory_gb: float | None = key(
+        None, "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of this device.", above=0
+    )

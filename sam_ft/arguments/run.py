@@ -1,36 +1,18 @@
-"""Keys of a training run, grouped by topic."""
+"""Keys of a training run by model family, and the old names of renamed keys."""
 
-from dataclasses import dataclass
-
+from ..options.training import Sam2TrainingKeys, Sam3TrainingKeys
 from .data import DataArguments
-from .dataset import SharedDataArguments
-from .loss import LossArguments
-from .model import ModelArguments, Sam2ModelArguments, SharedModelArguments
-from .sam2 import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments
-from .training import Sam3TrainingArguments, SamTrainingArguments
+from .loss import LossArguments, Sam2LossArguments
+from .model import ModelArguments, Sam2ModelArguments
+from .sam2_data import Sam2DataArguments
 
 
-SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
-SAM2_ARGUMENTS = (Sam2ModelArguments, Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments)
-
-
-@dataclass
-class Run:
-    """
-    Parsed keys of a training run of SAM 3 or SAM 2.
-
-    Attributes:
-        model (`SharedModelArguments`): Keys of the model.
-        data (`SharedDataArguments`): Keys of the data.
-        loss (`LossArguments` or `Sam2LossArguments`): Keys of the loss.
-        training (`SamTrainingArguments`): Keys of the Trainer.
-    """
-
-    model: SharedModelArguments
-    data: SharedDataArguments
-    loss: LossArguments | Sam2LossArguments
-    training: SamTrainingArguments
-
-    def groups(self) -> tuple:
-        """Return the four groups in the order of `SAM3_ARGUMENTS` and `SAM2_ARGUMENTS`."""
-        return self.model, self.data, self.loss, self.training
+SAM3_ARGUMENTS = (ModelArguments, DataArguments, LossArguments, Sam3TrainingKeys)
+SAM2_ARGUMENTS = (Sam2ModelArguments, Sam2DataArguments, Sam2LossArguments, Sam2TrainingKeys)
+# Recipe that takes the keys.
+RECIPES = {"sam3_ft.py": SAM3_ARGUMENTS, "sam2_ft.py": SAM2_ARGUMENTS}
+# Old name -> new name of a key; an old name is refused with its new one.
+RENAMED_KEYS = {
+    "keep_score_threshold": "eval_score_threshold",
+    "keep_max_detections": "eval_max_detections",
+}

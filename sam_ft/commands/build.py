@@ -7,25 +7,25 @@ import logging
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 
-from ..arguments import SamTrainingArguments
 from ..arguments.dataset import SharedDataArguments
 from ..arguments.model import SharedModelArguments
 from ..data.loading import PhraseData, load_phrase_dataset
-from ..metrics.average_precision import NAMES
-from ..metrics.summary import SUMMARY_NAMES
-from ..models.anatomy import ANATOMIES
+from ..models.families import FAMILIES, get_resolution
 from ..models.freezing import count_parameters, freeze
-from ..models.loading import ModelOptions, adapt, load_as_trained, load_model
-from ..models.lora import AdaptedSam, sam_of
-from ..models.processors import processor_of
-from ..models.sam3.config import side_of
-from ..reporting.metric_table import LOWER_IS_BETTER
-from ..training.base_trainer import EarlyStopping, LogFile
+from ..models.loading import adapt, load_as_trained, load_model
+from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.processors import load_processor_of_model
+from ..options.model import ModelOptions
+from ..reporting.metric_specs import METRICS, RENAMED_METRICS, MetricGroup
+from ..training.callbacks import EarlyStopping, LogFile
+from ..training.training_arguments import SamTrainingArguments
+from .key_conversion import to_dataset_options, to_lora_options, to_model_options, to_read_options
 
 
 logger = logging.getLogger("sam_ft.run")
 
-AP_NAMES = tuple(f"{kind}_{name}" for kind in ("mask", "box") for name in NAMES)
+# Every evaluation computes them where its images allow it.
+_EVALUATED = {MetricGroup.PRECISION, MetricGroup.CONCEPT, MetricGroup.REGION, MetricGroup.PHRASE}
 
 
 def load_data(data_args: SharedDataArguments, *, with_train: bool = True) -> PhraseData:
@@ -36,7 +36,7 @@ def load_data(data_args: SharedDataArguments, *, with_train: bool = True) -> Phr
         data_args (`SharedDataArguments`): Keys of the data.
         with_train (`bool`): Whether to read the training split.
     """
-    data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=with_train)
+    data = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args), with_train=with_train)
     for line in data.lines():
         logger.info("%s", line)
     return data
@@ -54,32 +54,32 @@ def load_sam(
         to_train (`bool`): Whether to add adapters, freeze parts and log the number of trained parameters. Without it,
             the model is loaded for evaluation as it was trained.
     """
-    options = model_args.options(seed)
+    options = to_model_options(model_args, seed)
     model = (
         _load_to_train(model_args, options)
         if to_train
         else load_as_trained(dataclasses.replace(options, quantization=None))
     )
-    sam = sam_of(model)
-    processor = processor_of(sam, model_args.model_name_or_path, model_args.model_revision)
+    sam = unwrap_sam(model)
+    processor = load_processor_of_model(sam, model_args.model_name_or_path, model_args.model_revision)
     if to_train:
         _log_trained_parameters(model_args.model_name_or_path, sam)
     return model, processor
 
 
 def _load_to_train(model_args: SharedModelArguments, options: ModelOptions) -> PreTrainedModel | AdaptedSam:
-    adapters, anatomy = model_args.adapters(), ANATOMIES[options.family.key]
+    adapters, family = to_lora_options(model_args), FAMILIES[options.family]
     if adapters is not None:
         return adapt(options, adapters, frozen=model_args.freeze)
-    encoders = list(options.family.encoders)
-    if options.dtype != "float32" and not set(anatomy.parts_of(encoders)) <= set(anatomy.parts_of(model_args.freeze)):
+    encoders, expand_groups = list(family.encoders), family.parts.expand_groups
+    if options.dtype != "float32" and not set(expand_groups(encoders)) <= set(expand_groups(model_args.freeze)):
         raise ValueError(
             f"`dtype: {options.dtype}` is for frozen encoders, because small updates would be rounded to 0. Add "
             f"`freeze: "
             f"[{', '.join(encoders)}]` or `lora`, or keep float32 weights and set `bf16: true`"
         )
     model = load_model(options)
-    freeze(model, model_args.freeze, with_masks=model_args.train_masks)
+    freeze(model, model_args.freeze, with_masks=options.with_masks)
     return model
 
 
@@ -87,12 +87,13 @@ def _log_trained_parameters(name: str, model: PreTrainedModel) -> None:
     counts = count_parameters(model)
     trained, total = (sum(c[i] for c in counts.values()) / 1e6 for i in (0, 1))
     parts = ", ".join(f"{part} {n / 1e6:.2f} M" for part, (n, _) in counts.items() if n)
-    logger.info(
-        "%s at %d px: %.2f of %.2f M parameters are trained (%s)", name, side_of(model.config), trained, total, parts
-    )
+    side = get_resolution(model.config)
+    logger.info("%s at %d px: %.2f of %.2f M parameters are trained (%s)", name, side, trained, total, parts)
 
 
-def callbacks_of(training_args: SamTrainingArguments, data: PhraseData, log_file: str | None) -> list[TrainerCallback]:
+def build_callbacks(
+    training_args: SamTrainingArguments, data: PhraseData, log_file: str | None
+) -> list[TrainerCallback]:
     """
     Return the callbacks of a trainer.
 
@@ -107,7 +108,7 @@ def callbacks_of(training_args: SamTrainingArguments, data: PhraseData, log_file
     return callbacks
 
 
-def data_seed(training_args: SamTrainingArguments) -> int:
+def get_data_seed(training_args: SamTrainingArguments) -> int:
     """Return the random seed of the training samples."""
     return training_args.data_seed if training_args.data_seed is not None else training_args.seed
 
@@ -137,26 +138,26 @@ def check_metric(training_args: SamTrainingArguments, names: list[str], examples
 
     Args:
         training_args (`SamTrainingArguments`): Keys of the training.
-        names (`list[str]`): Metrics that every evaluation gives.
+        names (`list[str]`): Metrics that every evaluation gives; the first one is suggested for an unknown metric.
         examples (`str`): Metrics to name in the message.
 
     Raises:
-        ValueError: If no evaluation gives the metric, or not every evaluation.
+        ValueError: If no evaluation gives the metric, or not every evaluation, or if the metric was renamed.
     """
     metric = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
     if metric in names:
         return metric
-    if metric in SUMMARY_NAMES or metric.endswith(("_trained", "_other")):
+    problem = f"`metric_for_best_model` is {training_args.metric_for_best_model!r}"
+    if metric in RENAMED_METRICS:
+        new_name = RENAMED_METRICS[metric]
         raise ValueError(
-            f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which not every evaluation gives. "
-            f"Choose "
+            f"{problem}, which was renamed to `eval_{new_name}`. Choose a metric that every evaluation gives: "
             f"{examples}"
         )
-    close_matches = difflib.get_close_matches(metric, names, 1) or [names[1]]
-    raise ValueError(
-        f"`metric_for_best_model` is {training_args.metric_for_best_model!r}, which no evaluation gives. Did you mean "
-        f"`eval_{close_matches[0]}`?"
-    )
+    if metric in METRICS and METRICS[metric].group in _EVALUATED:
+        raise ValueError(f"{problem}, which not every evaluation gives. Choose {examples}")
+    close_matches = difflib.get_close_matches(metric, names, 1) or [names[0]]
+    raise ValueError(f"{problem}, which no evaluation gives. Did you mean `eval_{close_matches[0]}`?")
 
 
 def set_metric(training_args: SamTrainingArguments, chosen: str) -> None:
@@ -169,10 +170,10 @@ def set_metric(training_args: SamTrainingArguments, chosen: str) -> None:
     """
     if training_args.metric_for_best_model:
         training_args.metric_for_best_model = f"eval_{chosen}"
-        training_args.greater_is_better = chosen not in LOWER_IS_BETTER
+        training_args.greater_is_better = METRICS[chosen].higher_is_better
 
 
-def run_settings(*arguments) -> dict:
+def collect_plain_settings(*arguments) -> dict:
     """Return all keys of a run as plain values, defaults included."""
     settings = {}
     for group in arguments:

@@ -5,17 +5,20 @@ import logging
 from datasets import Dataset
 from transformers import Sam2Processor
 
-from ..arguments import Sam2DataArguments, Sam2LossArguments, Sam2TrainingArguments
+from ..arguments import Sam2DataArguments, Sam2LossArguments
 from ..data.loading import PhraseData
 from ..data.samples.collators import Sam2Collator
 from ..data.samples.object_prompts import ObjectEvaluation, ObjectSamples, objects_of
 from ..metrics.objects import SIZES, names_of
-from ..models.lora import AdaptedSam, sam_of
+from ..models.families import get_resolution
+from ..models.lora import AdaptedSam, unwrap_sam
 from ..models.sam2.model import Sam2ForPromptSegmentation
-from ..models.sam3.config import side_of
+from ..reporting.metric_specs import MetricGroup, selectable_metrics
 from ..training.feature_cache import cache_images
 from ..training.sam2_trainer import Sam2Trainer
-from .build import AP_NAMES, callbacks_of, check_metric, data_seed, refuse_cache_of_streams, set_metric
+from ..training.training_arguments import Sam2TrainingArguments
+from .build import build_callbacks, check_metric, get_data_seed, refuse_cache_of_streams, set_metric
+from .key_conversion import build_sam2_criterion, to_click_options, to_transform_options
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -46,18 +49,20 @@ def build_sam2_trainer(
     Raises:
         ValueError: If no training image shows an object with a mask.
     """
-    sam2 = sam_of(model)
-    sam2.criterion, sam2.gate_absent = loss_args.criterion(), loss_args.gate_absent
-    side, clicks = side_of(sam2.config), data_args.clicks()
+    sam2 = unwrap_sam(model)
+    side, clicks = get_resolution(sam2.config), to_click_options(data_args)
     _choose_metric(training_args, data, data_args.eval_clicks)
     train = None
     if data.train is not None:
         training_args.check_optimizer()
         data.train = with_objects(data.train)
         train = ObjectSamples(
-            data.train, seed=data_seed(training_args), transforms=data_args.transforms(side), clicks=clicks
+            data.train,
+            seed=get_data_seed(training_args),
+            transforms=to_transform_options(data_args, side),
+            clicks=clicks,
         )
-        if not clicks.shows_masks:
+        if not clicks.has_mask_prompts:
             # Without mask prompts these weights get no gradient, and weight decay alone would change them.
             sam2.prompt_encoder.mask_embed.requires_grad_(False)
     evaluation = ObjectEvaluation(data.validation, resolution=side)
@@ -72,11 +77,13 @@ def build_sam2_trainer(
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=processor,
-        callbacks=callbacks_of(training_args, data, log_file),
+        callbacks=build_callbacks(training_args, data, log_file),
         rates=training_args.rates(),
         category_ids=data.category_ids,
         num_pictures=training_args.num_pictures,
         trained_phrases=set(data.category_ids) - data.unseen if data.unseen else None,
+        criterion=build_sam2_criterion(loss_args),
+        gate_absent=loss_args.gate_absent,
         first_prompt=data_args.first_prompt(),
         clicks=data_args.eval_clicks,
     )
@@ -127,7 +134,8 @@ def _choose_metric(training_args: Sam2TrainingArguments, data: PhraseData, click
     Trainer would choose the first checkpoint by a metric that does not exist.
     """
     examples = "`eval_object_IoU`, `eval_IoU@1`, `eval_IoU@box` or `eval_loss`"
-    metric = check_metric(training_args, ["loss", *names_of(clicks), *AP_NAMES], examples)
+    names = [*names_of(clicks), *selectable_metrics(MetricGroup.PRECISION, MetricGroup.LOSS)]
+    metric = check_metric(training_args, names, examples)
     areas = [
         row["instances"][i]["area"] for row in data.validation.select_columns(["instances"]) for i in objects_of(row)
     ]

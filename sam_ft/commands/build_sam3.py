@@ -1,23 +1,33 @@
 """Trainer of SAM 3, built from keys."""
 
-import dataclasses
 import logging
 
 from transformers import Sam3Processor
 
-from ..arguments import DataArguments, LossArguments, Sam3TrainingArguments
-from ..data.loading import PhraseData, texts_of
+from ..arguments import DataArguments, LossArguments
+from ..data.lazy_rows import texts_of
+from ..data.loading import PhraseData
 from ..data.phrases.probe_phrases import probe_kinds
 from ..data.samples.collators import Sam3Collator, warn_long_phrases
 from ..data.samples.pipeline import EvaluationSamples, TrainingSamples
-from ..metrics.summary import CONCEPT_NAMES
-from ..models.lora import AdaptedSam, sam_of
-from ..models.sam3.config import side_of
+from ..models.families import get_resolution
+from ..models.lora import AdaptedSam, unwrap_sam
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.teacher import Teacher
+from ..options.evaluation import DetectionLimits
+from ..options.keys import build_options
+from ..reporting.metric_specs import METRICS, MetricGroup, selectable_metrics
 from ..training.feature_cache import cache_images, cache_texts
 from ..training.sam3_trainer import Sam3Trainer
-from .build import AP_NAMES, callbacks_of, check_metric, data_seed, refuse_cache_of_streams, set_metric
+from ..training.training_arguments import Sam3TrainingArguments
+from .build import build_callbacks, check_metric, get_data_seed, refuse_cache_of_streams, set_metric
+from .key_conversion import (
+    build_sam3_criterion,
+    list_distillation_phrases,
+    to_phrase_options,
+    to_prompt_options,
+    to_transform_options,
+)
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -48,24 +58,62 @@ def build_sam3_trainer(
         trained_phrases (`set[str]`, *optional*): Phrases on which the model was trained earlier; used without
             training.
     """
-    sam3 = sam_of(model)
-    sam3.criterion = loss_args.criterion()
-    side = side_of(sam3.config)
+    sam3 = unwrap_sam(model)
     _choose_metric(training_args, data, sam3.with_masks)
-    train = None
+    train, evaluation = _build_samples(sam3, data, data_args, loss_args, training_args)
+    warn_long_phrases(processor.tokenizer, list(data.category_ids))
+    text_features = None
+    if train is not None:
+        for key in ("feature_cache", "cache_text"):
+            if getattr(data_args, key):
+                refuse_cache_of_streams(key, data)
+        if data_args.feature_cache:
+            parts = {"train": train, "validation": evaluation}
+            cache_images(sam3, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
+        if data_args.cache_text:
+            texts = _list_texts(data, data_args, loss_args)
+            text_features = cache_texts(sam3, processor.tokenizer, texts, training_args)
+    has_teacher = loss_args.distill_weight and train is not None
+    return Sam3Trainer(
+        model=model,
+        args=training_args,
+        data_collator=Sam3Collator(processor.tokenizer, text_features),
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=processor,
+        callbacks=build_callbacks(training_args, data, log_file),
+        rates=training_args.rates(),
+        category_ids=data.category_ids,
+        criterion=build_sam3_criterion(loss_args),
+        teacher=Teacher(model, loss_args.distill_weight) if has_teacher else None,
+        limits=build_options(DetectionLimits, training_args),
+        num_pictures=training_args.num_pictures,
+        trained_phrases=trained_phrases if data.train is None else _trained_phrases(data),
+    )
+
+
+def _build_samples(
+    sam3: Sam3ForConceptSegmentation,
+    data: PhraseData,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
+) -> tuple[TrainingSamples | None, EvaluationSamples]:
+    """Build the samples of the training images, if there are any, and of the evaluation images."""
+    train, side = None, get_resolution(sam3.config)
     if data.train is not None:
         training_args.check_optimizer()
         train = TrainingSamples(
             data.train,
-            seed=data_seed(training_args),
-            phrases=dataclasses.replace(
-                data_args.phrases(),
+            seed=get_data_seed(training_args),
+            phrases=to_phrase_options(
+                data_args,
                 synonyms=data.synonyms,
-                soft=_distillation_phrases(loss_args, data),
-                soft_per_image=loss_args.distill_per_image,
+                distill_phrases=_distillation_phrases(loss_args, data),
+                distill_per_image=loss_args.distill_per_image,
             ),
-            transforms=data_args.transforms(side),
-            prompts=data_args.prompts(),
+            transforms=to_transform_options(data_args, side),
+            prompts=to_prompt_options(data_args),
             with_masks=sam3.with_masks,
         )
     evaluation = EvaluationSamples(
@@ -74,45 +122,25 @@ def build_sam3_trainer(
         geometry_token=data_args.eval_geometry_token == "always",
         with_masks=sam3.with_masks,
     )
-    warn_long_phrases(processor.tokenizer, list(data.category_ids))
-    for key in ("feature_cache", "cache_text"):
-        if getattr(data_args, key) and train is not None:
-            refuse_cache_of_streams(key, data)
-    if data_args.feature_cache and train is not None:
-        parts = {"train": train, "validation": evaluation}
-        cache_images(sam3, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
-    text_features = None
-    if data_args.cache_text and train is not None:
-        synonyms = [text for texts in data.synonyms.values() for text in texts]
-        texts = [*data.category_ids, *synonyms, *loss_args.soft_phrases()]
-        texts += probe_kinds(data_args.probe_phrases, _trained_phrases(data)) if data_args.probe_images else {}
-        text_features = cache_texts(sam3, processor.tokenizer, texts, training_args)
-    if loss_args.distill_weight and train is not None:
-        sam3.teacher = Teacher(model, loss_args.distill_weight)
-    return Sam3Trainer(
-        model=model,
-        args=training_args,
-        data_collator=Sam3Collator(processor.tokenizer, text_features),
-        train_dataset=train,
-        eval_dataset=evaluation,
-        processing_class=processor,
-        callbacks=callbacks_of(training_args, data, log_file),
-        rates=training_args.rates(),
-        category_ids=data.category_ids,
-        keep=training_args.keep(),
-        num_pictures=training_args.num_pictures,
-        trained_phrases=trained_phrases if data.train is None else _trained_phrases(data),
-    )
+    return train, evaluation
+
+
+def _list_texts(data: PhraseData, data_args: DataArguments, loss_args: LossArguments) -> list[str]:
+    """List all phrases that the batches of a run can contain."""
+    synonyms = [text for texts in data.synonyms.values() for text in texts]
+    texts = [*data.category_ids, *synonyms, *list_distillation_phrases(loss_args)]
+    return texts + [*(probe_kinds(data_args.probe_phrases, _trained_phrases(data)) if data_args.probe_images else ())]
 
 
 def _distillation_phrases(loss_args: LossArguments, data: PhraseData) -> list[str]:
     """Return the phrases of the self-distillation without those that training labels."""
-    soft = loss_args.soft_phrases()
+    phrases = list_distillation_phrases(loss_args)
     labelled = _trained_phrases(data).union(texts_of(data.train) or set(), data.unseen)
-    free = [text for text in dict.fromkeys(soft) if text not in labelled]
-    if soft and not free:
+    free = [text for text in dict.fromkeys(phrases) if text not in labelled]
+    if phrases and not free:
         raise ValueError(
-            f"`distill_phrases` ({', '.join(soft)}) are all trained. Set phrases that the training data do not label"
+            f"`distill_phrases` ({', '.join(phrases)}) are all trained. Set phrases that the training "
+            "data do not label"
         )
     return free
 
@@ -131,7 +159,7 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
     """
     metric = check_metric(
         training_args,
-        ["loss", "mask_AP", "presence_accuracy", *CONCEPT_NAMES, *AP_NAMES],
+        selectable_metrics(MetricGroup.PRECISION, MetricGroup.CONCEPT, MetricGroup.PHRASE, MetricGroup.LOSS),
         "`eval_mask_AP`, `eval_box_AP`, `eval_cgF1`, `eval_presence_accuracy` or `eval_loss`",
     )
     rows = data.validation.remove_columns("image")
@@ -140,7 +168,9 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
     chosen = metric
     if metric.startswith("mask_") and not (with_masks and any(i["segmentation"] is not None for i in objects)):
         chosen = metric.replace("mask_", "box_")
-    if (chosen.startswith("box_") and not objects) or (chosen in CONCEPT_NAMES and not has_exhaustive):
+    if (chosen.startswith("box_") and not objects) or (
+        METRICS[chosen].group is MetricGroup.CONCEPT and not has_exhaustive
+    ):
         chosen = "loss"
     if chosen != metric:
         logger.info(

@@ -5,20 +5,22 @@ import gc
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import Run
 from ..data.loading import PhraseData
 from ..evaluation.coco_results import read_results
-from ..evaluation.predictions import PredictionStore, Scored, by_example, score_results
+from ..evaluation.predictions import PredictionStore, ScoredEvaluation, group_by_example, score_results
 from ..metrics.average_precision import coco_ground_truth
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.families import SAM2
-from ..models.model_files import family_of
+from ..models.families import FAMILIES
+from ..models.family_spec import resolve
+from ..models.model_files import detect_family
 from .build import load_sam
-from .model_kinds import KINDS, run_of
 from .retention_probe import build_retention
+from .run import Run
+from .run_family import convert_run
 
 
-PROMPTS = ("point", "box")
+# First prompts of the families that take no phrases.
+PROMPTS = tuple(dict.fromkeys(prompt for family in FAMILIES.values() for prompt in family.evaluation_prompts))
 
 
 @dataclass
@@ -43,14 +45,14 @@ class Candidate:
 
 
 @dataclass
-class Evaluated:
+class CandidateEvaluation:
     """
     Evaluation of a candidate.
 
     Attributes:
         name (`str`): Name in the report.
         metrics (`dict[str, float]`): Metrics, with the prefix `eval_`.
-        scored (`Scored`): Predictions and ground truth.
+        scored (`ScoredEvaluation`): Predictions and ground truth.
         thresholds (`Thresholds`, *optional*): Score thresholds saved with the model.
         probe (`PredictionStore`, *optional*): Predictions for the phrases of the retention probe.
         kinds (`dict[str, str]`): Kind of each phrase of the probe.
@@ -60,7 +62,7 @@ class Evaluated:
 
     name: str
     metrics: dict[str, float]
-    scored: Scored
+    scored: ScoredEvaluation
     thresholds: Thresholds | None = None
     probe: PredictionStore | None = None
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -70,10 +72,10 @@ class Evaluated:
     @property
     def detections(self) -> dict[tuple[str, str], list[dict]]:
         """Detections by (example id, phrase)."""
-        return by_example(self.scored.ground_truth, self.scored.results)
+        return group_by_example(self.scored.ground_truth, self.scored.results)
 
 
-def candidates_of(compare: list[str], model: str) -> list[Candidate]:
+def parse_candidates(compare: list[str], model: str) -> list[Candidate]:
     """
     Parse the candidates of `compare`; the model of the run is the last one.
 
@@ -89,13 +91,13 @@ def candidates_of(compare: list[str], model: str) -> list[Candidate]:
     for entry in compare:
         entry, prompt = _split_prompt(entry)
         name, separator, source = entry.partition("=")
-        name, source = (name.strip(), source.strip()) if separator else (name_of(entry), entry)
+        name, source = (name.strip(), source.strip()) if separator else (get_short_name(entry), entry)
         if not name or not source or "/" in name or name.startswith("."):
             raise ValueError(f"`compare`: {entry!r} has no name that a folder can have. Write NAME=SOURCE")
         candidates.append(Candidate(name, source, prompt))
         if candidates[-1].is_results and not Path(source).is_file():
             raise ValueError(f"`compare`: there is no file {source!r}")
-    candidates.append(Candidate(name_of(model), model))
+    candidates.append(Candidate(get_short_name(model), model))
     names = [candidate.name for candidate in candidates]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:
@@ -115,14 +117,14 @@ def _split_prompt(entry: str) -> tuple[str, str | None]:
     return source, prompt
 
 
-def name_of(source: str) -> str:
+def get_short_name(source: str) -> str:
     """Return the short name of a model or results file, the last part of its path or id."""
     path = Path(source.rstrip("/"))
     name = f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") and path.parent.name else path.name
     return name.removesuffix(".json")
 
 
-def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> Evaluated:
+def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | None, run: Run) -> CandidateEvaluation:
     """
     Load a model, evaluate it, and release its memory; SAM 3 is also evaluated on the retention probe.
 
@@ -134,28 +136,28 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
     """
     is_run_model = candidate.source == run.model.model_name_or_path  # `model_revision` belongs to this model alone.
     revision = run.model.model_revision if is_run_model else None
-    family = family_of(candidate.source, revision)
-    if candidate.prompt and family is not SAM2:
+    family = detect_family(candidate.source, revision)
+    if candidate.prompt and candidate.prompt not in family.evaluation_prompts:
         raise ValueError(
             f"`compare`: {candidate.source!r} is a {family.title}, which takes phrases. Leave out #{candidate.prompt}"
         )
-    kind = KINDS[family.key]
-    run = run_of(kind, run, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
+    run = convert_run(run, family, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
     model_args = dataclasses.replace(run.model, model_name_or_path=candidate.source, model_revision=revision)
     run = dataclasses.replace(run, model=model_args)
     model, processor = load_sam(run.model, run.training.seed, to_train=False)
-    trainer = kind.build(model, processor, data, run.data, run.loss, run.training)
-    if family is not SAM2:  # SAM 2 takes no phrases.
+    trainer = resolve(family.build_trainer)(model, processor, data, run.data, run.loss, run.training)
+    if family.takes_phrases:
         trainer.trained_phrases = trained
     metrics = trainer.evaluate()
     thresholds = read_thresholds(Path(candidate.source))
-    result = Evaluated(candidate.name, metrics, trainer.scored, thresholds, prompts=run.data.describe_prompts())
+    scored, prompts = trainer.evaluator.scored, run.data.describe_prompts()
+    result = CandidateEvaluation(candidate.name, metrics, scored, thresholds, prompts=prompts)
     retention = build_retention(trainer, data, run.data)
     if retention.probe is not None:
         predictions = retention.predict()
         result.probe, result.kinds, result.sizes = predictions["probe"], retention.probe.kinds, retention.sizes()
-        if "known" in predictions:
-            result.metrics["eval_retention_AP50"] = retention.precision(predictions["known"])
+        if "labelled" in predictions:
+            result.metrics["eval_retention_AP50"] = retention.compute_ap50(predictions["labelled"])
     del trainer, model
     gc.collect()
     return result
@@ -163,7 +165,7 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
 
 def evaluate_results(
     candidate: Candidate, data: PhraseData, trained: set[str] | None, *, with_masks: bool
-) -> Evaluated:
+) -> CandidateEvaluation:
     """
     Score a COCO results file whose image and category ids are those of the data set.
 
@@ -182,4 +184,4 @@ def evaluate_results(
     with_masks &= all("segmentation" in result for result in results)
     scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
     metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
-    return Evaluated(candidate.name, metrics, scored)
+    return CandidateEvaluation(candidate.name, metrics, scored)

@@ -6,16 +6,18 @@ import json
 import logging
 from pathlib import Path
 
-from ..arguments import EvalArguments, Run
+from ..arguments import EvalArguments, ParsedTraining
 from ..models.model_files import read_trained_phrases
-from ..training.checkpoints import matches, names_below
+from ..training.checkpoints import list_file_names, matches
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import comparison_table, log_to_console_and_file, stage
 from ..utils.json_files import write_json
 from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
 from ..utils.owned_files import OwnedFiles
-from .build import load_data, run_settings
-from .candidates import candidates_of, evaluate_model, evaluate_results, name_of
+from .build import collect_plain_settings, load_data
+from .candidates import evaluate_model, evaluate_results, get_short_name, parse_candidates
+from .key_conversion import to_model_options
+from .run import Run, build_run
 from .run_folder import EVALUATION_FILES, RUN_FOLDER
 from .run_report import write_report
 
@@ -29,6 +31,28 @@ EVALUATION_FOLDER = FolderKind(
 )
 # These keys do not change any result, so they may differ when an evaluation is repeated.
 _FREE_KEYS = ("output_dir", "overwrite", "report_title", "num_pictures", "dataloader_num_workers", "disable_tqdm")
+
+
+def run_evaluation(model_args, data_args, loss_args, training: ParsedTraining, eval_args: EvalArguments):
+    """
+    Run [`score_models`] with parsed keys.
+
+    Args:
+        model_args (`SharedModelArguments`): Keys of the model.
+        data_args (`SharedDataArguments`): Keys of the data.
+        loss_args (`LossArguments` or `Sam2LossArguments`): Keys of the loss.
+        training (`ParsedTraining`): Keys of the training; an `output_dir` in a YAML file is that of the training run
+            and is not used.
+        eval_args (`EvalArguments`): Keys of the evaluation.
+
+    Returns:
+        `dict[str, float]`: As in [`score_models`].
+
+    Raises:
+        ValueError: As in [`score_models`].
+    """
+    output_dir = training.keys.output_dir if "output_dir" in training.given else None
+    return score_models(build_run(model_args, data_args, loss_args, training), eval_args, output_dir)
 
 
 def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = None) -> dict[str, float]:
@@ -50,7 +74,7 @@ def score_models(run: Run, eval_args: EvalArguments, output_dir: str | None = No
     training_args.report_to, training_args.push_to_hub = [], False
     is_main = training_args.process_index == 0
     log_to_console_and_file(None, is_main=is_main)
-    folder = Path(output_dir or Path("out/eval", name_of(model_args.model_name_or_path)))
+    folder = Path(output_dir or Path("out/eval", get_short_name(model_args.model_name_or_path)))
     training_args.output_dir = str(folder)
     with contextlib.ExitStack() as claims:
         with training_args.main_process_first(desc="output folder"):
@@ -69,10 +93,10 @@ def _claim(claims: contextlib.ExitStack, folder: Path, run: Run, eval_args: Eval
             "would replace. Set `--output_dir` to a folder outside it"
         )
     claims.enter_context(lock_folder(folder, EVALUATION_FOLDER))
-    settings = run_settings(run.model, run.data, eval_args)
+    settings = collect_plain_settings(run.model, run.data, eval_args)
     settings = json.loads(json.dumps({key: value for key, value in settings.items() if key not in _FREE_KEYS}))
     was_claimed, has_results = is_claimed(folder, EVALUATION_FOLDER), (folder / RESULTS_FILE).is_file()
-    candidates = candidates_of(eval_args.compare, run.model.model_name_or_path)
+    candidates = parse_candidates(eval_args.compare, run.model.model_name_or_path)
     prefixes = ["", *(f"{candidate.name}/" for candidate in candidates)]
     names = [name for prefix in prefixes for name in _names_of_evaluation(folder, prefix)]
     owned = OwnedFiles(folder, "evaluation")
@@ -89,7 +113,7 @@ def _names_of_evaluation(folder: Path, prefix: str) -> list[str]:
     """List the existing files that an evaluation writes below `folder`, for the candidate with this prefix."""
     outputs = (*EVALUATION_FILES, "pictures.png", "pictures/*.png")
     patterns = (DATA_FILE, RESULTS_FILE, *(f"eval/{name}" for name in outputs))
-    return sorted(prefix + name for name in names_below(folder / prefix) if matches(name, patterns))
+    return sorted(prefix + name for name in list_file_names(folder / prefix) if matches(name, patterns))
 
 
 def _record(folder: Path, prefixes: list[str]) -> None:
@@ -101,16 +125,17 @@ def _record(folder: Path, prefixes: list[str]) -> None:
 def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[str, float]:
     model_args, data_args, training_args = run.model, run.data, run.training
     is_main = training_args.process_index == 0
-    candidates = candidates_of(eval_args.compare, model_args.model_name_or_path)
+    candidates = parse_candidates(eval_args.compare, model_args.model_name_or_path)
     with stage("data"), training_args.main_process_first(desc="data"):
         data = load_data(data_args, with_train=False)
         if is_main:
             DataRecord(data, with_images=data_args.verify_images).write(output_dir / DATA_FILE)
+    with_masks = to_model_options(model_args, training_args.seed).with_masks
     trained, evaluated = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision), []
     for candidate in candidates:
         with stage(f"evaluation of {candidate.name}"):
             if candidate.is_results:
-                result = evaluate_results(candidate, data, trained, with_masks=model_args.train_masks)
+                result = evaluate_results(candidate, data, trained, with_masks=with_masks)
             else:
                 # With several models, the results of each are in a folder of its own.
                 training_args.output_dir = str(output_dir / candidate.name if eval_args.compare else output_dir)

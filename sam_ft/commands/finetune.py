@@ -5,14 +5,17 @@ import logging
 import tempfile
 from pathlib import Path
 
-from ..arguments import Run
+from ..arguments import ParsedTraining
+from ..models.family_spec import resolve
+from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import comparison_table, logging_to_file, stage
 from .build import load_data, load_sam
-from .model_kinds import kind_of
 from .retention_probe import build_retention
+from .run import Run, build_run
 from .run_card import publish
+from .run_family import get_family_of_run
 from .run_folder import ClaimedRun, claim_run
 from .run_report import report_run
 
@@ -20,6 +23,24 @@ from .run_report import report_run
 logger = logging.getLogger("sam_ft.run")
 
 LOG_FILE = "training.log"
+
+
+def run_fine_tuning(model_args, data_args, loss_args, training: ParsedTraining) -> None:
+    """
+    Run [`fine_tune`] with parsed keys.
+
+    Args:
+        model_args (`SharedModelArguments`): Keys of the model.
+        data_args (`SharedDataArguments`): Keys of the data.
+        loss_args (`LossArguments` or `Sam2LossArguments`): Keys of the loss.
+        training (`ParsedTraining`): Keys of the training.
+
+    Raises:
+        ValueError: As in [`fine_tune`].
+    """
+    with stage("config"):
+        run = build_run(model_args, data_args, loss_args, training)
+    fine_tune(run)
 
 
 def fine_tune(run: Run) -> None:
@@ -63,8 +84,8 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
 
     with stage("model"):
         model, processor = load_sam(model_args, training_args.seed)
-        build = kind_of(run).build
-        trainer = build(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
+        build_trainer = resolve(get_family_of_run(run).build_trainer)
+        trainer = build_trainer(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
         trainer.data_record = record
     with stage("one batch"):
         batch = next(iter(trainer.get_train_dataloader()))
@@ -75,7 +96,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
         if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
             trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
         retention = build_retention(trainer, data, data_args)
-        retention.remember()
+        retention.measure_initial_model()
 
     with stage("one optimizer step" if training_args.dry_run else "training"):
         if checkpoint:
@@ -92,12 +113,12 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
             trainer.save_model()
             trainer.save_state()
     with stage("report"):
-        warnings = [*data.warnings, *(record.warnings() if record is not None else [])]
+        warnings = [*data.warnings, *(record.list_warnings() if record is not None else [])]
         report = report_run(trainer, metrics, retention, data, data_args, warnings)
         for line in [*report.notes, *comparison_table(before_file, metrics)]:
             logger.info("%s", line)
     publish(trainer, report, data, model_args, data_args)
-    trainer.close_loggers()
+    close_event_files(trainer.callback_handler.callbacks)
     for message in [message for report in data.reports for message in report.skipped]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:

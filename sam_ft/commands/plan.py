@@ -1,27 +1,63 @@
 """Plan of a run from measured steps: memory, time and disk, and changes that make it fit."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from ..arguments import Run
+from ..arguments import ParsedTraining, PlanArguments
 from ..data.loading import PhraseData
-from ..planning.memory_ladder import ladder
-from .plan_measurement import Measured, measure
+from ..planning.memory_ladder import iterate_memory_ladder
+from ..utils.console import stage
+from ..utils.memory import available_memory
+from .build import load_data
+from .plan_measurement import RunMeasurement, measure
+from .run import Run, build_run
 
+
+logger = logging.getLogger("sam_ft.run")
 
 HEADROOM = 1.1  # Factor for fragmentation of the allocator and the context of the driver.
 _OFFICIAL_SIDE = 1008  # px
 
 
-def device_memory(device: torch.device) -> int:
+def get_device_memory(device: torch.device) -> int:
     """Return the memory of a device in bytes; on a CPU, the available memory of the machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+    return available_memory()
+
+
+def run_plan(model_args, data_args, loss_args, training: ParsedTraining, plan_args: PlanArguments) -> None:
+    """
+    Read the data, and log the plan of a run with parsed keys.
+
+    Args:
+        model_args (`ModelArguments`): Keys of the model.
+        data_args (`DataArguments`): Keys of the data.
+        loss_args (`LossArguments`): Keys of the loss.
+        training (`ParsedTraining`): Keys of the training.
+        plan_args (`PlanArguments`): Memory of the device to plan for.
+
+    Raises:
+        ValueError: If the command runs in several processes, or the run itself would raise it.
+    """
+    run = build_run(model_args, data_args, loss_args, training)
+    if run.training.world_size > 1:
+        raise ValueError(
+            f"a plan measures one device, got {run.training.world_size} processes. Start it with "
+            "`--num_processes 1`, and CUDA_VISIBLE_DEVICES=0 on a machine with several GPUs"
+        )
+    logger.info("%s", run.training.summary(run.model.model_name_or_path, run.data.dataset_name))
+    with stage("data"):
+        data = load_data(run.data)
+    memory = (
+        get_device_memory(run.training.device) if plan_args.memory_gb is None else int(plan_args.memory_gb * 2**30)
+    )
+    for line in plan(run, data, memory):
+        logger.info("%s", line)
 
 
 def plan(run: Run, data: PhraseData, memory: int) -> Iterator[str]:
@@ -48,13 +84,13 @@ def plan(run: Run, data: PhraseData, memory: int) -> Iterator[str]:
         yield from _changes_that_fit(run, data, memory, _OFFICIAL_SIDE if measured is None else measured.side)
 
 
-def _parameters(measured: Measured) -> Iterator[str]:
+def _parameters(measured: RunMeasurement) -> Iterator[str]:
     yield "trained parameters"
     for part, (trained, total) in measured.trained.items():
         yield f"  {part:20}{trained / 1e6:7.2f} of {total / 1e6:7.2f} M"
 
 
-def _memory(measured: Measured, memory: int) -> Iterator[str]:
+def _memory(measured: RunMeasurement, memory: int) -> Iterator[str]:
     yield "memory of a step on the largest images, measured"
     for name in ("weights", "gradients", "optimizer", "activations"):
         yield f"  {name:20}{_gb(getattr(measured, name)):>10}"
@@ -65,7 +101,7 @@ def _memory(measured: Measured, memory: int) -> Iterator[str]:
     yield f"  {'peak':20}{_gb(measured.peak):>10}: {verdict} {_gb(memory)} with 10% for fragmentation"
 
 
-def _time(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
+def _time(measured: RunMeasurement, run: Run, data: PhraseData) -> Iterator[str]:
     args = run.training
     window = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     images = args.max_steps * window if args.max_steps > 0 else args.num_train_epochs * len(data.train)
@@ -80,7 +116,7 @@ def _time(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
     yield f"  one evaluation      {measured.evaluation:.3f} s per image, {_hours(evaluation)} for {number}"
 
 
-def _disk(measured: Measured, run: Run, data: PhraseData) -> Iterator[str]:
+def _disk(measured: RunMeasurement, run: Run, data: PhraseData) -> Iterator[str]:
     limit = run.training.save_total_limit
     # A new checkpoint is written before the oldest one is removed, and the final model comes on top.
     number, text = (1, "each") if limit is None else (limit + 2, f"{limit + 2} of {_gb(measured.checkpoint)}")
@@ -100,7 +136,7 @@ def _free(folder: str) -> str:
 def _changes_that_fit(run: Run, data: PhraseData, memory: int, side: int) -> Iterator[str]:
     yield "changes that make it fit, each together with those above it"
     cache = f"{run.training.output_dir}-features"
-    for rung in ladder(run, cache, side):
+    for rung in iterate_memory_ladder(run, cache, side):
         try:
             measured = measure(rung.run, data)
         except ValueError as error:

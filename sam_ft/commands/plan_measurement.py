@@ -17,14 +17,16 @@ import transformers
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from ..arguments import Run
 from ..data.loading import PhraseData
 from ..data.row_schema import to_dataset
+from ..models.family_spec import resolve
 from ..models.freezing import count_parameters
-from ..models.lora import sam_of
-from ..training.feature_cache import STORED
+from ..models.lora import unwrap_sam
+from ..training.feature_cache import STORED_DTYPE
+from ..utils.memory import peak_resident_memory, reset_peak_resident_memory, resident_memory
 from .build import load_sam
-from .build_sam3 import build_sam3_trainer
+from .run import Run
+from .run_family import get_family_of_run
 
 
 _NUM_STEPS = 6  # One warms up, the next ones have the largest images, the others have ordinary ones.
@@ -32,7 +34,7 @@ _NUM_EVALUATION_IMAGES = 2
 
 
 @dataclass
-class Measured:
+class RunMeasurement:
     """
     Memory in bytes and time in seconds of a short run.
 
@@ -77,7 +79,7 @@ class Measured:
         return max(self.step_peak - self.weights - self.gradients - self.optimizer, 0)
 
 
-def measure(run: Run, data: PhraseData) -> Measured | None:
+def measure(run: Run, data: PhraseData) -> RunMeasurement | None:
     """
     Run a few real steps and evaluations in a separate process and measure them.
 
@@ -86,7 +88,7 @@ def measure(run: Run, data: PhraseData) -> Measured | None:
         data (`PhraseData`): Data of the run.
 
     Returns:
-        `Measured` or `None`: `None` if the device runs out of memory.
+        `RunMeasurement` or `None`: `None` if the device runs out of memory.
 
     Raises:
         ValueError: If the run itself would raise it.
@@ -143,7 +145,7 @@ def _measure_into(queue, run: Run, data: PhraseData) -> None:
             queue.put(RuntimeError("".join(traceback.format_exception(error))))
 
 
-def _measure(run: Run, data: PhraseData) -> Measured:
+def _measure(run: Run, data: PhraseData) -> RunMeasurement:
     model_args, data_args, args = run.model, replace(run.data), copy.deepcopy(run.training)
     with tempfile.TemporaryDirectory() as folder:
         # The second batch of a window finds the gradients of the first in memory; further batches add nothing.
@@ -158,11 +160,11 @@ def _measure(run: Run, data: PhraseData) -> Measured:
             train=_select_rows(data.train, _NUM_STEPS * images),
             validation=_select_rows(data.validation, _NUM_EVALUATION_IMAGES),
         )
-        meter = _Meter(args.device)
+        meter, family = _Meter(args.device), get_family_of_run(run)
         model, processor = load_sam(model_args, args.seed)
-        trained = count_parameters(sam_of(model))
+        trained = count_parameters(unwrap_sam(model))
         begin = time.perf_counter()
-        trainer = build_sam3_trainer(model, processor, data, data_args, run.loss, args)
+        trainer = resolve(family.build_trainer)(model, processor, data, data_args, run.loss, args)
         caching = (time.perf_counter() - begin) / (len(data.train) * data_args.cache_views + len(data.validation))
         loading_peak = meter.take()
         trainer.add_callback(meter)
@@ -174,9 +176,9 @@ def _measure(run: Run, data: PhraseData) -> Measured:
         evaluation_peak = meter.take()
         trainer.save_model(f"{folder}/saved")
         saved = sum(file.stat().st_size for file in Path(folder, "saved").rglob("*") if file.is_file())
-    sam3 = sam_of(model)
+    sam = unwrap_sam(model)
     optimizer = _bytes(t for state in trainer.optimizer.state.values() for t in state.values() if torch.is_tensor(t))
-    return Measured(
+    return RunMeasurement(
         step_peak=step_peak,
         evaluation_peak=evaluation_peak,
         loading_peak=loading_peak,
@@ -185,17 +187,17 @@ def _measure(run: Run, data: PhraseData) -> Measured:
         optimizer=optimizer,
         step=meter.seconds() / images,
         caching=caching,
-        side=sam3.config.image_size,
+        side=family.get_resolution(sam.config),
         evaluation=evaluation,
         checkpoint=saved + optimizer,
-        view=_view_bytes(sam3),
+        view=_view_bytes(sam),
         trained=trained,
     )
 
 
 def _view_bytes(model) -> int:
     trunk = model.config.vision_config.backbone_config
-    return (model.config.image_size // trunk.patch_size) ** 2 * trunk.hidden_size * STORED.itemsize
+    return (model.config.image_size // trunk.patch_size) ** 2 * trunk.hidden_size * STORED_DTYPE.itemsize
 
 
 def _bytes(tensors) -> int:
@@ -217,7 +219,7 @@ class _Meter(TrainerCallback):
 
     def __init__(self, device: torch.device):
         self.device, self.times = device, []
-        self.before = 0 if device.type == "cuda" else _resident("VmRSS")
+        self.before = 0 if device.type == "cuda" else resident_memory()
         self.take()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -231,17 +233,11 @@ class _Meter(TrainerCallback):
             peak = torch.cuda.max_memory_allocated(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             return peak
-        peak = _resident("VmHWM") - self.before
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Reset the peak to the current value.
+        peak = peak_resident_memory() - self.before
+        reset_peak_resident_memory()
         return peak
 
     def seconds(self) -> float:
         """Return the time of an ordinary step, the mean of the second half of the steps."""
         half = len(self.times) // 2
         return (self.times[-1] - self.times[half]) / max(len(self.times) - 1 - half, 1)
-
-
-def _resident(key: str) -> int:
-    """Return a value of /proc/self/status in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) * 1024

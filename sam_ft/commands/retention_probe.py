@@ -16,20 +16,20 @@ from pycocotools import mask as coco_mask
 
 from ..arguments import DataArguments
 from ..data.loading import PhraseData, load_phrase_dataset
-from ..data.phrases.probe_phrases import INVENTED, SWAPPED, UNTOUCHED, probe_kinds
-from ..data.readers.records import ReadOptions
+from ..data.phrases.probe_phrases import NONSENSE, RECOLORED, UNTRAINED, probe_kinds
 from ..data.row_schema import FEATURES, to_dataset
 from ..data.samples.pipeline import EvaluationSamples
 from ..evaluation.predictions import PredictionStore, score
 from ..metrics.pairs import SCORE
+from ..models.families import get_family_of_model
 from ..training.sam3_trainer import Sam3Trainer
 from ..utils.json_files import read_json_file, write_json
+from .key_conversion import to_probe_options
 
 
 logger = logging.getLogger("sam_ft.run")
 
 MIN_PAIRS = 10  # Minimum number of (image, phrase) pairs of a metric.
-DEGRADATION_THRESHOLD = 0.1  # Change of a metric that counts as a regression.
 _FOLDER = "retention"
 
 
@@ -40,16 +40,15 @@ class Probe:
 
     Attributes:
         rows (`datasets.Dataset`): Images with the phrases of the probe, without labels.
-        kinds (`dict[str, str]`): Kind of each phrase: `untouched` (not trained), `swapped` (a trained phrase with
-            another
-            colour) or `invented` (nonsense).
-        known (`datasets.Dataset`, *optional*): Rows of a labelled probe set.
+        kinds (`dict[str, str]`): Kind of each phrase: `untrained`, `recolored` (a trained phrase with another colour)
+            or `nonsense`.
+        labelled_rows (`datasets.Dataset`, *optional*): Rows of a labelled probe set.
         category_ids (`dict[str, int]`): Category ids of the phrases of the labelled probe set.
     """
 
     rows: Dataset
     kinds: dict[str, str]
-    known: Dataset | None = None
+    labelled_rows: Dataset | None = None
     category_ids: dict[str, int] = field(default_factory=dict)
 
 
@@ -57,7 +56,7 @@ def make_probe(
     data: PhraseData,
     kinds: dict[str, str],
     images: int,
-    known: PhraseData | None = None,
+    labelled: PhraseData | None = None,
     trained: set[str] | None = None,
 ) -> Probe:
     """
@@ -67,7 +66,7 @@ def make_probe(
         data (`PhraseData`): Data of the run, whose validation images are used.
         kinds (`dict[str, str]`): Kind of each phrase, from [`probe_kinds`].
         images (`int`): Maximum number of images, spread over the validation split.
-        known (`PhraseData`, *optional*): Labelled probe set.
+        labelled (`PhraseData`, *optional*): Labelled probe set.
         trained (`set[str]`, *optional*): Phrases that are removed from the labelled probe set.
 
     Raises:
@@ -78,28 +77,30 @@ def make_probe(
     phrases = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
     chosen = chosen.map(lambda row: {"instances": [], "phrases": phrases}, features=FEATURES, keep_in_memory=True)
     probe = Probe(chosen, kinds)
-    if known is not None:
-        known_rows = [
+    if labelled is not None:
+        labelled_rows = [
             row | {"phrases": [p for p in row["phrases"] if p["text"] not in (trained or set())]}
-            for row in known.validation.select(range(min(images, len(known.validation))))
+            for row in labelled.validation.select(range(min(images, len(labelled.validation))))
         ]
-        if not any(phrase["instances"] for row in known_rows for phrase in row["phrases"]):
+        if not any(phrase["instances"] for row in labelled_rows for phrase in row["phrases"]):
             raise ValueError(
                 "`probe_dataset` shows only phrases that are trained. Set it to a data set with other phrases"
             )
-        probe.known, probe.category_ids = to_dataset(known_rows), known.category_ids
+        probe.labelled_rows, probe.category_ids = to_dataset(labelled_rows), labelled.category_ids
     return probe
 
 
 def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArguments) -> "Retention":
     """
-    Build the retention measurement of a run; it is empty with `probe_images: 0` and for sharded models.
+    Build the retention measurement of a run; it is empty with `probe_images: 0`, for sharded models and for SAM 2.
 
     Args:
         trainer (`Sam3Trainer`): Trainer of the run.
         data (`PhraseData`): Data of the run.
         data_args (`DataArguments`): Keys of the data.
     """
+    if not get_family_of_model(trainer.model).takes_phrases:
+        return Retention(trainer, None)
     if data_args.probe_images and not trainer.can_evaluate_before_training:
         logger.info(
             "note: FSDP and DeepSpeed cannot evaluate before training; measure retention with sam3_eval.py `--compare`"
@@ -108,14 +109,12 @@ def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArgum
         return Retention(trainer, None)
     # Without recorded phrases, all phrases of the data may have been trained.
     trained = set(data.category_ids) if trainer.trained_phrases is None else trainer.trained_phrases
-    source, known = data_args.probe_source(), None
-    if source is not None:
-        names = ("on_bad_rows", "verify_images", "allow_outside_images")
-        reading = ReadOptions(**{name: getattr(data_args, name) for name in names})
+    options, labelled = to_probe_options(data_args), None
+    if options is not None:
         with trainer.args.main_process_first(desc="probe set"):
-            known = load_phrase_dataset(source, reading, with_train=False)
+            labelled = load_phrase_dataset(*options, with_train=False)
     kinds = probe_kinds(data_args.probe_phrases, trained)
-    return Retention(trainer, make_probe(data, kinds, data_args.probe_images, known, trained))
+    return Retention(trainer, make_probe(data, kinds, data_args.probe_images, labelled, trained))
 
 
 class Retention:
@@ -133,7 +132,7 @@ class Retention:
         self.before: dict[str, PredictionStore] | None = None
         self.after: dict[str, PredictionStore] | None = None
 
-    def remember(self) -> None:
+    def measure_initial_model(self) -> None:
         """Store the predictions of the initial model, or read those of an earlier start of the same run."""
         if self.probe is None:
             return
@@ -142,7 +141,7 @@ class Retention:
             self.before = self.predict()
             if self.trainer.is_world_process_zero():
                 content = {name: store.plain() for name, store in self.before.items()}
-                write_json(self.folder / "base.json", {"asked": self._describe_probe(), **content})
+                write_json(self.folder / "base.json", {"description": self._describe_probe(), **content})
 
     def compare(self, *, log: bool = False) -> dict[str, float]:
         """
@@ -152,26 +151,26 @@ class Retention:
             log (`bool`): Whether to pass the metrics to the loggers of the trainer.
 
         Returns:
-            `dict[str, float]`: Metrics of [`agreement`] with the prefix `eval_`; with a labelled probe set also
+            `dict[str, float]`: Metrics of [`compute_agreement`] with the prefix `eval_`; with a labelled probe set also
             `eval_retention_AP50_before` and `eval_retention_AP50`.
         """
         if self.probe is None:
             return {}
         self.after = after = self.predict()
-        numbers = agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
-        if self.probe.known is not None:
-            numbers["retention_AP50_before"] = self.precision(self.before["known"])
-            numbers["retention_AP50"] = self.precision(after["known"])
+        numbers = compute_agreement(self.before["probe"], after["probe"], self.probe.kinds, self.sizes())
+        if self.probe.labelled_rows is not None:
+            numbers["retention_AP50_before"] = self.compute_ap50(self.before["labelled"])
+            numbers["retention_AP50"] = self.compute_ap50(after["labelled"])
         numbers = {f"eval_{name}": value for name, value in numbers.items()}
         if log:
             self.trainer.log(numbers)
         return numbers
 
     def predict(self) -> dict[str, PredictionStore]:
-        """Return the current predictions for `probe` and, with a labelled probe set, for `known`."""
+        """Return the current predictions for `probe` and, with a labelled probe set, for `labelled`."""
         stores = {"probe": self._predict_rows(self.probe.rows, use_cache=True)}
-        if self.probe.known is not None:
-            stores["known"] = self._predict_rows(self.probe.known)
+        if self.probe.labelled_rows is not None:
+            stores["labelled"] = self._predict_rows(self.probe.labelled_rows)
         return stores
 
     def _predict_rows(self, rows: Dataset, *, use_cache: bool = False) -> PredictionStore:
@@ -184,11 +183,11 @@ class Retention:
         )
         if use_cache and reference.store is not None:
             samples.use(reference.store)
-        return self.trainer.answer(samples)
+        return self.trainer.collect_predictions(samples)
 
-    def precision(self, store: PredictionStore) -> float:
+    def compute_ap50(self, store: PredictionStore) -> float:
         """Return the AP50 of predictions on the labelled probe set."""
-        rows = self.probe.known.remove_columns("image")
+        rows = self.probe.labelled_rows.remove_columns("image")
         with_masks = self.trainer.eval_dataset.with_masks
         scored = score(rows, store, self.probe.category_ids, with_masks=with_masks)
         return scored.metrics[f"{scored.kind}_AP50"]
@@ -199,8 +198,8 @@ class Retention:
         return {row["example_id"]: (row["height"], row["width"]) for row in rows}
 
     def _describe_probe(self) -> list:
-        known = [] if self.probe.known is None else self.probe.known["example_id"][:]
-        return [list(self.probe.rows["example_id"]), list(self.probe.kinds), list(known)]
+        labelled = [] if self.probe.labelled_rows is None else self.probe.labelled_rows["example_id"][:]
+        return [list(self.probe.rows["example_id"]), list(self.probe.kinds), list(labelled)]
 
     def _read(self) -> dict[str, PredictionStore] | None:
         file = self.folder / "base.json"
@@ -209,12 +208,12 @@ class Retention:
         content = read_json_file(
             file, remedy="Delete it and run the same command again, which measures the model again"
         )
-        if content.pop("asked") != self._describe_probe():
+        if content.pop("description", None) != self._describe_probe():
             return None
-        return {name: PredictionStore.of_plain(plain) for name, plain in content.items()}
+        return {name: PredictionStore.from_plain(plain) for name, plain in content.items()}
 
 
-def agreement(
+def compute_agreement(
     before: PredictionStore,
     after: PredictionStore,
     kinds: dict[str, str],
@@ -233,13 +232,13 @@ def agreement(
         min_pairs (`int`): Minimum number of (image, phrase) pairs of a metric; metrics with fewer are left out.
 
     Returns:
-        `dict[str, float]`: `retention_presence_agreement`: share of pairs of untouched phrases with the same presence;
-        `retention_IoU`: IoU of all detections before and after, over the untouched pairs with a detection before;
-        `retention_false_yes`: share of the untouched pairs predicted absent before that are predicted present after;
-        `retention_swapped_yes`, `retention_invented_yes` and the same with `_before`: share of the pairs of that kind
-        that are predicted present.
+        `dict[str, float]`: `retention_presence_agreement`: share of pairs of untrained phrases with the same presence;
+        `retention_IoU`: IoU of all detections before and after, over the untrained pairs with a detection before;
+        `retention_false_positive_rate`: share of the untrained pairs predicted absent before that are predicted
+        present after; `recolored_false_positive_rate`, `nonsense_false_positive_rate` and the same with `_before`:
+        share of the pairs of that kind that are predicted present.
     """
-    pairs: dict[str, list[tuple[str, str]]] = {UNTOUCHED: [], SWAPPED: [], INVENTED: []}
+    pairs: dict[str, list[tuple[str, str]]] = {UNTRAINED: [], RECOLORED: [], NONSENSE: []}
     for key in sorted(before.presence.keys() & after.presence.keys()):
         if key[1] in kinds:
             pairs[kinds[key[1]]].append(key)
@@ -251,77 +250,21 @@ def agreement(
         numbers = [float(value) for value in values]
         return sum(numbers) / len(numbers) if len(numbers) >= min_pairs else None
 
-    untouched = pairs[UNTOUCHED]
-    detected = [key for key in untouched if _confident(before, key)]
+    untrained = pairs[UNTRAINED]
+    detected = [key for key in untrained if _confident(before, key)]
     numbers = {
-        "retention_presence_agreement": mean(is_present(before, key) == is_present(after, key) for key in untouched),
-        "retention_false_yes": mean(is_present(after, key) for key in untouched if not is_present(before, key)),
+        "retention_presence_agreement": mean(is_present(before, key) == is_present(after, key) for key in untrained),
+        "retention_false_positive_rate": mean(
+            is_present(after, key) for key in untrained if not is_present(before, key)
+        ),
         "retention_IoU": mean(
             _overlap(_confident(before, key), _confident(after, key), sizes[key[0]]) for key in detected
         ),
     }
-    for kind in (SWAPPED, INVENTED):
-        numbers[f"retention_{kind}_yes_before"] = mean(is_present(before, key) for key in pairs[kind])
-        numbers[f"retention_{kind}_yes"] = mean(is_present(after, key) for key in pairs[kind])
+    for kind in (RECOLORED, NONSENSE):
+        numbers[f"{kind}_false_positive_rate_before"] = mean(is_present(before, key) for key in pairs[kind])
+        numbers[f"{kind}_false_positive_rate"] = mean(is_present(after, key) for key in pairs[kind])
     return {name: number for name, number in numbers.items() if number is not None}
-
-
-def verdict(numbers: dict[str, float], before: dict[str, float]) -> list[str]:
-    """
-    Describe the retention metrics in sentences, regressions first.
-
-    Args:
-        numbers (`dict[str, float]`): Metrics of the tuned model from an evaluation and [`agreement`], without prefix.
-        before (`dict[str, float]`): Metrics of the model with which it is compared, without prefix.
-    """
-    regressions, unchanged = [], []
-
-    def add(is_regression: bool, text: str):
-        (regressions if is_regression else unchanged).append(text)
-
-    kind = next((k for k in ("mask", "box") if f"{k}_AP50_other" in numbers), None)
-    if kind and before.get(f"{kind}_AP50_other", -1) >= 0:
-        old, new = before[f"{kind}_AP50_other"], numbers[f"{kind}_AP50_other"]
-        add(
-            old - new >= DEGRADATION_THRESHOLD,
-            f"AP50 of labelled phrases that were not trained: {old:.2f} before, {new:.2f} now",
-        )
-    if min(numbers.get("retention_AP50", -1), numbers.get("retention_AP50_before", -1)) >= 0:
-        old, new = numbers["retention_AP50_before"], numbers["retention_AP50"]
-        add(old - new >= DEGRADATION_THRESHOLD, f"AP50 on the probe set: {old:.2f} before, {new:.2f} now")
-    if "retention_presence_agreement" in numbers:
-        share = numbers["retention_presence_agreement"]
-        add(
-            1 - share >= DEGRADATION_THRESHOLD,
-            f"presence of untrained phrases is predicted as before in {share:.0%} of the pairs",
-        )
-    if "retention_false_yes" in numbers:
-        share = numbers["retention_false_yes"]
-        add(
-            share >= DEGRADATION_THRESHOLD,
-            f"untrained phrases that were predicted absent are now predicted present in {share:.0%} of the pairs",
-        )
-    if "retention_IoU" in numbers:
-        share = numbers["retention_IoU"]
-        add(
-            1 - share >= 3 * DEGRADATION_THRESHOLD,
-            f"detections of untrained phrases before and now have an IoU of {share:.2f}",
-        )
-    for kind, phrases in ((SWAPPED, "trained phrases in another colour"), (INVENTED, "nonsense phrases")):
-        if f"retention_{kind}_yes" in numbers:
-            old, new = numbers[f"retention_{kind}_yes_before"], numbers[f"retention_{kind}_yes"]
-            add(
-                new - old >= DEGRADATION_THRESHOLD,
-                f"{phrases} are predicted present in {new:.0%} of the pairs, {old:.0%} before",
-            )
-    if not regressions and not unchanged:
-        return []
-    head = (
-        "FORGOTTEN: the model has lost some of what it knew. Remedies: `replay`, `distill_weight`, `lora`, lower rates"
-        if regressions
-        else "Retention: no regression on untrained phrases"
-    )
-    return [head, *(f"  ✗ {text}" for text in regressions), *(f"  ✓ {text}" for text in unchanged)]
 
 
 def _confident(store: PredictionStore, key: tuple[str, str]) -> list[dict]:

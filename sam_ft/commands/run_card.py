@@ -21,21 +21,22 @@ from .. import __version__
 from ..arguments.dataset import SharedDataArguments
 from ..arguments.model import SharedModelArguments
 from ..data.licences import licence_of
-from ..data.loading import SYNTHETIC, SYNTHETIC_STREAM, PhraseData
+from ..data.loading import PhraseData
 from ..metrics.thresholds import read_thresholds
-from ..models.families import CARRIED, SAM2, Family, family_of_model
-from ..models.lora import AdaptedSam, sam_of
-from ..models.sam3.config import side_of
+from ..models.families import PACKAGED_MODELS, get_family_of_model, get_resolution
+from ..models.family_spec import FamilySpec
+from ..models.lora import AdaptedSam, unwrap_sam
+from ..options.data import SYNTHETIC, SYNTHETIC_STREAM
 from ..reporting.card_facts import CardFacts, DatasetFacts
 from ..reporting.model_card import model_card
+from ..training.base_trainer import SamTrainer
 from ..training.checkpoints import RUN_KIND
-from ..training.evaluation_loop import ScoringTrainer
-from ..training.hub_upload import without_places
-from ..training.run_cost import cost_of
+from ..training.hub_files import replace_local_paths
+from ..training.run_cost import find_run_cost
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
-from .run_report import MOST_IMPROVED, RunReport, pictures_of
+from .run_report import MOST_IMPROVED, RunReport, draw_pictures
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -45,7 +46,7 @@ _OURS = "apache-2.0"
 
 
 def publish(
-    trainer: ScoringTrainer,
+    trainer: SamTrainer,
     report: RunReport,
     data: PhraseData,
     model_args: SharedModelArguments,
@@ -55,7 +56,7 @@ def publish(
     Write the model card and, with `push_to_hub`, push the run to the Hub.
 
     Args:
-        trainer (`ScoringTrainer`): Trainer of the run.
+        trainer (`SamTrainer`): Trainer of the run.
         report (`RunReport`): Report of the run.
         data (`PhraseData`): Data of the run.
         model_args (`SharedModelArguments`): Keys of the model.
@@ -68,7 +69,7 @@ def publish(
 
 
 def write_card(
-    trainer: ScoringTrainer,
+    trainer: SamTrainer,
     report: RunReport,
     data: PhraseData,
     model_args: SharedModelArguments,
@@ -80,7 +81,7 @@ def write_card(
     With adapters, `card/merged.md` is the card of the merged weights.
 
     Args:
-        trainer (`ScoringTrainer`): Trainer of the run.
+        trainer (`SamTrainer`): Trainer of the run.
         report (`RunReport`): Report of the run.
         data (`PhraseData`): Data of the run.
         model_args (`SharedModelArguments`): Keys of the model.
@@ -95,16 +96,16 @@ def write_card(
     owned = OwnedFiles(folder, RUN_KIND)
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = isinstance(model, AdaptedSam)
-    family = family_of_model(sam_of(model))
+    family = get_family_of_model(unwrap_sam(model))
     base, base_id, licence = _base(model_args.model_name_or_path, family)
     revision = model_args.model_revision
     if adapter:
-        base_id, revision = trainer.base_on_hub(), model.peft_config["default"].revision
+        base_id, revision = trainer.hub.find_or_push_base(model), model.peft_config["default"].revision
     first_source = data_args.annotation_file or data_args.dataset_name
     sources = [source for source in (first_source, *data_args.extra_datasets, data_args.replay) if source]
     facts = CardFacts(
-        name=trainer.hub_model_id or without_places(folder.as_posix()),
-        family=family.key,
+        name=trainer.hub_model_id or replace_local_paths(folder.as_posix()),
+        family=family,
         form="adapter" if adapter else "full",
         base=base,
         base_id=base_id,
@@ -116,7 +117,7 @@ def write_card(
         pictures=_save_pictures(trainer, report, data, owned),
         thresholds=read_thresholds(folder),
         made=_training_facts(trainer, data, model),
-        command=command_line(),
+        command=format_command_line(),
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
         side=_changed_side(model, family) if adapter else None,
     )
@@ -130,7 +131,7 @@ def write_card(
 
 
 def _save_pictures(
-    trainer: ScoringTrainer, report: RunReport, data: PhraseData, owned: OwnedFiles
+    trainer: SamTrainer, report: RunReport, data: PhraseData, owned: OwnedFiles
 ) -> list[tuple[str, str]]:
     """
     Save pictures of trained phrases: those that improved most, and the worst one.
@@ -143,7 +144,7 @@ def _save_pictures(
     owned.remove(name for name in owned.names if name.startswith("card/") and name.endswith(".png"))
     if not (trainer.args.hub_pictures and trainer.num_pictures):
         return []
-    pictures = pictures_of(report.evaluated, data, PICTURES, trainer.trained_phrases)
+    pictures = draw_pictures(report.evaluated, data, PICTURES, trainer.trained_phrases)
     improved = [entry for heading, group in pictures.items() if heading.startswith(MOST_IMPROVED) for entry in group]
     best, worst = pictures.get("Best pictures", []), pictures.get("Worst pictures", [])
     good = (improved or best)[: PICTURES - 1]
@@ -157,13 +158,13 @@ def _save_pictures(
     return saved
 
 
-def _base(name: str, family: Family) -> tuple[str, str | None, str]:
+def _base(name: str, family: FamilySpec) -> tuple[str, str | None, str]:
     """Return description, Hub id and licence of the base: SAM License for SAM 3, Apache-2.0 for SAM 2."""
-    if name in (*CARRIED, *map(str, CARRIED.values())):
+    if name in (*PACKAGED_MODELS, *map(str, PACKAGED_MODELS.values())):
         return f"`{name}`, the tiny model that sam-ft carries,", None, _OURS
     if name == family.random_name:
         return f"`{name}`, a model of sam-ft with random weights,", None, _OURS
-    family_licence = _OURS if family is SAM2 else "other"
+    family_licence = family.card.licence
     if not Path(name).is_dir():
         return f"[{name}](https://huggingface.co/{name})", name, family_licence
     card, licence = Path(name) / "README.md", None
@@ -173,17 +174,17 @@ def _base(name: str, family: Family) -> tuple[str, str | None, str]:
     return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else family_licence
 
 
-def _changed_side(model: AdaptedSam, family: Family) -> int | None:
+def _changed_side(model: AdaptedSam, family: FamilySpec) -> int | None:
     """Return the input side of an adapter in px if it differs from its base, whose side Transformers would load."""
-    base, side = model.get_base_model(), side_of(sam_of(model).config)
+    base, side = model.get_base_model(), get_resolution(unwrap_sam(model).config)
     revision = model.peft_config["default"].revision
     base_config = (
-        family.config.from_pretrained(base.name_or_path, revision=revision)
+        family.config_class.from_pretrained(base.name_or_path, revision=revision)
         if base.name_or_path
-        else family.tiny_config()
+        else family.build_tiny_config()
     )
     base_config = getattr(base_config, "detector_config", None) or base_config
-    return side if side != side_of(base_config) else None
+    return side if side != get_resolution(base_config) else None
 
 
 def _dataset(source: str, licence: str | None) -> DatasetFacts:
@@ -195,17 +196,17 @@ def _dataset(source: str, licence: str | None) -> DatasetFacts:
     return DatasetFacts(name, hub_id, licence or licence_of(source))
 
 
-def _training_facts(trainer: ScoringTrainer, data: PhraseData, model) -> dict[str, str]:
+def _training_facts(trainer: SamTrainer, data: PhraseData, model) -> dict[str, str]:
     args = trainer.args
-    config = sam_of(model).config
-    cost = cost_of(trainer)
+    config = unwrap_sam(model).config
+    cost = find_run_cost(trainer)
     memory_kind = "of GPU memory" if args.device.type == "cuda" else "of host memory per process"
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     state = trainer.state
     facts = {
         "trained on": f"{len(data.train)} images" if data.train is not None else "",
         "evaluated on": f"{len(data.validation)} images",
-        "canvas": f"{side_of(config)} px",
+        "canvas": f"{get_resolution(config)} px",
         "trained parameters": f"{trained / 1e6:.2f} M",
         "steps": f"{state.global_step} ({state.epoch:.1f} epochs)" if state.epoch else str(state.global_step),
         "hardware": f"{args.world_size} × {_device(args.device)}",
@@ -233,7 +234,7 @@ def _time(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
 
 
-def command_line() -> str:
+def format_command_line() -> str:
     """Return the command of this run without secrets and without the paths of this machine."""
     script = Path(sys.argv[0])
     if script.is_absolute() and script.is_relative_to(Path.cwd()):
@@ -245,4 +246,4 @@ def command_line() -> str:
         if not is_secret and (is_option or not is_hidden):
             words.append(word)
         is_hidden = (is_secret and "=" not in word) if is_option else is_hidden
-    return redact(without_places(" ".join(["accelerate launch --quiet", *map(shlex.quote, words)])))
+    return redact(replace_local_paths(" ".join(["accelerate launch --quiet", *map(shlex.quote, words)])))

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import Run
+from ..models.families import FAMILIES
+from ..models.family_spec import resolve
 from ..training.checkpoints import (
     CHECKPOINT_FILES,
     MODEL_FILES,
@@ -15,14 +16,15 @@ from ..training.checkpoints import (
     STATE_FILE,
     choose_checkpoint,
     find_checkpoints,
+    list_file_names,
     matches,
-    names_below,
 )
 from ..utils.output_folders import FolderKind, check_unclaimed, claim_settings, is_claimed, lock_folder
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import list_some
 from ..utils.yaml_files import read_yaml_mapping
-from .build import run_settings
+from .build import collect_plain_settings
+from .run import Run
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -122,7 +124,7 @@ def collect_settings(run: Run) -> dict:
     args = run.training
     keep_images_per_step(args)
     images = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return run_settings(*run.groups()) | {IMAGES_PER_STEP: images, PROCESSES: args.world_size}
+    return collect_plain_settings(*run.groups()) | {IMAGES_PER_STEP: images, PROCESSES: args.world_size}
 
 
 def keep_images_per_step(args) -> None:
@@ -204,7 +206,7 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
 
 
 def _has_results(folder: Path) -> bool:
-    weights = any(matches(name, MODEL_FILES[:3]) for name in names_below(folder))
+    weights = any(matches(name, MODEL_FILES[:3]) for name in list_file_names(folder))
     return weights or any((p / STATE_FILE).is_file() for p in find_checkpoints(folder))
 
 
@@ -221,9 +223,10 @@ def _compared_settings(folder: Path, settings: dict) -> dict:
 
 def _names_of_run(folder: Path) -> list[str]:
     """Return the relative paths of all files whose names are those of a run's files."""
-    names = {name for name in names_below(folder) if matches(name, RUN_FILES)}
+    names = {name for name in list_file_names(folder) if matches(name, RUN_FILES)}
     for checkpoint in find_checkpoints(folder):
-        names |= {f"{checkpoint.name}/{name}" for name in names_below(checkpoint) if matches(name, CHECKPOINT_FILES)}
+        files = (name for name in list_file_names(checkpoint) if matches(name, CHECKPOINT_FILES))
+        names |= {f"{checkpoint.name}/{name}" for name in files}
     return sorted(names)
 
 
@@ -233,12 +236,14 @@ def record_run(folder: Path) -> None:
 
 
 def _defaults(settings: dict) -> dict:
-    """Return the defaults of all keys, because records of older releases lack some."""
-    from ..arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS
-
-    groups = SAM2_ARGUMENTS if "eval_clicks" in settings else SAM3_ARGUMENTS
+    """Return the defaults of all keys of the run's family, because records of older releases lack some."""
+    keys_of_families = (
+        {field.name: field for group in resolve(family.arguments) for field in dataclasses.fields(group)}
+        for family in FAMILIES.values()
+    )
+    keys = max(keys_of_families, key=lambda keys: len(settings.keys() & keys.keys()))
     defaults = {IMAGES_PER_STEP: settings.get(IMAGES_PER_STEP)}
-    for field in (field for group in groups for field in dataclasses.fields(group)):
+    for field in keys.values():
         if field.default is not dataclasses.MISSING:
             defaults[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:

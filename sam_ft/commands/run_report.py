@@ -14,22 +14,30 @@ from .. import __version__
 from ..arguments import EvalArguments
 from ..arguments.dataset import SharedDataArguments
 from ..data.loading import PhraseData
-from ..evaluation.predictions import Scored, read_evaluation, read_objects, score_results, with_masks_only
+from ..evaluation.predictions import (
+    ScoredEvaluation,
+    read_evaluation,
+    read_objects,
+    score_results,
+    select_annotations_with_masks,
+)
 from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
 from ..metrics.objects import resampled_objects
 from ..metrics.summary import measure, summarize
 from ..metrics.thresholds import at_thresholds
 from ..reporting.html_report import as_page
+from ..reporting.metric_specs import AT_THRESHOLDS, METRICS, MetricGroup, metrics_in
 from ..reporting.metric_table import Column, as_markdown, as_plain
 from ..reporting.pictures import comparison_of, tile
+from ..reporting.retention_summary import describe_retention
+from ..training.base_trainer import SamTrainer
 from ..training.checkpoints import RUN_KIND
-from ..training.evaluation_loop import ScoringTrainer
 from ..utils.console import read_metrics
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
-from .candidates import Evaluated
-from .retention_probe import Retention, agreement, verdict
+from .candidates import CandidateEvaluation
+from .retention_probe import Retention, compute_agreement
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -37,12 +45,12 @@ logger = logging.getLogger("sam_ft.run")
 MOST_IMPROVED, MOST_DEGRADED = "Most improved since", "Most degraded since"
 
 
-def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Column]:
+def build_columns(evaluated: list[CandidateEvaluation], eval_args: EvalArguments) -> list[Column]:
     """
     Build the columns of a report: metrics, confidence intervals, and differences to the first evaluation.
 
     Args:
-        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
         eval_args (`EvalArguments`): Keys of the evaluation.
     """
     images = sorted({pair.image_id for pair in evaluated[0].scored.pairs})
@@ -54,10 +62,10 @@ def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Col
         if candidate.thresholds is not None:
             measured = measure(at_thresholds(scored.pairs, candidate.thresholds), scored.kind)
             summary = summarize(measured, scored.kind)
-            names = [name for name in ("F1", "false_positives_per_absent") if name in summary]
-            metrics |= {f"{name}@thresholds": summary[name] for name in names}
+            names = [name.removesuffix(AT_THRESHOLDS) for name in metrics_in(MetricGroup.THRESHOLD)]
+            metrics |= {f"{name}{AT_THRESHOLDS}": summary[name] for name in names if name in summary}
         if candidate is not first and candidate.probe is not None and first.probe is not None:
-            metrics |= agreement(first.probe, candidate.probe, candidate.kinds, candidate.sizes)
+            metrics |= compute_agreement(first.probe, candidate.probe, candidate.kinds, candidate.sizes)
         resampled = _resample(scored, images, weights)
         column = Column(candidate.name, metrics, phrases=scored.phrases, curves=scored.curves)
         column.intervals = {
@@ -67,23 +75,22 @@ def columns_of(evaluated: list[Evaluated], eval_args: EvalArguments) -> list[Col
             first_metrics, first_resampled = metrics, resampled
         else:
             column.differences = _differences(metrics, resampled, first_metrics, first_resampled)
-            before = {}
-            if "retention_AP50" in first_metrics:
-                before["retention_AP50_before"] = first_metrics["retention_AP50"]
-            column.notes = verdict(metrics | before, first_metrics)
+            column.notes = describe_retention(metrics, first_metrics)
         columns.append(column)
     return columns
 
 
-def _resample(scored: Scored, images: list[int], weights) -> dict[str, np.ndarray]:
+def _resample(scored: ScoredEvaluation, images: list[int], weights) -> dict[str, np.ndarray]:
     if not len(weights):
         return {}
-    numbers: list[Callable] = [resampled_pairs(scored.measured, images)]
+    pair_metrics = metrics_in(MetricGroup.CONCEPT, MetricGroup.REGION, MetricGroup.PHRASE)
+    pair_metrics = [name for name in pair_metrics if METRICS[name].is_resampled]
+    numbers: list[Callable] = [resampled_pairs(scored.measured, images, pair_metrics)]
     for kind in ("mask", "box"):
         if f"{kind}_AP" in scored.metrics:
             truth = scored.ground_truth
             if kind == "mask":
-                truth = with_masks_only(truth)
+                truth = select_annotations_with_masks(truth)
             numbers.append(resampled_precision(truth, scored.results, kind, images))
     if scored.objects:
         index_of_example = {
@@ -98,7 +105,7 @@ def _resample(scored: Scored, images: list[int], weights) -> dict[str, np.ndarra
         ]
         numbers.append(resampled_objects(*zip(*objects, strict=True)))
     rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {name: np.array([row[name] for row in rows]) for name in rows[0] if METRICS[name].is_resampled}
 
 
 def _differences(
@@ -111,14 +118,14 @@ def _differences(
     }
 
 
-def pictures_of(
-    evaluated: list[Evaluated], data: PhraseData, number: int, only: set[str] | None = None
+def draw_pictures(
+    evaluated: list[CandidateEvaluation], data: PhraseData, number: int, only: set[str] | None = None
 ) -> dict[str, list[tuple[str, Image.Image]]]:
     """
     Draw the best and the worst images of the last evaluation, and those that changed most since the first one.
 
     Args:
-        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
         data (`PhraseData`): Data of the evaluations.
         number (`int`): Number of pictures of each kind.
         only (`set[str]`, *optional*): Phrases to score and draw, on images that contain one of them; by default all.
@@ -164,7 +171,7 @@ def _select_phrases(row: dict, only: set[str] | None) -> dict:
     return row if only is None else row | {"phrases": [p for p in row["phrases"] if p["text"] in only]}
 
 
-def _mean_f1(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
+def _mean_f1(scored: ScoredEvaluation, only: set[str] | None = None) -> dict[int, float]:
     """Return the mean F1 of the pairs of each image; an absent phrase without detections has an F1 of 1."""
     values: dict[int, list[float]] = {}
     positive_images = {
@@ -177,12 +184,12 @@ def _mean_f1(scored: Scored, only: set[str] | None = None) -> dict[int, float]:
         if only is not None and (pair.phrase not in only or pair.image_id not in positive_images):
             continue
         if counts is not None:
-            is_empty = not counts.num_found and not counts.num_truth
+            is_empty = not counts.num_detections and not counts.num_objects
             values.setdefault(pair.image_id, []).append(1.0 if is_empty else float(counts.f1.mean()))
     return {image: sum(numbers) / len(numbers) for image, numbers in values.items()}
 
 
-def _mean_iou(scored: Scored) -> dict[int, float]:
+def _mean_iou(scored: ScoredEvaluation) -> dict[int, float]:
     """Return the mean IoU of the prompted objects of each image."""
     ids = {image["example_id"]: image["id"] for image in scored.ground_truth["images"]}
     values: dict[int, list[float]] = {}
@@ -196,7 +203,7 @@ def _scores(image: int, by_image: dict[str, dict[int, float]]) -> str:
 
 
 def write_report(
-    evaluated: list[Evaluated],
+    evaluated: list[CandidateEvaluation],
     data: PhraseData,
     data_args: SharedDataArguments,
     eval_args: EvalArguments,
@@ -210,7 +217,7 @@ def write_report(
     Write `report.html`, `report.md` and `report.json` into a folder.
 
     Args:
-        evaluated (`list[Evaluated]`): Evaluations of the same images.
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
         data (`PhraseData`): Data of the evaluations.
         data_args (`SharedDataArguments`): Keys of the data.
         eval_args (`EvalArguments`): Keys of the evaluation.
@@ -222,7 +229,7 @@ def write_report(
     Returns:
         `list[Column]`: Columns of the report.
     """
-    columns, pictures = columns_of(evaluated, eval_args), pictures_of(evaluated, data, num_pictures)
+    columns, pictures = build_columns(evaluated, eval_args), draw_pictures(evaluated, data, num_pictures)
     columns[-1].notes = [*warnings, *columns[-1].notes]
     source = data_args.annotation_file or data_args.dataset_name
     source_name = Path(source).name if Path(source).exists() else source  # The path of a local folder is private.
@@ -230,10 +237,9 @@ def write_report(
     footer = [
         f"{source_name}; {'; '.join(prompts)}; sam-ft {__version__}, transformers {transformers.__version__}.",
         "AP is computed by pycocotools, with sizes by the areas of masks. cgF1, pmF1 and IL_MCC of models that take "
-        "phrases "
-        "are computed as in the official evaluator, from detections with a score of at least 0.5. Mean IoU, Dice and "
-        "boundary "
-        "F1 compare the union of a phrase's detections with the union of its objects where it is present.",
+        "phrases are computed as in the official evaluator, from detections with a score of at least 0.5. Mean IoU, "
+        "Dice and boundary F1 compare the union of a phrase's detections with the union of its objects where it is "
+        "present.",
     ]
     contents = {
         "report.html": as_page(columns, pictures, eval_args.report_title, footer),
@@ -248,7 +254,7 @@ def write_report(
     return columns
 
 
-def _describe_prompts(evaluated: list[Evaluated]) -> list[str]:
+def _describe_prompts(evaluated: list[CandidateEvaluation]) -> list[str]:
     """Return the prompts of the evaluations, with names where they differ."""
     names_of: dict[str, list[str]] = {candidate.prompts: [] for candidate in evaluated if candidate.prompts}
     for candidate in evaluated:
@@ -265,19 +271,19 @@ class RunReport:
     Report of a run.
 
     Attributes:
-        notes (`list[str]`): Warnings and retention; see [`verdict`].
-        evaluated (`list[Evaluated]`): Evaluations before, if there is one, and after; empty in all processes but the
+        notes (`list[str]`): Warnings and retention; see [`describe_retention`].
+        evaluated (`list[CandidateEvaluation]`): Evaluations before, if there is one, and after; empty in all processes but the
             first.
         columns (`list[Column]`): Columns of these evaluations.
     """
 
     notes: list[str]
-    evaluated: list[Evaluated]
+    evaluated: list[CandidateEvaluation]
     columns: list[Column]
 
 
 def report_run(
-    trainer: ScoringTrainer,
+    trainer: SamTrainer,
     metrics: dict[str, float],
     retention: Retention,
     data: PhraseData,
@@ -288,7 +294,7 @@ def report_run(
     Write the report of a run, before and after, into its folder; without `num_pictures` no file is written.
 
     Args:
-        trainer (`ScoringTrainer`): Trainer after the last evaluation.
+        trainer (`SamTrainer`): Trainer after the last evaluation.
         metrics (`dict[str, float]`): Metrics of that evaluation, with the prefix `eval_`.
         retention (`Retention`): Retention after its comparison.
         data (`PhraseData`): Data of the run.
@@ -297,12 +303,12 @@ def report_run(
     """
     folder = Path(trainer.args.output_dir)
     numbers = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-    notes = [*warnings, *verdict(numbers, read_metrics(folder / "before_results.json", "before_"))]
+    notes = [*warnings, *describe_retention(numbers, read_metrics(folder / "before_results.json", "before_"))]
     if not trainer.is_world_process_zero():
         return RunReport(notes, [], [])
-    evaluated = before_and_after(trainer, metrics, retention)
+    evaluated = collect_before_and_after(trainer, metrics, retention)
     if not trainer.num_pictures:
-        columns = columns_of(evaluated, EvalArguments(bootstrap_samples=0))
+        columns = build_columns(evaluated, EvalArguments(bootstrap_samples=0))
         columns[-1].notes = [*warnings, *columns[-1].notes]
     else:
         arguments = EvalArguments(report_title=f"{folder.name}: before and after")
@@ -320,23 +326,25 @@ def report_run(
     return RunReport(notes, evaluated, columns)
 
 
-def before_and_after(trainer: ScoringTrainer, metrics: dict[str, float], retention: Retention) -> list[Evaluated]:
+def collect_before_and_after(
+    trainer: SamTrainer, metrics: dict[str, float], retention: Retention
+) -> list[CandidateEvaluation]:
     """
     Return the evaluations of a run before and after training.
 
     The first one is read from the run's folder and left out if it is missing or of other images.
 
     Args:
-        trainer (`ScoringTrainer`): Trainer after the last evaluation.
+        trainer (`SamTrainer`): Trainer after the last evaluation.
         metrics (`dict[str, float]`): Metrics of that evaluation, with the prefix `eval_`.
         retention (`Retention`): Retention after its comparison.
     """
-    folder, scored = Path(trainer.args.output_dir), trainer.scored
+    folder, scored = Path(trainer.args.output_dir), trainer.evaluator.scored
     kinds, sizes, probes = {}, {}, (None, None)
     if retention.probe is not None:
         kinds, sizes = retention.probe.kinds, retention.sizes()
         probes = retention.before["probe"], retention.after["probe"]
-    after = Evaluated("after", metrics, scored, trainer.thresholds, probes[1], kinds, sizes)
+    after = CandidateEvaluation("after", metrics, scored, trainer.evaluator.thresholds, probes[1], kinds, sizes)
     recorded = read_evaluation(folder / "before") if (folder / "before" / "presence.json").is_file() else None
     if recorded is None or recorded[0] != json.loads(json.dumps(scored.ground_truth)):
         return [after]
@@ -347,4 +355,4 @@ def before_and_after(trainer: ScoringTrainer, metrics: dict[str, float], retenti
     )  # fmt: skip
     numbers = read_metrics(folder / "before_results.json", "before_")
     metrics_before = {f"eval_{name}": value for name, value in numbers.items()}
-    return [Evaluated("before", metrics_before, scored_before, None, probes[0], kinds, sizes), after]
+    return [CandidateEvaluation("before", metrics_before, scored_before, None, probes[0], kinds, sizes), after]

@@ -68,7 +68,11 @@ class DataFingerprint:
                 n for n in shared if with_images and self.examples[n][1] != before.examples[n][1]
             ],
         }
-        texts = [f"{len(names)} {split} images {what} ({list_some(names)})" for what, names in groups.items() if names]
+        texts = [
+            f"{len(names)} {split} image{'s' if len(names) > 1 else ''} {what} ({list_some(names)})"
+            for what, names in groups.items()
+            if names
+        ]
         return texts or [f"the order of the {split} images"]
 
 

@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from datasets import Dataset
 
+from ..options.data import ReadOptions
 from .keyed_random import keyed_draws
-from .readers.records import ReadOptions, Split
+from .readers.records import Split
 from .readers.repeated_pictures import RepeatedPictures
 from .readers.rows import RowMaker
 from .row_schema import DatasetFormatError, open_image_value, validate_example
@@ -35,7 +37,7 @@ class LazyRows(Sequence):
         length (`int`): Length of the source.
         groups (`list[range]`, *optional*): Indices that are fast to read one after another, such as those of a file;
             by default each index is a group.
-        places (`list[int]`, *optional*): Indices of the source that are used; all by default.
+        source_indices (`list[int]`, *optional*): Indices of the source that are used; all by default.
         skip (`bool`): Replace a row that cannot be used by the next usable row, and log one warning, `False` by
             default.
     """
@@ -46,15 +48,15 @@ class LazyRows(Sequence):
         length: int,
         *,
         groups: list[range] | None = None,
-        places=None,
+        source_indices=None,
         skip: bool = False,
     ):
         self.make, self.length, self.groups, self.skip = make, length, groups, skip
-        self.places = np.arange(length) if places is None else np.asarray(places)
+        self.source_indices = np.arange(length) if source_indices is None else np.asarray(source_indices)
         self.warned: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.source_indices)
 
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < len(self):
@@ -78,9 +80,9 @@ class LazyRows(Sequence):
         return [row for row in map(self._row, indices) if row is not None]
 
     def _row(self, index: int) -> dict | None:
-        place = int(self.places[index])
+        source_index = int(self.source_indices[index])
         try:
-            row = self.make(place)
+            row = self.make(source_index)
             try:
                 return row | {"image": open_image_value(row["image"])}
             except ValueError as error:
@@ -88,15 +90,15 @@ class LazyRows(Sequence):
         except ValueError as error:
             if not self.skip:
                 raise
-            if place not in self.warned:
-                self.warned.add(place)
+            if source_index not in self.warned:
+                self.warned.add(source_index)
                 logger.warning("left out: %s", error)
             return None
 
     def select(self, indices) -> "LazyRows":
         """Return the rows at some indices, as `datasets.Dataset.select` does."""
-        places = self.places[np.asarray(list(indices), dtype=np.int64)]
-        return LazyRows(self.make, self.length, groups=self.groups, places=places, skip=self.skip)
+        source_indices = self.source_indices[np.asarray(list(indices), dtype=np.int64)]
+        return LazyRows(self.make, self.length, groups=self.groups, source_indices=source_indices, skip=self.skip)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """
@@ -112,7 +114,7 @@ class LazyRows(Sequence):
         draws = keyed_draws(seed, epoch, "", "order")
         if self.groups is None:
             return draws.permutation(len(self))
-        group_of = np.repeat(np.arange(len(self.groups)), [len(group) for group in self.groups])[self.places]
+        group_of = np.repeat(np.arange(len(self.groups)), [len(group) for group in self.groups])[self.source_indices]
         rank = draws.permutation(len(self.groups))[group_of] // WINDOW
         return np.lexsort((draws.random(len(self)), rank))
 
@@ -256,3 +258,13 @@ def order_of(rows, seed: int, epoch: int) -> np.ndarray:
         if hasattr(rows, "order")
         else keyed_draws(seed, epoch, "", "order").permutation(len(rows))
     )
+
+
+def texts_of(rows) -> set[str] | None:
+    """Return all phrases of rows; `None` for rows that are made when they are requested."""
+    if isinstance(rows, MixedRows):
+        texts = [texts_of(source) for source in rows.sources]
+        return None if None in texts else set().union(*texts)
+    if not isinstance(rows, Dataset):
+        return None
+    return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}

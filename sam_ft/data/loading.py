@@ -7,81 +7,20 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ..options.data import SYNTHETIC, SYNTHETIC_STREAM, DatasetOptions, HubSource, ReadOptions
 from .hold_out import hold_out, refuse_same_annotations
-from .hub.source import HubSource
-from .lazy_rows import LazyRows, MixedRows
-from .phrases.attributes import SpokenPhrases
+from .lazy_rows import LazyRows, MixedRows, texts_of
+from .phrases.attributes import SynonymMapping
 from .phrases.vocabulary import normalize_phrase
+from .readers.coco import read_json_split
 from .readers.coco_tree import CocoFiles
-from .readers.layouts import ACCEPTED, read_json_split
-from .readers.records import ReadOptions
-from .reading_report import DataReport
+from .readers.layouts import ACCEPTED
+from .reading_report import DataReport, assign_category_ids
 from .row_schema import to_dataset
 from .safe_text import to_printable
 from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
 from .splits import keep_unseen, without_phrases
-from .synthetic.scene_files import SceneFiles, SceneRows, write_scenes_once
-
-
-SYNTHETIC = "synthetic"
-SYNTHETIC_STREAM = "synthetic-stream"
-SYNTHETIC_FOLDER = Path("data/test_shapes")
-
-
-@dataclass
-class DatasetOptions:
-    """
-    Data sets of a run.
-
-    Attributes:
-        dataset_name (`str`): Folder in one of the accepted layouts, or Hub id; `synthetic`: scenes written to
-            `data/test_shapes`; `synthetic-stream`: new scenes drawn for every sample, with phrases of attributes.
-        annotation_file (`str`, *optional*): COCO file to use instead of `dataset_name`.
-        image_folder (`str`, *optional*): Folder of its images.
-        eval_annotation_file (`str`, *optional*): COCO file for evaluation.
-        eval_image_folder (`str`, *optional*): Folder of its images.
-        layout (`str`, *optional*): Layout of the folder, detected by default.
-        train_split (`str`): Name of the training split.
-        eval_split (`str`): Name of the validation split; without one, `validation_fraction` is used.
-        validation_fraction (`float`): Fraction of the training images held out without a validation split.
-        max_train_samples (`int`, *optional*): Maximum number of training images; the first are used.
-        max_eval_samples (`int`, *optional*): Maximum number of validation images; the first are used.
-        scenes (`SceneFiles`): Options of the synthetic data sets.
-        scenes_folder (`str` or `Path`): Folder that synthetic scenes are written to.
-        streaming (`bool`): Make training rows when they are requested, without conversion beforehand.
-        extra_datasets (`list[str]`): Folders or Hub ids of additional training data.
-        mixture_weights (`list[float]`): Sampling weights of `dataset_name` and `extra_datasets`, equal by default.
-        unseen_phrases (`list[str]`): Phrases removed from training; images that show them are used for validation.
-        replay (`str`, *optional*): Folder or Hub id of training data for retention, mixed in against forgetting.
-        replay_share (`float`): Fraction of `replay` in an epoch.
-        hub (`HubSource`): Reading options of a Hub data set; its name is `dataset_name`.
-    """
-
-    dataset_name: str | None = SYNTHETIC
-    annotation_file: str | None = None
-    image_folder: str | None = None
-    eval_annotation_file: str | None = None
-    eval_image_folder: str | None = None
-    layout: str | None = None
-    train_split: str = "train"
-    eval_split: str = "validation"
-    validation_fraction: float = 0.1
-    max_train_samples: int | None = None
-    max_eval_samples: int | None = None
-    scenes: SceneFiles = field(default_factory=SceneFiles)
-    scenes_folder: str | Path = SYNTHETIC_FOLDER
-    streaming: bool = False
-    extra_datasets: list[str] = field(default_factory=list)
-    mixture_weights: list[float] = field(default_factory=list)
-    unseen_phrases: list[str] = field(default_factory=list)
-    replay: str | None = None
-    replay_share: float = 0.25
-    hub: HubSource = field(default_factory=HubSource)
-
-    @property
-    def others(self) -> list[str]:
-        """Names of all additional training data sets."""
-        return [*self.extra_datasets, *([self.replay] if self.replay else [])]
+from .synthetic.scene_files import SceneRows, write_scenes_once
 
 
 @dataclass
@@ -136,30 +75,18 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     if options.dataset_name == SYNTHETIC_STREAM and not options.annotation_file:
         _refuse_stream_keys(options, reading)
         return _stream_scenes(options, with_train)
-    scenes = options.scenes.scenes
-    for name in ("ramp", "shape_alone"):
-        if options.dataset_name == SYNTHETIC and getattr(scenes, name):
-            raise ValueError(
-                f"`scene_{name}` is {getattr(scenes, name)}, but has no effect on scenes in files; "
-                f"set `dataset_name: {SYNTHETIC_STREAM}`"
-            )
+    _check_scene_keys(options)
     notes, warnings = [], []
     _weights(options)
     if with_train and options.annotation_file and options.eval_annotation_file:
         refuse_same_annotations(options.annotation_file, options.eval_annotation_file)
     splits = _find_splits(options, notes)
-    others = [
-        (name, find_sources(name, None, HubSource(streaming=options.streaming), notes))
-        for name in options.others
-        if with_train
-    ]
+    names = options.others if with_train else []
+    others = [(name, find_sources(name, None, HubSource(streaming=options.streaming), notes)) for name in names]
     if with_train or not options.others:  # Additional data sets may use keys that `dataset_name` does not.
-        refuse_unused(
-            [split for sources in (splits, *(extra for _, extra in others)) for split in sources.values()], reading
-        )
-    evaluation = options.eval_split if options.eval_split in splits else None
-    if evaluation is None and options.eval_split != "validation":
-        raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
+        sources = [splits, *(extra for _, extra in others)]
+        refuse_unused([split for named in sources for split in named.values()], reading)
+    evaluation = _find_evaluation_split(options, splits, warnings)
     # Validation images with unseen phrases come from the training split.
     with_train_rows = with_train or evaluation is None or bool(options.unseen_phrases)
     if options.train_split not in splits and with_train_rows:
@@ -167,24 +94,59 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
     names = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
     lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
     read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy)
-    reports, ids = [report for _, report in read.values()], {}
+    reports = [report for _, report in read.values()]
     train = read[options.train_split][0] if with_train_rows else None
-    if evaluation is not None:
-        validation = read[evaluation][0]
-        if evaluation == options.train_split:
-            warnings.append(
-                f"`train_split` and `eval_split` are both {evaluation!r}: training images are evaluated, so metrics "
-                "will be optimistic"
-            )
-    else:
+    if evaluation is None:
         train, validation = hold_out(train, options.validation_fraction, options.max_eval_samples, notes, warnings)
+    else:
+        validation = read[evaluation][0]
+    train, validation = _select_rows(train, validation, options, notes, with_train=with_train)
+    unseen = [normalize_phrase(text) for text in options.unseen_phrases]
+    learned = None if train is None else texts_of(train)
+    if train is not None and options.others:
+        train = _mix(train, others, unseen, options, reading, reports, notes)
+        texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
+        learned = None if None in texts else set().union(*texts)
+    ids = assign_category_ids(reports, [texts_of(train) or set(), texts_of(validation) or set()])
+    synonyms = dict(reading.phrase_map.synonyms)
+    if reading.attributes is not None:
+        synonyms = SynonymMapping(reading.attributes, synonyms, ids)
+    notes += warnings
+    return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen), warnings)
+
+
+def _check_scene_keys(options: DatasetOptions) -> None:
+    for name in ("ramp", "shape_alone"):
+        value = getattr(options.scenes.scenes, name)
+        if options.dataset_name == SYNTHETIC and value:
+            raise ValueError(
+                f"`scene_{name}` is {value}, but has no effect on scenes in files; "
+                f"set `dataset_name: {SYNTHETIC_STREAM}`"
+            )
+
+
+def _find_evaluation_split(options: DatasetOptions, splits: dict, warnings: list[str]) -> str | None:
+    """Return the name of the evaluation split; `None` if training images are held out instead."""
+    if options.eval_split not in splits:
+        if options.eval_split != "validation":
+            raise ValueError(f"`eval_split` is {options.eval_split!r}, found {', '.join(splits)}")
+        return None
+    if options.eval_split == options.train_split:
+        warnings.append(
+            f"`train_split` and `eval_split` are both {options.eval_split!r}: training images are evaluated, so "
+            "metrics will be optimistic"
+        )
+    return options.eval_split
+
+
+def _select_rows(train, validation: Dataset, options: DatasetOptions, notes: list[str], *, with_train: bool) -> tuple:
+    """Apply the limits of rows and the unseen phrases; the training rows are `None` without `with_train`."""
     if options.max_eval_samples:
         validation = validation.select(range(min(len(validation), options.max_eval_samples)))
-    unseen = [normalize_phrase(text) for text in options.unseen_phrases]
-    if unseen and train is not None:
+    if options.unseen_phrases and train is not None:
         if not isinstance(train, Dataset):
             raise ValueError("`unseen_phrases` cannot be combined with `streaming: true`; remove one of them")
-        train, validation = keep_unseen(train, validation, unseen)
+        train, validation = keep_unseen(train, validation, [normalize_phrase(text) for text in options.unseen_phrases])
         notes.append(
             f"{len(validation)} images are evaluated; training has none of {', '.join(options.unseen_phrases)}"
         )
@@ -194,24 +156,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         train = train.select(range(min(len(train), options.max_train_samples)))
     if not len(validation) or (with_train and not len(train)):
         raise ValueError("no image is left to train or evaluate on; check `validation_fraction` and sample limits")
-    learned = None if train is None else texts_of(train)
-    if train is not None and options.others:
-        train = _mix(train, others, unseen, options, reading, reports, notes)
-        texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
-        learned = None if None in texts else set().union(*texts)
-    for report in reports:
-        for phrase, number in report.category_ids.items():
-            # Files may number their categories differently; no two phrases may share an id.
-            if phrase not in ids and isinstance(number, int) and number not in ids.values():
-                ids[phrase] = number
-    for rows in (train, validation):
-        for phrase in sorted((texts_of(rows) or set()) - ids.keys()):
-            ids[phrase] = max(ids.values(), default=0) + 1
-    synonyms = dict(reading.phrase_map.synonyms)
-    if reading.attributes is not None:
-        synonyms = SpokenPhrases(reading.attributes, synonyms, ids)
-    notes += warnings
-    return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen), warnings)
+    return train, validation
 
 
 def find_phrase_splits(
@@ -235,16 +180,6 @@ def find_phrase_splits(
     if reading is not None and not options.others:  # Additional data sets may use other keys.
         refuse_unused(list(splits.values()), reading)
     return splits, notes
-
-
-def texts_of(rows) -> set[str] | None:
-    """Return all phrases of rows; `None` for rows that are made when they are requested."""
-    if isinstance(rows, MixedRows):
-        texts = [texts_of(source) for source in rows.sources]
-        return None if None in texts else set().union(*texts)
-    if not isinstance(rows, Dataset):
-        return None
-    return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
 
 
 def _weights(options: DatasetOptions) -> list[float]:

@@ -34,7 +34,7 @@ class DataReport:
         source (`str`): The file or data set that was read.
         notes (`Counter`): Number of occurrences of each assumption, printed at the start.
         remarks (`list[Remark]`): Inconsistencies of single records, the first `MAX_REMARKS` of each kind.
-        odd (`Counter`): Number of inconsistencies of each kind.
+        remark_counts (`Counter`): Number of inconsistencies of each kind.
         skipped (`list[str]`): With `on_bad_rows: skip`, one message for each row that was left out.
         category_ids (`dict[str, int]`): Category id of each phrase in the source, for results.
         num_images (`int`): Number of images.
@@ -48,7 +48,7 @@ class DataReport:
     source: str
     notes: Counter = field(default_factory=Counter)
     remarks: list[Remark] = field(default_factory=list)
-    odd: Counter = field(default_factory=Counter)
+    remark_counts: Counter = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
     category_ids: dict[str, int] = field(default_factory=dict)
     num_images: int = 0
@@ -61,8 +61,8 @@ class DataReport:
     def remark(self, *remarks: Remark) -> None:
         """Add remarks."""
         for remark in remarks:
-            self.odd[remark.kind] += 1
-            if self.odd[remark.kind] <= MAX_REMARKS:
+            self.remark_counts[remark.kind] += 1
+            if self.remark_counts[remark.kind] <= MAX_REMARKS:
                 self.remarks.append(remark)
 
     def count(self, row: dict) -> None:
@@ -78,19 +78,42 @@ class DataReport:
     def lines(self) -> list[str]:
         """Return the report as lines of text without control characters."""
         used = {phrase: n for phrase, n in self.positives.most_common() if n}
-        shown = ", ".join(f"{phrase} ({n})" for phrase, n in list(used.items())[:12])
+        listing = ", ".join(f"{phrase} ({n})" for phrase, n in list(used.items())[:12])
         more = f", … {len(used) - 12} more" if len(used) > 12 else ""
         lines = [
             self.source,
             f"  {self.num_images} images, {self.num_instances} instances ({self.num_box_only} with a box only), "
             f"{self.num_crowds} crowd regions, {self.num_absent} absent (image, phrase) pairs",
-            f"  {len(self.positives)} phrases, {len(used)} of them with instances: {shown}{more}",
+            f"  {len(self.positives)} phrases, {len(used)} of them with instances: {listing}{more}",
         ]
         lines += [f"  note: {note}" + (f" ({n}×)" if n > 1 else "") for note, n in self.notes.items()]
-        for kind, n in self.odd.items():
+        for kind, n in self.remark_counts.items():
             first = next(remark for remark in self.remarks if remark.kind == kind)
             lines.append(f"  note: {kind} ({n}×), such as {first.record}: {first.detail}")
         if self.skipped:
             lines.append(f"  {len(self.skipped)} rows left out:")
             lines += [f"    {message}" for message in self.skipped]
         return [to_printable(line) for line in lines]
+
+
+def assign_category_ids(reports: list[DataReport], texts: list[set[str]]) -> dict[str, int]:
+    """
+    Assign a category id to each phrase: that of its source if it has one that is free, else the next number.
+
+    Args:
+        reports (`list[DataReport]`): Reports of reading each split. Files may number their categories differently;
+            the first report has precedence, because no two phrases may share an id.
+        texts (`list[set[str]]`): Phrases of each split.
+
+    Returns:
+        `dict[str, int]`: Category id by phrase.
+    """
+    ids: dict[str, int] = {}
+    for report in reports:
+        for phrase, number in report.category_ids.items():
+            if phrase not in ids and isinstance(number, int) and number not in ids.values():
+                ids[phrase] = number
+    for split_texts in texts:
+        for phrase in sorted(split_texts - ids.keys()):
+            ids[phrase] = max(ids.values(), default=0) + 1
+    return ids

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ..options.data import HubSource, ReadOptions
 from .hub.convert import convert, convert_lazily
-from .hub.source import HubSource, is_hub_folder, open_splits
+from .hub.source import is_hub_folder, open_splits
 from .lazy_rows import LazyRows, RecordRows
 from .readers.layouts import ACCEPTED, LAYOUT_KEYS, SplitReader, find_splits
-from .readers.records import ReadOptions, deduplicate_ids
+from .readers.records import deduplicate_ids
 from .readers.rows import make_rows
 from .reading_report import DataReport
 from .row_schema import to_dataset

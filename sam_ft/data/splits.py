@@ -101,13 +101,13 @@ def _without(row: dict, texts: list[str]) -> dict:
     return row | {"phrases": [phrase for phrase in row["phrases"] if phrase["text"] not in texts]}
 
 
-def known_phrases(splits: dict[str, Dataset], wanted: list[str], argument: str) -> list[str]:
+def match_phrases(splits: dict[str, Dataset], phrases: list[str], argument: str) -> list[str]:
     """
     Return phrases in the spelling of the data.
 
     Args:
         splits (`dict[str, datasets.Dataset]`): Rows by split.
-        wanted (`list[str]`): Requested phrases; case, `_` and `-` may differ.
+        phrases (`list[str]`): Requested phrases; case, `_` and `-` may differ.
         argument (`str`): The argument that contains them, for messages.
 
     Returns:
@@ -116,9 +116,9 @@ def known_phrases(splits: dict[str, Dataset], wanted: list[str], argument: str) 
     Raises:
         `ValueError`: If no split has a phrase; contains the most similar phrase of the data.
     """
-    vocabulary = {phrase["text"] for rows in splits.values() for phrases in rows["phrases"] for phrase in phrases}
+    vocabulary = {phrase["text"] for rows in splits.values() for of_row in rows["phrases"] for phrase in of_row}
     spellings = []
-    for text in wanted:
+    for text in phrases:
         spelling = text if text in vocabulary else normalize_phrase(text)
         if spelling not in vocabulary:
             similar = difflib.get_close_matches(spelling, vocabulary, 1)

@@ -10,8 +10,9 @@ from ..metrics.average_precision import coco_average_precision, coco_ground_trut
 from ..metrics.objects import ObjectScore, object_numbers
 from ..metrics.pairs import Pair, pairs_of
 from ..metrics.postprocess import to_detections
-from ..metrics.summary import ANSWER_NAMES, CONCEPT_NAMES, Measured, measure, summarize
+from ..metrics.summary import Measured, measure, summarize
 from ..models.outputs import PairPrediction
+from ..reporting.metric_specs import METRICS, MetricGroup
 from ..utils.json_files import read_json_file, write_json
 
 
@@ -37,20 +38,20 @@ class PredictionStore:
     problems: dict = field(default_factory=dict)
 
     def plain(self) -> dict:
-        """Return plain values for JSON; the inverse of [`of_plain`]."""
+        """Return plain values for JSON; the inverse of [`from_plain`]."""
         return {
             "presence": [[*key, probability] for key, probability in sorted(self.presence.items())],
             "detections": [[*key, detections] for key, detections in sorted(self.detections.items())],
         }
 
     @classmethod
-    def of_plain(cls, content: dict) -> "PredictionStore":
+    def from_plain(cls, content: dict) -> "PredictionStore":
         """Build a store from the values of [`plain`]."""
         detections = {(example, phrase): values for example, phrase, values in content["detections"]}
         return cls(detections, {(example, phrase): p for example, phrase, p in content["presence"]})
 
-    def collector(self, batch: dict):
-        """Build the `collect` callback of [`Sam3ForConceptSegmentation.forward`] for a batch of the collator."""
+    def build_collector(self, batch: dict):
+        """Build the `collect` callback of [`ConceptEvaluationStep`] for a batch of the collator."""
         texts = batch["labels"][0]["phrases"]
 
         def collect(prediction: PairPrediction):
@@ -69,13 +70,13 @@ class PredictionStore:
             for name, values in other.items():
                 getattr(self, name).update(values)
 
-    def coco_presence(self, ground_truth: dict) -> dict[tuple[int, int], float]:
+    def to_coco_presence(self, ground_truth: dict) -> dict[tuple[int, int], float]:
         """Return presence by (image id, category id), with the ids of [`coco_ground_truth`]."""
         images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
         categories = {category["name"]: category["id"] for category in ground_truth["categories"]}
         return {(images[example], categories[phrase]): p for (example, phrase), p in sorted(self.presence.items())}
 
-    def coco_results(self, ground_truth: dict) -> list[dict]:
+    def to_coco_results(self, ground_truth: dict) -> list[dict]:
         """Return detections as COCO results, with the ids of [`coco_ground_truth`]."""
         images = {image["example_id"]: image["id"] for image in ground_truth["images"]}
         categories = {category["name"]: category["id"] for category in ground_truth["categories"]}
@@ -86,7 +87,7 @@ class PredictionStore:
         ]
 
 
-def save_evaluation(scored: "Scored", folder: Path) -> None:
+def save_evaluation(scored: "ScoredEvaluation", folder: Path) -> None:
     """
     Write an evaluation to a folder.
 
@@ -94,7 +95,7 @@ def save_evaluation(scored: "Scored", folder: Path) -> None:
     metrics of each phrase and, for SAM 2, `objects.json` with the scores of each object.
 
     Args:
-        scored (`Scored`): Scored evaluation.
+        scored (`ScoredEvaluation`): ScoredEvaluation evaluation.
         folder (`Path`): Output folder; created where it does not exist.
     """
     presence = [{"image_id": pair.image_id, "phrase": pair.phrase, "presence": pair.presence} for pair in scored.pairs]
@@ -124,7 +125,7 @@ def read_objects(folder: Path) -> dict[tuple[str, int], ObjectScore]:
     return {(example, instance): ObjectScore(**values) for example, instance, values in entries}
 
 
-def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[dict]]:
+def group_by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[dict]]:
     """Group results by (example id, phrase)."""
     examples = {image["id"]: image["example_id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
@@ -135,13 +136,13 @@ def by_example(truth: dict, results: list[dict]) -> dict[tuple[str, str], list[d
 
 
 @dataclass
-class Scored:
+class ScoredEvaluation:
     """
     Metrics of an evaluation with the data they are computed from.
 
     Attributes:
         metrics (`dict[str, float]`): `mask_AP` … `box_ARl` and the metrics of [`summarize`]. With both trained and
-            untrained phrases also `mask_AP50_trained`, `mask_AP50_other` and the same for boxes and AP.
+            untrained phrases also `mask_AP50_trained`, `mask_AP50_untrained` and the same for boxes and AP.
         phrases (`dict[str, dict]`): Metrics of each phrase.
         curves (`dict[str, list[float]]`): Precision of each phrase at IoU 0.5 over 101 recall steps.
         ground_truth (`dict`): Ground truth in COCO's format.
@@ -173,8 +174,8 @@ def score(
     *,
     with_masks: bool,
     trained: set[str] | None = None,
-    asked: Callable[[str], bool] = lambda _: True,
-) -> Scored:
+    is_counted: Callable[[str], bool] = lambda _: True,
+) -> ScoredEvaluation:
     """
     Compute the metrics of an evaluation.
 
@@ -185,20 +186,20 @@ def score(
         with_masks (`bool`): Also score masks.
         trained (`set[str]`, *optional*): Trained phrases. If the rows also contain other phrases, both groups have
             separate metrics.
-        asked (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define near
-            misses.
+        is_counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define
+            near misses.
 
     Returns:
-        `Scored`: Metrics and measurements.
+        `ScoredEvaluation`: Metrics and measurements.
     """
     truth = coco_ground_truth(rows, category_ids)
     return score_results(
         truth,
-        store.coco_results(truth),
-        store.coco_presence(truth),
+        store.to_coco_results(truth),
+        store.to_coco_presence(truth),
         with_masks=with_masks,
         trained=trained,
-        asked=asked,
+        is_counted=is_counted,
         objects=store.objects,
     )
 
@@ -210,9 +211,9 @@ def score_results(
     *,
     with_masks: bool,
     trained: set[str] | None = None,
-    asked: Callable[[str], bool] = lambda _: True,
+    is_counted: Callable[[str], bool] = lambda _: True,
     objects: dict[tuple[str, int], ObjectScore] | None = None,
-) -> Scored:
+) -> ScoredEvaluation:
     """
     Compute the metrics of results in COCO's format.
 
@@ -222,22 +223,22 @@ def score_results(
         presence (`dict[tuple[int, int], float]`, *optional*): (image id, category id) -> probability.
         with_masks (`bool`): As in [`score`].
         trained (`set[str]`, *optional*): As in [`score`].
-        asked (`Callable[[str], bool]`): As in [`score`].
+        is_counted (`Callable[[str], bool]`): As in [`score`].
         objects (`dict[tuple[str, int], ObjectScore]`, *optional*): SAM 2's scores by (example id, instance).
 
     Returns:
-        `Scored`: Metrics and measurements.
+        `ScoredEvaluation`: Metrics and measurements.
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if asked(names[a["category_id"]])]}
-    counted = [r for r in results if asked(names[r["category_id"]])]
+    ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if is_counted(names[a["category_id"]])]}
+    counted = [r for r in results if is_counted(names[r["category_id"]])]
     metrics, phrases, curves = {}, {}, {}
     kinds = ("mask", "box") if with_masks else ("box",)
     labelled = [a for a in truth["annotations"] if not a["iscrowd"]]
     # Data sets with boxes only are measured by boxes.
     measured_kind = "mask" if with_masks and (not labelled or any("segmentation" in a for a in labelled)) else "box"
     for kind in kinds:
-        kind_truth = with_masks_only(ground_truth) if kind == "mask" else ground_truth
+        kind_truth = select_annotations_with_masks(ground_truth) if kind == "mask" else ground_truth
         scores = coco_scores(kind_truth, counted, kind)
         metrics |= {f"{kind}_{name}": value for name, value in scores.stats.items()}
         for category, numbers in scores.by_category.items():
@@ -249,24 +250,24 @@ def score_results(
             metrics |= {f"{kind}_{name}_{group}": numbers[name] for name in ("AP", "AP50")}
     # Near misses depend on all phrases of an image.
     measured = measure(pairs_of(truth, results, presence), measured_kind)
-    metrics |= summarize(measured, measured_kind, counted=asked)
+    objects = objects or {}
+    # Prompts give each object's location, so that presence and concept metrics do not apply.
+    excluded = {MetricGroup.CONCEPT, MetricGroup.PHRASE} if objects else set()
+    metrics |= _select_metrics(summarize(measured, measured_kind, is_counted=is_counted), excluded)
     groups: dict[str, list[Measured]] = {}
     for item in measured:
-        if asked(item.pair.phrase):
+        if is_counted(item.pair.phrase):
             groups.setdefault(item.pair.phrase, []).append(item)
     for phrase, group in sorted(groups.items()):
-        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **summarize(group, measured_kind)}
-    objects = objects or {}
-    if objects:
-        # Prompts give each object's location, so that presence and concept metrics do not apply.
-        metrics, *phrase_metrics = (_without_concepts(values) for values in (metrics, *phrases.values()))
-        phrases = dict(zip(phrases, phrase_metrics, strict=True))
-        metrics |= object_numbers(objects.values())
-    return Scored(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects)
+        numbers = _select_metrics(summarize(group, measured_kind), excluded)
+        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **numbers}
+    metrics |= object_numbers(objects.values())
+    return ScoredEvaluation(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects)
 
 
-def _without_concepts(numbers: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in numbers.items() if name not in (*CONCEPT_NAMES, *ANSWER_NAMES)}
+def _select_metrics(numbers: dict[str, float], excluded: set[MetricGroup]) -> dict[str, float]:
+    """Select the metrics of the registry, without those of the excluded groups."""
+    return {n: value for n, value in numbers.items() if n in METRICS and METRICS[n].group not in excluded}
 
 
 def _counts(group: list[Measured]) -> dict[str, int]:
@@ -279,13 +280,13 @@ def _counts(group: list[Measured]) -> dict[str, int]:
 
 
 def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> dict[str, tuple[dict, list[dict]]]:
-    """Split ground truth and results into `trained` and `other` phrases; empty if either part has no annotation."""
+    """Split ground truth and results into `trained` and `untrained` phrases; empty if a part has no annotation."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotated = {names[annotation["category_id"]] for annotation in truth["annotations"]}
     if trained is None or not annotated & trained or not annotated - trained:
         return {}
     parts = {}
-    for group in ("trained", "other"):
+    for group in ("trained", "untrained"):
         ids = {i for i, name in names.items() if (name in trained) == (group == "trained")}
         part = {
             **truth,
@@ -296,7 +297,7 @@ def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> 
     return parts
 
 
-def with_masks_only(ground_truth: dict) -> dict:
+def select_annotations_with_masks(ground_truth: dict) -> dict:
     """Return the ground truth without the annotations that have no mask."""
     return {**ground_truth, "annotations": [a for a in ground_truth["annotations"] if "segmentation" in a]}
 

@@ -14,16 +14,16 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .. import __version__
 from ..metrics.thresholds import FILE as THRESHOLDS
-from ..models.model_files import TRAINED_PHRASES, naming_the_model, source_of
+from ..models.model_files import TRAINED_PHRASES, add_model_to_errors, resolve_source
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.official_names import from_official, official_only, to_official
 from ..utils.json_files import write_json
 from .onnx_graphs import check_graphs, write_graphs
-from .output_parity import build_inputs, compute_outputs, max_difference
-from .output_places import RECORD, draft_of
-from .source_model import config_of, read_official_base
+from .output_parity import build_inputs, compute_max_difference, compute_outputs
+from .output_paths import RECORD, open_draft
+from .source_model import load_config, read_official_base
 from .weight_files import is_weight_file, read_weights
-from .weight_names import DETECTOR, OFFICIAL, compare, official_side, without_prefix
+from .weight_names import DETECTOR, OFFICIAL, compare, get_official_side, remove_prefix
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -70,7 +70,7 @@ class Export:
         """
         inputs = build_inputs(self.processor, self.side)
         expected, outputs = compute_outputs(self.model.eval(), inputs), compute_outputs(loaded.eval(), inputs)
-        return check_difference(max_difference(expected, outputs), SAME_RUNTIME_TOLERANCE)
+        return check_difference(compute_max_difference(expected, outputs), SAME_RUNTIME_TOLERANCE)
 
 
 def check_difference(difference: float, tolerance: float) -> float:
@@ -106,7 +106,7 @@ def to_transformers(export: Export, output: Path) -> float:
     Returns:
         `float`: Maximum absolute difference between the outputs of the loaded folder and of the source.
     """
-    with draft_of(output) as draft:
+    with open_draft(output) as draft:
         export.model.save_pretrained(draft)
         export.processor.save_pretrained(draft)
         loaded, report = Sam3Model.from_pretrained(draft, output_loading_info=True)
@@ -135,23 +135,25 @@ def to_official_file(export: Export, output: Path) -> float:
     """
     config = export.model.config
     if export.base is None:
-        whole = {DETECTOR + name: tensor for name, tensor in official_only(config, official_side(config)).items()}
+        whole = {DETECTOR + name: tensor for name, tensor in official_only(config, get_official_side(config)).items()}
     else:
         whole = read_official_base(export.base, config)
         # the official trainer writes names without the prefix that the official loader needs
         if not any(name.startswith(DETECTOR) for name in whole):
             whole = {DETECTOR + name: tensor for name, tensor in whole.items()}
         # a trainer's checkpoint may lack the tensors that the model computes
-        computed = official_only(config, official_side(config))
+        computed = official_only(config, get_official_side(config))
         whole = {DETECTOR + name: tensor for name, tensor in computed.items()} | whole
-    if export.side != official_side(config):
+    if export.side != get_official_side(config):
         logger.warning(
-            "the model was tuned at %d px, but the official package runs at %d px", export.side, official_side(config)
+            "the model was tuned at %d px, but the official package runs at %d px",
+            export.side,
+            get_official_side(config),
         )
     weights = {name: tensor.detach() for name, tensor in export.model.state_dict().items()}
-    detector = to_official(weights, without_prefix(whole, OFFICIAL))
+    detector = to_official(weights, remove_prefix(whole, OFFICIAL))
     whole |= {DETECTOR + name: tensor.contiguous() for name, tensor in detector.items()}
-    with draft_of(output, is_file=True) as draft:
+    with open_draft(output, is_file=True) as draft:
         if output.suffix == ".safetensors":
             save_file(whole, draft)
         else:
@@ -166,7 +168,7 @@ def to_official_file(export: Export, output: Path) -> float:
         if changed:
             raise ValueError(f"the tensor {changed[0]!r} of the written file differs from its source. Check the disk")
         loaded = Sam3Model(config)
-        loaded.load_state_dict(from_official(without_prefix(back, OFFICIAL)))
+        loaded.load_state_dict(from_official(remove_prefix(back, OFFICIAL)))
         return export.check(loaded)
 
 
@@ -189,21 +191,9 @@ def to_video(export: Export, output: Path) -> float:
     Raises:
         `ValueError`: If `base` is missing, is no video model, or has another architecture.
     """
-    base = export.base
-    if base is None or is_weight_file(base):
-        raise ValueError(
-            "`base` is missing; the video format takes the tracker from it. Give facebook/sam3, or a folder of a "
-            "Sam3VideoModel"
-        )
-    config = config_of(base)
-    if not isinstance(config, Sam3VideoConfig):
-        raise ValueError(
-            f"`base`: {base!r} is an image model without a tracker; give facebook/sam3, or a saved Sam3VideoModel"
-        )
-    with naming_the_model(base):
-        video, report = Sam3VideoModel.from_pretrained(source_of(base), output_loading_info=True, dtype=torch.float32)
-    _check_loading_report(report)
-    old, new = video.detector_model.state_dict(), export.model.state_dict()
+    base, new = export.base, export.model.state_dict()
+    video = _load_video_base(base)
+    old = video.detector_model.state_dict()
     mismatched = next(
         (n for n in old.keys() | new.keys() if n not in new or n not in old or old[n].shape != new[n].shape), None
     )
@@ -217,23 +207,20 @@ def to_video(export: Export, output: Path) -> float:
             "the ViT was tuned, and the tracker shares it: tracking may become worse "
             "(train with `freeze: [vision_encoder]`)"
         )
-    if video.detector_model.config.image_size != export.side:
-        logger.warning(
-            "the model was tuned at %d px, but the video model runs at %d px",
-            export.side,
-            video.detector_model.config.image_size,
-        )
+    side = video.detector_model.config.image_size
+    if side != export.side:
+        logger.warning("the model was tuned at %d px, but the video model runs at %d px", export.side, side)
     tracker = {
         name: tensor.clone() for name, tensor in video.state_dict().items() if not name.startswith("detector_model.")
     }
     video.detector_model.load_state_dict(new)
-    with draft_of(output) as draft:
+    with open_draft(output) as draft:
         video.config.architectures = [Sam3VideoModel.__name__]
         video.config.save_pretrained(draft)
         # `save_pretrained` would rename the tracker's tensors, unlike the file on the Hub
         tensors = {name: tensor.contiguous() for name, tensor in video.state_dict().items()}
         save_file(tensors, draft / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
-        Sam3VideoProcessor.from_pretrained(source_of(base)).save_pretrained(draft)
+        Sam3VideoProcessor.from_pretrained(resolve_source(base)).save_pretrained(draft)
         loaded, report = Sam3VideoModel.from_pretrained(draft, output_loading_info=True)
         _check_loading_report(report)
         back = loaded.state_dict()
@@ -248,6 +235,25 @@ def to_video(export: Export, output: Path) -> float:
             )
         _record(draft, "video", export, difference)
     return difference
+
+
+def _load_video_base(base: str | None) -> Sam3VideoModel:
+    """Load the video model that contains the tracker."""
+    if base is None or is_weight_file(base):
+        raise ValueError(
+            "`base` is missing; the video format takes the tracker from it. Give facebook/sam3, or a folder of a "
+            "Sam3VideoModel"
+        )
+    if not isinstance(load_config(base), Sam3VideoConfig):
+        raise ValueError(
+            f"`base`: {base!r} is an image model without a tracker; give facebook/sam3, or a saved Sam3VideoModel"
+        )
+    with add_model_to_errors(base):
+        video, report = Sam3VideoModel.from_pretrained(
+            resolve_source(base), output_loading_info=True, dtype=torch.float32
+        )
+    _check_loading_report(report)
+    return video
 
 
 def to_onnx(export: Export, output: Path) -> float:
@@ -265,7 +271,7 @@ def to_onnx(export: Export, output: Path) -> float:
     Raises:
         `ImportError`: If onnx, onnxruntime or onnxscript is not installed.
     """
-    with draft_of(output) as draft:
+    with open_draft(output) as draft:
         write_graphs(export.model, draft)
         export.processor.save_pretrained(draft)
         difference = check_difference(check_graphs(export.model, export.processor, draft), OTHER_RUNTIME_TOLERANCE)

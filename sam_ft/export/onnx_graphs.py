@@ -17,7 +17,7 @@ from transformers import Sam3Processor
 
 from ..models.sam3.detr import boxes_to_xyxy, run_decoder
 from ..models.sam3.model import Sam3ForConceptSegmentation
-from ..models.sam3.pairs import PADDING
+from ..ops.prompts import PADDING_LABEL, padding_exemplars
 from .output_parity import build_inputs
 
 
@@ -37,7 +37,7 @@ class VisionGraph(nn.Module):
         self.model = model
 
     def forward(self, pixel_values):
-        return self.model.pyramid(self.model.encode_images(pixel_values))
+        return self.model.compute_pyramid(self.model.encode_images(pixel_values))
 
 
 class TextGraph(nn.Module):
@@ -120,7 +120,7 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
     mask = torch.ones_like(ids)
     pixels = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
     pyramid, text = VisionGraph(model)(pixels), TextGraph(model)(ids, mask)
-    exemplars = torch.full((3, 2, 4), 0.5), torch.full((3, 2), PADDING)
+    exemplars = padding_exemplars(3, 2)
     _export_graph(VisionGraph(model), (pixels,), folder / "vision_encoder.onnx", ["pixel_values"], _LEVELS, None)
     _export_graph(
         TextGraph(model),
@@ -226,7 +226,7 @@ def check_graphs(model: Sam3ForConceptSegmentation, processor: Sam3Processor, fo
     for number in CHECKED_PHRASE_COUNTS:
         inputs = build_inputs(processor, model.config.image_size, tuple(f"thing {i}" for i in range(number)))
         boxes = 0.3 + 0.4 * torch.rand(number, 2, 4, generator=generator)
-        labels = torch.tensor([[1, 0], [1, PADDING], [PADDING, PADDING]])[torch.arange(number) % 3]
+        labels = torch.tensor([[1, 0], [1, PADDING_LABEL], [PADDING_LABEL] * 2])[torch.arange(number) % 3]
         pyramid = VisionGraph(model)(inputs.pixel_values)
         text = TextGraph(model)(inputs.input_ids, inputs.attention_mask)
         expected = DetectorGraph(model)(*pyramid, text, inputs.attention_mask, boxes, labels)

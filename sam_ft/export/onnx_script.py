@@ -24,7 +24,7 @@ sys.modules.setdefault("torch", None)  # makes an accidental import of torch fai
 
 HERE = Path(__file__).resolve().parent
 TEXT_LENGTH = 32
-PADDING = -10  # label of a padded box
+PADDING_LABEL = -10  # label of a padding box, as in `sam_ft.ops.prompts`, which is not imported here
 
 
 class Graphs:
@@ -51,7 +51,7 @@ class Graphs:
     def __call__(self, pixel_values, input_ids, attention_mask, boxes=None, box_labels=None) -> dict:
         if boxes is None:
             boxes = np.full((len(input_ids), 1, 4), 0.5, dtype=np.float32)
-            box_labels = np.full((len(input_ids), 1), PADDING, dtype=np.int64)
+            box_labels = np.full((len(input_ids), 1), PADDING_LABEL, dtype=np.int64)
         fine, middle, coarse = self.vision.run(None, {"pixel_values": pixel_values})
         (text,) = self.text.run(None, {"input_ids": input_ids, "attention_mask": attention_mask})
         inputs = {"fine": fine, "middle": middle, "coarse": coarse, "text": text}

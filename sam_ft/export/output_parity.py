@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers import Sam3Model, Sam3Processor
 
+from ..data.samples.collators import tokenize_phrases
+
 
 PHRASES = ("object", "a thing on the left", "person")
 _PRESENCE_CLAMP = 10.0  # `Sam3Model` clamps presence logits; the training model does not
@@ -41,9 +43,7 @@ def build_inputs(processor: Sam3Processor, side: int, texts: tuple[str, ...] = P
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 7, 7, generator=generator)
     pixels = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False) * 2 - 1
-    tokens = processor.tokenizer(
-        list(texts), padding="max_length", max_length=32, truncation=True, return_tensors="pt"
-    )
+    tokens = tokenize_phrases(processor.tokenizer, list(texts))
     return ParityInputs(pixels, tokens.input_ids, tokens.attention_mask)
 
 
@@ -71,7 +71,7 @@ def compute_outputs(model: Sam3Model, inputs: ParityInputs) -> dict[str, torch.T
     }
 
 
-def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+def compute_max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """
     Compute the maximum absolute difference of two sets of outputs; masks are compared as probabilities.
 

@@ -8,14 +8,15 @@ import torch
 from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
 from ..models.finite import check_weights
-from ..models.loading import ModelOptions, load_model
-from ..models.model_files import check_exists, naming_the_model, source_of
-from ..models.processors import processor_of
+from ..models.loading import load_model
+from ..models.model_files import add_model_to_errors, check_exists, resolve_source
+from ..models.processors import load_processor_of_model
 from ..models.sam3.config import set_resolution
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.official_names import from_official
+from ..options.model import ModelOptions
 from .weight_files import is_weight_file, read_shapes, read_weights
-from .weight_names import OFFICIAL, SAM3, TRAINER, VIDEO, KeyTable, compare, layout_of, without_prefix
+from .weight_names import OFFICIAL, SAM3, TRAINER, VIDEO, KeyTable, compare, detect_layout, remove_prefix
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -41,7 +42,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     name = options.model_name_or_path
     if not is_weight_file(name):
         model = load_model(options)
-        return model, processor_of(model, name, options.revision)
+        return model, load_processor_of_model(model, name, options.revision)
     if options.revision is not None:
         raise ValueError(f"`model_revision` applies to models of the Hub; {name!r} is a file. Remove the key")
     try:
@@ -49,7 +50,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     except ValueError as error:
         raise ValueError(f"`model_name_or_path`: {error}") from error
     config_source = _find_config_source(name, base)
-    config = config_of(config_source)
+    config = load_config(config_source)
     config = config.detector_config if isinstance(config, Sam3VideoConfig) else config
     if options.resolution:
         set_resolution(config, options.resolution)
@@ -64,7 +65,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     model = Sam3ForConceptSegmentation(config)
     model.load_state_dict(_to_sam3_names(weights, table.layout))
     check_weights(model, name)
-    return model.eval(), processor_of(model, config_source)
+    return model.eval(), load_processor_of_model(model, config_source)
 
 
 def _find_config_source(file: str, base: str | None) -> str:
@@ -81,10 +82,10 @@ def _to_sam3_names(weights: dict[str, torch.Tensor], layout: str) -> dict[str, t
     if layout == VIDEO:
         prefix = "detector_model."
         return {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
-    return from_official(without_prefix(weights, layout))
+    return from_official(remove_prefix(weights, layout))
 
 
-def config_of(name: str) -> Sam3Config | Sam3VideoConfig:
+def load_config(name: str) -> Sam3Config | Sam3VideoConfig:
     """
     Load the config of a saved SAM 3.
 
@@ -98,8 +99,8 @@ def config_of(name: str) -> Sam3Config | Sam3VideoConfig:
         `ValueError`: If there is no config, or it belongs to another architecture.
     """
     check_exists(name)
-    with naming_the_model(name):
-        config = AutoConfig.from_pretrained(source_of(name))
+    with add_model_to_errors(name):
+        config = AutoConfig.from_pretrained(resolve_source(name))
     if not isinstance(config, Sam3Config | Sam3VideoConfig):
         raise ValueError(
             f"{name!r} is a {config.model_type!r} model; expected SAM 3 (`sam3`) or its video model (`sam3_video`)"
@@ -128,11 +129,11 @@ def verify(path: str, base: str | None) -> KeyTable:
     folder = source if source.is_dir() else source.parent
     try:
         shapes = read_shapes(source)
-        layout = layout_of(shapes)
+        layout = detect_layout(shapes)
         if base is not None:
-            config = config_of(base)
+            config = load_config(base)
         elif (folder / "config.json").is_file():
-            config = config_of(str(folder))
+            config = load_config(str(folder))
         else:
             config = Sam3VideoConfig() if layout == VIDEO else Sam3Config()
         return compare(shapes, config)
@@ -170,6 +171,6 @@ def read_official_base(file: str, config: Sam3Config) -> dict[str, torch.Tensor]
     return weights
 
 
-def plain_options(options: ModelOptions) -> ModelOptions:
+def to_export_options(options: ModelOptions) -> ModelOptions:
     """Return the options of the same model in float32 without quantization, as every export is written."""
     return replace(options, dtype="float32", quantization=None)

@@ -106,7 +106,7 @@ def read_shapes(source: Path) -> dict[str, tuple[int, ...]]:
         `ValueError`: As [`read_weights`]; if a folder contains no safetensors file.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    for file in weight_files(source) if source.is_dir() else [source]:
+    for file in list_weight_files(source) if source.is_dir() else [source]:
         if file.suffix != ".safetensors":
             shapes |= {name: tuple(tensor.shape) for name, tensor in read_weights(file).items()}
             continue
@@ -118,7 +118,7 @@ def read_shapes(source: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def weight_files(folder: Path) -> list[Path]:
+def list_weight_files(folder: Path) -> list[Path]:
     """
     List the safetensors files of a saved model.
 

@@ -18,7 +18,7 @@ _MAX_LINES = 12  # per kind of difference
 Shapes = dict[str, tuple[int, ...]]
 
 
-def layout_of(names) -> str:
+def detect_layout(names) -> str:
     """
     Detect the layout of a checkpoint from its tensor names.
 
@@ -46,7 +46,7 @@ def layout_of(names) -> str:
     raise ValueError(f"these are no weights of SAM 3: no layout has names such as {examples}")
 
 
-def without_prefix(tensors: dict, layout: str) -> dict:
+def remove_prefix(tensors: dict, layout: str) -> dict:
     """
     Select the detector's tensors of an official checkpoint and remove the prefix `detector.`.
 
@@ -70,7 +70,7 @@ class KeyTable:
     Attributes:
         layout (`str`): Layout of the checkpoint.
         matched (`int`): Number of tensors with the expected name and shape.
-        beside (`int`): Number of tensors of other parts of SAM 3, which are not compared.
+        not_compared (`int`): Number of tensors of other parts of SAM 3, which are not compared.
         missing (`dict[str, tuple]`): Expected shape by name.
         unexpected (`dict[str, tuple]`): Shape by name.
         misshapen (`dict[str, tuple]`): Shape in the checkpoint and expected shape, by name.
@@ -78,7 +78,7 @@ class KeyTable:
 
     layout: str
     matched: int = 0
-    beside: int = 0
+    not_compared: int = 0
     missing: Shapes = field(default_factory=dict)
     unexpected: Shapes = field(default_factory=dict)
     misshapen: dict[str, tuple] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class KeyTable:
     def lines(self) -> list[str]:
         """Format the table as lines of text."""
         lines = [f"layout: {self.layout}", f"{'matched':12}{self.matched:6}"]
-        lines += [f"{'beside':12}{self.beside:6}   tensors of the tracker"] if self.beside else []
+        lines += [f"{'not compared':12}{self.not_compared:6}   tensors of the tracker"] if self.not_compared else []
         for kind in ("missing", "unexpected", "misshapen"):
             entries = getattr(self, kind)
             lines.append(f"{kind:12}{len(entries):6}")
@@ -119,12 +119,12 @@ def compare(shapes: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
         `KeyTable`: The comparison.
 
     Raises:
-        `ValueError`: As [`layout_of`].
+        `ValueError`: As [`detect_layout`].
     """
-    layout = layout_of(shapes)
+    layout = detect_layout(shapes)
     # `Sam3VideoModel.save_pretrained` repeats the prefix
     shapes = {name.replace("tracker_model.tracker_model.", "tracker_model."): shape for name, shape in shapes.items()}
-    table, expected = KeyTable(layout), needed_shapes(layout, config)
+    table, expected = KeyTable(layout), list_needed_shapes(layout, config)
     official = layout in (OFFICIAL, TRAINER)
     for name, shape in shapes.items():
         if name in expected:
@@ -137,7 +137,7 @@ def compare(shapes: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
             and not isinstance(config, Sam3VideoConfig)
             and name.startswith(("tracker_model.", "tracker_neck."))
         ):
-            table.beside += 1
+            table.not_compared += 1
         else:
             table.unexpected[name] = shape
     # some checkpoints lack the rotary angles, which the official model computes
@@ -149,7 +149,7 @@ def compare(shapes: Shapes, config: Sam3Config | Sam3VideoConfig) -> KeyTable:
     return table
 
 
-def needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Shapes:
+def list_needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Shapes:
     """
     List the tensors of an architecture in a layout, without allocating memory.
 
@@ -170,11 +170,11 @@ def needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Shapes:
     if layout == SAM3:
         return _shapes(weights)
     with torch.device("meta"):
-        weights = to_official(weights, official_only(detector, official_side(detector)))
+        weights = to_official(weights, official_only(detector, get_official_side(detector)))
     return _shapes({DETECTOR * (layout == OFFICIAL) + name: tensor for name, tensor in weights.items()})
 
 
-def official_side(config: Sam3Config) -> int:
+def get_official_side(config: Sam3Config) -> int:
     """
     Return the side of the official model's canvas, px: 1008, unless the patch size is not that of SAM 3.
 

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..data.readers.files import image_suffixes, images_in
+from ..options.keys import check_choice
+from ..options.prediction import OUTPUTS
+from ..utils.console import progress_bar
 from ..utils.json_files import read_json_file, write_json
 from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
 from ..utils.owned_files import OwnedFiles
+from .exemplars import Exemplars
 from .output_writers import (
-    phrase_file_names,
+    derive_phrase_file_names,
     write_coco,
     write_labelme,
     write_masks,
@@ -26,14 +29,14 @@ from .output_writers import (
     write_yolo,
     write_yolo_names,
 )  # fmt: skip
+from .predictor import ImagePrediction, Predictor
 from .prompt_files import ObjectPrompt
-from .sam3_predictor import VISUAL, Exemplars, ImagePrediction, Predictor, check_phrases
+from .sam3_predictor import VISUAL, check_phrases
 from .tiling import FileViews, Views
 
 
 logger = logging.getLogger("sam_ft.run")
 
-OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks")
 PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
@@ -69,9 +72,7 @@ class PredictionJob:
 
     def __post_init__(self):
         self.phrases = check_phrases(self.phrases)
-        unknown = [name for name in self.outputs if name not in OUTPUTS]
-        if unknown:
-            raise ValueError(f"`outputs` contains {unknown[0]!r}; choose from {', '.join(OUTPUTS)}")
+        check_choice("outputs", self.outputs, OUTPUTS)
         unmatched = next((name for name in self.prompts if name not in self.files), None)
         if unmatched is not None:
             raise ValueError(
@@ -192,14 +193,14 @@ def _predict_missing(predictor: Predictor, job: PredictionJob, owned: OwnedFiles
     if num_done:
         logger.info("%d of %d images were predicted before; resuming", num_done, len(job.files))
     problems, filled = [], 0
-    with tqdm(total=len(job.files), initial=num_done, unit="image", disable=None) as bar:
+    with progress_bar(total=len(job.files), initial=num_done, leave=True) as bar:
         for batch in _load_batches(predictor, missing, job.workers):
             bad = [views for views in batch if views.problem]
             if bad and not job.skip_bad:
                 raise ValueError(f"{bad[0].problem}. Copy it again, or set `--on_bad_images skip` to skip such files")
             problems += [f"{missing[views.name]}: {views.problem}" for views in bad]
             readable = [views for views in batch if not views.problem]
-            for prediction in predictor.predict(readable, job.phrases, job.prompts):
+            for prediction in predictor.predict_job(readable, job):
                 filled += _write_image(prediction, missing[prediction.name], job)
             bar.update(len(batch))
     lines = _write_shared(job, records, owned)
@@ -214,9 +215,9 @@ def _to_plain(prompts: Exemplars | list[ObjectPrompt]):
 
 
 def _load_batches(predictor: Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
-    options = predictor.options
-    views = FileViews(files, predictor.resolution, options.tile_size, options.tile_overlap)
-    batch_size = options.views_per_batch if options.tile_size is None else 1  # the tiles of one image fill a batch
+    views = FileViews(files, predictor.resolution, *predictor.tiling)
+    # The tiles of one image fill a batch.
+    batch_size = predictor.options.views_per_batch if views.tile_size is None else 1
     yield from DataLoader(views, batch_size=batch_size, num_workers=min(workers, len(files)), collate_fn=list)
 
 
@@ -263,7 +264,7 @@ def _check_writable(prediction: ImagePrediction, image: str, job: PredictionJob,
 
 def _list_outputs(prediction: ImagePrediction, image: str, job: PredictionJob) -> list[Path]:
     folder, name = job.folder, prediction.name
-    mask_names = phrase_file_names(list(prediction.detections)).values()
+    mask_names = derive_phrase_file_names(list(prediction.detections)).values()
     files = {
         "overlays": [folder / "overlays" / f"{name}.jpg"],
         "labelme": [folder / "labelme" / f"{name}.json"],

@@ -1,5 +1,6 @@
 """Demo page in Gradio: one or two models side by side, prompted by phrases and exemplar boxes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from PIL import Image, ImageDraw
 
 from ..data.readers.files import images_in
 from ..data.row_schema import to_rgb
-from ..models.loading import ModelOptions
+from ..options.model import ModelOptions
 from ..reporting.pictures import color_of, draw_instances
-from .sam3_predictor import Exemplars, Sam3Predictor
+from .exemplars import Exemplars
+from .sam3_predictor import Sam3Predictor
 
 
 POSITIVE, NEGATIVE = "positive exemplar", "negative exemplar"
@@ -129,26 +131,8 @@ def predict_and_draw(
     return pictures, list(rows.values())
 
 
-def build_page(predictors: dict[str, Sam3Predictor], examples: str | None = None, phrases: list[str] | None = None):
-    """
-    Build the demo page.
-
-    Args:
-        predictors (`dict[str, Sam3Predictor]`): One or two predictors by the names on the page.
-        examples (`str`, *optional*): Folder of example images.
-        phrases (`list[str]`, *optional*): Initial content of the phrase field.
-
-    Returns:
-        `gradio.Blocks`: The page; `.launch()` serves it.
-
-    Raises:
-        `ImportError`: If Gradio is not installed.
-    """
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise ImportError("the demo page needs Gradio: `pip install sam-ft[demo]`") from error
-
+def _build_handlers(gr, predictors: dict[str, Sam3Predictor]) -> tuple[Callable, Callable, Callable, Callable]:
+    """Build the handlers of a new image, a click, the button that clears boxes, and the button that predicts."""
     empty_results = [None] * len(predictors) + [[]]
 
     def on_image(image):
@@ -173,6 +157,30 @@ def build_page(predictors: dict[str, Sam3Predictor], examples: str | None = None
             raise gr.Error(str(error)) from error
         return *pictures, rows
 
+    return on_image, on_click, on_clear, on_predict
+
+
+def build_page(predictors: dict[str, Sam3Predictor], examples: str | None = None, phrases: list[str] | None = None):
+    """
+    Build the demo page.
+
+    Args:
+        predictors (`dict[str, Sam3Predictor]`): One or two predictors by the names on the page.
+        examples (`str`, *optional*): Folder of example images.
+        phrases (`list[str]`, *optional*): Initial content of the phrase field.
+
+    Returns:
+        `gradio.Blocks`: The page; `.launch()` serves it.
+
+    Raises:
+        `ImportError`: If Gradio is not installed.
+    """
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise ImportError("the demo page needs Gradio: `pip install sam-ft[demo]`") from error
+
+    on_image, on_click, on_clear, on_predict = _build_handlers(gr, predictors)
     with gr.Blocks(title="sam-ft") as page:
         gr.Markdown(
             "# SAM 3: every instance of a phrase\n"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models.sam3.pairs import PADDING
+from ..ops.prompts import padding_exemplars
 from .tiling import View, Views
 
 
@@ -54,7 +54,7 @@ def check_exemplars(exemplars: Exemplars | None, views: Views) -> None:
             )
 
 
-def exemplars_in_view(exemplars: Exemplars | None, views: Views, view: View) -> list[tuple[list[float], int]]:
+def convert_exemplars_to_view(exemplars: Exemplars | None, views: Views, view: View) -> list[tuple[list[float], int]]:
     """
     Convert exemplars to the coordinates of a view; boxes with less than half of their area in it are dropped.
 
@@ -94,10 +94,9 @@ def pad_exemplars(pairs: list[list[tuple[list[float], int]]]) -> tuple[torch.Ten
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Boxes of shape `(P, K, 4)` and labels of shape `(P, K)`, padded with
-            `PADDING`.
+            `PADDING_LABEL`.
     """
-    length = max([1, *map(len, pairs)])
-    boxes, labels = torch.full((len(pairs), length, 4), 0.5), torch.full((len(pairs), length), PADDING)
+    boxes, labels = padding_exemplars(len(pairs), max([1, *map(len, pairs)]))
     for row, exemplars in enumerate(pairs):
         for column, (box, label) in enumerate(exemplars):
             boxes[row, column], labels[row, column] = torch.tensor(box), label

@@ -43,7 +43,7 @@ def is_cut(bbox: list[float], window: tuple[int, int, int, int], size: tuple[int
     )
 
 
-def intersection_over_minimum(first: list[dict], second: list[dict]) -> np.ndarray:
+def compute_intersection_over_minimum(first: list[dict], second: list[dict]) -> np.ndarray:
     """
     Compute the intersection over minimum area (IoM) of two sets of detections, by masks or, without masks, by boxes.
 
@@ -85,7 +85,7 @@ def suppress(pieces: list[Piece], threshold: float) -> list[dict]:
     """
     kept: list[Piece] = []
     for piece in sorted(pieces, key=lambda p: (p.cut, -p.detection["score"])):
-        overlaps = intersection_over_minimum([piece.detection], [other.detection for other in kept])
+        overlaps = compute_intersection_over_minimum([piece.detection], [other.detection for other in kept])
         match = int(overlaps[0].argmax()) if overlaps.size and overlaps.max() >= threshold else None
         if match is None:
             kept.append(piece)

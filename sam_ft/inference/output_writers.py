@@ -20,7 +20,7 @@ from ..utils.json_files import to_json, write_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import escape_control_characters
 from .nms import compute_area
-from .sam3_predictor import ImagePrediction
+from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 
 
@@ -57,7 +57,7 @@ def write_masks(prediction: ImagePrediction, image: str, folder: Path) -> None:
         image (`str`): Image file.
         folder (`Path`): Output folder.
     """
-    names = phrase_file_names(list(prediction.detections))
+    names = derive_phrase_file_names(list(prediction.detections))
     for phrase, detections in prediction.detections.items():
         ranks = np.zeros((prediction.height, prediction.width), dtype=np.uint8 if len(detections) < 256 else np.uint16)
         for rank, detection in reversed(list(enumerate(detections, 1))):
@@ -68,7 +68,7 @@ def write_masks(prediction: ImagePrediction, image: str, folder: Path) -> None:
         Image.fromarray(ranks).save(file)
 
 
-def phrase_file_names(phrases: list[str]) -> dict[str, str]:
+def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
     """
     Derive a file name from each phrase; equal names are numbered.
 
@@ -81,9 +81,9 @@ def phrase_file_names(phrases: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for phrase in phrases:
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in phrase)[:80]
-        taken = {name.casefold() for name in names.values()}
+        used_names = {name.casefold() for name in names.values()}
         number = next(
-            n for n in range(1, len(phrases) + 1) if (plain if n == 1 else f"{plain}-{n}").casefold() not in taken
+            n for n in range(1, len(phrases) + 1) if (plain if n == 1 else f"{plain}-{n}").casefold() not in used_names
         )
         names[phrase] = plain if number == 1 else f"{plain}-{number}"
     return names

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .sam3_predictor import Exemplars
+from .exemplars import Exemplars
 
 
 UNNAMED = "object"  # label of a prompt without one

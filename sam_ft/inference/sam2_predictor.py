@@ -1,31 +1,17 @@
 """Predictor of SAM 2: masks of the objects in images, from clicks and boxes."""
 
-from dataclasses import dataclass
-
 import torch
 from PIL import Image
 
 from ..metrics.postprocess import masks_at, prompted_detection
 from ..models.finite import NonFiniteError, NonFiniteOutputError
 from ..models.outputs import ObjectPrediction
-from ..ops.prompts import PADDING, ObjectPrompts
+from ..models.sam2.steps import PromptPredictionStep
+from ..ops.prompts import PADDING_LABEL, ObjectPrompts
+from ..options.prediction import Sam2PredictOptions
+from .predictor import ImagePrediction, Predictor, describe_non_finite
 from .prompt_files import ObjectPrompt, check_prompts
-from .sam3_predictor import ImagePrediction, Predictor, describe_non_finite
-from .tiling import Views, views_of
-
-
-@dataclass
-class Sam2PredictOptions:
-    """
-    Options of [`Sam2Predictor`].
-
-    Attributes:
-        views_per_batch (`int`): Number of images per forward pass of the image encoder, 1 by default.
-    """
-
-    views_per_batch: int = 1
-
-    tile_size, tile_overlap = None, 0.0  # a prompt gives the location, so that no tiles are needed
+from .tiling import Views, cut_views
 
 
 class Sam2Predictor(Predictor):
@@ -74,19 +60,19 @@ class Sam2Predictor(Predictor):
             )
         if not all(prompt_lists):
             raise ValueError("`prompts` is empty; give at least one prompt for each image")
-        views = [views_of(image, str(i), self.resolution) for i, image in enumerate(image_list)]
-        predictions = self.predict(views, [], {v.name: p for v, p in zip(views, prompt_lists, strict=True)})
+        views = [cut_views(image, str(i), self.resolution) for i, image in enumerate(image_list)]
+        predictions = self.predict(views, {v.name: p for v, p in zip(views, prompt_lists, strict=True)})
         return predictions[0] if is_single else predictions
 
-    def predict(
-        self, images: list[Views], phrases: list[str], prompts: dict[str, list[ObjectPrompt]]
-    ) -> list[ImagePrediction]:
+    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
+        return self.predict(images, job.prompts)
+
+    def predict(self, images: list[Views], prompts: dict[str, list[ObjectPrompt]]) -> list[ImagePrediction]:
         """
         Predict images that are on their canvas already; see `__call__`.
 
         Args:
             images (`list[Views]`): Images.
-            phrases (`list[str]`): Ignored; SAM 2 has no phrases.
             prompts (`dict[str, list[ObjectPrompt]]`): Prompts by image name.
 
         Returns:
@@ -109,7 +95,8 @@ class Sam2Predictor(Predictor):
         if not objects:
             return
         canvases = torch.stack([views.views[0].canvas for views in images]).to(self.device)
-        prompt_tensors = prompts_to_tensors(objects, [views.size for views in images], self.resolution).to(self.device)
+        sizes = [views.size for views in images]
+        prompt_tensors = convert_prompts_to_tensors(objects, sizes, self.resolution).to(self.device)
         detections: dict[int, dict] = {}
 
         def collect(output: ObjectPrediction):
@@ -118,7 +105,7 @@ class Sam2Predictor(Predictor):
             detections[output.object] = prompted_detection(mask, float(output.ious[0]))
 
         try:
-            self.model(pixel_values=canvases, prompts=prompt_tensors, collect=collect)
+            self.model(pixel_values=canvases, prompts=prompt_tensors, step=PromptPredictionStep(collect))
         except NonFiniteOutputError as error:
             name = images[objects[error.index][0]].name
             number = sum(image == objects[error.index][0] for image, _ in objects[: error.index])
@@ -127,7 +114,7 @@ class Sam2Predictor(Predictor):
             predictions[image].detections.setdefault(prompt.label, []).append(detections[number])
 
 
-def prompts_to_tensors(
+def convert_prompts_to_tensors(
     objects: list[tuple[int, ObjectPrompt]], sizes: list[tuple[int, int]], side: int
 ) -> ObjectPrompts:
     """
@@ -150,7 +137,8 @@ def prompts_to_tensors(
             points = [[max(x, 0), max(y, 0), 2], [min(x + w, width), min(y + h, height), 3], *points]
         rows.append([[px * side / width, py * side / height, kind] for px, py, kind in points])
     length = max(len(row) for row in rows)
-    padded = torch.tensor([row + [[0.0, 0.0, PADDING]] * (length - len(row)) for row in rows], dtype=torch.float32)
+    padding = [0.0, 0.0, PADDING_LABEL]
+    padded = torch.tensor([row + [padding] * (length - len(row)) for row in rows], dtype=torch.float32)
     return ObjectPrompts(
         [image for image, _ in objects], padded[..., :2], padded[..., 2].long(), [len(row) for row in rows]
     )

@@ -1,144 +1,33 @@
-"""Predictor base class and predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
+"""Predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
-from transformers import ProcessorMixin, Sam3Processor
+from transformers import Sam3Processor
 
 from ..data.samples.collators import Sam3Collator
-from ..data.samples.pipeline import Sample, SamplePhrase
+from ..data.samples.sample import Sample, SamplePhrase
 from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.families import FAMILIES
 from ..models.finite import NonFiniteError, NonFiniteOutputError
-from ..models.loading import ModelOptions, load_as_trained
-from ..models.lora import AdaptedSam, sam_of
-from ..models.model_files import file_beside
-from ..models.outputs import Keep, PairPrediction
-from ..models.processors import processor_of
-from ..models.sam3.config import side_of
+from ..models.lora import AdaptedSam
+from ..models.model_files import find_saved_file
+from ..models.outputs import PairPrediction
 from ..models.sam3.model import Sam3ForConceptSegmentation
-from .exemplars import Exemplars, check_exemplars, exemplars_in_view, pad_exemplars
+from ..models.sam3.steps import ConceptPredictionStep
+from ..options.evaluation import DetectionLimits
+from ..options.model import ModelOptions
+from ..options.prediction import PredictOptions
+from .exemplars import Exemplars, check_exemplars, convert_exemplars_to_view, pad_exemplars
 from .nms import TILE_NMS_IOM, Piece, is_cut, move_to_image, suppress
-from .tiling import View, Views, views_of
+from .predictor import ImagePrediction, Predictor, describe_non_finite
+from .tiling import View, Views, cut_views
 
 
 VISUAL = "visual"  # phrase of the official processor for exemplar boxes without a phrase
 _MIN_SCORE = 0.05  # equals the minimum score of the evaluation, on whose detections thresholds are chosen
-
-
-@dataclass
-class PredictOptions:
-    """
-    Options of [`Sam3Predictor`].
-
-    Attributes:
-        score_threshold (`float`, *optional*): Score threshold of all phrases; the checkpoint's thresholds, or 0.5, by
-            default.
-        max_detections (`int`): Maximum number of detections per phrase and view, 100 by default.
-        nms_iom (`float`, *optional*): Intersection over minimum area from which on the lower score of two detections
-            of a phrase is suppressed; no suppression within an untiled image by default.
-        tile_size (`int`, *optional*): Side of the tiles of images that are larger, px; no tiles by default.
-        tile_overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
-        views_per_batch (`int`): Number of images or tiles per forward pass of the vision encoder, 1 by default.
-        geometry_token (`str`): `never` (default) as in Transformers, `always` as in the official package.
-    """
-
-    score_threshold: float | None = None
-    max_detections: int = 100
-    nms_iom: float | None = None
-    tile_size: int | None = None
-    tile_overlap: float = 0.2
-    views_per_batch: int = 1
-    geometry_token: str = "never"
-
-
-@dataclass
-class ImagePrediction:
-    """
-    Prediction of one image.
-
-    Attributes:
-        name (`str`): Name of the image.
-        height (`int`): Height, px.
-        width (`int`): Width, px.
-        detections (`dict[str, list[dict]]`): Detections by phrase, highest score first: `score`, `bbox` `(x, y, w, h)`
-            in px, and `segmentation`, a COCO RLE of the image's size, for `pycocotools.mask.decode`.
-        presence (`dict[str, float]`): Probability that the phrase is present, by phrase; the maximum over the views.
-    """
-
-    name: str
-    height: int
-    width: int
-    detections: dict[str, list[dict]] = field(default_factory=dict)
-    presence: dict[str, float] = field(default_factory=dict)
-
-
-class Predictor:
-    """
-    Base class of the predictors: a model in evaluation mode, its processor and options.
-
-    Args:
-        model (`torch.nn.Module`): Model of this package, with or without adapters.
-        processor (`ProcessorMixin`): Its processor.
-        options (`default_options`, *optional*): Options; the defaults if not given.
-    """
-
-    family: str
-    default_options: type
-
-    def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options=None):
-        self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
-        self._sam = sam_of(model)
-
-    @classmethod
-    def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
-        """
-        Load a predictor.
-
-        Args:
-            name (`str`): Folder or Hub id of a model or an adapter.
-            options (`default_options`, *optional*): Options; the defaults if not given.
-            device (`str`, *optional*): Device; the accelerator by default, if there is one.
-            loading: Fields of [`ModelOptions`].
-
-        Raises:
-            `ValueError`: If the model cannot be loaded, see [`load_as_trained`], or the device cannot be used.
-        """
-        return cls.load(ModelOptions(name, **loading), options=options, device=device)
-
-    @classmethod
-    def load(cls, source: ModelOptions, *, options=None, device: str | torch.device | None = None):
-        """Load a predictor from [`ModelOptions`]; see `from_pretrained` for the other arguments."""
-        source = replace(source, quantization=None, family=FAMILIES[cls.family])
-        model = load_as_trained(source)
-        processor = processor_of(sam_of(model), source.model_name_or_path, source.revision)
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
-            ) from error
-        return cls._assemble(model, processor, source, options)
-
-    @classmethod
-    def _assemble(cls, model, processor, source: ModelOptions, options):
-        return cls(model, processor, options)
-
-    @property
-    def resolution(self) -> int:
-        """Side of the model's canvas, px."""
-        return side_of(self._sam.config)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the model."""
-        return next(self._sam.parameters()).device
 
 
 class Sam3Predictor(Predictor):
@@ -172,7 +61,7 @@ class Sam3Predictor(Predictor):
 
     @classmethod
     def _assemble(cls, model, processor, source: ModelOptions, options: PredictOptions | None):
-        file = file_beside(source.model_name_or_path, THRESHOLDS, source.revision)
+        file = find_saved_file(source.model_name_or_path, THRESHOLDS, source.revision)
         return cls(model, processor, file and read_thresholds(file.parent), options)
 
     def describe_thresholds(self) -> str:
@@ -180,6 +69,13 @@ class Sam3Predictor(Predictor):
         if self.options.score_threshold is not None:
             return f"{self.options.score_threshold:g} for all phrases"
         return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without a threshold"
+
+    @property
+    def tiling(self) -> tuple[int | None, float]:
+        return self.options.tile_size, self.options.tile_overlap
+
+    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
+        return self.predict(images, job.phrases, job.prompts)
 
     def __call__(
         self,
@@ -211,8 +107,7 @@ class Sam3Predictor(Predictor):
             raise ValueError(
                 f"`exemplars` has {len(per_image)} entries for {len(image_list)} images; give one each, or None"
             )
-        tiling = self.options.tile_size, self.options.tile_overlap
-        views = [views_of(image, str(i), self.resolution, *tiling) for i, image in enumerate(image_list)]
+        views = [cut_views(image, str(i), self.resolution, *self.tiling) for i, image in enumerate(image_list)]
         by_name = {v.name: e for v, e in zip(views, per_image, strict=True) if e is not None}
         predictions = self.predict(views, phrases, by_name)
         return predictions[0] if is_single else predictions
@@ -264,13 +159,19 @@ class Sam3Predictor(Predictor):
             texts = self._select_phrases(views, view, phrases, exemplars.get(views.name))
             samples.append(
                 Sample(
-                    str(number), (view.window[3], view.window[2]), view.canvas, torch.zeros(0, 4), None, [], None,
-                    [SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in texts],
+                    example_id=str(number),
+                    original_size=(view.window[3], view.window[2]),
+                    image=view.canvas,
+                    boxes=torch.zeros(0, 4),
+                    masks=None,
+                    has_mask=[],
+                    phrases=[SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in texts],
                 )
-            )  # fmt: skip
+            )
         inputs = self._collate(samples)
         pair_exemplars = [
-            exemplars_in_view(exemplars.get(batch[image][0].name), *batch[image]) for image in inputs["pair_image"]
+            convert_exemplars_to_view(exemplars.get(batch[image][0].name), *batch[image])
+            for image in inputs["pair_image"]
         ]
         inputs["input_boxes"], inputs["input_boxes_labels"] = pad_exemplars(pair_exemplars)
         labels = inputs.pop("labels")
@@ -287,9 +188,9 @@ class Sam3Predictor(Predictor):
             )
 
         lowest = min((self.threshold(text) for text in labels[0]["phrases"]), default=_MIN_SCORE)
-        keep = Keep(min(_MIN_SCORE, lowest), self.options.max_detections)
+        limits = DetectionLimits(min(_MIN_SCORE, lowest), self.options.max_detections)
         try:
-            self.model(**inputs, keep=keep, collect=collect)
+            self.model(**inputs, step=ConceptPredictionStep(limits, collect))
         except NonFiniteOutputError as error:
             views, _ = batch[inputs["pair_image"][error.index]]
             text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]
@@ -300,7 +201,7 @@ class Sam3Predictor(Predictor):
         """Select the phrases of a view; without phrases `VISUAL`, if the view contains a positive exemplar."""
         if phrases or exemplars is None:
             return phrases
-        return [VISUAL] if any(label for _, label in exemplars_in_view(exemplars, views, view)) else []
+        return [VISUAL] if any(label for _, label in convert_exemplars_to_view(exemplars, views, view)) else []
 
     def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         """Calibrate the scores of a pair and select the detections above the phrase's threshold."""
@@ -311,20 +212,6 @@ class Sam3Predictor(Predictor):
         masks = None if output.masks is None else output.masks[at]
         detections = to_detections(scores[selected], output.boxes_xyxy[at], masks, *size)
         return self.thresholds.presence(presence), detections
-
-
-def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:
-    """
-    Describe a non-finite prediction for a user.
-
-    Args:
-        error (`NonFiniteOutputError`): Error of the model.
-        target (`str`): Name of the image and of the phrase or object.
-    """
-    return (
-        f"image {target}: the prediction has NaN or infinity in `{error.tensor}`. The training of this model "
-        "diverged, or the precision is too low: use an earlier checkpoint, or predict with `dtype: float32`"
-    )
 
 
 def check_phrases(phrases: list[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Views:
     problem: str | None = None
 
 
-def windows_of(width: int, height: int, tile_size: int | None, overlap: float) -> list[tuple[int, int, int, int]]:
+def compute_windows(width: int, height: int, tile_size: int | None, overlap: float) -> list[tuple[int, int, int, int]]:
     """
     Compute the windows of an image: the whole image, then tiles that cover it if it is larger than one tile.
 
@@ -72,7 +72,7 @@ def _tile_starts(side: int, tile: int, overlap: float) -> list[int]:
     return np.linspace(0, side - tile, number).round().astype(int).tolist()
 
 
-def views_of(
+def cut_views(
     image: Image.Image, name: str, resolution: int, tile_size: int | None = None, overlap: float = 0.2
 ) -> Views:
     """
@@ -82,7 +82,7 @@ def views_of(
         image (`PIL.Image.Image`): The image.
         name (`str`): Its name.
         resolution (`int`): Side of the canvas, px.
-        tile_size (`int`, *optional*): Side of a tile, px; see [`windows_of`].
+        tile_size (`int`, *optional*): Side of a tile, px; see [`compute_windows`].
         overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
 
     Returns:
@@ -90,7 +90,7 @@ def views_of(
     """
     image = to_rgb(image)
     width, height = image.size
-    windows = windows_of(width, height, tile_size, overlap)
+    windows = compute_windows(width, height, tile_size, overlap)
     # one tensor for all views, because each tensor that a worker sends takes a file handle
     canvases = torch.empty(len(windows), 3, resolution, resolution, dtype=torch.uint8)
     for canvas, window in zip(canvases, windows, strict=True):
@@ -127,7 +127,7 @@ class FileViews(Dataset):
     Args:
         files (`dict[str, str]`): Image file by name.
         resolution (`int`): Side of the model's canvas, px.
-        tile_size (`int`, *optional*): Side of a tile, px; see [`windows_of`].
+        tile_size (`int`, *optional*): Side of a tile, px; see [`compute_windows`].
         overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
     """
 
@@ -143,4 +143,4 @@ class FileViews(Dataset):
             image = open_trusted_image(file)
         except ValueError as error:
             return Views(name, (0, 0), [], problem=str(error))
-        return views_of(image, name, self.resolution, self.tile_size, self.overlap)
+        return cut_views(image, name, self.resolution, self.tile_size, self.overlap)

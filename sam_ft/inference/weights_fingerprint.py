@@ -6,9 +6,9 @@ from pathlib import Path
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from transformers.utils.hub import extract_commit_hash
 
-from ..models.families import CARRIED, OWN_NAMES
+from ..models.families import PACKAGE_MODEL_NAMES, PACKAGED_MODELS
 from ..models.lora import BASE_FOLDER
-from ..models.model_files import adapter_file, file_beside
+from ..models.model_files import find_adapter_file, find_saved_file
 from ..utils.files import file_digest
 from ..utils.json_files import read_json_file
 
@@ -17,17 +17,17 @@ _FILES = ("*.safetensors", "*.bin", "config.json", ADAPTER_CONFIG, "thresholds.j
 _MAX_DEPTH = 8  # limit for adapters whose base is an adapter
 
 
-def fingerprint(name: str, revision: str | None = None) -> str:
+def compute_weights_fingerprint(name: str, revision: str | None = None) -> str:
     """
     Compute a fingerprint of the weights, and for an adapter also of its base.
 
     Args:
-        name (`str`): Folder, Hub id, or name of a carried model.
+        name (`str`): Folder, Hub id, or name of a packaged model.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
     Returns:
         `str`: 16 hexadecimal characters. They change with the names, sizes and times of a folder's files, with the
-            commit of a Hub id, and with the content of a carried model.
+            commit of a Hub id, and with the content of a packaged model.
 
     Raises:
         `ValueError`: If an adapter's config cannot be read.
@@ -36,26 +36,26 @@ def fingerprint(name: str, revision: str | None = None) -> str:
 
 
 def _parts(name: str, revision: str | None, depth: int = 0) -> list[str]:
-    if name in OWN_NAMES:
-        folder = CARRIED.get(name)
+    if name in PACKAGE_MODEL_NAMES:
+        folder = PACKAGED_MODELS.get(name)
         files = [] if folder is None else sorted(folder.glob("*.safetensors"))
         return [name, *map(file_digest, files)]
-    adapter = adapter_file(name, revision)
+    adapter = find_adapter_file(name, revision)
     if Path(name).is_dir():
         files = sorted({file for pattern in _FILES for file in Path(name).glob(pattern)})
         parts = [f"{file.name} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     else:
-        file = adapter or file_beside(name, "config.json", revision)
+        file = adapter or find_saved_file(name, "config.json", revision)
         commit = None if file is None else extract_commit_hash(str(file), None)
         parts = [f"{name} {commit}"]
     if adapter is None or depth == _MAX_DEPTH:
         return parts
     config = read_json_file(adapter, "model_name_or_path", remedy="Copy the adapter again")
     config = config if isinstance(config, dict) else {}
-    beside = Path(adapter).parent / BASE_FOLDER
-    base = str(beside) if beside.is_dir() else config.get("base_model_name_or_path")
+    saved_base = Path(adapter).parent / BASE_FOLDER
+    base = str(saved_base) if saved_base.is_dir() else config.get("base_model_name_or_path")
     # the loader reports a missing base
-    if not isinstance(base, str) or not (base in OWN_NAMES or Path(base).is_dir() or _is_hub_id(base)):
+    if not isinstance(base, str) or not (base in PACKAGE_MODEL_NAMES or Path(base).is_dir() or _is_hub_id(base)):
         return parts
     return [*parts, "base", *_parts(base, config.get("revision"), depth + 1)]
 

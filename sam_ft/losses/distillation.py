@@ -15,7 +15,7 @@ MAX_QUERIES = 16  # queries per pair whose boxes and masks are distilled
 
 
 @dataclass
-class SoftAnswers:
+class DistillationOutputs:
     """
     Predictions of a student or a teacher for P (image, phrase) pairs.
 
@@ -35,7 +35,7 @@ class SoftAnswers:
     masks: torch.Tensor | None
 
 
-def held_queries(presence: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def select_distilled_queries(presence: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Select the queries whose boxes and masks are distilled: the best 16 per pair with a score of at least 0.3.
 
@@ -53,7 +53,7 @@ def held_queries(presence: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Te
     return pair, queries[pair, rank]
 
 
-def distillation_loss(student: SoftAnswers, teacher: SoftAnswers) -> torch.Tensor:
+def distillation_loss(student: DistillationOutputs, teacher: DistillationOutputs) -> torch.Tensor:
     """
     Compute the distance of a student from its teacher, query by query.
 
@@ -63,8 +63,8 @@ def distillation_loss(student: SoftAnswers, teacher: SoftAnswers) -> torch.Tenso
     weighted by their scores.
 
     Args:
-        student (`SoftAnswers`): Predictions of the trained model.
-        teacher (`SoftAnswers`): Predictions of the initial model, without gradient.
+        student (`DistillationOutputs`): Predictions of the trained model.
+        teacher (`DistillationOutputs`): Predictions of the initial model, without gradient.
 
     Returns:
         `torch.Tensor`: A scalar, the sum over pairs; 0, with a gradient of 0, where both predictions are equal.

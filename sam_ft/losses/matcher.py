@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
 from ..ops.boxes import paired_box_overlap
+from ..options.loss import MatchingCosts, OneToManyScores
 from .structures import ConceptOutputs, PairTargets, QueryOutputs
 
 
@@ -52,16 +53,14 @@ class Matches:
         return cls(layer, pair, query, target, last_column.bool(), *quadruples[:, [0, 1, 3]].T)
 
 
-class HungarianMatcher:
+@dataclass
+class HungarianMatcher(MatchingCosts):
     """
-    Hungarian matcher: the assignment with the lowest total cost.
+    Hungarian matcher: the assignment with the lowest total cost; see [`MatchingCosts`] for the weights.
 
         cost = 5·|b_q − b_t|₁ − 2·GIoU(b_q, b_t) + 2·[ 0.75·p²·log(1 − p) − 0.25·(1 − p)²·log p ]
 
-    Args:
-        cost_class (`float`): Weight of the focal classification cost, default 2.
-        cost_box (`float`): Weight of the L1 distance of boxes, default 5.
-        cost_giou (`float`): Weight of the generalised IoU, default 2.
+    Attributes:
         alpha (`float`): Focal weight of a present class, default 0.25.
         gamma (`float`): Focal exponent, default 2.
 
@@ -69,9 +68,8 @@ class HungarianMatcher:
         `BinaryHungarianMatcherV2` with `focal=True` of `sam3/train/matcher.py`; Carion et al. 2020.
     """
 
-    def __init__(self, cost_class=2.0, cost_box=5.0, cost_giou=2.0, alpha=0.25, gamma=2.0):
-        self.cost_class, self.cost_box, self.cost_giou = cost_class, cost_box, cost_giou
-        self.alpha, self.gamma = alpha, gamma
+    alpha: float = 0.25
+    gamma: float = 2.0
 
     def cost(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """
@@ -95,25 +93,17 @@ class HungarianMatcher:
         return self.cost_box * distance - self.cost_giou * giou + self.cost_class * focal
 
 
-class OneToManyMatcher:
+class OneToManyMatcher(OneToManyScores):
     """
-    One-to-many matcher: up to `topk` queries for each target.
+    One-to-many matcher: up to `topk` queries for each target; see [`OneToManyScores`] for the numbers.
 
         S = alpha·p + (1 − alpha)·IoU;   match  iff  S > quantile_q(S, 1 − topk / num_queries)  and  S > threshold
 
     with the linearly interpolated quantile. A query may be matched to several targets, as in the official code.
 
-    Args:
-        alpha (`float`): Weight of the score against the IoU, default 0.3.
-        threshold (`float`): Lower bound of a match's S, default 0.4.
-        topk (`int`): Candidates per target, default 4.
-
     Source:
         `BinaryOneToManyMatcher` of `sam3/train/matcher.py`.
     """
-
-    def __init__(self, alpha=0.3, threshold=0.4, topk=4):
-        self.alpha, self.threshold, self.topk = alpha, threshold, topk
 
     def match(self, logits: torch.Tensor, boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return bool matches of shape `(num_targets, num_queries)`; arguments as in [`HungarianMatcher.cost`]."""

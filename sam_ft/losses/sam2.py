@@ -1,34 +1,15 @@
 """SAM 2's criterion: prompted masks over several rounds of clicks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from ..options.loss import PromptLossOptions
 from .functional import focal_dice_rows
 
 
 NO_OBJECT = -1024.0  # mask logit of an object that is predicted absent (`sam2_base.py`, NO_OBJ_SCORE)
-
-
-@dataclass
-class PromptLossWeights:
-    """
-    Weights of the loss terms; the defaults are SAM 2.1's training (`sam2.1_hiera_b+_MOSE_finetune.yaml`).
-
-    Attributes:
-        mask (`float`): Weight of the focal loss of mask pixels, default 20.
-        dice (`float`): Weight of the dice loss, default 1.
-        iou (`float`): Weight of the predicted IoU's error, default 1.
-        object (`float`): Weight of the object score's cross-entropy, default 1.
-        bce (`float`): Weight of the plain cross-entropy of mask pixels, default 0 as in the official loss.
-    """
-
-    mask: float = 20.0
-    dice: float = 1.0
-    iou: float = 1.0
-    object: float = 1.0
-    bce: float = 0.0
 
 
 @dataclass
@@ -47,10 +28,9 @@ class RoundOutputs:
     object_logits: torch.Tensor
 
 
-@dataclass
-class Sam2Criterion:
+class Sam2Criterion(PromptLossOptions):
     """
-    SAM 2's criterion.
+    SAM 2's criterion; see [`PromptLossOptions`] for the weights.
 
     For each round and object, with candidate masks m, target y, and `v = 1` where y has a pixel, else 0:
 
@@ -59,20 +39,9 @@ class Sam2Criterion:
 
     summed over rounds and objects and divided by the number of objects.
 
-    Attributes:
-        weights (`PromptLossWeights`): Weights of the terms.
-        mask_alpha (`float`): Weight of the target's pixels in the focal loss, default 0.25.
-        iou_l1 (`bool`): Use the absolute error of the predicted IoU, default; the squared error otherwise.
-        all_ious (`bool`): Supervise the predicted IoU of all candidates, default; of m* only otherwise.
-
     Source:
         `MultiStepMultiMasksAndIous` of `training/loss_fns.py`; Ravi et al. 2024, appendix D.2.
     """
-
-    weights: PromptLossWeights = field(default_factory=PromptLossWeights)
-    mask_alpha: float = 0.25
-    iou_l1: bool = True
-    all_ious: bool = True
 
     def __call__(
         self, rounds: list[RoundOutputs], targets: torch.Tensor, num_objects: torch.Tensor | float
@@ -148,7 +117,7 @@ def overlap(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return both / either.clamp(min=1)
 
 
-def silence_absent(logits: torch.Tensor, object_logits: torch.Tensor) -> torch.Tensor:
+def suppress_absent(logits: torch.Tensor, object_logits: torch.Tensor) -> torch.Tensor:
     """
     Replace the mask logits of objects that are predicted absent by -1024.
 

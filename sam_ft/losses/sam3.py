@@ -1,79 +1,37 @@
 """SAM 3's criterion: matched queries, presence, masks and the semantic map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 
 from ..ops.blocks import sum_over_blocks
 from ..ops.boxes import box_cxcywh_to_xyxy, boxes_in_region, paired_box_overlap
+from ..options.loss import ConceptLossOptions
 from .functional import focal_dice_rows, resize_logits, sample_rows
 from .matcher import HungarianMatcher, Matches, OneToManyMatcher, match_pairs
 from .structures import ConceptOutputs, Normalizers, PairTargets, QueryOutputs
 
 
 @dataclass
-class LossWeights:
-    """Weights and constants of SAM 3's loss; defaults of the official fine-tuning configuration with masks."""
-
-    box: float = 5.0
-    giou: float = 2.0
-    classification: float = 20.0
-    presence: float = 20.0
-    mask: float = 200.0
-    dice: float = 10.0
-    semantic: float = 20.0
-    semantic_dice: float = 30.0
-    one_to_many: float = 2.0
-    positive: float = 10.0  # weight of a matched query against an unmatched one; 5 in the official ODinW recipe
-    presence_alpha: float = 0.5  # multiplies both classes of the presence loss
-    score_alpha: float = 0.25  # soft target = score^0.25 · IoU^0.75
-    mask_alpha: float = 0.25
-    semantic_alpha: float = 0.6
-
-
-class Sam3Criterion:
+class Sam3Criterion(ConceptLossOptions):
     """
-    SAM 3's criterion.
+    SAM 3's criterion; see [`ConceptLossOptions`] for weights and blocks.
 
-    Args:
-        weights (`LossWeights`, *optional*): Weights of the terms.
-        hungarian (`HungarianMatcher`, *optional*): One-to-one matcher.
-        one_to_many (`OneToManyMatcher`, *optional*): One-to-many matcher.
-        masks_per_block (`int`): Full-size mask rows in memory at once, default 8. Affects speed and memory only.
-        mask_points (`int`, *optional*): Points sampled per mask (PointRend); all pixels where not set.
-        scale_by_sqrt_pairs (`bool`): Multiply the loss by the square root of the batch's number of pairs, as the
-            official code does. The loss then depends on the split of the accumulation window. Default false.
+    Attributes:
+        hungarian (`HungarianMatcher`): One-to-one matcher.
+        one_to_many (`OneToManyMatcher`): One-to-many matcher.
         query_slots (`int`): Minimum number of queries that the class loss is averaged over (`pad_n_queries`), so that
             its relative weight is independent of the number of queries, default 200.
-        ignore_overlap (`float`): Share of an unmatched query's box inside an ignored region from which on the query is
-            not supervised as background, default 0.5.
 
     Source:
         `Boxes`, `IABCEMdetr`, `Masks`, `SemanticSegCriterion` of `sam3/train/loss/loss_fns.py`; `Sam3LossWrapper` of
         `sam3_loss.py`.
     """
 
-    def __init__(
-        self,
-        weights: LossWeights | None = None,
-        *,
-        hungarian: HungarianMatcher | None = None,
-        one_to_many: OneToManyMatcher | None = None,
-        masks_per_block: int = 8,
-        mask_points: int | None = None,
-        scale_by_sqrt_pairs: bool = False,
-        query_slots: int = 200,
-        ignore_overlap: float = 0.5,
-    ):
-        self.weights = weights or LossWeights()
-        self.hungarian = hungarian or HungarianMatcher()
-        self.one_to_many = one_to_many or OneToManyMatcher()
-        self.masks_per_block = masks_per_block
-        self.mask_points = mask_points
-        self.scale_by_sqrt_pairs = scale_by_sqrt_pairs
-        self.query_slots = query_slots
-        self.ignore_overlap = ignore_overlap
+    hungarian: HungarianMatcher = field(default_factory=HungarianMatcher)
+    one_to_many: OneToManyMatcher = field(default_factory=OneToManyMatcher)
+    query_slots: int = 200
 
     def match(self, outputs: ConceptOutputs, targets: PairTargets) -> tuple[Matches, Matches | None]:
         """Assign queries to targets; see [`match_pairs`]."""
@@ -118,7 +76,8 @@ class Sam3Criterion:
         presence = F.binary_cross_entropy_with_logits(
             outputs.presence_logits.float(), present.expand_as(outputs.presence_logits), reduction="none"
         )
-        is_labelled = torch.tensor(targets.known(), dtype=presence.dtype).to(presence.device, non_blocking=True)
+        is_labelled = torch.tensor(targets.list_labelled(), dtype=presence.dtype)
+        is_labelled = is_labelled.to(presence.device, non_blocking=True)
         presence = w.presence_alpha * (presence * is_labelled).sum(1) / normalizers.pairs  # (num_layers,)
         loss = loss + w.presence * presence.sum()
         _report(parts, {"presence_loss": presence}, "")
@@ -154,10 +113,12 @@ class Sam3Criterion:
 
         score = logits.sigmoid()
         with torch.no_grad():
-            soft = (score[index] ** self.weights.score_alpha * iou ** (1 - self.weights.score_alpha)).clamp(min=0.01)
-            soft = torch.where(matches.last, soft, 0.0)  # one value per query makes accumulation an assignment
+            alpha = self.weights.score_alpha
+            soft_target = (score[index] ** alpha * iou ** (1 - alpha)).clamp(min=0.01)
+            # One value per query makes the accumulation an assignment.
+            soft_target = torch.where(matches.last, soft_target, 0.0)
             # (num_layers, num_pairs, num_queries), 0 where a query is unmatched
-            target = torch.zeros_like(logits).index_put_(index, soft, accumulate=True)
+            target = torch.zeros_like(logits).index_put_(index, soft_target, accumulate=True)
             matched = target > 0
             counted = present[:, None] * (matched | self._supervised_background(boxes, targets))
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

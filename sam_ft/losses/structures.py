@@ -109,7 +109,7 @@ class PairTargets:
     ignore: list[torch.Tensor | None] | None = None
     names: list[str] | None = None
 
-    def known(self) -> list[bool]:
+    def list_labelled(self) -> list[bool]:
         """
         Return for each pair whether its phrase is labelled as present or absent.
 
@@ -139,16 +139,16 @@ class Normalizers:
         instances (`torch.Tensor` or `float`): Number of targets.
         pairs (`torch.Tensor` or `float`): Pairs that are labelled as present or absent.
         semantic_pairs (`torch.Tensor` or `float`): Pairs whose union of masks is not empty.
-        soft_pairs (`torch.Tensor` or `float`): Pairs with teacher predictions, default 1.
+        distillation_pairs (`torch.Tensor` or `float`): Pairs with teacher predictions, default 1.
     """
 
     instances: torch.Tensor | float
     pairs: torch.Tensor | float
     semantic_pairs: torch.Tensor | float
-    soft_pairs: torch.Tensor | float = 1.0
+    distillation_pairs: torch.Tensor | float = 1.0
 
     def __post_init__(self):
         """Clamp all divisors to at least 1."""
-        for name in ("instances", "pairs", "semantic_pairs", "soft_pairs"):
+        for name in ("instances", "pairs", "semantic_pairs", "distillation_pairs"):
             value = getattr(self, name)
             setattr(self, name, value.clamp(min=1) if torch.is_tensor(value) else max(float(value), 1.0))

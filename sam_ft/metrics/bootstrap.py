@@ -1,13 +1,14 @@
 """Bootstrap confidence intervals of metrics over the evaluated images (Efron 1979)."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from .average_precision import coco_evaluation
 from .concept_f1 import weighted_concept_f1
 from .pairs import SCORE
+from .regions import NAMES as REGION_NAMES
 from .summary import Measured
 
 
@@ -50,17 +51,17 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
-def resampled_pairs(measured: list[Measured], images: list[int]) -> Resampled:
+def resampled_pairs(measured: list[Measured], images: list[int], names: Collection[str]) -> Resampled:
     """
     Build a function that computes the pair metrics of resampled images.
 
     Args:
         measured (`list[Measured]`): Measurements of all pairs.
         images (`list[int]`): Image ids in the order of the weights.
+        names (`Collection[str]`): Metrics of [`concept_f1`] and [`mean_quality`], and `presence_accuracy`.
 
     Returns:
-        `Callable[[np.ndarray], dict[str, float]]`: `cgF1`, `pmF1`, `IL_MCC`, `mean_IoU` and `presence_accuracy` for
-        weights of shape `(num_images,)`; NaN where undefined.
+        `Callable[[np.ndarray], dict[str, float]]`: Metrics for weights of shape `(num_images,)`; NaN where undefined.
     """
     index_of = {image: i for i, image in enumerate(images)}
     with_counts = [item for item in measured if item.counts is not None]
@@ -75,15 +76,14 @@ def resampled_pairs(measured: list[Measured], images: list[int]) -> Resampled:
     )
     presence_index = [index_of[pair.image_id] for pair in with_presence]
     compute_f1 = weighted_concept_f1([item.counts for item in with_counts]) if with_counts else None
-    quality = np.array([item.quality[0] for item in with_quality])
+    quality = {name: np.array([item.quality[i] for item in with_quality]) for i, name in enumerate(REGION_NAMES)}
     is_correct = np.array([(pair.presence >= SCORE) == pair.is_present for pair in with_presence], dtype=np.float64)
 
     def compute(weights: np.ndarray) -> dict[str, float]:
-        concept_f1 = compute_f1(weights[counts_index]) if compute_f1 else {}
-        metrics = {name: concept_f1.get(name, np.nan) for name in ("cgF1", "pmF1", "IL_MCC")}
-        metrics["mean_IoU"] = _weighted_mean(quality, weights[quality_index])
+        metrics = compute_f1(weights[counts_index]) if compute_f1 else {}
+        metrics |= {name: _weighted_mean(values, weights[quality_index]) for name, values in quality.items()}
         metrics["presence_accuracy"] = _weighted_mean(is_correct, weights[presence_index])
-        return metrics
+        return {name: metrics.get(name, np.nan) for name in names}
 
     return compute
 

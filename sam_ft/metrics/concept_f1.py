@@ -27,18 +27,18 @@ class PairCounts:
 
     Attributes:
         hits (`np.ndarray` of shape `(10,)`): True positives at each IoU threshold.
-        num_found (`int`): Detections with a score of at least 0.5.
-        num_truth (`int`): Objects.
+        num_detections (`int`): Detections with a score of at least 0.5.
+        num_objects (`int`): Objects.
     """
 
     hits: np.ndarray
-    num_found: int
-    num_truth: int
+    num_detections: int
+    num_objects: int
 
     @property
     def f1(self) -> np.ndarray:
         """F1 at each IoU threshold, of shape `(10,)`."""
-        return _f1(self.hits, self.num_found - self.hits, self.num_truth - self.hits)
+        return _f1(self.hits, self.num_detections - self.hits, self.num_objects - self.hits)
 
 
 def count_pair(pair: Pair, kind: str = "mask", threshold: float = SCORE) -> PairCounts:
@@ -56,10 +56,10 @@ def count_pair(pair: Pair, kind: str = "mask", threshold: float = SCORE) -> Pair
         `PairCounts`: Counts of the pair.
     """
     predicted = pair.detections_above(threshold)
-    best, *others = (_count(predicted, truth, kind) for truth in (pair.truth, *pair.others))
+    best, *others = (_count(predicted, truth, kind) for truth in (pair.truth, *pair.other_truths))
     for other in others:
-        is_empty = not other.num_truth and not other.num_found
-        if is_empty or ((best.num_truth or best.num_found) and other.f1.mean() > best.f1.mean()):
+        is_empty = not other.num_objects and not other.num_detections
+        if is_empty or ((best.num_objects or best.num_detections) and other.f1.mean() > best.f1.mean()):
             best = other
     return best
 
@@ -92,7 +92,7 @@ def weighted_concept_f1(counts: Sequence[PairCounts]) -> Callable[[np.ndarray], 
     """Build a function of pair weights that computes [`concept_f1`] of the same pairs."""
     hits = np.array([c.hits for c in counts], dtype=np.float64).reshape(-1, len(THRESHOLDS))
     predicted, truth = (
-        np.array([getattr(c, n) for c in counts], dtype=np.float64) for n in ("num_found", "num_truth")
+        np.array([getattr(c, n) for c in counts], dtype=np.float64) for n in ("num_detections", "num_objects")
     )
     local = np.array([c.f1 for c in counts], dtype=np.float64).reshape(-1, len(THRESHOLDS))
     return lambda weights: _compute_metrics(np.asarray(weights, dtype=np.float64), hits, predicted, truth, local)
@@ -161,10 +161,16 @@ def _mean(values: np.ndarray) -> float:
 
 
 class ConceptF1(CocoMetric):
-    """[`concept_f1_of`] as an `evaluate.Metric`; see [`CocoMetric`]."""
+    """
+    [`concept_f1_of`] as an `evaluate.Metric`; see [`CocoMetric`].
+
+    `compute` also accepts `other_annotators`, ground truths of further annotators for the same pairs; for each pair,
+    the annotator with the best agreement counts.
+    """
 
     description = "SA-Co's cgF1 and its components."
     citation = "Carion et al. 2025, SAM 3: Segment Anything with Concepts"
 
-    def _compute(self, predictions, ground_truth, kind="mask", threshold=SCORE):
-        return concept_f1_of(pairs_of(ground_truth, drop_null_fields(predictions)), kind, threshold)
+    def _compute(self, predictions, ground_truth, kind="mask", threshold=SCORE, other_annotators=()):
+        pairs = pairs_of(ground_truth, drop_null_fields(predictions), other_annotators=other_annotators)
+        return concept_f1_of(pairs, kind, threshold)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from .metric import CocoMetric, drop_null_fields
 from .pairs import SCORE, Pair, overlaps, pairs_of
-from .presence import is_near_miss, presence_accuracy, refusal_rate
+from .presence import is_near_miss, presence_accuracy, rejection_rate
 
 
 IOU = 0.5
@@ -45,7 +45,9 @@ def grounding_accuracy(pairs: Iterable[Pair]) -> float | None:
     Source:
         Plummer et al. 2015.
     """
-    hits = [bool((overlaps(pair.found[:1], pair.objects, "box") >= IOU).any()) for pair in pairs if pair.is_present]
+    hits = [
+        bool((overlaps(pair.detections[:1], pair.objects, "box") >= IOU).any()) for pair in pairs if pair.is_present
+    ]
     return _mean(hits)
 
 
@@ -90,11 +92,11 @@ def false_positives_per_absent(pairs: Iterable[Pair], threshold: float = SCORE) 
     return _mean([len(pair.detections_above(threshold)) for pair in pairs if pair.is_absent])
 
 
-def answers_of(
+def compute_phrase_metrics(
     pairs: Iterable[Pair],
     kind: str = "mask",
     threshold: float = SCORE,
-    counted: Callable[[str], bool] = lambda _: True,
+    is_counted: Callable[[str], bool] = lambda _: True,
 ) -> dict[str, float]:
     """
     Compute all grounding and presence metrics.
@@ -103,11 +105,11 @@ def answers_of(
         pairs (`Iterable[Pair]`): Pairs with ground truth and detections.
         kind (`str`): `mask` or `box`.
         threshold (`float`): Threshold of scores and presence probabilities, default 0.5.
-        counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define near
-            misses.
+        is_counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define
+            near misses.
 
     Returns:
-        `dict[str, float]`: `presence_accuracy`, `near_miss_refusal`, `false_positives_per_absent`, `concept_recall`,
+        `dict[str, float]`: `presence_accuracy`, `near_miss_rejection`, `false_positives_per_absent`, `concept_recall`,
         `grounding_accuracy`, `attribute_accuracy`; undefined metrics are left out.
     """
     pairs = list(pairs)
@@ -116,12 +118,12 @@ def answers_of(
     for pair in labelled:
         if pair.is_present:
             present.setdefault(pair.image_id, []).append(pair.phrase)
-    labelled = [pair for pair in labelled if counted(pair.phrase)]
+    labelled = [pair for pair in labelled if is_counted(pair.phrase)]
     near = [p for p in labelled if p.is_absent and is_near_miss(p.phrase, present.get(p.image_id, []))]
     with_presence = [p for p in labelled if p.presence is not None]
     numbers = {
         "presence_accuracy": presence_accuracy([(p.presence, p.is_present) for p in with_presence], threshold),
-        "near_miss_refusal": refusal_rate([p.presence for p in near if p.presence is not None], threshold),
+        "near_miss_rejection": rejection_rate([p.presence for p in near if p.presence is not None], threshold),
         "false_positives_per_absent": false_positives_per_absent(labelled, threshold),
         "concept_recall": concept_recall([p for p in labelled if p.has(kind)], kind, threshold),
         "grounding_accuracy": grounding_accuracy(labelled),
@@ -136,7 +138,7 @@ def _mean(values: list) -> float | None:
 
 class ConceptGrounding(CocoMetric):
     """
-    [`answers_of`] as an `evaluate.Metric`; see [`CocoMetric`].
+    [`compute_phrase_metrics`] as an `evaluate.Metric`; see [`CocoMetric`].
 
     `compute` also accepts `presence`, a mapping from (image id, category id) to a probability.
     """
@@ -145,4 +147,4 @@ class ConceptGrounding(CocoMetric):
     citation = "Plummer et al. 2015, Flickr30k Entities"
 
     def _compute(self, predictions, ground_truth, kind="mask", threshold=SCORE, presence=None):
-        return answers_of(pairs_of(ground_truth, drop_null_fields(predictions), presence), kind, threshold)
+        return compute_phrase_metrics(pairs_of(ground_truth, drop_null_fields(predictions), presence), kind, threshold)

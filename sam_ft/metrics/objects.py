@@ -63,8 +63,8 @@ def object_numbers(scores: Iterable[ObjectScore]) -> dict[str, float]:
     scores = list(scores)
     if not scores:
         return {}
-    means = zip(names_of(len(scores[0].clicks)), _means(_table(scores), np.ones(len(scores))), strict=True)
-    return {name: value for name, value in means if not np.isnan(value)}
+    means = resampled_objects(scores, range(len(scores)))(np.ones(len(scores)))
+    return {name: value for name, value in means.items() if not np.isnan(value)}
 
 
 def resampled_objects(
@@ -80,7 +80,8 @@ def resampled_objects(
     Returns:
         `Callable[[np.ndarray], dict[str, float]]`: Metrics for weights of shape `(num_images,)`.
     """
-    names, table, image_index = names_of(len(scores[0].clicks)), _table(scores), np.asarray(images, dtype=int)
+    names, image_index = names_of(len(scores[0].clicks)), np.asarray(images, dtype=int)
+    table = np.array([list(_values_of(score).values()) for score in scores])
 
     def numbers(weights: np.ndarray) -> dict[str, float]:
         return dict(zip(names, _means(table, weights[image_index]), strict=True))
@@ -90,24 +91,25 @@ def resampled_objects(
 
 def names_of(clicks: int) -> list[str]:
     """Return the metric names of [`object_numbers`] for an evaluation with this number of clicks."""
-    first_prompt = ["object_IoU", "object_dice", "object_boundary_F1", *(f"object_IoU_{name}" for name in SIZES)]
-    clicks = [f"IoU@{k}" for k in range(1, clicks + 1)]
-    return [*first_prompt, *clicks, "IoU@box", "IoU@1_best", "IoU_error", "objects_missing"]
+    return list(_values_of(ObjectScore.missing(0.0, clicks)))
 
 
-def _table(scores: Sequence[ObjectScore]) -> np.ndarray:
-    """Return one row per object, with NaN where a metric does not apply to the object."""
-    return np.array(
-        [
-            [
-                score.iou, score.dice, score.boundary_f1,
-                *(score.iou if low <= score.area < high else np.nan for low, high in SIZES.values()),
-                *score.clicks, score.box, score.best,
-                np.nan if score.is_missing else abs(score.predicted - score.iou), float(score.is_missing),
-            ]
-            for score in scores
-        ]
-    )  # fmt: skip
+def _values_of(score: ObjectScore) -> dict[str, float]:
+    """Return the value of each metric for one object; NaN where the metric does not apply to it."""
+    return {
+        "object_IoU": score.iou,
+        "object_dice": score.dice,
+        "object_boundary_F1": score.boundary_f1,
+        **{
+            f"object_IoU_{size}": score.iou if low <= score.area < high else np.nan
+            for size, (low, high) in SIZES.items()
+        },
+        **{f"IoU@{k}": iou for k, iou in enumerate(score.clicks, 1)},
+        "IoU@box": score.box,
+        "IoU@1_best": score.best,
+        "IoU_error": np.nan if score.is_missing else abs(score.predicted - score.iou),
+        "objects_missing": float(score.is_missing),
+    }
 
 
 def _means(table: np.ndarray, weights: np.ndarray) -> list[float]:

@@ -1,6 +1,6 @@
 """(Image, phrase) pairs with ground truth and detections, the common input of all metrics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,20 +20,20 @@ class Pair:
         phrase (`str`): Prompted phrase.
         size (`tuple[int, int]`): Height and width of the image, px.
         truth (`list[dict]`): COCO annotations with `bbox`, `iscrowd`, and `segmentation` where there is a mask.
-        found (`list[dict]`): COCO results, highest score first, with `score`, `bbox`, `segmentation`.
+        detections (`list[dict]`): COCO results, highest score first, with `score`, `bbox`, `segmentation`.
         exhaustive (`bool`): Whether all instances are labelled.
         presence (`float`, *optional*): Predicted probability that the phrase is in the image.
-        others (`list[list[dict]]`): Ground truth of further annotators, in the format of `truth`.
+        other_truths (`list[list[dict]]`): Ground truth of further annotators, in the format of `truth`.
     """
 
     image_id: int
     phrase: str
     size: tuple[int, int]
     truth: list[dict] = field(default_factory=list)
-    found: list[dict] = field(default_factory=list)
+    detections: list[dict] = field(default_factory=list)
     exhaustive: bool = True
     presence: float | None = None
-    others: list[list[dict]] = field(default_factory=list)
+    other_truths: list[list[dict]] = field(default_factory=list)
 
     @property
     def objects(self) -> list[dict]:
@@ -56,10 +56,15 @@ class Pair:
 
     def detections_above(self, threshold: float = SCORE) -> list[dict]:
         """Return the detections with a score of at least `threshold`."""
-        return [detection for detection in self.found if detection["score"] >= threshold]
+        return [detection for detection in self.detections if detection["score"] >= threshold]
 
 
-def pairs_of(ground_truth: dict, results: Iterable[dict], presence: dict | None = None) -> list[Pair]:
+def pairs_of(
+    ground_truth: dict,
+    results: Iterable[dict],
+    presence: dict | None = None,
+    other_annotators: Sequence[dict] = (),
+) -> list[Pair]:
     """
     Build pairs from ground truth and results in COCO's format.
 
@@ -67,6 +72,8 @@ def pairs_of(ground_truth: dict, results: Iterable[dict], presence: dict | None 
         ground_truth (`dict`): Ground truth of [`coco_ground_truth`]; its `pairs` list the prompted phrases.
         results (`Iterable[dict]`): COCO results; results outside the pairs are left out.
         presence (`dict[tuple[int, int], float]`, *optional*): (image id, category id) -> probability.
+        other_annotators (`Sequence[dict]`): Ground truths of further annotators for the same pairs. A pair is
+            exhaustive if all annotators mark it so, as in SA-Co's evaluator.
 
     Returns:
         `list[Pair]`: Pairs in the order of `ground_truth["pairs"]`.
@@ -80,44 +87,20 @@ def pairs_of(ground_truth: dict, results: Iterable[dict], presence: dict | None 
         pairs[key].presence = None if presence is None else presence.get(key)
     for annotation in ground_truth["annotations"]:
         pairs[annotation["image_id"], annotation["category_id"]].truth.append(annotation)
-    _add_results(pairs, results, lambda result: (result["image_id"], result["category_id"]))
-    return list(pairs.values())
-
-
-def pairs_of_saco(ground_truths: list[dict], results: Iterable[dict]) -> list[Pair]:
-    """
-    Build pairs from SA-Co files, in which an entry of `images` is an (image, phrase) pair.
-
-    Args:
-        ground_truths (`list[dict]`): One file's content for each annotator, with the same entries. Entries that an
-            annotator marks as not exhaustive are left out, as in `cgf1_eval.py`.
-        results (`Iterable[dict]`): COCO results; `image_id` is the entry's id.
-
-    Returns:
-        `list[Pair]`: Pairs in the order of the first file's entries.
-    """
-    not_exhaustive = {i["id"] for truth in ground_truths for i in truth["images"] if not i["is_instance_exhaustive"]}
-    annotations = []
-    for truth in ground_truths:
-        annotations.append({})
-        for annotation in truth["annotations"]:
-            annotations[-1].setdefault(annotation["image_id"], []).append(annotation)
-    pairs = {}
-    for entry in ground_truths[0]["images"]:
-        if entry["id"] not in not_exhaustive:
-            first, *others = (truth.get(entry["id"], []) for truth in annotations)
-            size = (entry["height"], entry["width"])
-            pairs[entry["id"]] = Pair(entry["id"], entry["text_input"], size, first, others=others)
-    _add_results(pairs, results, lambda result: result["image_id"])
-    return list(pairs.values())
-
-
-def _add_results(pairs: dict, results: Iterable[dict], key_of) -> None:
+    for other in other_annotators:
+        for pair in pairs.values():
+            pair.other_truths.append([])
+        for entry in other["pairs"]:
+            pairs[entry["image_id"], entry["category_id"]].exhaustive &= entry["exhaustive"]
+        for annotation in other["annotations"]:
+            pairs[annotation["image_id"], annotation["category_id"]].other_truths[-1].append(annotation)
     for result in results:
-        if key_of(result) in pairs:
-            pairs[key_of(result)].found.append(result)
+        key = result["image_id"], result["category_id"]
+        if key in pairs:
+            pairs[key].detections.append(result)
     for pair in pairs.values():
-        pair.found.sort(key=lambda result: -result["score"])
+        pair.detections.sort(key=lambda result: -result["score"])
+    return list(pairs.values())
 
 
 def overlaps(detections: list[dict], truth: list[dict], kind: str) -> np.ndarray:

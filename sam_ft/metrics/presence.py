@@ -1,25 +1,25 @@
-"""Presence metrics: presence accuracy and refusal of near misses."""
+"""Presence metrics: presence accuracy and rejection of near misses."""
 
 from collections.abc import Iterable
 
 
-def presence_accuracy(answers: Iterable[tuple[float, bool]], threshold: float = 0.5) -> float | None:
+def presence_accuracy(predictions: Iterable[tuple[float, bool]], threshold: float = 0.5) -> float | None:
     """
     Compute the share of (image, phrase) pairs with a correct presence prediction.
 
     Args:
-        answers (`Iterable[tuple[float, bool]]`): Predicted probability that the phrase is in the image, and whether it
-            is.
+        predictions (`Iterable[tuple[float, bool]]`): Predicted probability that the phrase is in the image, and
+            whether it is.
         threshold (`float`): Lowest probability of a phrase that counts as present, default 0.5.
 
     Returns:
         `float`: In `[0, 1]`; `None` without any pair.
     """
-    hits = [(probability >= threshold) == present for probability, present in answers]
+    hits = [(probability >= threshold) == present for probability, present in predictions]
     return sum(hits) / len(hits) if hits else None
 
 
-def refusal_rate(probabilities: Iterable[float], threshold: float = 0.5) -> float | None:
+def rejection_rate(probabilities: Iterable[float], threshold: float = 0.5) -> float | None:
     """
     Compute the share of absent phrases that are predicted absent.
 
@@ -30,8 +30,8 @@ def refusal_rate(probabilities: Iterable[float], threshold: float = 0.5) -> floa
     Returns:
         `float`: In `[0, 1]`; `None` without any phrase.
     """
-    refused = [probability < threshold for probability in probabilities]
-    return sum(refused) / len(refused) if refused else None
+    rejected = [probability < threshold for probability in probabilities]
+    return sum(rejected) / len(rejected) if rejected else None
 
 
 def is_near_miss(absent: str, present: Iterable[str]) -> bool:

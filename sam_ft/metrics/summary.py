@@ -4,22 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .concept_f1 import PairCounts, concept_f1, count_pair
-from .grounding import answers_of
+from .grounding import compute_phrase_metrics
 from .pairs import SCORE, Pair
-from .regions import NAMES as REGION_NAMES
 from .regions import mean_quality, pair_quality
-
-
-CONCEPT_NAMES = ("cgF1", "cgF1@0.5", "pmF1", "IL_MCC", "precision", "recall", "F1")
-ANSWER_NAMES = (
-    "presence_accuracy",
-    "near_miss_refusal",
-    "false_positives_per_absent",
-    "concept_recall",
-    "grounding_accuracy",
-    "attribute_accuracy",
-)
-SUMMARY_NAMES = (*CONCEPT_NAMES, *REGION_NAMES, *ANSWER_NAMES)
 
 
 @dataclass
@@ -30,7 +17,8 @@ class Measured:
     Attributes:
         pair (`Pair`): The pair with ground truth and detections.
         counts (`PairCounts`, *optional*): Counts of an exhaustive pair.
-        quality (`tuple[float, ...]`, *optional*): Values of `REGION_NAMES` of a present pair whose objects have masks.
+        quality (`tuple[float, ...]`, *optional*): Values of `regions.NAMES` of a present pair whose objects have
+            masks.
     """
 
     pair: Pair
@@ -60,24 +48,25 @@ def measure(pairs: Iterable[Pair], kind: str, threshold: float = SCORE) -> list[
     ]
 
 
-def summarize(measured: Iterable[Measured], kind: str, counted=lambda _: True) -> dict[str, float]:
+def summarize(measured: Iterable[Measured], kind: str, is_counted=lambda _: True) -> dict[str, float]:
     """
     Average measurements over pairs.
 
     Args:
         measured (`Iterable[Measured]`): Measurements of [`measure`].
         kind (`str`): `mask` or `box`, as passed to [`measure`].
-        counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define near
-            misses.
+        is_counted (`Callable[[str], bool]`): Predicate of phrases that count, default all. The others still define
+            near misses.
 
     Returns:
-        `dict[str, float]`: Values of `SUMMARY_NAMES`; undefined metrics are left out.
+        `dict[str, float]`: Metrics of [`concept_f1`], [`mean_quality`] and [`compute_phrase_metrics`]; undefined
+        metrics are left out.
     """
     measured = list(measured)
-    chosen = [item for item in measured if counted(item.pair.phrase)]
+    chosen = [item for item in measured if is_counted(item.pair.phrase)]
     numbers = {}
     counts = [item.counts for item in chosen if item.counts is not None]
     if counts:
-        numbers = {name: value for name, value in concept_f1(counts).items() if name in CONCEPT_NAMES}
+        numbers = concept_f1(counts)
     numbers |= mean_quality([item.quality for item in chosen])
-    return numbers | answers_of([item.pair for item in measured], kind, counted=counted)
+    return numbers | compute_phrase_metrics([item.pair for item in measured], kind, is_counted=is_counted)

@@ -112,11 +112,11 @@ def at_thresholds(pairs: Iterable[Pair], thresholds: Thresholds) -> list[Pair]:
         threshold = thresholds.of(pair.phrase)
         detections = [
             detection | {"score": 1.0}
-            for detection in pair.found
+            for detection in pair.detections
             if thresholds.rescore(detection["score"], presence) >= threshold
         ]
         calibrated_presence = None if pair.presence is None else thresholds.presence(pair.presence)
-        chosen.append(replace(pair, found=detections, presence=calibrated_presence))
+        chosen.append(replace(pair, detections=detections, presence=calibrated_presence))
     return chosen
 
 
@@ -168,11 +168,11 @@ def _label_detections(pair: Pair, kind: str, thresholds: Thresholds) -> tuple[li
         number of objects.
     """
     presence = 1.0 if pair.presence is None else pair.presence
-    scores = [thresholds.rescore(detection["score"], presence) for detection in pair.found]
+    scores = [thresholds.rescore(detection["score"], presence) for detection in pair.detections]
     is_free, is_correct = np.ones(len(pair.objects), dtype=bool), []
     crowds = [a for a in pair.truth if a.get("iscrowd") and (kind == "box" or "segmentation" in a)]
-    in_crowd = (overlaps(pair.found, crowds, kind) >= IOU).any(axis=1)
-    for ious in overlaps(pair.found, pair.objects, kind):
+    in_crowd = (overlaps(pair.detections, crowds, kind) >= IOU).any(axis=1)
+    for ious in overlaps(pair.detections, pair.objects, kind):
         best = int(np.argmax(np.where(is_free, ious, -1))) if len(ious) else 0
         hit = bool(len(ious)) and bool(is_free[best]) and ious[best] >= IOU
         is_free[best : best + 1] &= not hit

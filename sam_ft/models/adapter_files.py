@@ -9,10 +9,10 @@ from peft import LoraConfig
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError
 
+from ..options.model import MAX_RANK, is_rank
 from ..utils.regex import matches_within
 from ..utils.text import short_repr
 from .finite import find_non_finite_tensor, refuse_weight
-from .lora import MAX_RANK, is_rank
 
 
 def check_adapter_config(config: LoraConfig, name: str, model: torch.nn.Module) -> None:

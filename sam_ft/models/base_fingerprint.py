@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..utils.json_files import read_json_file, write_json
-from .anatomy import plain_name
+from .parts import strip_wrappers
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -39,7 +39,7 @@ def compute_base_fingerprint(model: torch.nn.Module) -> dict[str, str]:
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous()
         digest = hashlib.blake2b(repr(tuple(values.shape)).encode(), digest_size=8)
         digest.update(values.view(-1).view(torch.uint8).numpy())
-        digests[plain_name(name)] = digest.hexdigest()
+        digests[strip_wrappers(name)] = digest.hexdigest()
     return digests
 
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from .anatomy import anatomy_of, plain_name
+from .families import get_family_of_model
+from .parts import strip_wrappers
 
 
 def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True) -> None:
@@ -13,15 +14,15 @@ def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True)
 
     Args:
         model (`Sam3Model` or `Sam2Model`): A model with or without adapters; changed in place.
-        parts (`list[str]`): Names of parts and groups of its [`Anatomy`].
+        parts (`list[str]`): Names of parts and groups of its [`ModelParts`].
         with_masks (`bool`): Whether masks are trained; if not, parts that only masks depend on are frozen.
 
     Raises:
         `ValueError`: If a name is no part, or no trainable parameter is left.
     """
-    prefixes = anatomy_of(model).prefixes_of(parts, with_masks=with_masks)
+    prefixes = get_family_of_model(model).parts.get_frozen_prefixes(parts, with_masks=with_masks)
     for name, parameter in model.named_parameters():
-        if plain_name(name).startswith(prefixes):
+        if strip_wrappers(name).startswith(prefixes):
             parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"`freeze: {parts}` leaves nothing to train. Remove at least one part.")
@@ -30,7 +31,7 @@ def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True)
 def count_parameters(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     """Count the parameters of each part: part -> (trainable, all)."""
     counts = {}
-    for part, prefixes in anatomy_of(model).parts.items():
+    for part, prefixes in get_family_of_model(model).parts.prefixes.items():
         sizes = [(p.numel(), p.requires_grad) for n, p in model.named_parameters() if n.startswith(prefixes)]
         counts[part] = sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
     return counts

@@ -1,10 +1,7 @@
 """LoRA adapters by PEFT: target layers, saving, loading and merging."""
 
-import difflib
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,10 +9,10 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel
 
+from ..options.model import LoraOptions
+from ..utils.files import write_atomically
 from ..utils.json_files import write_json
 from ..utils.regex import matches_within
-from ..utils.text import short_repr
-from .anatomy import anatomy_of, plain_name
 from .base_fingerprint import (
     BASE_FINGERPRINT,
     check_base_fingerprint,
@@ -23,51 +20,10 @@ from .base_fingerprint import (
     read_base_fingerprint,
     write_base_fingerprint,
 )
+from .families import get_family_of_model
 from .freezing import freeze
-
-
-MAX_RANK = 4096
-
-
-def is_rank(value) -> bool:
-    """Return whether a value is an integer between 1 and `MAX_RANK`."""
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
-
-
-@dataclass
-class LoraOptions:
-    """
-    Settings of LoRA adapters.
-
-    Attributes:
-        target (`str`): A preset of the model's [`Anatomy`], or a regex that matches whole module names.
-        r (`int`): Rank (Hu et al. 2021).
-        alpha (`float`): Scale; the update is multiplied by `alpha / r`.
-        dropout (`float`): Dropout probability of the adapter inputs.
-        rank_pattern (`dict[str, int]`): Module name or regex -> rank that replaces `r`.
-        dora (`bool`): Decompose weights into magnitude and direction (Liu et al. 2024).
-        rslora (`bool`): Scale by `alpha / √r` (Kalajdzievski 2023).
-        modules_to_save (`list[str]`): Names, or ends of names, of modules that are trained and saved in full.
-    """
-
-    target: str
-    r: int = 16
-    alpha: float = 32
-    dropout: float = 0.0
-    rank_pattern: dict[str, int] = field(default_factory=dict)
-    dora: bool = False
-    rslora: bool = False
-    modules_to_save: list[str] = field(default_factory=list)
-
-    def __post_init__(self):
-        if not is_rank(self.r):
-            raise ValueError(f"`lora_r` must be an integer between 1 and {MAX_RANK}, got {short_repr(self.r)}")
-        for pattern, rank in self.rank_pattern.items():
-            if not isinstance(pattern, str) or not is_rank(rank):
-                raise ValueError(
-                    f"`lora_rank_pattern` maps {short_repr(pattern)} to {short_repr(rank)}. Map a module name "
-                    f"or regex to an integer between 1 and {MAX_RANK}"
-                )
+from .lora_targets import find_modules_to_save, find_targets
+from .parts import strip_wrappers
 
 
 BASE_FOLDER = "base"
@@ -108,7 +64,7 @@ class AdaptedSam(PeftModel):
     def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
         """Save the adapter's tensors and config; with `save_base` also the base, in `save_directory/base`."""
         # The adapters of offloaded modules belong to the saved adapter.
-        with self.get_base_model().unparked():
+        with self.get_base_model().restore_offloaded():
             super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if not is_main_process:
             return
@@ -120,9 +76,7 @@ class AdaptedSam(PeftModel):
         if self.save_base is not None:
             base = str(folder / BASE_FOLDER)
             if not Path(base).is_dir():
-                draft = folder / f".{BASE_FOLDER}"
-                self.save_base(draft)
-                draft.replace(base)
+                write_atomically(base, self.save_base)
         if base and Path(base).is_dir():
             config["base_model_name_or_path"] = str(Path(base).resolve())  # independent of the working directory
         write_json(folder / CONFIG_NAME, config, indent=2, sort_keys=True)
@@ -148,9 +102,8 @@ def add_adapters(
     Raises:
         `ValueError`: If the target, a rank pattern or a module to save matches nothing; names similar modules.
     """
-    saved_modules = _find_modules_to_save(
-        model, options.modules_to_save, anatomy_of(model).prefixes_of(list(frozen), with_masks=with_masks)
-    )
+    get_frozen_prefixes = get_family_of_model(model).parts.get_frozen_prefixes(list(frozen), with_masks=with_masks)
+    saved_modules = find_modules_to_save(model, options.modules_to_save, get_frozen_prefixes)
     targets = find_targets(model, options.target, frozen=frozen, with_masks=with_masks)
     targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in saved_modules)]
     as_peft = [rf"(.*\.)?({pattern})" for pattern in options.rank_pattern]
@@ -182,84 +135,6 @@ def add_adapters(
     return adapted
 
 
-def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (), with_masks: bool = True) -> list[str]:
-    """
-    Find the layers that a preset or regex selects.
-
-    Args:
-        model (`torch.nn.Module`): A model with or without adapters.
-        target (`str`): As in [`LoraOptions`].
-        frozen (`list[str]`): Parts without adapters.
-        with_masks (`bool`): Whether masks are trained.
-
-    Returns:
-        `list[str]`: Names of linear layers and convolutions.
-
-    Raises:
-        `ValueError`: If `target` is no regex, or matches no layer that can be adapted.
-    """
-    anatomy = anatomy_of(model)
-    layer_types = torch.nn.Linear | torch.nn.Conv2d
-    layers = [
-        _unwrapped(name)
-        for name, module in model.named_modules()
-        if isinstance(module, layer_types) and ".lora_" not in name
-    ]
-    matched = _match_target(target, layers, anatomy.presets)
-    if not matched:
-        patterns = list(dict.fromkeys(re.sub(r"\.\d+", ".N", name) for name in layers))
-        similar = difflib.get_close_matches(re.sub(r"\\.?|[.*()|]+", ".", target), patterns, 4, cutoff=0.0)
-        raise ValueError(
-            f"`lora` is {target!r}, which matches no layer. Choose from {', '.join(anatomy.presets)}, "
-            f"or write a regex that matches whole names, such as {' · '.join(similar)}"
-        )
-    prefixes = anatomy.prefixes_of(list(frozen), with_masks=with_masks)
-    targets = [name for name in matched if not f"{name}.".startswith(prefixes)]
-    if not targets:
-        raise ValueError(
-            f"`lora` is {target!r}, but all layers that it matches are frozen: `freeze` is {list(frozen)}. "
-            "Change one of them"
-        )
-    return targets
-
-
-def _match_target(target: str, layers: list[str], presets: dict[str, str]) -> list[str]:
-    if target in presets:
-        return [name for name in layers if re.fullmatch(presets[target], name)]
-    try:
-        re.compile(target)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"`lora` is {short_repr(target)}: neither a preset ({', '.join(presets)}) nor a regex ({error})"
-        ) from error
-    return matches_within([target], layers, "lora")[0]
-
-
-def _unwrapped(name: str) -> str:
-    """Remove PEFT's wrappers from a module's name."""
-    return plain_name(f"{name}.").removesuffix(".")
-
-
-def _find_modules_to_save(model: torch.nn.Module, names: list[str], frozen: tuple[str, ...]) -> list[str]:
-    """Find the full names of `modules_to_save`."""
-    containers = torch.nn.ModuleList | torch.nn.ModuleDict  # PEFT cannot wrap them: they have no forward
-    modules = [name for name, module in model.named_modules() if name and not isinstance(module, containers)]
-    selected = []
-    for suffix in names:
-        matched = [name for name in modules if name == suffix or name.endswith(f".{suffix}")]
-        if not matched:
-            similar = difflib.get_close_matches(suffix, modules, 3, cutoff=0.0)
-            raise ValueError(
-                f"`lora_modules_to_save` names {suffix!r}, which is no module. Similar names: {', '.join(similar)}"
-            )
-        if all(f"{name}.".startswith(frozen) for name in matched):
-            raise ValueError(
-                f"`lora_modules_to_save` names {suffix!r}, which is frozen by `freeze`. Remove it from one of them"
-            )
-        selected += matched
-    return selected
-
-
 def check_same_adapter(
     model: AdaptedSam, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
 ) -> None:
@@ -276,10 +151,8 @@ def check_same_adapter(
         `ValueError`: If layers or a setting differ; names the setting.
     """
     saved, base = model.peft_config["default"], model.get_base_model()
-    saved_modules, prefixes = (
-        saved.modules_to_save or [],
-        anatomy_of(base).prefixes_of(list(frozen), with_masks=with_masks),
-    )
+    saved_modules = saved.modules_to_save or []
+    prefixes = get_family_of_model(base).parts.get_frozen_prefixes(list(frozen), with_masks=with_masks)
     adapted = {name.partition(".lora_A.")[0] for name, _ in base.named_parameters() if ".lora_A." in name}
     adapted = {name for name in adapted if not f"{name}.".startswith(prefixes)}
     targets = find_targets(base, options.target, frozen=frozen, with_masks=with_masks)
@@ -305,7 +178,7 @@ def check_same_adapter(
             )
 
 
-def differing_tensors(model: AdaptedSam, saved: dict[str, torch.Tensor]) -> list[str]:
+def find_differing_tensors(model: AdaptedSam, saved: dict[str, torch.Tensor]) -> list[str]:
     """
     Find tensors that only one of a model's adapter and a saved adapter contains; PEFT only logs a warning.
 
@@ -336,11 +209,11 @@ def merge_adapters(model: AdaptedSam) -> PreTrainedModel:
     rounded = next((n for n, p in base.named_parameters() if ".lora_" not in n and p.dtype != torch.float32), None)
     if rounded:
         raise ValueError(
-            f"adapters are merged in float32, but `{plain_name(rounded)}` has another dtype. Set `dtype: float32`"
+            f"adapters are merged in float32, but `{strip_wrappers(rounded)}` has another dtype. Set `dtype: float32`"
         )
     return model.merge_and_unload().requires_grad_(True)
 
 
-def sam_of(model: torch.nn.Module) -> PreTrainedModel:
+def unwrap_sam(model: torch.nn.Module) -> PreTrainedModel:
     """Return the model without PEFT's wrapper."""
     return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,6 +1,7 @@
 """Files of a model: paths, and detection of the model's family."""
 
 import contextlib
+import json
 from pathlib import Path
 
 from huggingface_hub import is_offline_mode
@@ -11,71 +12,115 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
-from .families import (
-    CARRIED,
-    FAMILIES,
-    OWN_NAMES,
-    TINY,
-    TINY_SAM2,
-    Family,
-    describe_foreign_config,
-    family_of_files,
-)
+from .families import DEFAULT_FAMILY, FAMILIES, PACKAGE_MODEL_NAMES, PACKAGED_MODELS, UNTRAINED
+from .family_spec import FamilySpec
 
 
 TRAINED_PHRASES = "trained_phrases.json"  # saved with the weights of a run: the phrases that it was trained on
-_UNTRAINED = {family.random_name: family for family in FAMILIES.values()}
 
 
-def family_of(name: str, revision: str | None = None, expected: Family | None = None) -> Family:
+def detect_family(name: str, revision: str | None = None, expected: str | None = None) -> FamilySpec:
     """
     Detect the family of a model from its name and config.
 
     Args:
         name (`str`): Hub id, folder, or name of a model of this package.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
-        expected (`Family`, *optional*): Required family.
+        expected (`str`, *optional*): Key of the required family.
 
     Returns:
-        `Family`: The family; `expected` or SAM 3 if there is no config.
+        `FamilySpec`: The family; `expected` or SAM 3 if there is no config.
 
     Raises:
         `ValueError`: If the family is not `expected`, or is neither SAM 3 nor SAM 2; names the recipes of the family.
     """
-    adapter = adapter_file(name, revision)
-    config = None if adapter else file_beside(name, "config.json", revision)
-    family = _UNTRAINED.get(name) or family_of_files(config, Path(adapter) if adapter else None)
+    adapter = find_adapter_file(name, revision)
+    config = None if adapter else find_saved_file(name, "config.json", revision)
+    family = UNTRAINED.get(name) or _family_of_files(config, Path(adapter) if adapter else None)
     if family is None and config is not None:
+        families = " nor ".join(f"{member.title} (`{key}`, `{key}_video`)" for key, member in FAMILIES.items())
         raise ValueError(
-            f"`model_name_or_path`: {name!r} {describe_foreign_config(config)}, which is neither SAM 3 (`sam3`, "
-            "`sam3_video`) nor SAM 2 (`sam2`, `sam2_video`). Pass a model such as "
-            f"{' or '.join(family.example for family in FAMILIES.values())}"
+            f"`model_name_or_path`: {name!r} {_describe_foreign_config(config)}, which is neither {families}. Pass a "
+            f"model such as {' or '.join(member.example for member in FAMILIES.values())}"
         )
-    if expected is not None and family not in (None, expected):
+    required = FAMILIES[expected] if expected else None
+    if required is not None and family not in (None, required):
         raise ValueError(
-            f"`model_name_or_path`: {name!r} is a {family.title}, but this script is for {expected.title}. Use "
-            f"{family.recipes}, or pass a {expected.title} such as {expected.example}"
+            f"`model_name_or_path`: {name!r} is a {family.title}, but this script is for {required.title}. Use "
+            f"{family.recipes}, or pass a {required.title} such as {required.example}"
         )
-    return family or expected or FAMILIES["sam3"]
+    return family or required or DEFAULT_FAMILY
 
 
-def adapter_file(name: str, revision: str | None = None) -> str | None:
+def _family_of_files(config: Path | None, adapter: Path | None) -> FamilySpec | None:
+    """
+    Detect the family of a saved model or adapter.
+
+    Args:
+        config (`Path` or `None`): `config.json` of a model.
+        adapter (`Path` or `None`): `adapter_config.json` of an adapter.
+
+    Returns:
+        `FamilySpec` or `None`: `None` if the files name no family.
+    """
+    model_type = ""
+    if adapter is not None:
+        mapping = _read(adapter).get("auto_mapping")
+        model_type = mapping.get("base_model_class") if isinstance(mapping, dict) else ""
+    elif config is not None:
+        model_type = _read(config).get("model_type")
+    model_type = model_type if isinstance(model_type, str) else ""
+    # The video models `sam3_video` and `sam2_video` contain the image model; SAM 3's tracker does not.
+    return FAMILIES.get(model_type.lower().removesuffix("model").removesuffix("_video"))
+
+
+def _read(file: Path) -> dict:
+    """Read a JSON object; return an empty one if the file contains none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _describe_foreign_config(config: Path) -> str:
+    """
+    Describe the model of a `config.json` that is of no family, for an error message.
+
+    Args:
+        config (`Path`): The file.
+
+    Returns:
+        `str`: A part of a sentence that follows the model's name.
+
+    Raises:
+        `ValueError`: If the file is no JSON; names it.
+    """
+    content = read_json_file(config, "model_name_or_path", remedy="Copy the folder again")
+    if not isinstance(content, dict) or "model_type" not in content:
+        return f"has no `model_type` in {config}"
+    architectures = content.get("architectures")
+    classes = f" ({short_repr(architectures[0])})" if isinstance(architectures, list) and architectures else ""
+    return f"is a model of the type {short_repr(content['model_type'])}{classes}"
+
+
+def find_adapter_file(name: str, revision: str | None = None) -> str | None:
     """Return the path of an adapter's config, or `None` if the name is a model."""
-    if name in OWN_NAMES:
+    if name in PACKAGE_MODEL_NAMES:
         return None
     if Path(name).is_dir():
         file = Path(name) / ADAPTER_CONFIG
         return str(file) if file.is_file() else None
     check_exists(name)
-    with naming_the_model(name):
+    with add_model_to_errors(name):
         return find_adapter_config_file(name, revision=revision)
 
 
-def file_beside(name: str, file: str, revision: str | None = None) -> Path | None:
+def find_saved_file(name: str, file: str, revision: str | None = None) -> Path | None:
     """Return the path of a file that is saved with a model's weights, in a folder or on the Hub, or `None`."""
-    with naming_the_model(name):
-        path = None if name in _UNTRAINED else cached_file(
-            source_of(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
+    with add_model_to_errors(name):
+        path = None if name in UNTRAINED else cached_file(
+            resolve_source(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=not is_offline_mode(),
         )  # fmt: skip
     return Path(path) if path else None
@@ -95,7 +140,7 @@ def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | N
     Raises:
         `ValueError`: If the file is no JSON list of texts; names it.
     """
-    file = file_beside(name, TRAINED_PHRASES, revision)
+    file = find_saved_file(name, TRAINED_PHRASES, revision)
     if file is None:
         return None
     remedy = "Copy it again, or delete it: without it the phrases of the run are unknown"
@@ -107,21 +152,21 @@ def read_trained_phrases(name: str, revision: str | None = None) -> set[str] | N
     return set(phrases)
 
 
-def source_of(name: str) -> str:
+def resolve_source(name: str) -> str:
     """
     Return the folder or Hub id of a model's files.
 
     A model of this package is loaded from its folder, so that saved files contain no name that only this package
     resolves.
     """
-    if name in CARRIED:
-        return str(CARRIED[name])
+    if name in PACKAGED_MODELS:
+        return str(PACKAGED_MODELS[name])
     check_exists(name)
     return name
 
 
 @contextlib.contextmanager
-def naming_the_model(name: str):
+def add_model_to_errors(name: str):
     """Convert exceptions of a broken or missing model to a `ValueError` with the model's name and a remedy."""
     try:
         yield
@@ -146,5 +191,5 @@ def check_exists(name: str) -> None:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"`model_name_or_path`: there is no folder {name!r}. Pass a folder written by save_pretrained, a "
-            f"Hub id such as facebook/sam3 or facebook/sam2.1-hiera-tiny, or {TINY} or {TINY_SAM2}."
+            f"Hub id such as facebook/sam3 or facebook/sam2.1-hiera-tiny, or {' or '.join(PACKAGED_MODELS)}."
         )

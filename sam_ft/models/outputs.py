@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+from ..options.evaluation import DetectionLimits
 from .finite import NonFiniteOutputError
 
 
 @dataclass
-class ConceptLossOutput(ModelOutput):
+class LossOutput(ModelOutput):
     """
     Loss of a batch.
 
@@ -23,22 +24,8 @@ class ConceptLossOutput(ModelOutput):
     parts: dict[str, torch.Tensor] | None = None
 
 
-@dataclass
-class Keep:
-    """
-    Selection of queries in an evaluation.
-
-    Attributes:
-        score_threshold (`float`): Minimum score.
-        max_detections (`int`): Maximum number of queries for each pair.
-    """
-
-    score_threshold: float = 0.05
-    max_detections: int = 100
-
-
 def select_queries(
-    presence: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor, keep: Keep, pairs: list[int]
+    presence: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor, limits: DetectionLimits, pairs: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """
     Select the queries of an evaluation. Reads from the device once.
@@ -47,7 +34,7 @@ def select_queries(
         presence (`torch.Tensor` of shape `(num_pairs,)`): Probability that the phrase is in the image.
         scores (`torch.Tensor` of shape `(num_pairs, num_queries)`): A query's probability times presence.
         boxes (`torch.Tensor` of shape `(num_pairs, num_queries, 4)`): Boxes, checked for NaN and infinity only.
-        keep (`Keep`): Threshold and number of detections.
+        limits (`DetectionLimits`): Threshold and number of detections.
         pairs (`list[int]`): Indices of the pairs in the batch, for errors.
 
     Returns:
@@ -58,8 +45,8 @@ def select_queries(
         `NonFiniteOutputError`: If presence, or the scores or boxes of any query, contain NaN or infinity. The
             threshold would drop a NaN score, and the result would look like "no detection".
     """
-    values, order = scores.topk(min(keep.max_detections, scores.shape[1]), dim=1)
-    counts = (values >= keep.score_threshold).sum(1)
+    values, order = scores.topk(min(limits.max_detections, scores.shape[1]), dim=1)
+    counts = (values >= limits.score_threshold).sum(1)
     finite = [boxes.isfinite().flatten(1).all(1), presence.isfinite(), scores.isfinite().all(1)]
     counts, *finite = torch.stack([counts, *(flags.long() for flags in finite)]).tolist()
     for name, flags in zip(("boxes", "presence", "scores"), finite, strict=True):

@@ -4,13 +4,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
-from .families import FAMILIES, Family, family_of_model
-from .model_files import family_of, file_beside, naming_the_model, source_of
-from .sam3.config import side_of
+from .families import UNTRAINED, get_family_of_model
+from .family_spec import FamilySpec
+from .model_files import add_model_to_errors, detect_family, find_saved_file, resolve_source
 
 
 def load_processor(
-    model_name_or_path: str, revision: str | None = None, family: Family | None = None
+    model_name_or_path: str, revision: str | None = None, family: FamilySpec | None = None
 ) -> ProcessorMixin:
     """
     Load the processor that is saved with a model's weights.
@@ -18,21 +18,22 @@ def load_processor(
     Args:
         model_name_or_path (`str`): Hub id, folder, or name of a model of this package.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
-        family (`Family`, *optional*): Family of the model; read from its config by default.
+        family (`FamilySpec`, *optional*): Family of the model; read from its config by default.
 
     Returns:
         `ProcessorMixin`: `Sam3Processor` or `Sam2Processor`.
     """
-    untrained = next((member for member in FAMILIES.values() if member.random_name == model_name_or_path), None)
-    if untrained is not None:
-        return untrained.tiny_processor()
-    family = family or family_of(model_name_or_path, revision)
-    source = source_of(model_name_or_path)
-    with naming_the_model(model_name_or_path):
-        return family.processor.from_pretrained(source, revision=revision)
+    if model_name_or_path in UNTRAINED:
+        return UNTRAINED[model_name_or_path].build_tiny_processor()
+    family = family or detect_family(model_name_or_path, revision)
+    source = resolve_source(model_name_or_path)
+    with add_model_to_errors(model_name_or_path):
+        return family.processor_class.from_pretrained(source, revision=revision)
 
 
-def processor_of(model: PreTrainedModel, model_name_or_path: str, revision: str | None = None) -> ProcessorMixin:
+def load_processor_of_model(
+    model: PreTrainedModel, model_name_or_path: str, revision: str | None = None
+) -> ProcessorMixin:
     """
     Load the processor of a model and set its resolution to the model's.
 
@@ -47,14 +48,15 @@ def processor_of(model: PreTrainedModel, model_name_or_path: str, revision: str 
     Raises:
         `ValueError`: If the vocabulary sizes of tokenizer and model differ.
     """
-    processor = load_processor(model_name_or_path, revision, family_of_model(model))
-    tokenizer, text = getattr(processor, "tokenizer", None), getattr(model.config, "text_config", None)
-    if tokenizer is not None and len(tokenizer) != text.vocab_size:
+    family = get_family_of_model(model)
+    processor = load_processor(model_name_or_path, revision, family)
+    if family.has_text_encoder and len(processor.tokenizer) != model.config.text_config.vocab_size:
         raise ValueError(
-            f"`model_name_or_path`: the tokenizer of {model_name_or_path!r} has {len(tokenizer)} tokens, the model "
-            f"{text.vocab_size}. Copy tokenizer.json and tokenizer_config.json of the model that was fine-tuned"
+            f"`model_name_or_path`: the tokenizer of {model_name_or_path!r} has {len(processor.tokenizer)} tokens, "
+            f"the model {model.config.text_config.vocab_size}. Copy tokenizer.json and tokenizer_config.json of the "
+            "model that was fine-tuned"
         )
-    return fit_processor(processor, side_of(model.config))
+    return fit_processor(processor, family.get_resolution(model.config))
 
 
 def fit_processor(processor: ProcessorMixin, side: int) -> ProcessorMixin:
@@ -64,10 +66,10 @@ def fit_processor(processor: ProcessorMixin, side: int) -> ProcessorMixin:
     return processor
 
 
-def side_beside(name: str, revision: str | None) -> int | None:
+def read_saved_resolution(name: str, revision: str | None) -> int | None:
     """Read the resolution, in px, of the processor that is saved with an adapter; `None` if it has no processor."""
     for file_name in ("processor_config.json", "preprocessor_config.json"):
-        file = file_beside(name, file_name, revision)
+        file = find_saved_file(name, file_name, revision)
         if file is not None:
             content = read_json_file(file, "model_name_or_path", remedy="Copy the adapter again")
             content = content if isinstance(content, dict) else {}

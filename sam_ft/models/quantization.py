@@ -5,19 +5,16 @@ from importlib.util import find_spec
 import torch
 from transformers import BitsAndBytesConfig
 
-from .sam3.model import Sam3ForConceptSegmentation
+from .family_spec import FamilySpec
 
 
-# The modules behind the encoders are small and trained, and box arithmetic needs float32.
-_NOT_QUANTIZED = [*Sam3ForConceptSegmentation._keep_in_fp32_modules_strict, "neck"]
-
-
-def build_quantization_arguments(kind: str) -> dict:
+def build_quantization_arguments(kind: str, family: FamilySpec) -> dict:
     """
     Build the arguments of `from_pretrained` for 4-bit linear layers in the encoders.
 
     Args:
         kind (`str`): `nf4`.
+        family (`FamilySpec`): Family of the model.
 
     Returns:
         `dict`: `quantization_config` and `device_map`.
@@ -39,7 +36,8 @@ def build_quantization_arguments(kind: str) -> dict:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.accelerator.is_available() else torch.float32,
         bnb_4bit_use_double_quant=True,
-        llm_int8_skip_modules=_NOT_QUANTIZED,
+        # The modules behind the encoders are small and trained, and box arithmetic needs float32.
+        llm_int8_skip_modules=[*family.model_class._keep_in_fp32_modules_strict, "neck"],
     )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return {"quantization_config": config, "device_map": {"": device}}

@@ -1,11 +1,28 @@
-"""Prompts of the objects of a batch, grouped by number of points and presence of a mask."""
+"""Prompts as padded tensors: exemplar boxes of (image, phrase) pairs, and points and masks of objects."""
 
 from dataclasses import dataclass
 
 import torch
 
 
-PADDING = -10
+PADDING_LABEL = -10  # label of padding points and padding boxes, as in Transformers
+
+
+def padding_exemplars(num_pairs: int, length: int = 1, device=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Build the exemplars of (image, phrase) pairs without any: padding boxes and their labels.
+
+    Args:
+        num_pairs (`int`): Number P of pairs.
+        length (`int`): Number K of boxes of each pair, 1 by default.
+        device (`torch.device`, *optional*): Device of the tensors, the CPU by default.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Boxes `(cx, cy, w, h)` of shape `(P, K, 4)`, and labels of shape
+            `(P, K)`, which are `PADDING_LABEL`.
+    """
+    boxes = torch.full((num_pairs, length, 4), 0.5, device=device)
+    return boxes, torch.full((num_pairs, length), PADDING_LABEL, device=device)
 
 
 @dataclass

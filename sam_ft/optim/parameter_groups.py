@@ -1,38 +1,16 @@
 """Parameter groups with a learning rate per model part, and the schedule of the official recipe."""
 
 import re
-from dataclasses import dataclass
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..models.anatomy import Anatomy, anatomy_of, plain_name
+from ..models.families import get_family_of_model
+from ..models.parts import LearningRateGroups, strip_wrappers
+from ..options.optim import LearningRates
 
 
-@dataclass
-class Rates:
-    """
-    Learning rates by model part; defaults are the paper's times 0.1, as in the official fine-tuning.
-
-    Attributes:
-        transformer (`float`): Learning rate of all parameters outside the two encoders.
-        vision (`float`): Learning rate of the vision encoder.
-        text (`float`, *optional*): Learning rate of the text encoder; not set for SAM 2.
-        vision_layer_decay (`float`): Layer-wise learning-rate decay of the vision trunk.
-        weight_decay (`float`): Weight decay of all parameters except biases and LayerNorm weights.
-
-    Source:
-        Carion et al. 2025.
-    """
-
-    transformer: float = 8e-5
-    vision: float = 2.5e-5
-    text: float | None = 5e-6
-    vision_layer_decay: float = 0.9
-    weight_decay: float = 0.1
-
-
-def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
+def build_parameter_groups(model: torch.nn.Module, rates: LearningRates) -> list[dict]:
     """
     Group trainable parameters by learning rate and weight decay.
 
@@ -41,7 +19,7 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
 
     Args:
         model (`torch.nn.Module`): SAM 3 or SAM 2, wrapped or not.
-        rates (`Rates`): Learning rates and decays.
+        rates (`LearningRates`): Learning rates and decays.
 
     Returns:
         `list[dict]`: Groups with `params`, `lr`, `weight_decay`, and `part`: `transformer`, `vision` or `text`.
@@ -56,40 +34,34 @@ def parameter_groups(model: torch.nn.Module, rates: Rates) -> list[dict]:
         if type(module) is torch.nn.LayerNorm
         for name, _ in module.named_parameters(recurse=False)
     }
-    anatomy = anatomy_of(model)
-    depth = len({m[1] for n, _ in model.named_parameters() if (m := _trunk_layer(n, anatomy))})
+    family = get_family_of_model(model)
+    prefixes = {rate: family.parts.get_prefixes(parts) for rate, parts in family.rate_groups.parts.items()}
+    depth = len({m[1] for n, _ in model.named_parameters() if (m := _trunk_layer(n, family.rate_groups))})
     groups: dict[tuple, dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        plain = plain_name(name)
-        part = next(
-            (rate for rate, parts in anatomy.rates.items() if plain.startswith(_prefixes(anatomy, parts))),
-            "transformer",
-        )
-        rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay, anatomy)
+        plain = strip_wrappers(name)
+        part = next((rate for rate, starts in prefixes.items() if plain.startswith(starts)), "transformer")
+        rate = getattr(rates, part) * _layer_scale(plain, depth, rates.vision_layer_decay, family.rate_groups)
         decay = 0.0 if name.endswith("bias") or name in norms else rates.weight_decay
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
         groups.setdefault((part, rate, decay), group)["params"].append(parameter)
     return list(groups.values())
 
 
-def _prefixes(anatomy: Anatomy, parts: tuple[str, ...]) -> tuple[str, ...]:
-    return sum((anatomy.parts[part] for part in parts), ())
+def _trunk_layer(name: str, groups: LearningRateGroups) -> re.Match | None:
+    return re.match(re.escape(groups.trunk) + groups.layer, strip_wrappers(name))
 
 
-def _trunk_layer(name: str, anatomy: Anatomy) -> re.Match | None:
-    return re.match(re.escape(anatomy.trunk) + anatomy.layer, plain_name(name))
-
-
-def _layer_scale(name: str, depth: int, decay: float, anatomy: Anatomy) -> float:
-    if not name.startswith(anatomy.trunk) or anatomy.undecayed in name:
+def _layer_scale(name: str, depth: int, decay: float, groups: LearningRateGroups) -> float:
+    if not name.startswith(groups.trunk) or groups.without_decay in name:
         return 1.0
-    layer = _trunk_layer(name, anatomy)
+    layer = _trunk_layer(name, groups)
     return decay ** (depth - int(layer[1]) if layer else depth + 1)
 
 
-def sam3_schedule(
+def build_sam3_schedule(
     optimizer: torch.optim.Optimizer,
     num_training_steps: int,
     *,

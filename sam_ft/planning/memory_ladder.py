@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.training_args import OptimizerNames
 
-from ..models.anatomy import SAM3
+from ..models.families import FAMILIES
 
 
 WINDOW_SIDE = 336  # px: 24 patches, the side of the ViT's attention window
@@ -30,7 +30,7 @@ class Rung:
     run: Any
 
 
-def ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
+def iterate_memory_ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
     """
     Iterate over the changes that can still reduce a run's memory, each applied on top of the previous ones.
 
@@ -75,7 +75,8 @@ def _apply(run, model=None, data=None, loss=None, training=None):
 
 
 def _is_encoder_trained(run) -> bool:
-    return run.model.lora != "detr" and not {"vision_trunk", "text_encoder"} <= set(SAM3.parts_of(run.model.freeze))
+    frozen = FAMILIES[run.model.family].parts.expand_groups(run.model.freeze)
+    return run.model.lora != "detr" and not {"vision_trunk", "text_encoder"} <= set(frozen)
 
 
 def _freeze_also(run, *parts: str) -> list[str]:
@@ -107,7 +108,7 @@ def _checkpoint_pairs(run):
 
 
 def _use_8bit_optimizer(run):
-    if "8bit" not in run.training.optimizer_name() and find_spec("bitsandbytes"):
+    if "8bit" not in run.training.get_optimizer_name() and find_spec("bitsandbytes"):
         return ["optim: adamw_8bit"], "nothing noticeable", {"training": {"optim": OptimizerNames.ADAMW_8BIT}}
     return None
 

@@ -33,7 +33,7 @@ class CardFacts:
 
     Attributes:
         name (`str`): Hub id or folder of the model.
-        family (`str`): `sam3` or `sam2`.
+        family (`FamilySpec`): Family of the model.
         form (`str`): `full`, `adapter` or `merged`.
         base (`str`): Description of the base.
         base_id (`str`, *optional*): Hub id of the base.
@@ -51,7 +51,7 @@ class CardFacts:
     """
 
     name: str
-    family: str
+    family: object
     form: str
     base: str
     base_id: str | None

@@ -1,17 +1,18 @@
 """Gallery of training samples: contact sheets and one HTML page."""
 
-import html
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..data.samples.pipeline import Sample, TrainingSamples
+from ..data.samples.pipeline import TrainingSamples
+from ..data.samples.sample import Sample
 from ..ops.boxes import box_cxcywh_to_xyxy
 from ..ops.masks import encode_mask
 from ..utils.owned_files import OwnedFiles
 from .pictures import color_of, draw_instances, tile
+from .template_rendering import render_template
 
 
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
@@ -46,31 +47,11 @@ def write_gallery(samples: TrainingSamples, indices: list[int], folder: Path, ti
         chosen = [panel for panel, _ in panels[number * size : (number + 1) * size]]
         lines = [chosen[i : i + SHEET_COLUMNS] for i in range(0, len(chosen), SHEET_COLUMNS)]
         files.append(owned.write(name, tile(lines).save, _ARGUMENT))
-    entries = []
-    for name, (panel, caption) in zip(pictures, panels, strict=True):
+    for name, (panel, _) in zip(pictures, panels, strict=True):
         owned.write(name, partial(panel.save, quality=88), _ARGUMENT)
-        entries.append(
-            f'<figure><img src="{name}" loading="lazy"><figcaption>{html.escape(caption)}</figcaption></figure>'
-        )
-    page = _PAGE.format(title=html.escape(title), entries="\n".join(entries))
+    entries = [{"file": name, "caption": caption} for name, (_, caption) in zip(pictures, panels, strict=True)]
+    page = render_template("gallery.html.j2", title=title, pictures=entries)
     return [*files, owned.write_text(_INDEX, page, _ARGUMENT)]
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; background: #f7f7f5; color: #222 }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 1.2rem }}
-figure {{ margin: 0; background: white; padding: .6rem; border-radius: 6px; box-shadow: 0 1px 4px #0002 }}
-img {{ width: 100%; border-radius: 3px }}
-figcaption {{ margin-top: .4rem; overflow-wrap: anywhere }}
-</style>
-<h1>{title}</h1>
-<main>
-{entries}
-</main>
-</html>
-"""
 
 
 def _panel(sample: Sample) -> tuple[Image.Image, str]:

@@ -3,63 +3,7 @@
 import re
 from dataclasses import asdict, dataclass, field
 
-
-# label by metric name, in the order of the table
-ROWS = {
-    "object_IoU": "IoU of prompted objects",
-    "object_dice": "Dice of prompted objects",
-    "object_boundary_F1": "boundary F1 of prompted objects",
-    "object_IoU_small": "IoU of small objects (below 32² px)",
-    "object_IoU_medium": "IoU of medium objects",
-    "object_IoU_large": "IoU of large objects (96² px and more)",
-    **{f"IoU@{k}": f"IoU after {k} click{'s' if k > 1 else ''}" for k in range(1, 21)},
-    "IoU@box": "IoU after a box",
-    "IoU@1_best": "IoU of the best of three masks of one click (oracle)",
-    "IoU_error": "mean error of the predicted IoU",
-    "objects_missing": "objects too small for the canvas (counted as 0)",
-    "mask_AP": "mask AP (IoU 0.50:0.95)",
-    "mask_AP50": "mask AP50",
-    "mask_APs": "mask AP, small (below 32² px of mask)",
-    "mask_APm": "mask AP, medium",
-    "mask_APl": "mask AP, large (above 96² px)",
-    "box_AP": "box AP",
-    "box_AP50": "box AP50",
-    "mask_AP50_trained": "mask AP50 of trained phrases",
-    "mask_AP50_other": "mask AP50 of phrases that were not trained",
-    "box_AP50_trained": "box AP50 of trained phrases",
-    "box_AP50_other": "box AP50 of phrases that were not trained",
-    "cgF1": "cgF1 (detections from a score of 0.5)",
-    "pmF1": "pmF1",
-    "IL_MCC": "IL_MCC",
-    "F1@thresholds": "F1 at the saved thresholds",
-    "false_positives_per_absent@thresholds": "false positives per absent phrase, at the saved thresholds",
-    "mean_IoU": "mean IoU",
-    "dice": "Dice",
-    "boundary_F1": "boundary F1",
-    "concept_recall": "concept recall",
-    "grounding_accuracy": "grounding accuracy",
-    "attribute_accuracy": "attribute accuracy",
-    "presence_accuracy": "presence accuracy",
-    "near_miss_refusal": "near-miss phrases rejected",
-    "false_positives_per_absent": "false positives per absent phrase",
-    "retention_AP50": "AP50 on the probe set",
-    "retention_presence_agreement": "untrained phrases: presence agreement with the first model",
-    "retention_IoU": "untrained phrases: IoU with the first model's detections",
-    "retention_false_yes": "untrained phrases: false-positive rate where the first model predicts absent",
-    "retention_swapped_yes": "trained phrases in another colour: false-positive rate",
-    "retention_invented_yes": "nonsense words: false-positive rate",
-    "loss": "loss",
-}
-LOWER_IS_BETTER = {
-    "loss",
-    "IoU_error",
-    "objects_missing",
-    "false_positives_per_absent",
-    "false_positives_per_absent@thresholds",
-    "retention_false_yes",
-    "retention_swapped_yes",
-    "retention_invented_yes",
-}
+from .metric_specs import METRICS
 
 
 @dataclass
@@ -69,7 +13,7 @@ class Column:
 
     Attributes:
         name (`str`): Name of the column.
-        metrics (`dict[str, float]`): Values by metric name, from `ROWS`.
+        metrics (`dict[str, float]`): Values by metric name, from `METRICS`.
         intervals (`dict[str, tuple[float, float]]`): 95 % interval over images, by metric name.
         differences (`dict[str, tuple[float, float, float]]`): Difference from the first column and its interval on the
             same images, by metric name.
@@ -89,7 +33,11 @@ class Column:
 
 def rows_of(columns: list[Column]) -> list[str]:
     """List the metrics that at least one column has."""
-    return [name for name in ROWS if any(exists(column.metrics.get(name)) for column in columns)]
+    return [
+        name
+        for name, spec in METRICS.items()
+        if spec.in_table and any(exists(column.metrics.get(name)) for column in columns)
+    ]
 
 
 def exists(value: float | None) -> bool:
@@ -102,7 +50,7 @@ def best_of(name: str, columns: list[Column]) -> set[int]:
     values = {i: c.metrics[name] for i, c in enumerate(columns) if exists(c.metrics.get(name))}
     if len(values) < 2:
         return set()
-    best = min(values.values()) if name in LOWER_IS_BETTER else max(values.values())
+    best = (max if METRICS[name].higher_is_better else min)(values.values())
     return {i for i, value in values.items() if value == best}
 
 
@@ -115,7 +63,7 @@ def as_markdown(columns: list[Column], title: str) -> str:
     lines += ["| | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in rows_of(columns):
         cells = [_cell(column, name, i in best_of(name, columns)) for i, column in enumerate(columns)]
-        lines.append(f"| {ROWS[name]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {METRICS[name].label} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "In brackets: 95 % interval over images; Δ: difference from the first column, with its interval.",

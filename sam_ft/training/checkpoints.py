@@ -100,7 +100,7 @@ def _read_state(file: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
-def read_finished(folder: Path, checkpoint: Path) -> TrainerState | None:
+def read_finished_state(folder: Path, checkpoint: Path) -> TrainerState | None:
     """
     Read the last state of a finished run, which the run writes after all its other files.
 
@@ -123,16 +123,16 @@ def is_finished(folder: Path) -> bool:
     if find_damage(folder):
         return False
     state = _read_state(folder / STATE_FILE) or {}
-    return not newest or state.get("global_step", -1) >= _step_of(newest[0])
+    return not newest or state.get("global_step", -1) >= _get_step(newest[0])
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """Return the `checkpoint-N` folders, complete or not, from the largest N to the smallest."""
     checkpoints = [p for p in folder.glob("checkpoint-*") if p.is_dir() and re.fullmatch(r"checkpoint-\d+", p.name)]
-    return sorted(checkpoints, key=_step_of, reverse=True)
+    return sorted(checkpoints, key=_get_step, reverse=True)
 
 
-def _step_of(checkpoint: Path) -> int:
+def _get_step(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[-1])
 
 
@@ -165,8 +165,7 @@ def choose_checkpoint(folder: Path) -> Path | None:
         checkpoint, missing = without_state[0]
         raise ValueError(
             f"`output_dir`: {checkpoint} cannot be resumed from, because {missing} is missing and training would "
-            f"continue "
-            "with a new optimizer or schedule. Set `start_over: true` to train again from the start, or set "
+            "continue with a new optimizer or schedule. Set `start_over: true` to train again from the start, or set "
             "`model_name_or_path` to the checkpoint and choose another `output_dir`"
         )
     return None
@@ -205,7 +204,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(name.count("/") == p.count("/") and fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
-def names_below(folder: Path) -> set[str]:
+def list_file_names(folder: Path) -> set[str]:
     """Return the relative paths of all files below a folder; an empty set if it does not exist."""
     return {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()} if folder.is_dir() else set()
 
@@ -231,9 +230,9 @@ def record_checkpoint(owned: OwnedFiles, checkpoint: Path, before: set[str]) -> 
     Args:
         owned (`OwnedFiles`): Recorded files of the run's folder.
         checkpoint (`Path`): Checkpoint folder in it.
-        before (`set[str]`): Result of [`names_below`] before it was saved.
+        before (`set[str]`): Result of [`list_file_names`] before it was saved.
     """
-    names = {f"{checkpoint.name}/{name}": name for name in names_below(checkpoint)}
+    names = {f"{checkpoint.name}/{name}": name for name in list_file_names(checkpoint)}
     earlier = set(owned.names)
     owned.add(full for full, name in names.items() if full in earlier or name not in before)
 

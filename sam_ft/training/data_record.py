@@ -108,7 +108,7 @@ class DataRecord:
         fingerprints = {split: fingerprint.plain() for split, fingerprint in self.fingerprints.items()}
         write_json(file, {"with_images": self.with_images} | fingerprints)
 
-    def warnings(self) -> list[str]:
+    def list_warnings(self) -> list[str]:
         """Return warnings about validation images that are also training images."""
         if not self.with_images:
             return []

@@ -10,24 +10,24 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 
-from ..data.samples.collators import PLACEHOLDER, TEXT_LENGTH
+from ..data.samples.collators import PLACEHOLDER, tokenize_phrases
 from ..data.samples.feature_store import FeatureStore, check_is_cache, fingerprint_of, rows_fingerprint
-from ..data.samples.pipeline import EvaluationSamples, TrainingSamples
-from ..models.offloading import ParkingModel
-from ..models.sam3.config import side_of
+from ..data.samples.views import EvaluationViews, TrainingViews
+from ..models.families import get_resolution
+from ..models.offloading import OffloadingModel
 from ..models.sam3.model import Sam3ForConceptSegmentation
 
 
 logger = logging.getLogger("sam_ft.run")
 
-TEXT = ("text_encoder", "text_projection")
-STORED = torch.bfloat16
+TEXT_PARTS = ("text_encoder", "text_projection")
+STORED_DTYPE = torch.bfloat16
 _TEXT_BATCH_SIZE = 64
 
 
 def cache_images(
-    model: ParkingModel,
-    samples: dict[str, TrainingSamples | EvaluationSamples],
+    model: OffloadingModel,
+    samples: dict[str, TrainingViews | EvaluationViews],
     folder: str | Path,
     args: TrainingArguments,
     *,
@@ -39,8 +39,8 @@ def cache_images(
     The samples then read the stored features. Existing features are not computed again; processes share the work.
 
     Args:
-        model (`ParkingModel`): SAM 3 or SAM 2 with a frozen image encoder without adapters.
-        samples (`dict[str, TrainingSamples | EvaluationSamples]`): Samples by the name of their sub-folder.
+        model (`OffloadingModel`): SAM 3 or SAM 2 with a frozen image encoder without adapters.
+        samples (`dict[str, TrainingViews | EvaluationViews]`): Samples by the name of their sub-folder.
         folder (`str` or `Path`): Folder of the cache.
         args (`TrainingArguments`): Device, processes and precision.
         views (`int`): Number of augmented views of each training image; epoch e uses view `e % views`.
@@ -66,11 +66,11 @@ def cache_images(
     with args.main_process_first(desc="feature cache"):
         check_is_cache(folder)
     for name, part in samples.items():
-        number = views if isinstance(part, TrainingSamples) else 1
+        number = views if isinstance(part, TrainingViews) else 1
         rows = part.rows.remove_columns("image")  # Decoding the images would be slow.
         fingerprint = {
             "weights": weights,
-            "resolution": str(side_of(model.config)),
+            "resolution": str(get_resolution(model.config)),
             "images": rows_fingerprint(part.rows),
             "views": fingerprint_of(part.describe_view(row, view) for row in rows for view in range(number)),
         }
@@ -81,10 +81,10 @@ def cache_images(
         if store.missing(ids):
             raise ValueError(
                 f"`feature_cache`: {folder} is not the same folder for all processes. Choose one on a disk that all "
-                f"nodes share"
+                "nodes share"
             )
         part.use(store)
-    model.park(*model.parked_when_cached)
+    model.offload(*model.offloaded_when_cached)
 
 
 def _run_on_all_processes(work: Callable[[], None]) -> None:
@@ -102,7 +102,7 @@ def _run_on_all_processes(work: Callable[[], None]) -> None:
 class _Views(Dataset):
     """Images of (index, view) keys, as a data set whose workers decode them while the device computes."""
 
-    def __init__(self, samples: TrainingSamples | EvaluationSamples, keys: list[tuple[int, int]]):
+    def __init__(self, samples: TrainingViews | EvaluationViews, keys: list[tuple[int, int]]):
         self.samples, self.keys = samples, keys
 
     def __len__(self):
@@ -112,7 +112,7 @@ class _Views(Dataset):
         return *self.keys[number], self.samples.view(*self.keys[number])
 
 
-def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, args) -> None:
+def _fill(store: FeatureStore, samples, ids: list[str], model: OffloadingModel, args) -> None:
     total = len(ids) * store.views
     # The share of each process does not depend on the features that other processes have written so far.
     missing = [
@@ -123,7 +123,7 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, arg
     loader = DataLoader(
         _Views(samples, missing), batch_size=None, num_workers=args.dataloader_num_workers if missing else 0
     )
-    for name in model.parked_when_cached if missing else ():  # A complete cache needs no encoder on the device.
+    for name in model.offloaded_when_cached if missing else ():  # A complete cache needs no encoder on the device.
         model.get_submodule(name).to(args.device).eval()
     for done, (index, view, image) in enumerate(loader):
         features = _encode(model, image, args)
@@ -137,9 +137,9 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: ParkingModel, arg
 
 
 @torch.no_grad()
-def _encode(model: ParkingModel, image: torch.Tensor, args) -> torch.Tensor:
+def _encode(model: OffloadingModel, image: torch.Tensor, args) -> torch.Tensor:
     with torch.autocast(args.device.type, torch.bfloat16, enabled=args.uses_bf16()):
-        return model.encode_images(image[None].to(args.device))[0].to(STORED)
+        return model.encode_images(image[None].to(args.device))[0].to(STORED_DTYPE)
 
 
 def _check_space(folder: Path, size: int, number: int) -> None:
@@ -170,18 +170,16 @@ def cache_texts(
     Raises:
         ValueError: If the text encoder is trained.
     """
-    if any(p.requires_grad for name in TEXT for p in model.get_submodule(name).parameters()):
+    if any(p.requires_grad for name in TEXT_PARTS for p in model.get_submodule(name).parameters()):
         raise ValueError("`cache_text` needs a frozen text encoder. Add text_encoder to `freeze`")
-    for name in TEXT:
+    for name in TEXT_PARTS:
         model.get_submodule(name).to(args.device).eval()
     texts, features = [*dict.fromkeys([*texts, PLACEHOLDER])], {}
     for begin in range(0, len(texts), _TEXT_BATCH_SIZE):
         chunk = texts[begin : begin + _TEXT_BATCH_SIZE]
-        tokens = tokenizer(
-            chunk, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
-        ).to(args.device)
+        tokens = tokenize_phrases(tokenizer, chunk).to(args.device)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.uses_bf16()):
             encoded = model.encode_texts(tokens["input_ids"], tokens["attention_mask"])
         features |= dict(zip(chunk, encoded.cpu(), strict=True))
-    model.park(*TEXT)
+    model.offload(*TEXT_PARTS)
     return features

@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ..models.anatomy import plain_name
 from ..models.finite import NonFiniteError, NonFiniteOutputError
+from ..models.parts import strip_wrappers
 from ..utils.json_files import find_non_finite
 from ..utils.text import list_some
 
@@ -59,7 +59,7 @@ class FiniteCheck:
         """
         batches, self._batches = self._batches, []
         gradients = {
-            plain_name(name): getattr(
+            strip_wrappers(name): getattr(
                 parameter.grad, "_local_tensor", parameter.grad
             )  # A DTensor holds its shard there.
             for name, parameter in model.named_parameters()
@@ -105,7 +105,7 @@ def _list_ids(ids: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def naming_step(step: int, labels: list[dict]) -> Iterator[None]:
+def add_step_to_errors(step: int, labels: list[dict]) -> Iterator[None]:
     """
     Add step and examples to a `ValueError` of the training forward, such as the matcher's about non-finite costs.
 

@@ -1,11 +1,12 @@
 """Training time and peak memory of a run, over all its resumptions."""
 
-import sys
 import time
 
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from ..utils.memory import peak_resident_memory
 
 
 class RunCost(TrainerCallback, ExportableState):
@@ -43,20 +44,14 @@ class RunCost(TrainerCallback, ExportableState):
             return
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
-        self.memory = max(self.memory, peak_memory(self._device))
+        self.memory = max(self.memory, get_peak_memory(self._device))
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory of this process on a device in bytes; 0 if it cannot be measured."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def get_peak_memory(device: torch.device) -> int:
+    """Return the peak memory of this process on a device in bytes."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_memory()
 
 
-def cost_of(trainer) -> RunCost | None:
+def find_run_cost(trainer) -> RunCost | None:
     """Return the [`RunCost`] callback of a trainer, which resuming replaces with a new object."""
     return next((callback for callback in trainer.callback_handler.callbacks if isinstance(callback, RunCost)), None)

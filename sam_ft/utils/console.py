@@ -1,11 +1,13 @@
-"""Console and log file of a program: handlers, stages, error lines, and the metric table of a run."""
+"""Console and log file of a program: handlers, stages, progress bars, error lines, and the metric table of a run."""
 
 import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from tqdm import tqdm
 
 from .errors import describe_error
 from .json_files import read_json_file
@@ -120,6 +122,24 @@ def stage(name: str):
     logger.info("✓ %s (%.1f s)", name, time.perf_counter() - begin)
 
 
+def progress_bar(
+    images: Iterable | None = None, *, total: int | None = None, initial: int = 0, leave: bool = False
+) -> tqdm:
+    """
+    Build a progress bar over images, which is shown on a terminal alone.
+
+    Args:
+        images (`Iterable`, *optional*): Images to iterate over; without it, the caller calls `update`.
+        total (`int`, *optional*): Number of images; the length of `images` by default.
+        initial (`int`): Number of images that are done already, 0 by default.
+        leave (`bool`): Whether the bar remains after the last image, `False` by default.
+
+    Returns:
+        `tqdm`: The bar; it iterates over `images`.
+    """
+    return tqdm(images, total=total, initial=initial, unit=" images", leave=leave, disable=None)
+
+
 def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
     """
     Read the metrics of an evaluation.
@@ -154,8 +174,9 @@ def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> lis
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
     names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
-    lines = [f"{'':30}{'before':>10}{'after':>10}"]
+    width = max([30, *map(len, names)])
+    lines = [f"{'':{width}}{'before':>10}{'after':>10}"]
     return lines + [
-        f"{name:30}{format_value(before.get(name)):>10}{format_value(metrics.get(f'eval_{name}')):>10}"
+        f"{name:{width}}{format_value(before.get(name)):>10}{format_value(metrics.get(f'eval_{name}')):>10}"
         for name in names
     ]

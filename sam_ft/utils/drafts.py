@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .files import shorten_name
 from .locks import LOCK_FILE, hold_lock
 from .owned_files import RECORD, OwnedFiles
 from .text import list_some
@@ -85,7 +86,7 @@ def folder_draft(
     """
     folder = Path(os.path.realpath(folder))
     in_place = os.path.ismount(folder) or (folder.is_dir() and not os.access(folder.parent, os.W_OK))
-    root, short = (folder if in_place else folder.parent), folder.name.encode()[:80].decode(errors="ignore")
+    root, short = (folder if in_place else folder.parent), shorten_name(folder.name)
     with hold_lock(root / f".{short}{LOCK_FILE}", argument, folder):
         earlier = folder.with_name(f".{short}.earlier")
         _recover(folder, earlier, kind, allowed)

@@ -1,48 +1,59 @@
-"""Atomic writes: a file is written under a temporary name in its own folder and renamed when it is complete."""
+"""Atomic writes: a file or folder is written under a temporary name beside its final path and renamed at the end."""
 
 import contextlib
 import hashlib
-import os
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(file: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """
-    Yield a temporary path beside `file`, and rename it to `file` when the context ends.
+    Yield a temporary path beside `path`, and rename it to `path` when the context ends.
 
-    After an error it is removed instead.
+    The context writes a file or a folder to the temporary path. After an error it is removed instead.
 
     Args:
-        file (`str` or `Path`): The final path; its folder is created if it is missing.
+        path (`str` or `Path`): The final path; the folder that contains it is created if it is missing. A file is
+            replaced; a folder is replaced if it is empty.
+
+    Raises:
+        `OSError`: If `path` is a folder that contains files, for example because another process wrote it first.
     """
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    short = file.name.encode()[:80].decode(errors="ignore")  # file systems limit bytes
-    draft = file.with_name(f".{short}.{os.getpid()}.part{file.suffix}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{shorten_name(path.name)}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
         yield draft
-        draft.replace(file)
+        draft.replace(path)
     finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
         with contextlib.suppress(OSError):
             draft.unlink()
 
 
-def write_atomically(file: str | Path, write: Callable[[Path], object]) -> Path:
+def shorten_name(name: str) -> str:
+    """Shorten a file name to 80 bytes of UTF-8, because file systems limit the bytes of a name."""
+    return name.encode()[:80].decode(errors="ignore")
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     """
-    Write a file through a callback that receives a temporary path.
+    Write a file or folder through a callback that receives a temporary path; see [`atomic_path`].
 
     Args:
-        file (`str` or `Path`): The final path.
+        path (`str` or `Path`): The final path.
         write (`Callable[[Path], object]`): Callback that writes the content to the path.
 
     Returns:
         `Path`: The final path.
     """
-    with atomic_path(file) as draft:
+    with atomic_path(path) as draft:
         write(draft)
-    return Path(file)
+    return Path(path)
 
 
 def write_text(file: str | Path, text: str) -> Path:

@@ -186,10 +186,10 @@ class OwnedFiles:
         path = Path(name)
         if self.is_free(name):
             return self.write_text(name, text, "output_dir"), True
-        beside = path.with_name(f"{path.stem}.new{path.suffix}").as_posix()
-        if not self.is_free(beside):
-            return self.folder / beside, False
-        return self.write_text(beside, text, "output_dir"), False
+        new_name = path.with_name(f"{path.stem}.new{path.suffix}").as_posix()
+        if not self.is_free(new_name):
+            return self.folder / new_name, False
+        return self.write_text(new_name, text, "output_dir"), False
 
     def add(self, names: Iterable[str]) -> None:
         """Record files as they are now."""

@@ -55,19 +55,19 @@ def matches_within(
     seconds = MAX_SECONDS if seconds is None else seconds
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
     content = json.dumps([patterns, names])
-    shown = ", ".join(short_repr(pattern) for pattern in patterns[:3])
+    listing = ", ".join(short_repr(pattern) for pattern in patterns[:3])
     try:
         done = subprocess.run(
             command, input=content, capture_output=True, text=True, encoding="utf-8", timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(
-            f"`{argument}` is {shown}: matching it against {len(names)} module names takes more than {seconds:g} s. "
+            f"`{argument}` is {listing}: matching it against {len(names)} module names takes more than {seconds:g} s. "
             "Write a regex without a repetition inside a repetition, such as (a+)+, or list the names"
         ) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise ValueError(f"`{argument}` is {shown}, which cannot be matched ({lines[-1]}). Write a shorter regex")
+        raise ValueError(f"`{argument}` is {listing}, which cannot be matched ({lines[-1]}). Write a shorter regex")
     result = json.loads(done.stdout)
     for pattern, matched in zip(patterns, result, strict=True):
         if isinstance(matched, str):

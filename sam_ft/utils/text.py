@@ -50,6 +50,6 @@ def phrase_spellings(text: str) -> list[str]:
 def list_some(values, number: int = 3) -> str:
     """Join the first values of an iterable with commas, and add how many more there are."""
     values = iter(values)
-    shown = [str(value) for value in itertools.islice(values, number)]
+    first = [str(value) for value in itertools.islice(values, number)]
     more = sum(1 for _ in values)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return ", ".join(first) + (f" and {more} more" if more else "")

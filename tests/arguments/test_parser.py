@@ -1,17 +1,16 @@
+"""Parsing of keys from YAML and command line, and messages for values that are not allowed."""
+
 import dataclasses
 
 import pytest
 from transformers import IntervalStrategy
 
-from sam_ft.arguments import (
-    SAM2_ARGUMENTS,
-    SAM3_ARGUMENTS,
-    DataArguments,
-    LossArguments,
-    ModelArguments,
-    Sam3TrainingArguments,
-)
+from sam_ft.arguments import SAM2_ARGUMENTS, SAM3_ARGUMENTS, ModelArguments
+from sam_ft.arguments.key_specs import read_keys
 from sam_ft.arguments.parser import RecipeParser
+from sam_ft.commands.key_conversion import build_sam3_criterion
+from sam_ft.commands.run import build_run
+from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 
 @pytest.fixture
@@ -19,8 +18,8 @@ def parse(tmp_path):
     def run(text="", *arguments):
         file = tmp_path / "run.yaml"
         file.write_text(text)
-        kinds = (ModelArguments, DataArguments, LossArguments, Sam3TrainingArguments)
-        return RecipeParser(kinds).parse(["--config", str(file), "--use_cpu", "true", *arguments])
+        groups = RecipeParser(SAM3_ARGUMENTS).parse(["--config", str(file), "--use_cpu", "true", *arguments])
+        return build_run(*groups).groups()
 
     return run
 
@@ -48,7 +47,7 @@ def test_defaults_are_the_official_recipe(parse):
     assert (rates.transformer, rates.vision, rates.text) == pytest.approx((8e-5, 2.5e-5, 5e-6))
     assert (rates.vision_layer_decay, rates.weight_decay, training.max_grad_norm) == (0.9, 0.1, 0.1)
     assert (training.num_train_epochs, training.gradient_accumulation_steps) == (20, 4)
-    weights = loss.criterion().weights
+    weights = build_sam3_criterion(loss).weights
     assert dataclasses.astuple(weights)[:9] == (5, 2, 20, 20, 200, 10, 20, 30, 2)
     assert (data.negative_ratio, data.flip_probability, data.color_jitter, data.resize) == (0.2, 0.5, 0.2, "official")
     assert training.accelerator_config.dispatch_batches is False
@@ -67,6 +66,8 @@ def test_defaults_are_the_official_recipe(parse):
         ("- a", "contains a list; expected lines"),
         ("a: [", "is not YAML"),
         ("config: x.yaml", "Unknown key `config`"),
+        ("keep_score_threshold: 0.1", "Unknown key `keep_score_threshold` in .*renamed to `eval_score_threshold`"),
+        ("n_rounds: 3", "Unknown key `n_rounds` in .*run.yaml. It is a key of sam2_ft.py"),
     ],
 )  # fmt: skip
 def test_invalid_yaml_is_refused_with_file_and_key(parse, text, message):
@@ -81,6 +82,9 @@ def test_invalid_yaml_is_refused_with_file_and_key(parse, text, message):
         ("--learning_rate=fast", "command line: argument --learning_rate.*invalid float value"),
         ("--learn=1", "Unknown argument `--learn`"),  # no abbreviations
         ("--column_mapping=image", "--column_mapping.*expected {key: value}, got 'image'"),
+        ("--keep_max_detections=1", "`--keep_max_detections`. It was renamed to `--eval_max_detections`"),
+        ("--log_level=loud", "`log_level` must be one of .*debug.*, got 'loud'"),
+        ("--lr_scheduler_type=cosin", "`lr_scheduler_type` is 'cosin'"),
     ],
 )
 def test_invalid_command_lines_are_refused(parse, argument, message):
@@ -92,6 +96,30 @@ def test_invalid_command_lines_are_refused(parse, argument, message):
 def test_mapping_on_the_command_line(parse, text):
     _, data, _, _ = parse("", "--column_mapping", text)
     assert data.column_mapping == {"image": "picture", "labels": None}
+
+
+def test_booleans_and_dashes_on_the_command_line(parse):
+    model, data, _, training = parse(
+        "", "--no_train_masks", "--streaming", "--hub-token", "hf_x", "--push_to_hub", "no"
+    )
+    assert (model.train_masks, data.streaming, training.hub_token, training.push_to_hub) == (
+        False,
+        True,
+        "hf_x",
+        False,
+    )
+
+
+def test_keys_of_transformers_keep_their_types(parse):
+    text = (
+        "report_to: [tensorboard, wandb]\nlr_schedule: transformers\nlr_scheduler_kwargs: {num_cycles: 2}\n"
+        "lr_scheduler_type: cosine\neval_steps: 2\ninclude_for_metrics: loss\nadam_beta1: 8e-1\ntf32: false\n"
+    )
+    *_, training = parse(text)
+    assert training.report_to == ["tensorboard", "wandb"]
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+    assert (training.eval_steps, training.adam_beta1, training.tf32) == (2.0, 0.8, False)
+    assert training.include_for_metrics == ["loss"]
 
 
 def test_missing_file_is_refused():
@@ -113,19 +141,20 @@ def test_keys_are_not_defined_twice(kinds):
 
 @pytest.mark.parametrize("kinds", [SAM3_ARGUMENTS, SAM2_ARGUMENTS])
 def test_every_key_has_a_help_text(kinds):
-    for kind in kinds[:3]:
-        assert all(len(f.metadata.get("help", "")) > 10 for f in dataclasses.fields(kind))
+    for kind in kinds:
+        assert all(len(spec.help) > 10 for spec in read_keys(kind).values())
+        assert read_keys(kind).keys() == {f.name for f in dataclasses.fields(kind)}
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         (["--prompt_type", "mask"], "prompt_type.*choose from"),
-        (["--max_points", "6"], "`max_points` is 6; it must be between 1 and 5"),
-        (["--min_points", "3"], "`min_points` is 3, more than `max_points`, 1"),
-        (["--n_rounds", "0"], "`n_rounds` is 0; it must be between 1 and 20"),
-        (["--box_jitter", "-1"], "`box_jitter` is -1.0"),
-        (["--negative_ratio", "0.2"], "Unknown argument `--negative_ratio`"),
+        (["--max_points", "6"], "`max_points` must be an integer between 1 and 5, got 6"),
+        (["--min_points", "3"], "`min_points` must be at most `max_points`, which is 1, got 3"),
+        (["--n_rounds", "0"], "`n_rounds` must be an integer between 1 and 20, got 0"),
+        (["--box_jitter", "-1"], "`box_jitter` must be between 0 and 1, got -1.0"),
+        (["--negative_ratio", "0.2"], "Unknown argument `--negative_ratio`. It is a key of sam3_ft.py"),
         (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
     ],
 )
@@ -140,34 +169,30 @@ def test_invalid_values_of_sam2_keys_are_refused(keys, message):
         ("seed: 1\nseed: 2", "the key 'seed' occurs twice"),
         ("learning_rate: null", "`learning_rate` is null in .*which is not allowed"),
         ("resolution: {a: 1}", "`resolution` is a mapping"),
-        ("pairs_per_chunk: 0", "`pairs_per_chunk` is 0; it must be 1 or more"),
-        ("learning_rate: -1", "`learning_rate` is -1.0; it must be 0 or more"),
-        ("validation_fraction: 2", "`validation_fraction` is 2.0; it must be between 0 and 0.9"),
-        ("min_crop: .nan", "`min_crop` is nan; it must be between 0.05 and 1"),
-        ("loss_mask_alpha: 7", "`loss_mask_alpha` is 7.0; it must be between 0 and 1"),
+        ("pairs_per_chunk: 0", "`pairs_per_chunk` must be an integer of at least 1, got 0"),
+        ("learning_rate: -1", "`learning_rate` must be at least 0, got -1.0"),
+        ("validation_fraction: 2", "`validation_fraction` must be between 0 and 0.9, got 2.0"),
+        ("min_crop: .nan", "`min_crop` must be between 0.05 and 1, got nan"),
+        ("loss_mask_alpha: 7", "`loss_mask_alpha` must be between 0 and 1, got 7.0"),
         ("max_steps: 0", "`max_steps` is 0. Leave it out or set -1"),
         ("max_steps: -3", "`max_steps` is -3"),
-        ("eval_accumulation_steps: 0", "`eval_accumulation_steps` is 0; it must be 1 or more"),
+        ("eval_accumulation_steps: 0", "`eval_accumulation_steps` must be an integer of at least 1, got 0"),
         (
             "lr_scheduler_type: cosine",
             "`lr_scheduler_type` is 'cosine', which has no effect.*`lr_schedule: transformers`",
         ),
         ("lr_scheduler_kwargs: {a: 1}", "`lr_scheduler_kwargs` is .*no effect.*`lr_schedule: transformers`"),
-        ("lora: attention\nlora_r: 1000000000", "`lora_r` is 1000000000; it must be between 1 and 4096"),
+        ("lora: attention\nlora_r: 1000000000", "`lora_r` must be an integer between 1 and 4096, got 1000000000"),
         ("lora: attention\nlora_rank_pattern: {q_proj: 1.5}", "`lora_rank_pattern` maps 'q_proj' to 1.5"),
         ("lora: attention\nlora_rank_pattern: {q_proj: 0}", "`lora_rank_pattern` maps 'q_proj' to 0"),
         ("lora: attention\nlora_rank_pattern: {q_proj: many}", "`lora_rank_pattern` maps 'q_proj' to 'many'"),
+        ("scene_colors: [rde]", "`scene_colors` in .*: invalid choice: 'rde'"),
+        ("scene_min_shapes: 9", "`scene_min_shapes` must be at most `scene_max_shapes`, which is 5, got 9"),
     ],
 )
 def test_invalid_values_are_refused(parse, text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
-
-
-def test_ranges_are_of_existing_keys():
-    from sam_ft.arguments.base import RANGES
-
-    assert RANGES.keys() <= {f.name for kind in (*SAM3_ARGUMENTS, *SAM2_ARGUMENTS) for f in dataclasses.fields(kind)}
 
 
 @pytest.mark.parametrize(
@@ -184,9 +209,7 @@ def test_keys_without_effect_are_refused(keys, message):
 
 
 def test_optimizer_without_its_package_is_refused(monkeypatch):
-    from sam_ft.arguments import Sam3TrainingArguments
-
-    monkeypatch.setattr("sam_ft.arguments.training.find_spec", lambda name: None)
+    monkeypatch.setattr("sam_ft.training.training_arguments.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="`optim: paged_adamw_8bit` needs bitsandbytes"):
         Sam3TrainingArguments(optim="paged_adamw_8bit", use_cpu=True).check_optimizer()
     Sam3TrainingArguments(use_cpu=True).check_optimizer()

@@ -2,28 +2,34 @@
 
 import pytest
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.phrases.attributes import AttributeTemplates, Thing, attribute_values, read_attribute_templates
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.data.phrases.attributes import (
+    AttributeTemplates,
+    LabelledInstance,
+    attribute_values,
+    read_attribute_templates,
+)
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from .readers.trees import polygons
 
 
 WORLD = [
-    Thing(0, "apple", {"color": "red", "ripeness": "ripe"}),
-    Thing(0, "apple", {"color": "green", "ripeness": "raw"}),
-    Thing(0, "pear", {"color": "green"}),
+    LabelledInstance(0, "apple", {"color": "red", "ripeness": "ripe"}),
+    LabelledInstance(0, "apple", {"color": "green", "ripeness": "raw"}),
+    LabelledInstance(0, "pear", {"color": "green"}),
 ]
 
 
-def phrases_of(things, *templates) -> dict:
-    phrases = AttributeTemplates(list(templates)).phrases(things, attribute_values(iter(WORLD)))
+def phrases_of(instances, *templates) -> dict:
+    phrases = AttributeTemplates(list(templates)).phrases(instances, attribute_values(iter(WORLD)))
     return {phrase["text"]: (phrase["instances"], phrase["exhaustive"]) for phrase in phrases}
 
 
 def test_present_phrases_and_their_near_misses():
     phrases = phrases_of(
-        [Thing(0, "apple", {"color": "red"}), Thing(1, "pear", {"color": "green"})], "{color} {label}"
+        [LabelledInstance(0, "apple", {"color": "red"}), LabelledInstance(1, "pear", {"color": "green"})],
+        "{color} {label}",
     )
     assert phrases == {
         "red apple": ([0], True),
@@ -33,26 +39,33 @@ def test_present_phrases_and_their_near_misses():
 
 
 def test_values_of_another_class_give_no_near_miss():
-    assert "red pear" not in phrases_of([Thing(0, "apple", {"color": "red"})], "{color} {label}")
+    assert "red pear" not in phrases_of([LabelledInstance(0, "apple", {"color": "red"})], "{color} {label}")
 
 
 def test_an_instance_without_the_attribute_makes_a_phrase_not_exhaustive():
-    phrases = phrases_of([Thing(0, "apple", {"color": "red"}), Thing(1, "apple", {})], "{color} {label}")
+    phrases = phrases_of(
+        [LabelledInstance(0, "apple", {"color": "red"}), LabelledInstance(1, "apple", {})], "{color} {label}"
+    )
     assert phrases == {"red apple": ([0], False)}  # the other apple may be green
 
 
 def test_another_attribute_can_exclude_an_instance():
-    things = [Thing(0, "apple", {"color": "red", "ripeness": "ripe"}), Thing(1, "apple", {"color": "green"})]
-    phrases = phrases_of(things, "{ripeness} {color} {label}")
+    instances = [
+        LabelledInstance(0, "apple", {"color": "red", "ripeness": "ripe"}),
+        LabelledInstance(1, "apple", {"color": "green"}),
+    ]
+    phrases = phrases_of(instances, "{ripeness} {color} {label}")
     assert phrases["ripe red apple"] == ([0], True)  # the other apple is green
     assert "ripe green apple" not in phrases  # the green one may be ripe
     assert phrases["raw red apple"] == ([], True)
 
 
 def test_optional_parts_are_levels():
-    phrases = phrases_of([Thing(0, "apple", {"color": "red", "ripeness": "ripe"})], "[{ripeness} ]{color} {label}")
+    phrases = phrases_of(
+        [LabelledInstance(0, "apple", {"color": "red", "ripeness": "ripe"})], "[{ripeness} ]{color} {label}"
+    )
     assert {text for text, (instances, _) in phrases.items() if instances} == {"ripe red apple", "red apple"}
-    phrases = phrases_of([Thing(0, "apple", {"color": "red"})], "[{ripeness} ]{color} {label}")
+    phrases = phrases_of([LabelledInstance(0, "apple", {"color": "red"})], "[{ripeness} ]{color} {label}")
     assert {text for text, (instances, _) in phrases.items() if instances} == {"red apple"}
 
 

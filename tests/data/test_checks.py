@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.loading import DatasetOptions, find_phrase_splits
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.validation.inspection import inspect_splits
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from ..conftest import square
 from .readers.trees import TREES

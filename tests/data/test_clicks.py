@@ -8,7 +8,6 @@ from PIL import Image
 from sam_ft.data.row_schema import to_dataset
 from sam_ft.data.samples.collators import Sam2Collator
 from sam_ft.data.samples.object_prompts import (
-    ClickOptions,
     ObjectEvaluation,
     ObjectSamples,
     center_prompts,
@@ -16,8 +15,9 @@ from sam_ft.data.samples.object_prompts import (
     draw_prompts,
     objects_of,
 )
-from sam_ft.data.samples.transforms import TransformOptions
 from sam_ft.ops.masks import encode_mask
+from sam_ft.options.augmentation import TransformOptions
+from sam_ft.options.objects import ClickOptions
 
 
 SIDE = 64

@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.phrases.vocabulary import PhraseMap
-from sam_ft.data.readers.coco import read_coco
+from sam_ft.data.readers.coco import read_json_split
 from sam_ft.data.readers.coco_tree import CocoFiles, find_coco_splits
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.readers.rows import make_rows
 from sam_ft.data.row_schema import DatasetFormatError
 from sam_ft.ops.masks import decode_mask, encode_mask
+from sam_ft.options.data import ReadOptions
+from sam_ft.options.phrases import PhraseMap
 
 from ..conftest import square
 
 
 def read(file, **options):
-    return read_coco(CocoFiles(file, [file.parent.parent / "train"]), ReadOptions(**options))
+    return read_files(CocoFiles(file, [file.parent.parent / "train"]), ReadOptions(**options))
+
+
+def read_files(files, options):
+    return make_rows(read_json_split(files, options), options)
 
 
 def test_masks_boxes_and_areas_come_from_the_segmentation(coco):
@@ -259,7 +264,7 @@ def test_folder_structures_of_coco_files(tmp_path):
         path.write_text(json.dumps(content))
         splits = find_coco_splits(tmp_path / name)
         assert list(splits) == ["validation" if "valid" in file else "train"]
-        rows, _ = read_coco(next(iter(splits.values())), ReadOptions())
+        rows, _ = read_files(next(iter(splits.values())), ReadOptions())
         assert rows[0]["image"].endswith("x_jpg.rf.0.png")
 
 

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.phrases.vocabulary import PhraseMap
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.options.data import DatasetOptions, ReadOptions
+from sam_ft.options.phrases import PhraseMap
 
 from ..conftest import square
 from .readers.trees import TREES

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.keyed_random import keyed_draws
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from ..conftest import square
 

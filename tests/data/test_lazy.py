@@ -10,15 +10,14 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from sam_ft.data.hub.parquet import ParquetRows
-from sam_ft.data.hub.source import HubSource
 from sam_ft.data.lazy_rows import WINDOW, LazyRows, MixedRows, order_of
-from sam_ft.data.loading import DatasetOptions, find_phrase_splits, load_phrase_dataset
-from sam_ft.data.phrases.sampling import PhraseOptions
-from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.samples.pipeline import EpochSampler, PromptOptions, TrainingSamples
-from sam_ft.data.samples.transforms import TransformOptions
+from sam_ft.data.loading import find_phrase_splits, load_phrase_dataset
+from sam_ft.data.samples.pipeline import EpochSampler, TrainingSamples
 from sam_ft.data.sources import read_splits
 from sam_ft.data.writers.conversion import write_rows
+from sam_ft.options.augmentation import TransformOptions
+from sam_ft.options.data import DatasetOptions, HubSource, ReadOptions
+from sam_ft.options.phrases import PhraseOptions, PromptOptions
 
 from .readers.trees import TREES
 

@@ -22,8 +22,8 @@ MASKS = 220  # masks of 1.0 MB each
 SIDE = 1000
 PROGRAM = """
 import json, resource, sys
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.options.data import DatasetOptions, ReadOptions
 with open("/proc/self/statm") as stream:
     used = int(stream.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]) * 2**20,) * 2)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from sam_ft.data.keyed_random import keyed_draws
-from sam_ft.data.phrases.sampling import PhraseOptions, choose_phrases
-from sam_ft.data.phrases.vocabulary import PhraseMap, name_phrases, normalize_phrase, read_phrase_map
+from sam_ft.data.phrases.sampling import choose_phrases
+from sam_ft.data.phrases.vocabulary import name_phrases, normalize_phrase, read_phrase_map
+from sam_ft.options.phrases import PhraseMap, PhraseOptions
 
 
 def row(positives=3, absent=10, crowd_only=1):
@@ -65,7 +66,7 @@ def test_synonyms_are_drawn_and_the_name_is_unchanged():
 
 @pytest.mark.parametrize(("name", "value"), [("negative_ratio", 1.0), ("max_phrases_per_image", 0)])
 def test_invalid_options_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*, got {value}"):
         PhraseOptions(**{name: value})
 
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.phrases.sampling import PhraseOptions
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import DatasetFormatError, to_dataset, to_rgb, validate_example
 from sam_ft.data.samples.collators import Sam3Collator, warn_long_phrases
-from sam_ft.data.samples.pipeline import EpochSampler, EvaluationSamples, PromptOptions, TrainingSamples
-from sam_ft.data.samples.transforms import TransformOptions
-from sam_ft.models.sam3.config import tiny_processor
+from sam_ft.data.samples.pipeline import EpochSampler, EvaluationSamples, TrainingSamples
+from sam_ft.models.sam3.config import build_tiny_processor
 from sam_ft.ops.masks import encode_mask
+from sam_ft.options.augmentation import TransformOptions
+from sam_ft.options.data import DatasetOptions, ReadOptions
+from sam_ft.options.phrases import PhraseOptions, PromptOptions
 
 
 def samples(rows, **options):
@@ -142,7 +142,7 @@ def test_evaluation_uses_every_phrase_on_the_whole_image(rows):
 
 def test_collator_packs_images_and_phrases_once(rows):
     data = EvaluationSamples(rows, resolution=112, geometry_token=True)
-    batch = Sam3Collator(tiny_processor().tokenizer)([data[0], data[1]])
+    batch = Sam3Collator(build_tiny_processor().tokenizer)([data[0], data[1]])
     texts = batch["labels"][0]["phrases"]
     assert len(texts) == len(set(texts)) == len(batch["input_ids"])
     assert batch["input_ids"].shape[1] == 32
@@ -159,7 +159,8 @@ def test_collator_packs_images_and_phrases_once(rows):
 
 def test_a_batch_without_phrases_has_a_placeholder_text():
     data = to_dataset([row_of([], phrases=[])])
-    batch = Sam3Collator(tiny_processor().tokenizer)([EvaluationSamples(data, resolution=112, geometry_token=True)[0]])
+    samples = EvaluationSamples(data, resolution=112, geometry_token=True)
+    batch = Sam3Collator(build_tiny_processor().tokenizer)([samples[0]])
     assert batch["input_ids"].shape == (1, 32)
     assert batch["pair_image"] == []
 
@@ -169,7 +170,7 @@ def test_long_phrases_are_logged(caplog):
         "an extraordinarily, unbelievably long-winded description of a perfectly unremarkable zebra-striped "
         "hippopotamus xylophone"
     )
-    assert warn_long_phrases(tiny_processor().tokenizer, ["cat", long]) == [long]
+    assert warn_long_phrases(build_tiny_processor().tokenizer, ["cat", long]) == [long]
     assert "1 phrase(s) are longer than 32 tokens" in caplog.text
     assert "phrase_map" in caplog.text
 

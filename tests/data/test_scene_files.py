@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_scenes_once
-from sam_ft.data.synthetic.scenes import SceneOptions
+from sam_ft.data.synthetic.scene_files import write_scenes_once
+from sam_ft.options.scenes import SceneFiles, SceneOptions
 
 
 def files(seed=0):
@@ -32,8 +32,8 @@ def test_other_options_have_another_folder(tmp_path):
 
 WRITE = """
 import sys
-from sam_ft.data.synthetic.scenes import SceneOptions
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_scenes_once
+from sam_ft.data.synthetic.scene_files import write_scenes_once
+from sam_ft.options.scenes import SceneFiles, SceneOptions
 options = SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=0)
 print(write_scenes_once(sys.argv[1], SceneFiles(options, 2, 1)))
 """

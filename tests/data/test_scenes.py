@@ -9,14 +9,15 @@ import pytest
 from torch.utils.data import DataLoader
 
 from sam_ft.data.keyed_random import keyed_draws
-from sam_ft.data.loading import SYNTHETIC_STREAM, DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import FEATURES, validate_example
-from sam_ft.data.synthetic.scene_files import SceneFiles, SceneRows, scene_row, stream_scenes, write_shape_scenes
+from sam_ft.data.synthetic.scene_files import SceneRows, scene_row, stream_scenes, write_shape_scenes
 from sam_ft.data.synthetic.scene_phrases import ATTRIBUTES, attribute_values, words_for
-from sam_ft.data.synthetic.scenes import ALL_SHAPES, COLORS, GROUNDS, SIZES, SceneOptions, draw_scene
+from sam_ft.data.synthetic.scenes import COLORS, SIZES, draw_scene
 from sam_ft.metrics.presence import is_near_miss
 from sam_ft.ops.masks import decode_mask
+from sam_ft.options.data import SYNTHETIC_STREAM, DatasetOptions, ReadOptions
+from sam_ft.options.scenes import ALL_SHAPES, GROUNDS, SceneFiles, SceneOptions
 
 
 EVERYTHING = SceneOptions(shapes=list(ALL_SHAPES), grounds=list(GROUNDS), max_shapes=7)
@@ -27,33 +28,35 @@ def scenes(number, options=EVERYTHING):
 
 
 def test_masks_are_the_visible_parts():
-    for image, things in scenes(60):
-        covered = np.sum([thing.mask for thing in things], axis=0)
+    for image, objects in scenes(60):
+        covered = np.sum([scene_object.mask for scene_object in objects], axis=0)
         assert covered.max() <= 1, "a pixel belongs to the object in front alone"
         pixels = np.asarray(image, dtype=float)
-        for thing in things:
-            assert thing.mask.sum() >= 3
-            if thing.fill == "solid":
+        for scene_object in objects:
+            assert scene_object.mask.sum() >= 3
+            if scene_object.fill == "solid":
                 # ink varies by 14, noise by 6 a pixel
-                assert np.abs(np.median(pixels[thing.mask], axis=0) - COLORS[thing.color]).max() < 20, thing.color
+                assert np.abs(np.median(pixels[scene_object.mask], axis=0) - COLORS[scene_object.color]).max() < 20, (
+                    scene_object.color
+                )
 
 
 def test_sizes_agree_with_their_words():
     """The area of a circle gives its radius, within half a pixel."""
     options = SceneOptions(shapes=["circle"], min_shapes=1, max_shapes=1, cut_off=0.0)
     seen = set()
-    for _, (thing,) in scenes(80, options):
-        radius, (low, high) = (thing.mask.sum() / np.pi) ** 0.5, np.array(SIZES[thing.size]) * 160
+    for _, (scene_object,) in scenes(80, options):
+        radius, (low, high) = (scene_object.mask.sum() / np.pi) ** 0.5, np.array(SIZES[scene_object.size]) * 160
         assert low - 0.7 <= radius <= high + 0.7
-        seen.add(thing.size)
+        seen.add(scene_object.size)
     assert seen == set(SIZES)
 
 
 def test_every_attribute_occurs_and_some_objects_are_cut_off():
-    all_things = [thing for _, things in scenes(300) for thing in things]
+    all_objects = [scene_object for _, objects in scenes(300) for scene_object in objects]
     for attribute, values in (("shape", ALL_SHAPES), ("color", COLORS), ("size", SIZES)):
-        assert {getattr(thing, attribute) for thing in all_things} == set(values)
-    at_edge = np.mean([t.mask[[0, -1]].any() or t.mask[:, [0, -1]].any() for t in all_things])
+        assert {getattr(scene_object, attribute) for scene_object in all_objects} == set(values)
+    at_edge = np.mean([t.mask[[0, -1]].any() or t.mask[:, [0, -1]].any() for t in all_objects])
     assert 0.03 < at_edge < 0.2
 
 
@@ -70,9 +73,9 @@ def concept_of(text):
     return concept
 
 
-def matches(concept, thing):
-    sizes = {"tiny": ("tiny", "small"), "medium": ()}.get(thing.size, (thing.size,))
-    return all(v in sizes if a == "size" else getattr(thing, a) == v for a, v in concept.items())
+def matches(concept, scene_object):
+    sizes = {"tiny": ("tiny", "small"), "medium": ()}.get(scene_object.size, (scene_object.size,))
+    return all(v in sizes if a == "size" else getattr(scene_object, a) == v for a, v in concept.items())
 
 
 def test_phrases_are_correct_and_most_negatives_are_near_misses():
@@ -82,10 +85,10 @@ def test_phrases_are_correct_and_most_negatives_are_near_misses():
         row = scene_row(options, "train", index)
         validate_example(row)
         # The same generator gives the objects of the scene.
-        _, things = draw_scene(keyed_draws(3, 0, row["example_id"], "scene"), options)
+        _, objects = draw_scene(keyed_draws(3, 0, row["example_id"], "scene"), options)
         for phrase in row["phrases"]:
             concept = concept_of(phrase["text"])
-            expected = [] if concept is None else [i for i, t in enumerate(things) if matches(concept, t)]
+            expected = [] if concept is None else [i for i, t in enumerate(objects) if matches(concept, t)]
             assert phrase["instances"] == expected, phrase["text"]
             texts.append(phrase["text"])
         present = [p["text"] for p in row["phrases"] if p["instances"]]
@@ -117,8 +120,8 @@ def test_fills_have_their_share_of_coloured_pixels():
             shapes=["square"], colors=["blue"], fills=[fill], sizes=["large"], min_shapes=1, max_shapes=1, cut_off=0.0
         )
         inked = []
-        for image, (thing,) in scenes(20, options):
-            inked.append(float((np.asarray(image)[thing.mask][:, 0] < 130).mean()))
+        for image, (scene_object,) in scenes(20, options):
+            inked.append(float((np.asarray(image)[scene_object.mask][:, 0] < 130).mean()))
         shares[fill] = np.mean(inked)
     assert shares["solid"] > 0.99
     assert 0.2 < shares["outlined"] < 0.45
@@ -163,9 +166,12 @@ def test_a_stream_is_shared_by_workers_and_resumes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shapes": ["hart"]}, r"`shapes` .`scene_shapes` in a recipe. is \['hart'\]; .*Did you mean 'heart'"),
-        ({"grounds": []}, r"`grounds` .* is \[\]; choose from plain"),
-        ({"min_shapes": 4, "max_shapes": 3}, "`min_shapes` is 4 and `max_shapes` is 3"),
+        ({"shapes": ["hart"]}, r"`scene_shapes` must be .*, got \['hart'\]. Did you mean 'heart'"),
+        ({"grounds": []}, r"`scene_grounds` must be one or more of plain, .*, got \[\]"),
+        (
+            {"min_shapes": 4, "max_shapes": 3},
+            "`scene_min_shapes` must be at most `scene_max_shapes`, which is 3, got 4",
+        ),
     ],
 )
 def test_unknown_attributes_are_refused(options, message):
@@ -227,7 +233,7 @@ def test_training_files_may_label_some_shapes_only(tmp_path):
     assert set(names["train"].values()) == {"star"}
     assert {names["val"][a["category_id"]] for a in content["val"]["annotations"]} == {"circle", "star"}
     for labels in (["heart"], ["star", "heart"], []):
-        with pytest.raises(ValueError, match=r"`train_labels` .*; choose from circle, star"):
+        with pytest.raises(ValueError, match=r"`scene_train_labels` must be one or more of circle, star, got"):
             SceneFiles(scenes, train_labels=labels)
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.splits import all_rows, split_by_image, split_by_phrase, subset
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.keyed_random import keyed_draws
-from sam_ft.data.samples.transforms import Geometry, TransformOptions, draw_geometry, jitter_colors
+from sam_ft.data.samples.transforms import Geometry, draw_geometry, jitter_colors
+from sam_ft.options.augmentation import TransformOptions
 
 
 def test_image_mask_and_box_move_together():
@@ -25,11 +26,11 @@ def test_image_mask_and_box_move_together():
 def test_whole_image_equals_the_resize_of_the_processor():
     import torch
 
-    from sam_ft.models.sam3.config import tiny_processor
+    from sam_ft.models.sam3.config import build_tiny_processor
 
     noise = Image.fromarray((np.random.rand(90, 120, 3) * 255).astype(np.uint8))
     canvas = Geometry.whole(120, 90, 112).image(noise)
-    expected = tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
+    expected = build_tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
     expected = ((expected + 1) * 127.5).permute(1, 2, 0)
     # Both are bilinear with antialiasing; rounding differs by a grey level.
     assert (torch.from_numpy(canvas).float() - expected).abs().max() < 1.5
@@ -80,5 +81,5 @@ def test_jitter_changes_colours_within_bounds_or_not_at_all():
 
 
 def test_unknown_resize_is_refused():
-    with pytest.raises(ValueError, match="`resize` is 'square'"):
+    with pytest.raises(ValueError, match="`resize` must be one of official, plain, got 'square'"):
         TransformOptions(resize="square")

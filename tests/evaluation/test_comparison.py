@@ -6,25 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from sam_ft.arguments import (
-    DataArguments,
-    EvalArguments,
-    LossArguments,
-    ModelArguments,
-    Run,
-    Sam3TrainingArguments,
-)
-from sam_ft.commands.candidates import Candidate, candidates_of, evaluate_model, evaluate_results
-from sam_ft.commands.run_report import columns_of, pictures_of
+from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments
+from sam_ft.commands.candidates import Candidate, evaluate_model, evaluate_results, parse_candidates
+from sam_ft.commands.key_conversion import to_dataset_options, to_read_options
+from sam_ft.commands.run import Run
+from sam_ft.commands.run_report import build_columns, draw_pictures
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.metrics.thresholds import Thresholds
+from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 
 @pytest.fixture(scope="module")
 def evaluated(tuned, new_shapes, tmp_path_factory):
     """Evaluate the bundled tiny model, a fine-tuned run of it, and the run's results as an external file."""
     data_args = DataArguments(dataset_name=str(new_shapes), probe_phrases=["circle", "red square"], probe_images=6)
-    data = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
+    data = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args), with_train=False)
     trained = {"star", "heart", "cross"}
     models = []
     for name, source in (("base", "sam-ft/tiny"), ("mine", str(tuned.folder))):
@@ -41,7 +37,7 @@ def evaluated(tuned, new_shapes, tmp_path_factory):
 
 def test_columns_contain_differences_from_the_first_model(evaluated, tuned):
     _, models, _ = evaluated
-    base, mine, file = columns_of(models, EvalArguments(bootstrap_samples=40))
+    base, mine, file = build_columns(models, EvalArguments(bootstrap_samples=40))
     assert mine.metrics["mask_AP50"] == pytest.approx(tuned.after["eval_mask_AP50"], abs=1e-3)
     assert file.metrics["mask_AP50"] == pytest.approx(mine.metrics["mask_AP50"])
     difference, low, high = mine.differences["mask_AP50"]
@@ -61,12 +57,12 @@ def test_columns_contain_differences_from_the_first_model(evaluated, tuned):
 
 def test_pictures_show_the_best_and_worst_examples(evaluated):
     data, models, _ = evaluated
-    pictures = pictures_of(models, data, 1)
+    pictures = draw_pictures(models, data, 1)
     assert {"Worst pictures", "Best pictures"} <= pictures.keys()
     (caption, image), *_ = pictures["Worst pictures"]
     assert "base" in caption
     assert image.width > 3 * 320  # ground truth and three columns
-    assert pictures_of(models, data, 0) == {}
+    assert draw_pictures(models, data, 0) == {}
 
 
 def test_thresholds_are_saved_with_the_weights(tuned):
@@ -98,16 +94,16 @@ def test_error_of_an_invalid_results_file_contains_its_path(evaluated, tmp_path,
 
 
 def test_compared_models_have_unique_names(tmp_path):
-    assert [c.name for c in candidates_of(["base=facebook/sam3", "out/one/"], "out/two")] == ["base", "one", "two"]
+    assert [c.name for c in parse_candidates(["base=facebook/sam3", "out/one/"], "out/two")] == ["base", "one", "two"]
     with pytest.raises(ValueError, match="two candidates are called 'two'"):
-        candidates_of(["other/two"], "out/two")
-    assert candidates_of([], "out/lr=1e-4")[0].source == "out/lr=1e-4"
+        parse_candidates(["other/two"], "out/two")
+    assert parse_candidates([], "out/lr=1e-4")[0].source == "out/lr=1e-4"
     with pytest.raises(ValueError, match="has no name that a folder can have"):
-        candidates_of(["../x=out/one"], "out/two")
+        parse_candidates(["../x=out/one"], "out/two")
     with pytest.raises(ValueError, match="there is no file"):
-        candidates_of(["x=none.json"], "out/two")
+        parse_candidates(["x=none.json"], "out/two")
     with pytest.raises(ValueError, match="has no name that a folder can have"):
-        candidates_of(["=x"], "out/two")
+        parse_candidates(["=x"], "out/two")
 
 
 def test_results_outside_the_evaluated_pairs_are_ignored(evaluated, tmp_path):

@@ -5,24 +5,26 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam_ft.arguments import DataArguments, LossArguments, Sam3TrainingArguments
+from sam_ft.arguments import DataArguments, LossArguments
 from sam_ft.commands.build_sam3 import build_sam3_trainer
 from sam_ft.data.loading import PhraseData
 from sam_ft.data.row_schema import to_dataset
 from sam_ft.data.synthetic.scene_files import SceneRows
-from sam_ft.data.synthetic.scenes import SceneOptions
 from sam_ft.evaluation.predictions import (
     PredictionStore,
-    by_example,
+    group_by_example,
     read_evaluation,
     save_evaluation,
     score,
     score_results,
 )
-from sam_ft.models.families import RANDOM_TINY
-from sam_ft.models.loading import ModelOptions, load_model
+from sam_ft.models.loading import load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import encode_mask
+from sam_ft.options.model import ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY
+from sam_ft.options.scenes import SceneOptions
+from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 from ..training.common import build
 
@@ -67,7 +69,7 @@ def test_presence_and_near_misses_are_averaged_over_pairs(rows):
         if not phrase["instances"] and len(words) > 1 and 1 in distances:
             near.append(n % 2 == 1)
     assert near
-    assert metrics["near_miss_refusal"] == pytest.approx(sum(near) / len(near))
+    assert metrics["near_miss_rejection"] == pytest.approx(sum(near) / len(near))
 
 
 def test_trained_phrases_have_separate_metrics(rows):
@@ -75,7 +77,7 @@ def test_trained_phrases_have_separate_metrics(rows):
     present = sorted({p["text"] for row in rows for p in row["phrases"] if p["instances"]})
     trained = set(present[::2])
     scored = score(rows, store, ids, with_masks=True, trained=trained)
-    for group, texts in (("trained", trained), ("other", set(ids) - trained)):
+    for group, texts in (("trained", trained), ("untrained", set(ids) - trained)):
         chosen = [ids[text] for text in texts]
         truth = COCO()
         truth.dataset = scored.ground_truth
@@ -89,7 +91,7 @@ def test_trained_phrases_have_separate_metrics(rows):
         assert scored.metrics[f"box_AP_{group}"] == pytest.approx(evaluation.stats[0], abs=1e-12)
         assert scored.metrics[f"mask_AP50_{group}"] == pytest.approx(1.0)
     whole = score(rows, store, ids, with_masks=True, trained=set(ids)).metrics
-    assert not any(name.endswith(("_trained", "_other")) for name in whole)
+    assert not any(name.endswith(("_trained", "_untrained")) for name in whole)
 
 
 def test_saved_evaluations_are_read_back(rows, tmp_path):
@@ -99,7 +101,7 @@ def test_saved_evaluations_are_read_back(rows, tmp_path):
     truth, results, presence = read_evaluation(tmp_path)
     assert truth == scored.ground_truth
     assert score_results(truth, results, presence, with_masks=True).metrics == scored.metrics
-    detections_read = by_example(truth, results)
+    detections_read = group_by_example(truth, results)
     assert detections_read.keys() == {key for key, detections in store.detections.items() if detections}
     for key, detections in detections_read.items():
         assert [d["bbox"] for d in detections] == [d["bbox"] for d in store.detections[key]]
@@ -117,12 +119,12 @@ def test_phrases_that_do_not_count_define_near_misses():
     }  # fmt: skip
     store = PredictionStore(presence={("a", "blue square"): 0.9, ("a", "red square"): 0.2})
     ids = {"blue square": 1, "red square": 2}
-    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split()).metrics
-    assert metrics["near_miss_refusal"] == 1.0
+    metrics = score([row], store, ids, with_masks=False, is_counted=lambda text: "red" in text.split()).metrics
+    assert metrics["near_miss_rejection"] == 1.0
     assert metrics["presence_accuracy"] == 1.0
     store.presence["a", "red square"] = 0.7
-    metrics = score([row], store, ids, with_masks=False, asked=lambda text: "red" in text.split()).metrics
-    assert metrics["near_miss_refusal"] == metrics["presence_accuracy"] == 0.0
+    metrics = score([row], store, ids, with_masks=False, is_counted=lambda text: "red" in text.split()).metrics
+    assert metrics["near_miss_rejection"] == metrics["presence_accuracy"] == 0.0
 
 
 def test_vision_encoder_runs_once_per_image(tmp_path):
@@ -142,7 +144,7 @@ def test_vision_encoder_runs_once_per_image(tmp_path):
     model.vision_encoder.backbone.register_forward_pre_hook(lambda _, inputs: batch_sizes.append(len(inputs[0])))
     metrics = trainer.evaluate()
     assert sum(batch_sizes) == 10
-    assert len(trainer.scored.pairs) == 200
+    assert len(trainer.evaluator.scored.pairs) == 200
     assert metrics["eval_IL_MCC"] <= 0  # all phrases are absent
 
 

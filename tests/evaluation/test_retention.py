@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from sam_ft.commands.retention_probe import Retention, agreement, make_probe, verdict
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.phrases.probe_phrases import INVENTED, SWAPPED, UNTOUCHED, probe_kinds, swapped
-from sam_ft.data.readers.records import ReadOptions
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
-from sam_ft.data.synthetic.scenes import SHAPES, SceneOptions
+from sam_ft.commands.retention_probe import Retention, compute_agreement, make_probe
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.data.phrases.probe_phrases import NONSENSE, RECOLORED, UNTRAINED, probe_kinds, recolor_phrases
+from sam_ft.data.synthetic.scene_files import write_shape_scenes
 from sam_ft.evaluation.predictions import PredictionStore
-from sam_ft.models.lora import sam_of
+from sam_ft.models.lora import unwrap_sam
 from sam_ft.models.sam3.teacher import Teacher
 from sam_ft.ops.masks import encode_mask
+from sam_ft.options.data import DatasetOptions, ReadOptions
+from sam_ft.options.scenes import SHAPES, SceneFiles, SceneOptions
+from sam_ft.reporting.retention_summary import describe_retention
 from sam_ft.utils.console import read_metrics
 
 from ..training.common import build
@@ -64,7 +65,7 @@ def forgetful_run(stars, tmp_path_factory):
     retention = Retention(trainer, make_probe(data, probe_kinds(list(SHAPES), trainer.trained_phrases), 12))
     before = trainer.evaluate(metric_key_prefix="before")
     trainer.save_metrics("before", before, combined=False)
-    retention.remember()
+    retention.measure_initial_model()
     trainer.train()
     after = trainer.evaluate()
     after |= retention.compare()
@@ -74,10 +75,10 @@ def forgetful_run(stars, tmp_path_factory):
 def test_training_without_absent_phrases_is_reported_as_forgetting(forgetful_run):
     folder, before, after = forgetful_run
     assert after["eval_mask_AP50_trained"] > before["before_mask_AP50_trained"] + 0.25
-    assert after["eval_mask_AP50_other"] <= before["before_mask_AP50_other"] - 0.3
+    assert after["eval_mask_AP50_untrained"] <= before["before_mask_AP50_untrained"] - 0.3
     now = {name.removeprefix("eval_"): value for name, value in after.items()}
-    lines = verdict(now, read_metrics(folder / "before_results.json", "before_"))
-    assert lines[0].startswith("FORGOTTEN")
+    lines = describe_retention(now, read_metrics(folder / "before_results.json", "before_"))
+    assert lines[0].startswith("REGRESSION")
     assert "AP50 of labelled phrases that were not trained: 0." in lines[1]
     assert after["eval_retention_presence_agreement"] < 0.9
 
@@ -93,9 +94,9 @@ def test_each_remedy_recovers_half_of_the_loss_and_keeps_the_gain(forgetful_run,
     assert trainer.trained_phrases == {"star"}
     trainer.train()
     after = trainer.evaluate()
-    lost = before["before_mask_AP50_other"] - without["eval_mask_AP50_other"]
+    lost = before["before_mask_AP50_untrained"] - without["eval_mask_AP50_untrained"]
     gain = without["eval_mask_AP50_trained"] - before["before_mask_AP50_trained"]
-    assert after["eval_mask_AP50_other"] - without["eval_mask_AP50_other"] >= 0.5 * lost
+    assert after["eval_mask_AP50_untrained"] - without["eval_mask_AP50_untrained"] >= 0.5 * lost
     assert after["eval_mask_AP50_trained"] - before["before_mask_AP50_trained"] >= 0.9 * gain
 
 
@@ -104,21 +105,25 @@ def test_stored_probe_predictions_are_read_after_a_restart(stars, tmp_path, monk
     data = load_phrase_dataset(DatasetOptions(str(stars)), ReadOptions())
     probe = make_probe(data, probe_kinds(["circle"], {"star"}), 3)
     first = Retention(trainer, probe)
-    first.remember()
-    monkeypatch.setattr(trainer, "answer", None)
+    first.measure_initial_model()
+    monkeypatch.setattr(trainer, "collect_predictions", None)
     again = Retention(trainer, probe)
-    again.remember()
+    again.measure_initial_model()
     assert again.before["probe"].presence == pytest.approx(first.before["probe"].presence)
     other = Retention(trainer, make_probe(data, probe_kinds(["square"], {"star"}), 3))
     with pytest.raises(TypeError):  # a different probe needs new predictions
-        other.remember()
+        other.measure_initial_model()
+    file = tmp_path / "retention" / "base.json"
+    file.write_text(file.read_text().replace('"description"', '"asked"', 1))
+    with pytest.raises(TypeError):  # and so does a file of another format
+        again.measure_initial_model()
 
 
 def test_labelled_probe_set_is_scored_before_and_after_training(stars, old_scenes, tmp_path):
     trainer = tune(stars, tmp_path)
     data, probe_data = (load_phrase_dataset(DatasetOptions(str(p)), ReadOptions()) for p in (stars, old_scenes))
-    retention = Retention(trainer, make_probe(data, {"circle": UNTOUCHED}, 12, probe_data, {"star"}))
-    retention.remember()
+    retention = Retention(trainer, make_probe(data, {"circle": UNTRAINED}, 12, probe_data, {"star"}))
+    retention.measure_initial_model()
     numbers = retention.compare()
     assert numbers["eval_retention_AP50"] == pytest.approx(numbers["eval_retention_AP50_before"])
     assert numbers["eval_retention_presence_agreement"] == 1
@@ -126,13 +131,13 @@ def test_labelled_probe_set_is_scored_before_and_after_training(stars, old_scene
         make_probe(data, {}, 2, probe_data, set(probe_data.category_ids))
 
 
-def test_probe_phrases_are_untrained_and_colours_swapped():
+def test_probe_phrases_are_untrained_and_colours_replaced():
     kinds = probe_kinds([], {"person", "red car"})
     assert "person" not in kinds
-    assert kinds["dog"] == UNTOUCHED
-    assert kinds["blue car"] == SWAPPED
-    assert INVENTED in kinds.values()
-    assert swapped(["red car", "blue car"]) == ["green car"]
+    assert kinds["dog"] == UNTRAINED
+    assert kinds["blue car"] == RECOLORED
+    assert NONSENSE in kinds.values()
+    assert recolor_phrases(["red car", "blue car"]) == ["green car"]
 
 
 def detections_of(*boxes) -> list[dict]:
@@ -146,7 +151,7 @@ def detections_of(*boxes) -> list[dict]:
 
 
 def test_agreement_equals_hand_computed_values():
-    kinds = {"dog": UNTOUCHED, "cat": UNTOUCHED, "blue car": SWAPPED, "zib": INVENTED}
+    kinds = {"dog": UNTRAINED, "cat": UNTRAINED, "blue car": RECOLORED, "zib": NONSENSE}
     before = PredictionStore(
         {("a", "dog"): detections_of((0, 0, 10, 10, 0.9)), ("a", "cat"): []},
         {("a", "dog"): 0.9, ("a", "cat"): 0.1, ("a", "blue car"): 0.2, ("a", "zib"): 0.1},
@@ -158,22 +163,23 @@ def test_agreement_equals_hand_computed_values():
         },
         {("a", "dog"): 0.6, ("a", "cat"): 0.7, ("a", "blue car"): 0.8, ("a", "zib"): 0.1},
     )
-    assert agreement(before, after, kinds, {"a": (20, 20)}, min_pairs=1) == {
+    assert compute_agreement(before, after, kinds, {"a": (20, 20)}, min_pairs=1) == {
         "retention_presence_agreement": 0.5,
-        "retention_false_yes": 1.0,
+        "retention_false_positive_rate": 1.0,
         "retention_IoU": 0.5,
-        "retention_swapped_yes_before": 0.0,
-        "retention_swapped_yes": 1.0,
-        "retention_invented_yes_before": 0.0,
-        "retention_invented_yes": 0.0,
+        "recolored_false_positive_rate_before": 0.0,
+        "recolored_false_positive_rate": 1.0,
+        "nonsense_false_positive_rate_before": 0.0,
+        "nonsense_false_positive_rate": 0.0,
     }
-    assert agreement(before, after, kinds, {"a": (20, 20)}) == {}  # too few pairs for any metric
+    assert compute_agreement(before, after, kinds, {"a": (20, 20)}) == {}  # too few pairs for any metric
     boxes = {
         key: [{k: v for k, v in detection.items() if k != "segmentation"} for detection in detections]
         for key, detections in after.detections.items()
     }
     boxes_only = PredictionStore(boxes, after.presence)
-    assert agreement(before, boxes_only, kinds, {"a": (20, 20)}, min_pairs=1)["retention_IoU"] == pytest.approx(0.5)
+    metrics = compute_agreement(before, boxes_only, kinds, {"a": (20, 20)}, min_pairs=1)
+    assert metrics["retention_IoU"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("lora", [None, "attention"])
@@ -183,19 +189,20 @@ def test_distillation_loss_is_zero_for_the_initial_model(stars, tmp_path, lora):
         stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 2.0, "distill_phrases": ["circle", "red square"]},
         model={"pairs_per_chunk": 3, **model}, per_device_train_batch_size=3, data={"geometry_token": "mixed"},
     )  # fmt: skip
-    sam3 = sam_of(trainer.model)
+    sam3 = unwrap_sam(trainer.model)
     batch = next(iter(trainer.get_train_dataloader()))
-    assert len(batch["soft_image"]) == 6
+    assert len(batch["distill_image"]) == 6
     trainer.model.train()
-    assert float(sam3(**batch).parts["loss_distill"]) == pytest.approx(0, abs=1e-4)
+    step = trainer.train_step
+    assert float(sam3(**batch, step=step).parts["loss_distill"]) == pytest.approx(0, abs=1e-4)
     with torch.no_grad():
         for parameter in sam3.parameters():
             if parameter.requires_grad:
                 parameter += 0.02 * torch.randn_like(parameter)
-    perturbed = sam3(**batch)
+    perturbed = sam3(**batch, step=step)
     assert float(perturbed.parts["loss_distill"]) > 0.01
-    sam3.pairs_per_chunk = 64
-    assert float(sam3(**batch).loss) == pytest.approx(
+    sam3.configure(pairs_per_chunk=64)
+    assert float(sam3(**batch, step=step).loss) == pytest.approx(
         float(perturbed.loss), rel=1e-4
     )  # float32 sums in a different order
 
@@ -205,7 +212,7 @@ def test_trained_distillation_phrases_are_rejected(stars, tmp_path):
         build(stars, tmp_path, "sam-ft/tiny", loss={"distill_weight": 1.0, "distill_phrases": ["star"]})
     with pytest.raises(ValueError, match="`distill_weight` is 0"):
         build(stars, tmp_path, "sam-ft/tiny", loss={"distill_phrases": ["circle"]})
-    with pytest.raises(ValueError, match="`replay_share` is 1"):
+    with pytest.raises(ValueError, match="`replay_share` must be above 0 and below 1"):
         build(stars, tmp_path, "sam-ft/tiny", data={"replay": "x", "replay_share": 1.0})
 
 
@@ -236,4 +243,4 @@ def test_trained_phrases_are_excluded_from_distillation(stars, old_scenes, tmp_p
         stars, tmp_path, "sam-ft/tiny", data={"phrase_map": str(names)},
         loss={"distill_weight": 1.0, "distill_phrases": ["asterisk", "star", "circle"]},
     )  # fmt: skip
-    assert trainer.train_dataset.phrases.soft == ["circle"]
+    assert trainer.train_dataset.phrases.distill_phrases == ["circle"]

@@ -14,15 +14,15 @@ from transformers.models.sam2_video.video_processing_sam2_video import Sam2Video
 
 from sam_ft.export import formats
 from sam_ft.export.formats import FORMATS, Export
-from sam_ft.export.output_places import check_output
+from sam_ft.export.output_paths import check_output
 from sam_ft.export.source_model import load_source, verify
 from sam_ft.export.weight_files import read_weights
-from sam_ft.models.families import RANDOM_TINY, TINY
-from sam_ft.models.loading import ModelOptions, adapt, load_model
-from sam_ft.models.lora import LoraOptions
+from sam_ft.models.loading import adapt, load_model
 from sam_ft.models.processors import fit_processor, load_processor
-from sam_ft.models.sam3.config import tiny_config, tiny_processor
-from sam_ft.models.sam3.random_model import random_model
+from sam_ft.models.sam3.config import build_tiny_config, build_tiny_processor
+from sam_ft.models.sam3.random_model import build_random_model
+from sam_ft.options.model import LoraOptions, ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY, TINY
 from sam_ft.testing import random_batch
 from sam_ft.utils.owned_files import OwnedFiles
 
@@ -31,7 +31,7 @@ from .. import official, official_model
 
 @pytest.fixture(scope="module")
 def source():
-    """Perturb the carried model, so that no fallback could load equal weights."""
+    """Perturb the packaged model, so that no fallback could load equal weights."""
     model = load_model(ModelOptions(TINY))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def package_model(config):
     """Build the official model from its modules, with all weights NaN."""
 
     def tokenize(texts):
-        tokens = tiny_processor().tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
+        tokens = build_tiny_processor().tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")
         return tokens.input_ids * tokens.attention_mask
 
     model = official_model.build(config, tokenize)
@@ -198,8 +198,10 @@ def video_base(tmp_path_factory):
     """Save a `Sam3VideoModel` with the tiny detector and a tracker of one layer."""
     folder = tmp_path_factory.mktemp("video")
     tracker = Sam3TrackerVideoConfig(memory_attention_num_layers=1, memory_fuser_num_layers=1)
-    Sam3VideoModel(Sam3VideoConfig(detector_config=tiny_config(), tracker_config=tracker)).save_pretrained(folder)
-    image = tiny_processor()
+    Sam3VideoModel(Sam3VideoConfig(detector_config=build_tiny_config(), tracker_config=tracker)).save_pretrained(
+        folder
+    )
+    image = build_tiny_processor()
     Sam3VideoProcessor(
         image.image_processor, Sam2VideoVideoProcessor(), image.tokenizer, target_size=96
     ).save_pretrained(folder)
@@ -236,17 +238,17 @@ def test_video_needs_a_video_base(source, tiny_folder, tmp_path, base):
 
 def small_model():
     """Build a model with one layer of each kind, because the exporter's time grows with their number."""
-    config = tiny_config()
+    config = build_tiny_config()
     config.vision_config.backbone_config.num_hidden_layers = 2
     config.vision_config.backbone_config.global_attn_indexes = [1]
     config.detr_encoder_config.num_layers = config.detr_decoder_config.num_layers = 1
     config.text_config.num_hidden_layers = 1
-    return random_model(config, 0)
+    return build_random_model(config, 0)
 
 
 def test_onnx_graphs_without_torch(tmp_path, monkeypatch):
     monkeypatch.setattr("sam_ft.export.onnx_graphs.MAX_INLINE_BYTES", 0)  # writes the weights beside the graphs
-    processor, output = tiny_processor(), tmp_path / "onnx"
+    processor, output = build_tiny_processor(), tmp_path / "onnx"
     # the export itself compares 1, 3 and 17 phrases in a process that cannot import torch
     difference = FORMATS["onnx"](Export(small_model(), processor, RANDOM_TINY), output)
     assert difference < 1e-3
@@ -334,10 +336,10 @@ def test_pickle_with_a_safetensors_suffix(tmp_path, capsys):
 
 
 def test_wrong_architecture(official_file, source, tmp_path):
-    config = tiny_config()
+    config = build_tiny_config()
     config.detr_decoder_config.num_layers = 2
-    random_model(config, 0).save_pretrained(tmp_path / "other")
-    tiny_processor().save_pretrained(tmp_path / "other")
+    build_random_model(config, 0).save_pretrained(tmp_path / "other")
+    build_tiny_processor().save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="does not fit the architecture of .*other"):
         load_source(ModelOptions(str(official_file)), str(tmp_path / "other"))
     with pytest.raises(ValueError, match="`base`: .* no official checkpoint of this architecture"):
@@ -365,7 +367,7 @@ def test_nothing_is_overwritten_or_partly_written(source, official_file, tmp_pat
         check_output(folder, [], overwrite=True, is_file=True)
     # an export whose outputs differ keeps the earlier file
     OwnedFiles(tmp_path, "export").add(["sam3.pt"])
-    monkeypatch.setattr(formats, "max_difference", lambda *_: 0.5)
+    monkeypatch.setattr(formats, "compute_max_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"outputs differ from those of its source \(max \|Δ\| 0.5"):
         FORMATS["official"](source, output)
     assert output.read_text() == "mine"

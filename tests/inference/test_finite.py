@@ -7,11 +7,11 @@ from PIL import Image
 from sam_ft import Sam3Predictor
 from sam_ft.inference.batch_prediction import PredictionJob, run_job
 from sam_ft.inference.output_writers import write_overlay
+from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.inference.prompt_files import ObjectPrompt
 from sam_ft.inference.sam2_predictor import Sam2Predictor
-from sam_ft.inference.sam3_predictor import ImagePrediction
-from sam_ft.models.families import TINY, TINY_SAM2
 from sam_ft.models.finite import NonFiniteError
+from sam_ft.options.model_names import TINY, TINY_SAM2
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sam_ft.inference.nms import Piece, intersection_over_minimum, is_cut, move_to_image, suppress
-from sam_ft.inference.tiling import windows_of
+from sam_ft.inference.nms import Piece, compute_intersection_over_minimum, is_cut, move_to_image, suppress
+from sam_ft.inference.tiling import compute_windows
 from sam_ft.ops.masks import decode_mask, encode_mask
 
 
@@ -27,9 +27,9 @@ def test_intersection_over_minimum(masks):
         box(8, 8, 10, 10, masks=masks),
         box(12, 10, 4, 4, masks=masks),
     )
-    overlaps = intersection_over_minimum([inner, outer], [outer, beside])
+    overlaps = compute_intersection_over_minimum([inner, outer], [outer, beside])
     assert overlaps == pytest.approx(np.array([[1.0, 0.5], [1.0, 1.0]]))
-    assert intersection_over_minimum([], [inner]).shape == (0, 1)
+    assert compute_intersection_over_minimum([], [inner]).shape == (0, 1)
 
 
 def test_the_highest_score_of_overlapping_detections_is_kept():
@@ -70,7 +70,7 @@ def test_move_to_image_and_is_cut():
 
 @pytest.mark.parametrize("width, height", [(100, 100), (101, 37), (250, 130), (40, 40)])
 def test_tiles_cover_the_image_and_overlap(width, height):
-    windows = windows_of(width, height, 50, 0.2)
+    windows = compute_windows(width, height, 50, 0.2)
     assert windows[0] == (0, 0, width, height)
     if max(width, height) <= 50:
         assert len(windows) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam_ft import Sam3Predictor
 from sam_ft.inference.demo_page import Boxes, predict_and_draw
-from sam_ft.models.families import TINY
+from sam_ft.options.model_names import TINY
 
 from ..training.common import ROOT
 

@@ -9,10 +9,11 @@ from PIL import Image
 from transformers import Sam3Model, Sam3Processor
 
 from sam_ft import Exemplars, PredictOptions, Sam3Predictor
-from sam_ft.inference.tiling import views_of
+from sam_ft.inference.tiling import cut_views
 from sam_ft.metrics.thresholds import read_thresholds
-from sam_ft.models.families import TINY, TINY_FOLDER
+from sam_ft.models.families import PACKAGED_MODELS
 from sam_ft.ops.masks import decode_mask
+from sam_ft.options.model_names import TINY
 
 
 PHRASES = ["circle", "red square", "triangle", "star"]
@@ -78,12 +79,13 @@ def test_predictions_equal_stored_evaluation_results(tuned, new_shapes):
 
 
 def test_predictions_equal_those_of_transformers(predictor, images, with_options):
-    model, processor = Sam3Model.from_pretrained(TINY_FOLDER).eval(), Sam3Processor.from_pretrained(TINY_FOLDER)
+    folder = PACKAGED_MODELS[TINY]
+    model, processor = Sam3Model.from_pretrained(folder).eval(), Sam3Processor.from_pretrained(folder)
     with_options(score_threshold=0.3)
     compared = 0
     for image in images:
         prediction = predictor(image, PHRASES)
-        pixels = views_of(image, "", 96).views[0].canvas[None].float() / 127.5 - 1
+        pixels = cut_views(image, "", 96).views[0].canvas[None].float() / 127.5 - 1
         for phrase in PHRASES:
             inputs = processor(images=image, text=phrase, return_tensors="pt")
             with torch.no_grad():

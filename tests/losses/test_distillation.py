@@ -12,19 +12,19 @@ from sam_ft.losses.distillation import (
     MASK_WEIGHT,
     PRESENCE_WEIGHT,
     SCORE_WEIGHT,
-    SoftAnswers,
+    DistillationOutputs,
     distillation_loss,
-    held_queries,
+    select_distilled_queries,
 )
 
 
-def predictions(presence=2.0, logit=3.0, box=(0.5, 0.5, 0.2, 0.2), mask=4.0) -> SoftAnswers:
+def predictions(presence=2.0, logit=3.0, box=(0.5, 0.5, 0.2, 0.2), mask=4.0) -> DistillationOutputs:
     """Build predictions for one pair and two queries; the second query has a probability near 0."""
     logits = torch.tensor([[logit, -20.0]])
     presence = torch.tensor([presence])
-    rows = held_queries(presence, logits)
+    rows = select_distilled_queries(presence, logits)
     masks = torch.full((len(rows[0]), 2, 2), float(mask))
-    return SoftAnswers(presence, logits, torch.tensor([[box, box]]), rows, masks)
+    return DistillationOutputs(presence, logits, torch.tensor([[box, box]]), rows, masks)
 
 
 def sigmoid(x):

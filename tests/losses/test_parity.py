@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sam_ft.losses.matcher import HungarianMatcher, OneToManyMatcher, match_pairs
-from sam_ft.losses.sam3 import LossWeights, Sam3Criterion
+from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.losses.structures import ConceptOutputs, DenseMasks, Normalizers, PairTargets, QueryOutputs
+from sam_ft.options.loss import LossWeights
 
 from .. import official
 

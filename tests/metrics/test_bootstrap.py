@@ -66,7 +66,8 @@ def test_resampled_images_equal_repeated_images(case, kind):
     truth, results = case
     images = [image["id"] for image in truth["images"]]
     precision = resampled_precision(truth, results, kind, images)
-    pairs = resampled_pairs(measure(pairs_of(truth, results), kind), images)
+    names = ("cgF1", "pmF1", "IL_MCC", "mean_IoU")
+    pairs = resampled_pairs(measure(pairs_of(truth, results), kind), images, names)
     for weights in [np.ones(8, dtype=int), *image_weights(8, 6, seed=3)]:
         repeated_truth, repeated_results = repeated(truth, results, weights)
         expected = coco_average_precision(repeated_truth, repeated_results, kind)

@@ -5,13 +5,23 @@ import pytest
 from sam3.eval.cgf1_eval import CGF1Evaluator
 
 from sam_ft.metrics.concept_f1 import ConceptF1, PairCounts, concept_f1, concept_f1_of, count_pair
-from sam_ft.metrics.pairs import Pair, pairs_of_saco
+from sam_ft.metrics.pairs import Pair
 
 from .saco_files import HEIGHT, WIDTH, disc, make, save, shape_of
 
 
 OFFICIAL = {"positive_micro_F1": "pmF1", "positive_micro_precision": "pm_precision"}
 CASES = [(seed, 1 + seed % 3, "mask" if seed % 2 else "box", seed % 5 == 0) for seed in range(50)]
+
+
+def with_pairs(truth: dict) -> dict:
+    """Add `pairs` to a SA-Co file, in which an entry of `images` is an (image, phrase) pair of the only category."""
+    (category,) = truth["categories"]
+    pairs = [
+        {"image_id": entry["id"], "category_id": category["id"], "exhaustive": bool(entry["is_instance_exhaustive"])}
+        for entry in truth["images"]
+    ]
+    return {**truth, "pairs": pairs}
 
 
 @pytest.mark.parametrize(("seed", "annotators", "kind", "crowds"), CASES)
@@ -21,7 +31,12 @@ def test_metrics_equal_official_evaluator(tmp_path, seed, annotators, kind, crow
     files, predictions = save(tmp_path, truths, results)
     iou_type = {"mask": "segm", "box": "bbox"}[kind]
     expected = CGF1Evaluator(files, iou_type).evaluate(predictions)
-    metrics = concept_f1_of(pairs_of_saco(truths, results), kind)
+    first, *others = map(with_pairs, truths)
+    fields = ("image_id", "category_id", "score", "bbox", "segmentation")
+    metrics = ConceptF1().compute(
+        predictions=[{name: result[name] for name in fields} for result in results],
+        ground_truth=first, other_annotators=others, kind=kind,
+    )  # fmt: skip
     compared = 0
     for name, value in expected.items():
         base, _, at = name.removeprefix(f"cgF1_eval_{iou_type}_").partition("@")
@@ -52,9 +67,9 @@ def test_hand_computed_values():
 
 def test_detections_below_a_score_of_a_half_do_not_count():
     mask = disc(None, (20, 20), 9)
-    assert count_pair(pair([mask], [(mask, 0.49)])).num_found == 0
-    assert count_pair(pair([mask], [(mask, 0.5)])).num_found == 1
-    assert count_pair(pair([mask], [(mask, 0.3)]), threshold=0.2).num_found == 1
+    assert count_pair(pair([mask], [(mask, 0.49)])).num_detections == 0
+    assert count_pair(pair([mask], [(mask, 0.5)])).num_detections == 1
+    assert count_pair(pair([mask], [(mask, 0.3)]), threshold=0.2).num_detections == 1
 
 
 def test_non_exhaustive_pairs_do_not_count():

@@ -3,8 +3,8 @@
 import pytest
 
 from sam_ft.metrics.grounding import (
-    answers_of,
     attribute_accuracy,
+    compute_phrase_metrics,
     concept_recall,
     false_positives_per_absent,
     grounding_accuracy,
@@ -53,10 +53,12 @@ def test_false_positives_of_absent_phrases():
 
 
 def test_all_metrics():
-    numbers = answers_of([pair("red square", [LEFT], [(LEFT, 0.9)]), pair("blue square", [], presence=0.2)], "box")
+    numbers = compute_phrase_metrics(
+        [pair("red square", [LEFT], [(LEFT, 0.9)]), pair("blue square", [], presence=0.2)], "box"
+    )
     assert numbers == {
         "presence_accuracy": 1,
-        "near_miss_refusal": 1,
+        "near_miss_rejection": 1,
         "false_positives_per_absent": 0,
         "concept_recall": 1,
         "grounding_accuracy": 1,

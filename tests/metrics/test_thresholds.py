@@ -55,7 +55,7 @@ def test_rare_phrases_share_the_default_threshold():
     rng = np.random.default_rng(0)
     high, low = pairs_with(rng, "high"), pairs_with(rng, "low")
     for pair in low:
-        for detection in pair.found:
+        for detection in pair.detections:
             detection["score"] *= 0.1
     rare = [Pair(0, "rare", (30, 300), [{"bbox": box(0), "iscrowd": 0}], [{"bbox": box(0), "score": 0.9}])]
     chosen = choose_thresholds([*high, *low, *rare], "box")

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
-from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from sam_ft.models.loading import ModelOptions, adapt, load_adapted, load_as_trained, load_model
-from sam_ft.models.lora import LoraOptions, merge_adapters
+from sam_ft.models.loading import adapt, load_adapted, load_as_trained, load_model
+from sam_ft.models.lora import merge_adapters
 from sam_ft.models.processors import load_processor
+from sam_ft.options.model import LoraOptions, ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2
 from sam_ft.utils.regex import matches_within
 
 

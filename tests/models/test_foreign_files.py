@@ -5,10 +5,11 @@ import json
 import pytest
 from transformers import BertConfig, BertModel
 
-from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
-from sam_ft.models.loading import ModelOptions, load_model
+from sam_ft.models.loading import load_model
 from sam_ft.models.model_files import read_trained_phrases
 from sam_ft.models.processors import load_processor
+from sam_ft.options.model import ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from sam_ft.models.families import RANDOM_TINY
+from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.models.freezing import freeze
 from sam_ft.models.processors import load_processor
 from sam_ft.models.sam3.official_names import from_official, to_official, transformers_names
+from sam_ft.models.sam3.steps import ConceptTrainingStep
+from sam_ft.options.model_names import RANDOM_TINY
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .. import official, official_model
@@ -53,14 +55,12 @@ def test_training_forward_equals_the_official_model(models, name, exemplars):
     ours, theirs = models
     batch = random_batch(BATCHES[name], exemplars=exemplars, seed=2)
     present = [p for p, (_, _, n) in enumerate(BATCHES[name]) if n]
-    ours.pairs_per_chunk = len(BATCHES[name])
-    criterion, captured = ours.criterion, []
-    ours.criterion = lambda outputs, *rest: captured.append(outputs) or criterion(outputs, *rest)
-    criterion.scale_by_sqrt_pairs = False
+    ours.configure(pairs_per_chunk=len(BATCHES[name]))
+    criterion, captured = Sam3Criterion(scale_by_sqrt_pairs=False), []
+    step = ConceptTrainingStep(lambda outputs, *rest: captured.append(outputs) or criterion(outputs, *rest))
     ours.zero_grad()
-    result = ours(**batch)
+    result = ours(**batch, step=step)
     result.loss.backward()
-    ours.criterion = criterion
 
     theirs.zero_grad()
     out, target = run_official(theirs, batch)

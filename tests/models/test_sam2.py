@@ -7,16 +7,18 @@ import torch
 import torch.nn.functional as F
 from transformers import Sam2Config, Sam2Model, Sam2Processor
 
-from sam_ft.losses.sam2 import RoundOutputs, Sam2Criterion, silence_absent
-from sam_ft.models.anatomy import SAM2
-from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2
+from sam_ft.losses.sam2 import RoundOutputs, Sam2Criterion, suppress_absent
 from sam_ft.models.freezing import count_parameters, freeze
-from sam_ft.models.loading import ModelOptions, adapt, load_adapted, load_model
-from sam_ft.models.lora import LoraOptions, merge_adapters
+from sam_ft.models.loading import adapt, load_adapted, load_model
+from sam_ft.models.lora import merge_adapters
 from sam_ft.models.processors import load_processor
-from sam_ft.models.sam2.config import set_sam2_resolution
+from sam_ft.models.sam2.config import set_resolution
+from sam_ft.models.sam2.family import SAM2
+from sam_ft.models.sam2.steps import PromptPredictionStep, PromptTrainingStep
 from sam_ft.ops.clicks import uniform_clicks
 from sam_ft.ops.prompts import ObjectPrompts
+from sam_ft.options.model import LoraOptions, ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2
 from sam_ft.testing import random_prompts, tiny_sam2
 
 
@@ -51,8 +53,7 @@ def model():
 def test_rounds_equal_calls_of_transformers(model, gated):
     """Compare with single-object calls of `Sam2Model`, whose best logits are the next mask prompt, not detached."""
     inputs = batch(rounds=4)
-    model.gate_absent = gated
-    collected = gradients(model, inputs)
+    collected = gradients(model, inputs, step=PromptTrainingStep(gate_absent=gated))
     reference = Sam2Model(copy.deepcopy(model.config)).train()
     reference.load_state_dict(model.state_dict())
     prompts, images = inputs["prompts"], inputs["pixel_values"].float() / 255
@@ -79,7 +80,7 @@ def test_rounds_equal_calls_of_transformers(model, gated):
                 multimask_output=points.shape[1] == 1,
             )
             low, ious, score = outputs.pred_masks[:, 0], outputs.iou_scores[:, 0], outputs.object_score_logits[:, 0, 0]
-            low = silence_absent(low, score) if gated else low
+            low = suppress_absent(low, score) if gated else low
             best = int(ious.argmax())
             mask = low[:, best : best + 1]
             full = F.interpolate(low, (SIDE, SIDE), mode="bilinear", align_corners=False)
@@ -96,9 +97,9 @@ def test_rounds_equal_calls_of_transformers(model, gated):
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_chunk_size_does_not_change_loss_and_gradients(model, size):
     inputs = batch((4, 3), mixed=True, mask_prompts=True)
-    model.objects_per_chunk = 3
+    model.configure(objects_per_chunk=3)
     expected = gradients(model, inputs)
-    model.objects_per_chunk = size
+    model.configure(objects_per_chunk=size)
     assert_same(gradients(model, inputs), expected)
 
 
@@ -134,12 +135,12 @@ def test_cached_features_change_the_loss_only_by_bfloat16_rounding(model):
     freeze(model, ["vision_encoder"])
     loss, _ = gradients(model, inputs)
     features = model.encode_images(inputs.pop("pixel_values"))
-    model.park(*model.parked_when_cached)
+    model.offload(*model.offloaded_when_cached)
     second, _ = gradients(model, inputs | {"vision_features": features})
     assert second == pytest.approx(loss, rel=1e-6)
     rounded, _ = gradients(model, inputs | {"vision_features": features.to(torch.bfloat16)})
     assert rounded == pytest.approx(loss, rel=2e-2)  # 8 bits of mantissa
-    with pytest.raises(ValueError, match="vision_encoder is parked"):
+    with pytest.raises(ValueError, match="vision_encoder is offloaded"):
         model(**batch())
 
 
@@ -170,7 +171,8 @@ def test_a_saved_model_predicts_equal_masks_in_transformers(tmp_path):
     inputs, collected = batch(rounds=1, mixed=True), {}
     prompts = inputs["prompts"]
     with torch.no_grad():
-        model(inputs["pixel_values"], prompts=prompts, collect=lambda p: collected.setdefault(p.object, p))
+        step = PromptPredictionStep(lambda p: collected.setdefault(p.object, p))
+        model(inputs["pixel_values"], prompts=prompts, step=step)
         pixels = inputs["pixel_values"].float() / 255
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         pixels = (pixels - mean[:, None, None]) / std[:, None, None]
@@ -226,8 +228,8 @@ def test_an_invalid_resolution_is_refused_with_the_nearest_two():
         tiny_sam2(resolution=100)
     config = Sam2Config()
     with pytest.raises(ValueError, match="multiple of 32 px: use 992 or 1024"):
-        set_sam2_resolution(config, 1000)
-    set_sam2_resolution(config, 512)
+        set_resolution(config, 1000)
+    set_resolution(config, 512)
     assert config.vision_config.backbone_feature_sizes == [[128, 128], [64, 64], [32, 32]]
 
 
@@ -236,19 +238,19 @@ def test_every_parameter_has_one_part():
         with torch.device("meta"):
             names = [name for name, _ in Sam2Model(config).named_parameters()]
         for name in names:
-            assert sum(name.startswith(prefixes) for prefixes in SAM2.parts.values()) == 1, name
+            assert sum(name.startswith(prefixes) for prefixes in SAM2.parts.prefixes.values()) == 1, name
 
 
 def test_a_frozen_encoder_records_no_graph(model):
     freeze(model, ["vision_encoder"])
     counts = count_parameters(model)
     assert all(counts[part][0] == 0 for part in ("vision_trunk", "vision_neck", "vision_projections"))
-    assert not any(level.requires_grad for level in model._embed(batch()["pixel_values"], None))
+    assert not any(level.requires_grad for level in model.compute_maps(batch()["pixel_values"]))
     _, grads = gradients(model, batch())
     assert all(name.startswith(("prompt_encoder.", "mask_decoder.")) for name in grads)
 
 
-@pytest.mark.parametrize("preset", SAM2.presets)
+@pytest.mark.parametrize("preset", SAM2.lora_presets)
 def test_adapters_load_in_transformers(tmp_path, preset):
     adapted = adapt(ModelOptions(RANDOM_TINY_SAM2, resolution=SIDE), LoraOptions(preset, r=4))
     inputs = batch()
@@ -263,7 +265,7 @@ def test_adapters_load_in_transformers(tmp_path, preset):
     with torch.no_grad():
         expected = adapted.get_base_model()(pixels, **point_prompt).pred_masks
         config = Sam2Config.from_pretrained(tmp_path / "base")
-        set_sam2_resolution(config, SIDE)
+        set_resolution(config, SIDE)
         reference = Sam2Model.from_pretrained(tmp_path, config=config).eval()
         assert torch.allclose(reference(pixels, **point_prompt).pred_masks, expected, atol=1e-5)
         second = load_adapted(ModelOptions(str(tmp_path), resolution=SIDE)).eval()
@@ -290,16 +292,13 @@ def test_only_the_encoder_has_half_precision():
 
 
 def test_a_model_of_the_other_family_is_refused(tmp_path):
-    from sam_ft.models.families import SAM2 as FAMILY
-    from sam_ft.models.families import SAM3
-
     with pytest.raises(ValueError, match="is a SAM 3, but this script is for SAM 2. Use sam3_ft.py"):
-        load_model(ModelOptions(RANDOM_TINY, family=FAMILY))
+        load_model(ModelOptions(RANDOM_TINY, family="sam2"))
     tiny_sam2().save_pretrained(tmp_path / "model")
     adapt(ModelOptions(RANDOM_TINY_SAM2), LoraOptions("attention", r=2)).save_pretrained(tmp_path / "adapter")
     for name in ("model", "adapter"):
         with pytest.raises(ValueError, match="is a SAM 2, but this script is for SAM 3. Use sam2_ft.py"):
-            load_model(ModelOptions(str(tmp_path / name), family=SAM3))
+            load_model(ModelOptions(str(tmp_path / name), family="sam3"))
 
 
 def test_a_checkpoint_with_missing_weights_is_refused(tmp_path):
@@ -312,6 +311,14 @@ def test_a_checkpoint_with_missing_weights_is_refused(tmp_path):
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="lacks 1 weights of SAM 2, such as 'mask_decoder.iou_token.weight'"):
         load_model(ModelOptions(str(tmp_path)))
+
+
+def test_unknown_keys_and_missing_labels_are_refused(model):
+    inputs = batch()
+    with pytest.raises(TypeError, match="a batch of SAM 2 has no 'clicks'; its keys are box_prompts, "):
+        model(**inputs, clicks=2)
+    with pytest.raises(ValueError, match="`labels` is missing, so there is no loss"):
+        model(**{name: value for name, value in inputs.items() if name != "labels"})
 
 
 def test_prompts_move_to_a_device():

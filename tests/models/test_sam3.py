@@ -4,12 +4,15 @@ import pytest
 import torch
 from transformers import Sam3Config, Sam3Model
 
-from sam_ft.models.anatomy import SAM3
+from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.models.freezing import count_parameters, freeze
-from sam_ft.models.loading import ModelOptions, load_model
-from sam_ft.models.outputs import Keep
-from sam_ft.models.sam3.config import set_resolution, tiny_config, tiny_processor
+from sam_ft.models.loading import load_model
+from sam_ft.models.sam3.config import build_tiny_config, build_tiny_processor, set_resolution
+from sam_ft.models.sam3.family import SAM3
 from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
+from sam_ft.models.sam3.steps import ConceptEvaluationStep, ConceptPredictionStep, ConceptTrainingStep
+from sam_ft.options.evaluation import DetectionLimits
+from sam_ft.options.model import ModelOptions
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .test_official import no_dropout
@@ -38,9 +41,9 @@ def test_chunk_size_does_not_change_loss_and_gradients(chunk):
     model = no_dropout(tiny_sam3()).train()
     freeze(model, [])
     batch = random_batch(PAIRS, exemplars=True)
-    model.pairs_per_chunk = len(PAIRS)
+    model.configure(pairs_per_chunk=len(PAIRS))
     single_chunk = loss_and_gradients(model, batch)
-    model.pairs_per_chunk = chunk
+    model.configure(pairs_per_chunk=chunk)
     assert_close(loss_and_gradients(model, batch), single_chunk)
     assert single_chunk[0].parts.keys() == model(**batch).parts.keys()
 
@@ -105,8 +108,8 @@ def test_training_without_masks_freezes_the_mask_decoder(with_masks):
 def predictions(model, batch, **keep):
     collected = {}
     with torch.no_grad():
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
-        model(**inputs, keep=Keep(**keep), collect=lambda p: collected.__setitem__(p.pair, p))
+        step = ConceptPredictionStep(DetectionLimits(**keep), lambda p: collected.__setitem__(p.pair, p))
+        model(**{k: v for k, v in batch.items() if k != "labels"}, step=step)
     return collected
 
 
@@ -114,7 +117,7 @@ def predictions(model, batch, **keep):
 def test_predictions_equal_those_of_transformers(chunk):
     """Without geometry tokens, predictions equal those of `Sam3Model` for each image and phrase."""
     model = tiny_sam3().eval()
-    model.pairs_per_chunk = chunk
+    model.configure(pairs_per_chunk=chunk)
     reference = Sam3Model(model.config).eval()
     reference.load_state_dict(model.state_dict())
     reference.detr_decoder.clamp_presence_logit_max_val = float("inf")
@@ -140,8 +143,9 @@ def test_predictions_with_and_without_loss_are_equal():
     model = tiny_sam3().eval()
     batch = random_batch(PAIRS)
     without_loss, with_loss = predictions(model, batch), {}
+    step = ConceptEvaluationStep(Sam3Criterion(), DetectionLimits(), lambda p: with_loss.__setitem__(p.pair, p))
     with torch.no_grad():
-        output = model(**batch, keep=Keep(), collect=lambda p: with_loss.__setitem__(p.pair, p))
+        output = model(**batch, step=step)
     assert output.loss > 0
     assert without_loss.keys() == with_loss.keys() == set(range(len(PAIRS)))
     for pair, prediction in without_loss.items():
@@ -155,7 +159,7 @@ def test_thresholds_drop_queries_and_their_masks():
     batch = random_batch(PAIRS)
     best = predictions(model, batch, score_threshold=0.0, max_detections=3)
     assert all(len(p.scores) == len(p.masks) == 3 for p in best.values())
-    none = predictions(model, batch, score_threshold=1.1)
+    none = predictions(model, batch, score_threshold=1.0)
     assert all(len(p.scores) == 0 and p.masks is None for p in none.values())
 
 
@@ -176,7 +180,7 @@ def test_the_geometry_token_changes_only_pairs_without_boxes():
 def test_a_saved_model_loads_as_sam3_model(tmp_path):
     model = tiny_sam3().eval()
     model.save_pretrained(tmp_path)
-    tiny_processor().save_pretrained(tmp_path)
+    build_tiny_processor().save_pretrained(tmp_path)
     reference, report = Sam3Model.from_pretrained(tmp_path, output_loading_info=True)
     assert reference.config.architectures == ["Sam3Model"]
     assert not report["missing_keys"]
@@ -199,7 +203,7 @@ def test_an_invalid_resolution_is_refused_with_the_nearest_two(resolution, low, 
     with pytest.raises(ValueError, match=rf"`resolution` is {resolution}.*use {low} or {high}.*336"):
         set_resolution(Sam3Config(), resolution)
     with pytest.raises(ValueError, match="`resolution` is 100.*patches of 8 px: use 96 or 104.*Multiples of 32"):
-        set_resolution(tiny_config(), 100)
+        set_resolution(build_tiny_config(), 100)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_every_parameter_has_one_part_and_parts_can_be_frozen():
     model = tiny_sam3()
     for name, _ in model.named_parameters():
-        assert sum(name.startswith(prefixes) for prefixes in SAM3.parts.values()) == 1, name
+        assert sum(name.startswith(prefixes) for prefixes in SAM3.parts.prefixes.values()) == 1, name
     freeze(model, ["vision_encoder", "text_encoder"])
     counts = count_parameters(model)
     assert counts["vision_trunk"][0] == counts["vision_neck"][0] == counts["text_encoder"][0] == 0
@@ -236,7 +240,7 @@ def test_freezing_an_unknown_part_or_every_part_is_refused():
     with pytest.raises(ValueError, match="`freeze` has no part 'backbone'. Choose from: vision_encoder"):
         freeze(tiny_sam3(), ["backbone"])
     with pytest.raises(ValueError, match="leaves nothing to train"):
-        freeze(tiny_sam3(), list(SAM3.parts))
+        freeze(tiny_sam3(), list(SAM3.parts.prefixes))
 
 
 def test_gradient_checkpointing_does_not_change_loss_and_gradients():
@@ -267,7 +271,8 @@ def test_only_encoders_have_half_precision():
         model = load_model(ModelOptions(folder, dtype="bfloat16")).train()
     freeze(model, ["vision_encoder", "text_encoder"])
     dtypes = {
-        part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts[part])} for part in SAM3.parts
+        part: {p.dtype for n, p in model.named_parameters() if n.startswith(SAM3.parts.prefixes[part])}
+        for part in SAM3.parts.prefixes
     }
     assert dtypes["vision_trunk"] == dtypes["vision_neck"] == {torch.bfloat16}
     assert dtypes["detr_decoder"] == dtypes["mask_decoder"] == dtypes["geometry_encoder"] == {torch.float32}
@@ -288,14 +293,27 @@ def test_a_call_with_the_arguments_of_sam3_model_has_its_output():
 
 
 def test_a_custom_criterion_is_used():
-    model = Sam3ForConceptSegmentation(tiny_config()).train()
-    model.criterion = lambda outputs, targets, normalizers: (outputs.presence_logits.sum(), {"mine": torch.ones(())})
-    output = model(**random_batch(PAIRS))
+    model = Sam3ForConceptSegmentation(build_tiny_config()).train()
+    step = ConceptTrainingStep(
+        lambda outputs, targets, normalizers: (outputs.presence_logits.sum(), {"mine": torch.ones(())})
+    )
+    output = model(**random_batch(PAIRS), step=step)
     assert output.parts == {
         "mine": torch.tensor(2.0)
     }  # 1 from the chunk of present pairs, 1 from the chunk of absent pairs
     output.loss.backward()
     assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
+
+
+def test_unknown_keys_and_missing_labels_or_teacher_are_refused():
+    model, batch = tiny_sam3(), random_batch(PAIRS)
+    with pytest.raises(TypeError, match="a batch of SAM 3 has no 'collect'; its keys are attention_mask, "):
+        model(**batch, collect=print)
+    with pytest.raises(ValueError, match="`labels` is missing, so there is no loss"):
+        model(**{name: value for name, value in batch.items() if name != "labels"})
+    distillation = {"distill_image": [0], "distill_phrase": [1], "distill_token": torch.ones(1, dtype=torch.bool)}
+    with pytest.raises(ValueError, match="`distill_image` has 1 distillation pairs, but the step has no teacher"):
+        model(**batch, **distillation)
 
 
 def test_incomplete_and_damaged_checkpoints_are_refused(tmp_path):

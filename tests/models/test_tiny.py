@@ -6,17 +6,19 @@ import pytest
 import torch
 from transformers import Sam3Model, Sam3Processor
 
-from sam_ft.models.families import TINY, TINY_FOLDER
-from sam_ft.models.loading import ModelOptions, load_model
+from sam_ft.models.families import PACKAGED_MODELS
+from sam_ft.models.loading import load_model
 from sam_ft.models.processors import load_processor
+from sam_ft.options.model import ModelOptions
+from sam_ft.options.model_names import TINY
 from sam_ft.testing import random_batch
 
 
 def test_it_is_small_and_loads_in_transformers(tmp_path):
-    size = sum(file.stat().st_size for file in TINY_FOLDER.iterdir())
+    size = sum(file.stat().st_size for file in PACKAGED_MODELS[TINY].iterdir())
     assert size <= 8e6, f"{size / 1e6:.1f} MB"
     folder = tmp_path / "copied"
-    shutil.copytree(TINY_FOLDER, folder)
+    shutil.copytree(PACKAGED_MODELS[TINY], folder)
     model, report = Sam3Model.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -30,7 +32,7 @@ def test_it_is_small_and_loads_in_transformers(tmp_path):
 
 
 def test_it_has_every_module_of_the_architecture():
-    config = Sam3Model.from_pretrained(TINY_FOLDER).config
+    config = Sam3Model.from_pretrained(PACKAGED_MODELS[TINY]).config
     trunk = config.vision_config.backbone_config
     assert set(trunk.global_attn_indexes) < set(range(trunk.num_hidden_layers)), (
         "some layers must have window attention"
@@ -80,15 +82,15 @@ def test_metrics_on_held_out_scenes_match_the_card(tmp_path):
     from ..training.common import build_stream
 
     metrics = build_stream(tmp_path, scenes=60).evaluate()
-    card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
+    card = (PACKAGED_MODELS[TINY] / "README.md").read_text(encoding="utf-8")
     (overall,) = [line for line in card.splitlines() if line.startswith("| all |")]
-    ap50, _, presence, near_miss_refusal = map(float, overall.strip("|").split("|")[2:])
+    ap50, _, presence, near_miss_rejection = map(float, overall.strip("|").split("|")[2:])
     assert metrics["eval_mask_AP50"] >= ap50 - 0.1
     assert metrics["eval_presence_accuracy"] >= presence - 0.1
-    assert metrics["eval_near_miss_refusal"] >= near_miss_refusal - 0.1
+    assert metrics["eval_near_miss_rejection"] >= near_miss_rejection - 0.1
 
 
 def test_the_card_contains_license_config_and_metrics():
-    card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
+    card = (PACKAGED_MODELS[TINY] / "README.md").read_text(encoding="utf-8")
     for text in ("license: apache-2.0", "recipes/configs/tiny_pretrain.yaml", "seed", "near miss", "| all |"):
         assert text in card

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from sam_ft.models.freezing import freeze
-from sam_ft.optim.parameter_groups import Rates, parameter_groups, sam3_schedule
+from sam_ft.optim.parameter_groups import build_parameter_groups, build_sam3_schedule
+from sam_ft.options.optim import LearningRates
 from sam_ft.testing import tiny_sam3
 
 
-RATES = Rates(transformer=1.0, vision=0.5, text=0.25, vision_layer_decay=0.9, weight_decay=0.1)
+RATES = LearningRates(transformer=1.0, vision=0.5, text=0.25, vision_layer_decay=0.9, weight_decay=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def groups():
     freeze(model, [])
     names = {id(p): n for n, p in model.named_parameters()}
     values = {}
-    for group in parameter_groups(model, RATES):
+    for group in build_parameter_groups(model, RATES):
         for parameter in group["params"]:
             values[names[id(parameter)]] = group["lr"], group["weight_decay"], group["part"]
     assert values.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
@@ -53,12 +54,13 @@ def test_rates_and_decay(groups, name, rate, decay, part):
 def test_wrapped_models_have_the_same_groups():
     model = tiny_sam3()
     wrapped = torch.nn.ModuleDict({"module": model})
-    assert [g["lr"] for g in parameter_groups(wrapped, RATES)] == [g["lr"] for g in parameter_groups(model, RATES)]
+    wrapped_groups, groups = (build_parameter_groups(m, RATES) for m in (wrapped, model))
+    assert [g["lr"] for g in wrapped_groups] == [g["lr"] for g in groups]
 
 
 def rates_of(steps, **options):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = sam3_schedule(optimizer, steps, **options)
+    schedule = build_sam3_schedule(optimizer, steps, **options)
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])

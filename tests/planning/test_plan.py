@@ -2,11 +2,13 @@
 
 import pytest
 
-from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, Run, Sam3TrainingArguments
+from sam_ft.arguments import DataArguments, LossArguments, ModelArguments
 from sam_ft.commands.build import load_data
 from sam_ft.commands.plan import plan
 from sam_ft.commands.plan_measurement import measure
-from sam_ft.planning.memory_ladder import ladder
+from sam_ft.commands.run import Run
+from sam_ft.planning.memory_ladder import iterate_memory_ladder
+from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 
 def make_run(shapes, folder, model=None, **training):
@@ -49,7 +51,7 @@ def test_an_invalid_run_is_rejected_before_the_measurement(shapes, tmp_path):
 
 
 def test_ladder_continues_from_the_settings_of_the_run(shapes, tmp_path):
-    rungs = list(ladder(make_run(shapes, tmp_path), "features", 1008))
+    rungs = list(iterate_memory_ladder(make_run(shapes, tmp_path), "features", 1008))
     lines = [line for rung in rungs for line in rung.yaml]
     assert lines[:2] == ["pairs_per_chunk: 1", "masks_per_block: 2"]
     assert {
@@ -66,8 +68,10 @@ def test_ladder_continues_from_the_settings_of_the_run(shapes, tmp_path):
     assert set(last.model.freeze) == {"text_encoder", "vision_trunk"}
     assert not last.model.train_masks
     # A change that is already applied is not suggested again.
-    again = [line for rung in ladder(last, "features", 672) for line in rung.yaml]
+    again = [line for rung in iterate_memory_ladder(last, "features", 672) for line in rung.yaml]
     assert again == ["resolution: 336"]
     assert "vision_text_checkpointing: true" not in {
-        line for rung in ladder(make_run(shapes, tmp_path, {"lora": "detr"}), "features", 1008) for line in rung.yaml
+        line
+        for rung in iterate_memory_ladder(make_run(shapes, tmp_path, {"lora": "detr"}), "features", 1008)
+        for line in rung.yaml
     }

@@ -72,7 +72,7 @@ def test_a_conversion_and_its_second_run(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--new_validation_fraction", "1.5"], "must lie between 0 and 1"),
+        (["--new_validation_fraction", "1.5"], "`new_validation_fraction` must be above 0 and below 1, got 1.5"),
         (["--polygons", "true", "--output_format", "rows"], "`polygons` is for"),
         (["--push_to_hub", "me/x"], "needs `output_format: rows`"),
         (["--hold_out_phrases", "plum"], "contains 'plum', which is not among the 2 phrases: apple, pear"),

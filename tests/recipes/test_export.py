@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sam_ft.export.weight_files import read_weights
-from sam_ft.models.families import TINY_FOLDER
+from sam_ft.models.families import PACKAGED_MODELS
+from sam_ft.options.model_names import TINY
 
 from ..training.common import ROOT
 
@@ -20,14 +21,14 @@ def test_export_and_verify(script, tmp_path):
 
     weights = read_weights(tmp_path / "sam3.pt")
     torch.save({"model": {n.removeprefix("detector."): t for n, t in weights.items()}}, "bare.pt")
-    status, _, stderr = script("export.py", "--verify", "bare.pt", "--base", TINY_FOLDER)
+    status, _, stderr = script("export.py", "--verify", "bare.pt", "--base", PACKAGED_MODELS[TINY])
     assert status == 0, stderr
     assert "Meta's own loader loads no tensor of it" in stderr
     # without `--base`, the released architecture is expected
     status, _, stderr = script("export.py", "--verify", "sam3.pt")
     assert status == 1
     assert "misshapen" in stderr
-    assert script("export.py", "--verify", TINY_FOLDER)[0] == 0
+    assert script("export.py", "--verify", PACKAGED_MODELS[TINY])[0] == 0
     status, _, stderr = script("export.py", "--verify", "nowhere.pt")
     assert status == 1
     assert "there is no file or folder" in stderr

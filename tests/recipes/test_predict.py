@@ -9,14 +9,15 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
-from sam_ft.models.families import CARRIED, RANDOM_TINY, RANDOM_TINY_SAM2, TINY
-from sam_ft.models.loading import ModelOptions, adapt, load_model
-from sam_ft.models.lora import LoraOptions
+from sam_ft.models.families import PACKAGED_MODELS
+from sam_ft.models.loading import adapt, load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import decode_mask
+from sam_ft.options.data import DatasetOptions, ReadOptions
+from sam_ft.options.model import LoraOptions, ModelOptions
+from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2, TINY
 
 
 PHRASES = ["--phrases", "circle", "triangle", "rectangle", "--score_threshold", "0.2", "--workers", "0"]
@@ -145,7 +146,7 @@ def test_exemplars_without_phrases(script, shapes, tmp_path):
         (["--images", "some", "--phrases", ""], "contains an empty phrase"),
         (["--images", "some"], "there is no prompt"),
         (["--images", "some", "--phrases", "x", "--outputs", "cocoo"], "invalid choice"),
-        (["--images", "some", "--phrases", "x", "--nms_iom", "3"], "`nms_iom` is 3.0"),
+        (["--images", "some", "--phrases", "x", "--nms_iom", "3"], "`nms_iom` must be between 0.01 and 1, got 3.0"),
         (["--images", "some", "--phrases", "x", "--predictions_dir", "some"], "contains a.png and no predict.yaml"),
         (["--images", "bad", "--phrases", "x"], "cannot be read"),
         (["--images", "some", "--exemplar_file", "no.json"], "is no JSON file"),
@@ -189,7 +190,7 @@ def save_adapter(folder, base, name=RANDOM_TINY):
 
 
 def test_a_phrase_in_another_spelling_has_the_threshold_of_its_normalized_form(script, shapes, tmp_path):
-    shutil.copytree(CARRIED[TINY], tmp_path / "model")
+    shutil.copytree(PACKAGED_MODELS[TINY], tmp_path / "model")
     content = {"default": 0.99, "phrases": {"circle": 0.2, "red square": 0.2}}
     (tmp_path / "model" / "thresholds.json").write_text(json.dumps(content))
     counts = []

@@ -55,7 +55,7 @@ def recipe_of(config):
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
 def test_all_keys_of_all_yaml_files_are_valid(file):
     arguments = (
-        load(ROOT / "recipes" / recipe_of(file)).make_parser().parse(["--config", str(file), "--use_cpu", "true"])
+        load(ROOT / "recipes" / recipe_of(file)).COMMAND.make_parser().parse(["--config", str(file), "--use_cpu", "true"])
     )
     assert len(arguments) == 4
     assert yaml.safe_load(file.read_text())
@@ -91,7 +91,7 @@ def test_documented_commands_parse(line):
         if word == "--config":
             rest[i + 1] = str(ROOT / rest[i + 1])
             assert Path(rest[i + 1]).is_file()
-    load(ROOT / script).make_parser().parse([*rest, "--use_cpu", "true"])
+    load(ROOT / script).COMMAND.make_parser().parse([*rest, "--use_cpu", "true"])
 
 
 def test_documented_commands_keep_the_launcher_quiet():
@@ -116,7 +116,7 @@ def test_documented_files_exist(page):
         assert (ROOT / path).exists(), path
     recipe = "sam2_ft.py" if page.endswith("sam2.md") else "sam3_ft.py"
     start = "emory ladder" if "emory ladder" in text else "#"
-    keys = {a.dest for a in load(ROOT / "recipes" / recipe).make_parser()._actions}
+    keys = {a.dest for a in load(ROOT / "recipes" / recipe).COMMAND.make_parser()._actions}
     for key in re.findall(r"`(\w+): [^`]+`", text[text.index(start) :]):
         assert key in keys, f"{page} speaks of the key {key}"
 
@@ -201,7 +201,7 @@ def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
     assert Sam3Processor.from_pretrained(out)(text="cat", return_tensors="pt")["input_ids"].shape[1] == 32
 
     module = load(ROOT / "recipes" / "sam3_eval.py")
-    again = module.main(
+    again = module.COMMAND.run(
         [
             f"--dataset_name={shapes}",
             f"--model_name_or_path={out}",

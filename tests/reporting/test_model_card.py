@@ -4,6 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sam_ft.metrics.thresholds import Thresholds
+from sam_ft.models.families import FAMILIES
 from sam_ft.reporting.card_facts import CardFacts, DatasetFacts
 from sam_ft.reporting.metric_table import Column
 from sam_ft.reporting.model_card import model_card
@@ -16,7 +17,7 @@ def facts(**changes):
         notes=["REGRESSION: retention is worse", "  ✗ untrained phrases are detected in 40%"],
     )  # fmt: skip
     common = {
-        "name": "you/potholes", "family": "sam3", "form": "full", "base": "facebook/sam3", "base_id": "facebook/sam3",
+        "name": "you/potholes", "family": FAMILIES["sam3"], "form": "full", "base": "facebook/sam3", "base_id": "facebook/sam3",
         "licence": "other", "revision": None, "datasets": [DatasetFacts("street")],
         "phrases": ["pothole", 'a "quoted" | thing'],
         "columns": [before, after], "made": {"time": "3 min"},
@@ -121,7 +122,7 @@ def test_card_of_a_tuned_sam_2(form):
     base = "facebook/sam2.1-hiera-tiny"
     text = model_card(
         facts(
-            family="sam2", form=form, licence="apache-2.0", base=base, base_id=base, phrases=[], columns=columns,
+            family=FAMILIES["sam2"], form=form, licence="apache-2.0", base=base, base_id=base, phrases=[], columns=columns,
             side=512 if form == "adapter" else None,
         )
     )  # fmt: skip

@@ -17,16 +17,16 @@ from sam_ft.arguments import (
     Sam2DataArguments,
     Sam2LossArguments,
     Sam2ModelArguments,
-    Sam2TrainingArguments,
-    Sam3TrainingArguments,
 )
 from sam_ft.commands.build import load_sam
 from sam_ft.commands.build_sam2 import build_sam2_trainer
 from sam_ft.commands.build_sam3 import build_sam3_trainer
+from sam_ft.commands.key_conversion import to_dataset_options, to_read_options
 from sam_ft.data.loading import load_phrase_dataset
-from sam_ft.models.families import RANDOM_TINY, RANDOM_TINY_SAM2, TINY
 from sam_ft.models.loading import load_model
 from sam_ft.models.processors import load_processor
+from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2, TINY
+from sam_ft.training.training_arguments import Sam2TrainingArguments, Sam3TrainingArguments
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,12 +45,56 @@ QUIET = {
 }
 
 
+# Plain gradient descent, because Adam would amplify rounding errors of vanishing gradients to the size of a step.
+SAM3_STEPS = {
+    "optim": "sgd",
+    "learning_rate": 1e-3,
+    "vision_learning_rate": 1e-3,
+    "text_learning_rate": 1e-3,
+    "lr_scale": 1.0,
+    "max_steps": 2,
+    "lr_schedule": "transformers",
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.0,
+}
+SAM3_DATA = {"crop_probability": 0.5, "exemplar_probability": 0.5, "negative_ratio": 0.4}
+SAM2_STEPS = {
+    "optim": "sgd",
+    "learning_rate": 1e-2,
+    "max_steps": 2,
+    "lr_scheduler_type": "constant",
+    "lr_scheduler_kwargs": {},
+    "max_grad_norm": 0.0,
+}
+SAM2_DATA = {
+    "prompt_type": "mixed",
+    "n_rounds": 3,
+    "max_objects_per_image": 16,
+    "max_points": 2,
+    "mask_prompt_probability": 0.3,
+}
+# Script that runs several scripts in one process, because separate processes would spend most of their time on imports.
+RUN_SCRIPTS = """
+import json, logging, os, runpy, sys
+for run in json.loads(sys.argv[1]):
+    if os.environ.get("RANK", "0") == "0":
+        print("=== " + run["name"], file=sys.stderr, flush=True)
+    logging.getLogger("sam_ft").handlers.clear()
+    original, sys.argv = sys.argv, [run["script"], *run["arguments"]]
+    try:
+        runpy.run_path(run["script"], run_name="__main__")
+    except SystemExit as end:
+        print(f"exit {end.code}", file=sys.stderr)
+    sys.argv = original
+"""
+
+
 def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, model=None, **training):
     """Build a trainer on a COCO folder; `data`, `loss` and `model` are dictionaries of keys."""
     training_args = Sam3TrainingArguments(**(QUIET | {"output_dir": str(output_dir)} | training))
     data_args = DataArguments(dataset_name=str(dataset), **({"resize": "plain"} | (data or {})))
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
-    rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
+    rows = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args))
     sam3, processor = load_sam(model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 
@@ -62,7 +106,7 @@ def build_sam2(dataset, output_dir, model_name=RANDOM_TINY_SAM2, *, data=None, l
     model_args = Sam2ModelArguments(
         model_name_or_path=str(model_name), **({"resolution": 64, "objects_per_chunk": 64} | (model or {}))
     )
-    rows = load_phrase_dataset(data_args.dataset(), data_args.reading())
+    rows = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args))
     sam2, processor = load_sam(model_args, training_args.seed)
     return build_sam2_trainer(sam2, processor, rows, data_args, Sam2LossArguments(**(loss or {})), training_args)
 
@@ -74,14 +118,14 @@ def build_stream(output_dir, model_name=TINY, *, scenes):
         dataloader_num_workers=0,
     )  # fmt: skip
     data_args = DataArguments(dataset_name="synthetic-stream", scene_eval_images=scenes)
-    rows = load_phrase_dataset(data_args.dataset(), data_args.reading(), with_train=False)
+    rows = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args), with_train=False)
     sam3, processor = load_sam(ModelArguments(model_name_or_path=model_name, pairs_per_chunk=64), training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(), training_args)
 
 
 def save_model_without_dropout(folder):
     """Save a tiny model without dropout, so that runs with other batch sizes can be compared."""
-    from sam_ft.models.loading import ModelOptions
+    from sam_ft.options.model import ModelOptions
 
     model = load_model(ModelOptions(RANDOM_TINY))
     for part in ("geometry_encoder_config", "detr_encoder_config", "detr_decoder_config"):
@@ -114,6 +158,18 @@ def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
+
+
+def as_run(name, script, arguments):
+    """Return a run of [`RUN_SCRIPTS`]; a script without a folder is a recipe."""
+    return {"name": name, "script": str(ROOT / "recipes" / script), "arguments": [str(word) for word in arguments]}
+
+
+def outputs_by_run(text, runs):
+    """Split the error stream of [`RUN_SCRIPTS`] by the names of the runs."""
+    parts = dict(part.split("\n", 1) for part in text.split("=== ")[1:])
+    assert parts.keys() == {run["name"] for run in runs}, text[-3000:]
+    return parts
 
 
 def kill_when(condition, given, cwd, number=signal.SIGKILL):

@@ -4,11 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
+from sam_ft.data.synthetic.scene_files import write_shape_scenes
 from sam_ft.models.loading import load_model
+from sam_ft.options.scenes import SceneFiles
 
 from ..conftest import HEADS, HEADS_RATES, HEADS_STEPS, tune
-from .common import build, run_recipe, weights
+from .common import build, weights
 
 
 SAME_VIEW = {"flip_probability": 0.0, "color_jitter": 0.0}  # as long as a view does not depend on the epoch
@@ -44,7 +45,7 @@ def test_cached_features_give_the_same_weights(shapes, tmp_path, rounded):
     stored = load_file(tmp_path / "cache" / "train" / files[0])["features"]
     assert (stored.dtype, tuple(stored.shape)) == (torch.bfloat16, (12, 12, 96))
     first, second = weights(tmp_path / "plain"), weights(tmp_path / "cached")
-    assert first.keys() == second.keys(), "the parked encoders are saved with the rest"
+    assert first.keys() == second.keys(), "the offloaded encoders are saved with the rest"
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-6), name
     assert plain.evaluate()["eval_loss"] == pytest.approx(cached.evaluate()["eval_loss"], rel=1e-5)
@@ -68,13 +69,13 @@ def test_views_follow_the_epoch(shapes, tmp_path):
     assert not torch.equal(first.features, second.features)
     assert torch.equal(first.features, third.features)
     with torch.no_grad():
-        model = load_model_of(trainer)  # the trainer's own has parked its ViT
+        model = load_model_of(trainer)  # the ViT of the trainer's model is offloaded
         expected = model.encode_images(samples.view(0, 1)[None])[0].bfloat16()
     assert torch.equal(second.features, expected)
 
 
 def load_model_of(trainer):
-    from sam_ft.models.loading import ModelOptions
+    from sam_ft.options.model import ModelOptions
 
     return load_model(ModelOptions("sam-ft/random-tiny", seed=trainer.args.seed)).eval()
 
@@ -162,29 +163,8 @@ def test_a_cache_that_the_next_run_might_delete_is_refused(shapes, tmp_path):
 
 def test_offloaded_encoder_is_not_called(shapes, tmp_path):
     trainer = run(shapes, tmp_path / "run", tmp_path / "cache", max_steps=1)
-    with pytest.raises(ValueError, match="vision_encoder.backbone is parked.*`vision_features`"):
+    with pytest.raises(ValueError, match="vision_encoder.backbone is offloaded.*`vision_features`"):
         trainer.model.encode_images(torch.zeros(1, 3, 96, 96))
-
-
-def test_processes_share_the_work(shapes, tmp_path):
-    arguments = {
-        **{"model_name_or_path": "sam-ft/random-tiny", "dataset_name": shapes, "output_dir": tmp_path / "out"},
-        **{"resize": "plain", "max_steps": 2, "gradient_accumulation_steps": 1, "dataloader_num_workers": 0},
-        **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True},
-        **{"num_pictures": 0, "eval_before": False, "cache_text": True, "cache_views": 3},
-        **{"feature_cache": tmp_path / "cache"},
-    }
-    words = [f"--{k}={v}" for k, v in arguments.items()] + ["--freeze", "vision_encoder", "text_encoder"]
-    output = run_recipe([*words, "--ddp_backend=gloo"], tmp_path, processes=2)
-    assert "6 of 12 views to compute" in output, "the main process's half"
-    assert len(list((tmp_path / "cache" / "train").glob("*.safetensors"))) == 12
-    assert len(list((tmp_path / "cache" / "validation").glob("*.safetensors"))) == 2
-    # A third of the cache is deleted, and the number of processes is another.
-    for file in list((tmp_path / "cache" / "train").glob("*.safetensors"))[::3]:
-        file.unlink()
-    output = run_recipe([*words, f"--output_dir={tmp_path / 'again'}"], tmp_path)
-    assert "4 of 12 views to compute" in output
-    assert "all 2 views are there" in output
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.training.checkpoints import RUN_KIND
 from sam_ft.training.data_record import DataRecord
 from sam_ft.utils.owned_files import OwnedFiles
@@ -39,9 +39,9 @@ def recolour(tree, split="train"):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (relabel, "1 validation images with other annotations"),
-        (recolour, r"1 train images with another image file \(1\)"),
-        (lambda tree: relabel(tree, "train"), "1 train images with other annotations"),
+        (relabel, "1 validation image with other annotations"),
+        (recolour, r"1 train image with another image file \(1\)"),
+        (lambda tree: relabel(tree, "train"), "1 train image with other annotations"),
     ],
 )
 def test_changed_data_are_refused(tree, tmp_path, change, message):
@@ -62,7 +62,7 @@ def test_changed_labels_are_detected_without_reading_images(tree, tmp_path):
     DataRecord(read(tree)).write(file)
     DataRecord(read(tree), with_images=False).check(file)
     relabel(tree)
-    with pytest.raises(ValueError, match="1 validation images with other annotations"):
+    with pytest.raises(ValueError, match="1 validation image with other annotations"):
         DataRecord(read(tree), with_images=False).check(file)
 
 
@@ -73,14 +73,14 @@ def test_images_replaced_during_a_run_are_detected(tree):
     file.write_bytes(content)  # the same content again
     record.check_unchanged()
     recolour(tree)
-    with pytest.raises(ValueError, match=r"replaced during the run: 1 train images with another image file"):
+    with pytest.raises(ValueError, match=r"replaced during the run: 1 train image with another image file"):
         record.check_unchanged()
 
 
 def test_validation_images_in_the_training_split_give_a_warning(tree):
-    assert DataRecord(read(tree)).warnings() == []
+    assert DataRecord(read(tree)).list_warnings() == []
     shutil.copyfile(tree / "train" / "00002.png", tree / "val" / "00001.png")
-    (warning,) = DataRecord(read(tree)).warnings()
+    (warning,) = DataRecord(read(tree)).list_warnings()
     assert warning.startswith("WARNING: 1 of 2 validation images are also training images (1)")
 
 
@@ -114,7 +114,7 @@ def test_a_run_refuses_labels_that_changed_between_two_starts(script, tree, tmp_
     relabel(tree)
     status, _, errors = script(*call)
     assert status == 1
-    assert "1 validation images with other annotations" in errors
+    assert "1 validation image with other annotations" in errors
     assert (out / "before_results.json").read_text() == before
     status, _, errors = script(*call, "--start_over", "true")
     assert status == 0, errors

@@ -1,17 +1,15 @@
 """Detection of NaN and infinity: a run stops with an error that names step, example and tensor."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
-from sam_ft.models.families import RANDOM_TINY, TINY, TINY_SAM2
 from sam_ft.models.finite import NonFiniteError
-from sam_ft.models.lora import sam_of
+from sam_ft.models.lora import unwrap_sam
+from sam_ft.options.model_names import RANDOM_TINY, TINY, TINY_SAM2
 
-from .common import ROOT, build, build_sam2, environment
+from .common import build, build_sam2
 
 
 def no_checkpoint(folder):
@@ -32,7 +30,7 @@ def make(request, shapes, tmp_path):
 
 def head_of(trainer):
     """A parameter whose value reaches the loss of both families."""
-    model = sam_of(trainer.model)
+    model = unwrap_sam(trainer.model)
     return model, next(
         name for name, _ in model.named_parameters() if name.startswith("mask_decoder.") and "weight" in name
     )
@@ -40,7 +38,7 @@ def head_of(trainer):
 
 def test_a_loss_that_is_not_finite_names_step_examples_and_part(make, tmp_path):
     trainer = make()
-    criterion = sam_of(trainer.model).criterion
+    criterion = trainer.train_step.criterion
     calls = []
 
     def broken(*args):
@@ -50,7 +48,7 @@ def test_a_loss_that_is_not_finite_names_step_examples_and_part(make, tmp_path):
             return loss * float("nan"), parts | {"loss_mask": parts["loss_mask"] * float("nan")}
         return loss, parts
 
-    sam_of(trainer.model).criterion = broken
+    trainer.train_step.criterion = broken
     with pytest.raises(NonFiniteError, match=r"step 2: `loss_mask` is nan in the batch of '.*\d+.*'\. ") as caught:
         trainer.train()
     assert len(str(caught.value).splitlines()) == 1
@@ -133,7 +131,7 @@ def test_gradients_of_finite_runs_are_not_changed(shapes, tmp_path):
 )
 def test_an_evaluation_names_example_phrase_and_tensor(shapes, tmp_path, module, tensor):
     trainer = build(shapes, tmp_path, TINY)
-    model = sam_of(trainer.model)
+    model = unwrap_sam(trainer.model)
     model.get_submodule(module).register_forward_hook(lambda _, __, output: output * float("nan"))
     with pytest.raises(
         NonFiniteError,
@@ -150,7 +148,7 @@ def test_an_evaluation_of_sam2_names_example_instance_and_tensor(shapes, tmp_pat
     def damage(_, __, output):
         return tuple(value * float("nan") if i == index else value for i, value in enumerate(output))
 
-    sam_of(trainer.model).mask_decoder.register_forward_hook(damage)
+    unwrap_sam(trainer.model).mask_decoder.register_forward_hook(damage)
     with pytest.raises(
         NonFiniteError,
         match=rf"evaluation, example '.*', instance \d+: the prediction has NaN or infinity in `{tensor}`",
@@ -162,9 +160,8 @@ def test_an_evaluation_of_sam2_names_example_instance_and_tensor(shapes, tmp_pat
 def test_an_evaluation_loss_that_is_not_finite_names_examples(shapes, tmp_path):
     for make, name in ((build, RANDOM_TINY), (build_sam2, TINY_SAM2)):
         trainer = make(shapes, tmp_path / make.__name__, name)
-        model = sam_of(trainer.model)
-        criterion = model.criterion
-        model.criterion = lambda *args, criterion=criterion: (criterion(*args)[0] * float("inf"), {})
+        criterion = trainer.train_step.criterion
+        trainer.train_step.criterion = lambda *args, criterion=criterion: (criterion(*args)[0] * float("inf"), {})
         with pytest.raises(NonFiniteError, match="evaluation: `loss` is inf in the batch of '"):
             trainer.evaluate()
 
@@ -176,44 +173,3 @@ def test_metrics_files_never_contain_nan(shapes, tmp_path):
         with pytest.raises(NonFiniteError, match="eval metrics: `eval_mask_AP` is not a finite number"):
             trainer.save_metrics("eval", {"eval_loss": 2.0, "eval_mask_AP": value})
     assert json.loads((tmp_path / "eval_results.json").read_text()) == {"eval_loss": 1.0}
-
-
-_TWO_PROCESSES = """
-import os, sys
-from pathlib import Path
-from sam_ft.models.lora import sam_of
-from tests.training.common import build_sam2
-
-Path(sys.argv[2]).mkdir(exist_ok=True)
-trainer = build_sam2(sys.argv[1], sys.argv[2], max_steps=2, per_device_train_batch_size=1)
-if trainer.args.process_index == 1:
-    criterion = sam_of(trainer.model).criterion
-    sam_of(trainer.model).criterion = lambda *args: ((r := criterion(*args))[0] * float("nan"), r[1])
-try:
-    trainer.train() if {train} else trainer.evaluate()
-except ValueError as error:
-    Path(sys.argv[2], f"rank-{{trainer.args.process_index}}.txt").write_text(str(error))
-    trainer.accelerator.wait_for_everyone()
-    os._exit(0)  # Gloo may abort when it is taken down
-"""
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_all_processes_raise_if_one_of_them_detects_nan(shapes, tmp_path, train):
-    code = _TWO_PROCESSES.format(train=train)
-    script = tmp_path / "run.py"
-    script.write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(
-        [*command, str(shapes), str(tmp_path / "run")],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    errors = [file.read_text() for file in (tmp_path / "run").glob("rank-*.txt")]
-    assert len(errors) == 2, done.stderr[-2000:]
-    assert errors[0] == errors[1]
-    assert ("step 1: `loss` is nan" if train else "evaluation: `loss` is nan") in errors[0]

@@ -1,4 +1,4 @@
-"""Pushes to a server on this machine that speaks the Hub's HTTP API, and what an independent process loads from it."""
+"""Uploads to a local server with the Hub's HTTP API, and models that an independent process loads from it."""
 
 import json
 import os
@@ -11,12 +11,13 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import Sam3Model
 
-from sam_ft.commands.run_card import command_line
-from sam_ft.models.loading import ModelOptions, load_model
-from sam_ft.training.hub_upload import without_places
+from sam_ft.commands.run_card import format_command_line
+from sam_ft.models.loading import load_model
+from sam_ft.options.model import ModelOptions
+from sam_ft.training.hub_files import replace_local_paths
 
 from ..hub_server import TOKEN, HubServer
-from .common import ROOT
+from .common import ROOT, RUN_SCRIPTS, as_run, outputs_by_run
 
 
 RUN = [
@@ -25,14 +26,16 @@ RUN = [
     "--logging_steps", "1", "--dataloader_num_workers", "0", "--use_cpu", "true", "--num_pictures", "1",
     "--lr_scale", "1", "--output_dir", "out/mine", "--push_to_hub", "true", "--hub_model_id", "someone/shapes",
 ]  # fmt: skip
-# Script of a user without this package.
-STRANGER = """
+SAM2_NAMES = ["someone/clicks", "someone/clicks-merged"]
+SAM2_PROMPTS = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+# Script of a user without this package: models of SAM 3 by name, and of SAM 2 behind `--`.
+INDEPENDENT_USER = """
 import sys, numpy, torch
 from peft import PeftModel
-from transformers import Sam3Model, Sam3Processor
+from transformers import Sam2Model, Sam2Processor, Sam3Model, Sam3Processor
 image = (numpy.indices((96, 96)).sum(0)[..., None] * [1, 2, 3] % 256).astype("uint8")
-answers = {}
-for name in sys.argv[2:]:
+predictions, end = {}, sys.argv.index("--")
+for name in sys.argv[2:end]:
     if name.startswith("peft:"):
         name = name[5:]
         model = PeftModel.from_pretrained(Sam3Model.from_pretrained(name + "-base"), name)
@@ -41,10 +44,18 @@ for name in sys.argv[2:]:
         model, key = Sam3Model.from_pretrained(name), name
     inputs = Sam3Processor.from_pretrained(name)(images=image, text="red circle", return_tensors="pt")
     with torch.no_grad():
-        found = model.eval()(**inputs)
-    answers[key] = {"logits": found.pred_logits, "masks": found.pred_masks, "inputs": dict(inputs)}
+        output = model.eval()(**inputs)
+    predictions[key] = {"logits": output.pred_logits, "masks": output.pred_masks, "inputs": dict(inputs)}
+prompts = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+for name in sys.argv[end + 1 :]:
+    model = Sam2Model.from_pretrained(name).eval()
+    side = Sam2Processor.from_pretrained(name).target_size
+    pixels = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
+    if model.prompt_encoder.input_image_size == side:  # an adapter's base may have another canvas
+        with torch.no_grad():
+            predictions[name] = model(pixels, **prompts).pred_masks
 assert not any(m.startswith("sam_ft") for m in sys.modules)
-torch.save(answers, sys.argv[1])
+torch.save(predictions, sys.argv[1])
 """
 SAM2_RUN = [
     "--dataset_name", "synthetic", "--scene_train_images", "3", "--scene_eval_images", "2", "--max_steps", "1", "--eval_strategy", "no",
@@ -65,34 +76,6 @@ SAM2_RUNS = {
         "out/clicks",
     ],
 }
-SAM2_STRANGER = """
-import sys, torch
-from transformers import Sam2Model, Sam2Processor
-answers = {}
-for name in sys.argv[2:]:
-    model = Sam2Model.from_pretrained(name).eval()
-    side = Sam2Processor.from_pretrained(name).target_size
-    pixels = torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side)
-    if model.prompt_encoder.input_image_size == side:  # an adapter's base may have another canvas
-        with torch.no_grad():
-            answers[name] = model(pixels, input_points=torch.tensor([[[[20.0, 30.0]]]]), input_labels=torch.tensor([[[1]]])).pred_masks
-assert not any(m.startswith("sam_ft") for m in sys.modules)
-torch.save(answers, sys.argv[1])
-"""
-# Several runs of the recipe in one process, because separate processes would spend most of their time on imports.
-RUNS = """
-import json, logging, runpy, sys
-for run in json.loads(sys.argv[2]):
-    print("=== " + run["name"], file=sys.stderr, flush=True)
-    logging.getLogger("sam_ft").handlers.clear()
-    original, script = sys.argv, f"{sys.argv[1]}/{run['script']}"
-    sys.argv = [script, *run["arguments"]]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        print(f"exit {end.code}", file=sys.stderr)
-    sys.argv = original
-"""
 
 
 def start(script, hub, folder, home, *arguments, **environment):
@@ -160,22 +143,14 @@ def pushes(tmp_path_factory):
         "end",
     ]
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
-    runs = {"adapter": adapter, "full": full, "again": full + private}
-    runs |= {name: ["--output_dir", "out/refused", *arguments] for name, (arguments, _) in REFUSED.items()}
-    runs = [
-        {"name": name, "script": "sam3_ft.py", "arguments": [*RUN, *arguments]} for name, arguments in runs.items()
-    ]
-    runs += [
-        {"name": name, "script": "sam2_ft.py", "arguments": [*SAM2_RUN, *arguments]}
-        for name, arguments in SAM2_RUNS.items()
-    ]
-    runs += [
-        {"name": name, "script": "sam3_predict.py", "arguments": arguments} for name, arguments in PREDICTED.items()
-    ]
+    arguments = {"adapter": adapter, "full": full, "again": full + private}
+    arguments |= {name: ["--output_dir", "out/refused", *words] for name, (words, _) in REFUSED.items()}
+    runs = [as_run(name, "sam3_ft.py", [*RUN, *words]) for name, words in arguments.items()]
+    runs += [as_run(name, "sam2_ft.py", [*SAM2_RUN, *words]) for name, words in SAM2_RUNS.items()]
+    runs += [as_run(name, "sam3_predict.py", words) for name, words in PREDICTED.items()]
     with HubServer() as hub:
-        outputs = start(RUNS, hub, folder, folder / "cache", ROOT / "recipes", json.dumps(runs), PYTHONPATH=str(ROOT))
-        parts = dict(part.split("\n", 1) for part in outputs.split("=== ")[1:])
-        assert parts.keys() == {entry["name"] for entry in runs}
+        output = start(RUN_SCRIPTS, hub, folder, folder / "cache", json.dumps(runs), PYTHONPATH=str(ROOT))
+        parts = outputs_by_run(output, runs)
         ended = [
             line
             for name in ("adapter", "full", "again", *SAM2_RUNS, *PREDICTED)
@@ -187,24 +162,24 @@ def pushes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(pushes):
+def predictions(pushes):
     """Model outputs of an independent process that loads from the Hub, by name."""
     hub, folder, _ = pushes
-    names = ["someone/shapes", "peft:someone/shapes", "someone/shapes-merged", "someone/full"]
-    start(STRANGER, hub, folder, folder / "stranger", folder / "answers.pt", *names, PYTHONPATH="")
-    return torch.load(folder / "answers.pt", weights_only=False)
+    names = ["someone/shapes", "peft:someone/shapes", "someone/shapes-merged", "someone/full", "--", *SAM2_NAMES]
+    file = folder / "predictions.pt"
+    start(INDEPENDENT_USER, hub, folder, folder / "independent", file, *names, PYTHONPATH="")
+    return torch.load(file, weights_only=False)
 
 
-def same_as_local(answer, folder):
+def check_same_as_local(prediction, folder):
+    """Compare outputs of an independent process with those of the model in a run's folder."""
     model = load_model(ModelOptions(str(folder))).eval()
+    inputs = {k: v for k, v in prediction["inputs"].items() if isinstance(v, torch.Tensor) and k != "original_sizes"}
     with torch.no_grad():
-        prediction = Sam3Model.forward(
-            model,
-            **{k: v for k, v in answer["inputs"].items() if isinstance(v, torch.Tensor) and k != "original_sizes"},
-        )
+        local = Sam3Model.forward(model, **inputs)
     # Merged weights add float32 numbers in another order.
-    torch.testing.assert_close(answer["logits"], prediction.pred_logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(answer["masks"], prediction.pred_masks, rtol=0, atol=1e-3)
+    torch.testing.assert_close(prediction["logits"], local.pred_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(prediction["masks"], local.pred_masks, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +191,8 @@ def same_as_local(answer, folder):
         ("someone/full", "full"),
     ],
 )
-def test_independent_process_loads_the_pushed_model(pushes, answers, name, run):
-    same_as_local(answers[name], pushes[1] / "out" / run)
+def test_independent_process_loads_the_pushed_model(pushes, predictions, name, run):
+    check_same_as_local(predictions[name], pushes[1] / "out" / run)
 
 
 def test_files_pushed_with_an_adapter(pushes):
@@ -321,7 +296,10 @@ def test_local_paths_are_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/data")
     here = str(tmp_path)
     text = f"{here}/out {here}-2/out 'a {here}' /data/x https://huggingface.co/datasets/x my/data/x /data-2"
-    assert without_places(text) == f"./out {here}-2/out 'a .' ~/x https://huggingface.co/datasets/x my/data/x /data-2"
+    assert (
+        replace_local_paths(text)
+        == f"./out {here}-2/out 'a .' ~/x https://huggingface.co/datasets/x my/data/x /data-2"
+    )
 
 
 def test_recorded_command_hides_secrets_only(monkeypatch, tmp_path):
@@ -336,24 +314,20 @@ def test_recorded_command_hides_secrets_only(monkeypatch, tmp_path):
     ]
     monkeypatch.setattr("sys.argv", arguments)
     path = f"path/to/{tmp_path.name}"
-    assert command_line() == (
+    assert format_command_line() == (
         f"accelerate launch --quiet x.py --geometry_token always --phrases 'a b' --dataset_name {path} --replay={path}"
     )
 
 
-def test_sam2_loads_from_the_hub(pushes):
+def test_sam2_loads_from_the_hub(pushes, predictions):
     """An adapter with its base, and whole weights, loaded by a process without this package."""
-    hub, folder, parts = pushes
-    names = ["someone/clicks", "someone/clicks-merged"]
-    start(SAM2_STRANGER, hub, folder, folder / "stranger2", folder / "clicks.pt", *names, PYTHONPATH="")
-    answers = torch.load(folder / "clicks.pt")
-    assert answers.keys() == {"someone/clicks-merged"}
-    arguments = {"input_points": torch.tensor([[[[20.0, 30.0]]]]), "input_labels": torch.tensor([[[1]]])}
+    _, folder, parts = pushes
+    assert predictions.keys() & set(SAM2_NAMES) == {"someone/clicks-merged"}
     pixels = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
-    for name, source in (("someone/clicks-merged", "out/clicks"),):
-        model = load_model(ModelOptions(str(folder / source))).eval()
-        with torch.no_grad():
-            assert torch.allclose(model(pixels, **arguments).pred_masks, answers[name], atol=1e-5), name
+    model = load_model(ModelOptions(str(folder / "out/clicks"))).eval()
+    with torch.no_grad():
+        masks = model(pixels, **SAM2_PROMPTS).pred_masks
+    assert torch.allclose(masks, predictions["someone/clicks-merged"], atol=1e-5)
     card = ModelCard((folder / "out" / "clicks" / "README.md").read_text())
     assert card.data.base_model == "someone/clicks-base"
     assert "sam2" in card.data.tags

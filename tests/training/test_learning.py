@@ -1,8 +1,8 @@
-"""A short fine-tuning run of the carried model on new shapes."""
+"""A short fine-tuning run of the packaged model on new shapes."""
 
 import pytest
 
-from sam_ft.data.synthetic.scenes import NEW_SHAPES
+from sam_ft.options.scenes import NEW_SHAPES
 
 
 pytestmark = pytest.mark.slow
@@ -17,8 +17,9 @@ def test_a_short_run_learns_new_shapes(name, request):
 
 
 def test_frozen_encoders_do_not_change(tuned_behind_frozen_encoders):
-    from sam_ft.models.families import TINY
-    from sam_ft.models.loading import ModelOptions, load_model
+    from sam_ft.models.loading import load_model
+    from sam_ft.options.model import ModelOptions
+    from sam_ft.options.model_names import TINY
 
     base = load_model(ModelOptions(TINY)).state_dict()
     frozen = moved = 0
@@ -33,21 +34,22 @@ def test_frozen_encoders_do_not_change(tuned_behind_frozen_encoders):
 
 
 def test_saved_model_names_no_local_base(tuned):
-    from sam_ft.models.families import TINY, TINY_FOLDER
+    from sam_ft.models.families import PACKAGED_MODELS
+    from sam_ft.options.model_names import TINY
 
     texts = {file.name: file.read_text(encoding="utf-8") for file in tuned.folder.glob("*.json")}
     assert {"config.json", "processor_config.json", "trained_phrases.json"} <= texts.keys()
     for name, text in texts.items():
         assert TINY not in text, name
-        assert str(TINY_FOLDER) not in text, name
+        assert str(PACKAGED_MODELS[TINY]) not in text, name
 
 
 def test_pictures_show_ground_truth_before_and_after(tuned):
     from PIL import Image
 
-    sheet = Image.open(tuned.folder / "eval" / "pictures.png")
-    # Two pictures of three panels, each 320 px wide with a title of 20 px, with gaps of 8 px.
-    assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8)
+    with Image.open(tuned.folder / "eval" / "pictures.png") as sheet:
+        # Two pictures of three panels, each 320 px wide with a title of 20 px, with gaps of 8 px.
+        assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8)
     # Images with new shapes are drawn first.
     names = {file.stem for file in (tuned.folder / "eval" / "pictures").iterdir()}
     rows = tuned.trainer.eval_dataset.rows.remove_columns("image")

@@ -5,10 +5,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import Sam3Model
 
-from sam_ft.models.loading import ModelOptions, load_model
-from sam_ft.models.lora import sam_of
+from sam_ft.models.lora import unwrap_sam
 
-from .common import build, run_recipe
+from .common import build
 
 
 LORA = {"lora": "attention", "lora_r": 4, "lora_dropout": 0.1}
@@ -22,7 +21,7 @@ def test_adapters_learn_nearly_as_much_and_forget_less(tuned, tuned_adapter):
         run.after["eval_mask_AP50_trained"] - run.before["before_mask_AP50_trained"] for run in (tuned, tuned_adapter)
     ]
     assert gains[1] >= 0.9 * gains[0]
-    assert tuned_adapter.after["eval_mask_AP50_other"] > tuned.after["eval_mask_AP50_other"]
+    assert tuned_adapter.after["eval_mask_AP50_untrained"] > tuned.after["eval_mask_AP50_untrained"]
 
 
 @pytest.mark.slow
@@ -30,7 +29,7 @@ def test_saved_adapter_gives_the_same_outputs_in_transformers(tuned_adapter):
     """`Sam3Model.from_pretrained(folder)` predicts the masks of the trained model."""
     strangers, ours = (
         Sam3Model.from_pretrained(tuned_adapter.folder).eval(),
-        sam_of(tuned_adapter.trainer.model).eval(),
+        unwrap_sam(tuned_adapter.trainer.model).eval(),
     )
     sample = tuned_adapter.trainer.eval_dataset[0]
     batch = tuned_adapter.trainer.data_collator([sample])
@@ -88,17 +87,3 @@ def test_the_best_adapter_is_loaded_at_the_end(shapes, tmp_path):
     best = load_file(f"{trainer.state.best_model_checkpoint}/adapter_model.safetensors")
     held = {n.replace(".default", ""): p for n, p in trainer.model.named_parameters() if ".lora_" in n}
     assert all(torch.equal(best[name], value) for name, value in held.items())
-
-
-def test_recipe_trains_evaluates_and_saves_an_adapter(shapes, tmp_path):
-    arguments = {
-        **{"model_name_or_path": "sam-ft/random-tiny", "dataset_name": shapes, "output_dir": tmp_path / "out"},
-        **{"resize": "plain", "max_steps": 2, "gradient_accumulation_steps": 1, "dataloader_num_workers": 0},
-        **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True},
-        **{"num_pictures": 0, "ddp_backend": "gloo", **LORA, **RATES},
-    }
-    output = run_recipe([f"--{k}={v}" for k, v in arguments.items()], tmp_path, processes=2)
-    assert "× 2 processes" in output
-    model = load_model(ModelOptions(str(tmp_path / "out")))
-    assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert (tmp_path / "out" / "before_results.json").is_file()

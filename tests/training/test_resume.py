@@ -21,7 +21,7 @@ from sam_ft.training.checkpoints import (
 from sam_ft.utils.output_folders import lock_folder
 from sam_ft.utils.owned_files import OwnedFiles
 
-from .common import command, kill_when, run_recipe, same, weights
+from .common import command, kill_when, same, weights
 
 
 ARGUMENTS = {
@@ -56,14 +56,21 @@ def arguments(shapes, output_dir):
 
 
 @pytest.mark.slow
-def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
-    run_recipe(arguments(shapes, tmp_path / "whole"), tmp_path)
+@pytest.mark.usefixtures("one_thread")
+def test_killed_runs_end_on_the_same_weights(script, shapes, tmp_path):
+    """Runs that are not killed share this process, because a separate one would spend most of its time on imports."""
     killed = tmp_path / "killed"
+
+    def run(folder):
+        status, _, output = script("sam3_ft.py", *arguments(shapes, folder))
+        assert status == 0, output
+        return output
 
     def saving(step):  # the folder is there, its last file is not
         folder = killed / f"checkpoint-{step}"
         return lambda: folder.is_dir() and not (folder / "trainer_state.json").is_file()
 
+    run(tmp_path / "whole")
     kill_when(saving(2), command(arguments(shapes, killed)), tmp_path)
     assert find_damage(find_checkpoints(killed)[0]) is not None
     foreign = [
@@ -82,12 +89,11 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
     assert status == 128 + signal.SIGTERM
     assert find_checkpoints(killed)[0].name in ("checkpoint-4", "checkpoint-5")
     assert find_damage(find_checkpoints(killed)[0]) is None
-    output = run_recipe(arguments(shapes, killed), tmp_path)
-    assert "resuming from" in output
+    assert "resuming from" in run(killed)
     assert same(weights(killed), weights(tmp_path / "whole"))
     assert [file.read_text() for file in foreign] == ["mine"] * 4
     # Starting the finished run again changes nothing.
-    run_recipe(arguments(shapes, killed), tmp_path)
+    run(killed)
     assert same(weights(killed), weights(tmp_path / "whole"))
 
 

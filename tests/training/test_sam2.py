@@ -9,117 +9,39 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import Sam2Config, Sam2Model, get_scheduler
 
-from sam_ft.arguments import SAM2_ARGUMENTS, Run
-from sam_ft.arguments.parser import RecipeParser
-from sam_ft.commands.finetune import fine_tune
 from sam_ft.evaluation.predictions import read_objects
-from sam_ft.optim.parameter_groups import Rates, parameter_groups
-from sam_ft.utils.console import log_to_console_and_file
+from sam_ft.optim.parameter_groups import build_parameter_groups
+from sam_ft.options.optim import LearningRates
 
 from ..conftest import square
-from .common import build_sam2, command, distance, kill_when, run_recipe, same, weights
-
-
-# Plain gradient descent, because Adam would amplify rounding errors of vanishing gradients to the size of a step.
-SGD = {
-    "optim": "sgd",
-    "learning_rate": 1e-2,
-    "lr_scheduler_type": "constant",
-    "lr_scheduler_kwargs": {},
-    "max_grad_norm": 0.0,
-}
-DATA = {
-    "prompt_type": "mixed",
-    "n_rounds": 3,
-    "max_objects_per_image": 16,
-    "max_points": 2,
-    "mask_prompt_probability": 0.3,
-}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    from sam_ft.models.processors import load_processor
-    from sam_ft.testing import tiny_sam2
-
-    folder = tmp_path_factory.mktemp("start")
-    tiny_sam2(resolution=64).save_pretrained(folder)
-    load_processor("sam-ft/random-tiny-sam2").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(shapes, start, tmp_path_factory):
-    """Weights after two steps of four images at once."""
-    folder = tmp_path_factory.mktemp("whole")
-    trainer = build_sam2(
-        shapes,
-        folder,
-        start,
-        data=DATA,
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=1,
-        max_steps=2,
-        **SGD,
-    )
-    trainer.train()
-    trainer.save_model()
-    return weights(folder)
+from .common import SAM2_DATA, SAM2_STEPS, build_sam2, command, distance, kill_when, same, weights
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 2), (1, 4)])
-def test_accumulation_gives_the_same_weights(shapes, start, whole, tmp_path, batch, accumulation):
+def test_accumulation_gives_the_same_weights(shapes, sam2_start, sam2_reference, tmp_path, batch, accumulation):
     trainer = build_sam2(
-        shapes, tmp_path, start, data=DATA, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
-        max_steps=2, **SGD,
+        shapes, tmp_path, sam2_start, data=SAM2_DATA, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+        **SAM2_STEPS,
     )  # fmt: skip
     trainer.train()
     trainer.save_model()
     # Tolerance 1e-5: float32 sums in another order.
-    assert distance(weights(tmp_path), whole, weights(start)) < 1e-5
+    assert distance(weights(tmp_path), sam2_reference, weights(sam2_start)) < 1e-5
 
 
-def test_processes_give_the_same_weights(shapes, start, whole, tmp_path):
-    """Two processes evaluate to the metrics of one process and then train."""
-    arguments = {
-        **{"model_name_or_path": start, "dataset_name": shapes, "output_dir": tmp_path / "out", "resolution": 64},
-        **{
-            "per_device_train_batch_size": 1,
-            "gradient_accumulation_steps": 2,
-            "dataloader_num_workers": 0,
-            "max_steps": 2,
-        },
-        **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "use_cpu": True, "disable_tqdm": True},
-        **{"num_pictures": 0, "ddp_backend": "gloo", "eval_split": "train", "max_eval_samples": 3, "eval_clicks": 2},
-        **{"per_device_eval_batch_size": 1},
-        **DATA,
-        **(SGD | {"lr_scheduler_kwargs": "{}"}),
-    }
-    output = run_recipe([f"--{k}={v}" for k, v in arguments.items()], tmp_path, processes=2, recipe="sam2_ft.py")
-    assert "× 2 processes" in output
-    assert distance(weights(tmp_path / "out"), whole, weights(start)) < 1e-5
-    alone = build_sam2(shapes, tmp_path / "alone", start, data=DATA | {"eval_split": "train", "max_eval_samples": 3})
-    expected = alone.evaluate(metric_key_prefix="before")
-    values = json.loads((tmp_path / "out" / "before_results.json").read_text())
-    assert "before_object_IoU" in values
-    for name, value in values.items():
-        if not name.endswith(("_runtime", "_per_second", "_preparation_time", "epoch")):
-            assert value == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
-
-
-def test_the_official_normaliser_depends_on_the_batch(shapes, start, whole, tmp_path):
+def test_the_official_normaliser_depends_on_the_batch(shapes, sam2_start, sam2_reference, tmp_path):
     trainer = build_sam2(
-        shapes, tmp_path, start, data=DATA, per_device_train_batch_size=1, gradient_accumulation_steps=4, max_steps=2,
-        normalizer="batch", **SGD,
+        shapes, tmp_path, sam2_start, data=SAM2_DATA, per_device_train_batch_size=1, gradient_accumulation_steps=4, normalizer="batch", **SAM2_STEPS,
     )  # fmt: skip
     trainer.train()
     trainer.save_model()
     # An object has a larger weight in a batch with few objects.
-    assert distance(weights(tmp_path), whole, weights(start)) > 1e-4
+    assert distance(weights(tmp_path), sam2_reference, weights(sam2_start)) > 1e-4
 
 
 @pytest.mark.slow
-def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_killed_runs_end_on_the_same_weights(script, shapes, tmp_path):
     def arguments(output_dir):
         arguments = {
             **{
@@ -146,32 +68,23 @@ def test_killed_runs_end_on_the_same_weights(shapes, tmp_path):
         }
         return [f"--{k}={v}" for k, v in arguments.items()]
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the killed process has
-    try:
-        here(arguments(tmp_path / "whole"))
-        killed = tmp_path / "killed"
-        kill_when(
-            lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
-            command(arguments(killed), recipe="sam2_ft.py"),
-            tmp_path,
-        )
-        here(arguments(killed))
-    finally:
-        torch.set_num_threads(threads)
-    assert "resuming from" in (killed / "training.log").read_text()
+    killed = tmp_path / "killed"
+    status, _, output = script("sam2_ft.py", *arguments(tmp_path / "whole"))
+    assert status == 0, output
+    kill_when(
+        lambda: (killed / "checkpoint-3" / "trainer_state.json").is_file(),
+        command(arguments(killed), recipe="sam2_ft.py"),
+        tmp_path,
+    )
+    status, _, output = script("sam2_ft.py", *arguments(killed))
+    assert status == 0, output
+    assert "resuming from" in output
     assert same(weights(killed), weights(tmp_path / "whole"))
 
 
-def here(arguments):
-    """Run the recipe in this process."""
-    fine_tune(Run(*RecipeParser(SAM2_ARGUMENTS).parse(arguments)))
-    log_to_console_and_file(None, is_main=True)
-
-
 @pytest.mark.parametrize("first", ["point", "box"])
-def test_numbers_are_those_of_pycocotools(shapes, start, tmp_path, first):
-    trainer = build_sam2(shapes, tmp_path, start, data={"eval_prompt": first, "eval_clicks": 3})
+def test_numbers_are_those_of_pycocotools(shapes, sam2_start, tmp_path, first):
+    trainer = build_sam2(shapes, tmp_path, sam2_start, data={"eval_prompt": first, "eval_clicks": 3})
     metrics = trainer.evaluate()
     truth = json.loads((tmp_path / "eval" / "ground_truth.json").read_text())
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
@@ -217,29 +130,29 @@ def test_mask_prompt_encoder_is_frozen_without_mask_prompts(shapes, tmp_path):
     assert not torch.equal(trainer.model.mask_decoder.mask_tokens.weight, before["mask_decoder.mask_tokens.weight"])
 
 
-def test_cached_features_replace_the_encoder(shapes, start, tmp_path):
+def test_cached_features_replace_the_encoder(shapes, sam2_start, tmp_path):
     arguments = {
         "data": {"feature_cache": str(tmp_path / "cache"), "cache_views": 2, "n_rounds": 2},
         "model": {"freeze": ["vision_encoder"]},
         "max_steps": 3,
         "eval_before": False,
     }
-    trainer = build_sam2(shapes, tmp_path / "out", start, **arguments)
-    assert trainer.model.vision_encoder is None, "parked"
+    trainer = build_sam2(shapes, tmp_path / "out", sam2_start, **arguments)
+    assert trainer.model.vision_encoder is None, "offloaded"
     cached = trainer.evaluate()
     trainer.train()
     trainer.save_model()
-    plain = build_sam2(shapes, tmp_path / "plain", start).evaluate()
+    plain = build_sam2(shapes, tmp_path / "plain", sam2_start).evaluate()
     # bfloat16 stores 8 significant bits of the features.
     assert cached["eval_loss"] == pytest.approx(plain["eval_loss"], rel=2e-2)
-    moved = {n for n, w in weights(tmp_path / "out").items() if not torch.equal(w, weights(start)[n])}
+    moved = {n for n, w in weights(tmp_path / "out").items() if not torch.equal(w, weights(sam2_start)[n])}
     assert moved
     assert all(name.startswith(("mask_decoder.", "prompt_encoder.")) for name in moved)
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.safetensors")}
-    build_sam2(shapes, tmp_path / "again", start, **arguments)
+    build_sam2(shapes, tmp_path / "again", sam2_start, **arguments)
     assert files == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.safetensors")}
     with pytest.raises(ValueError, match="Add vision_encoder to `freeze`"):
-        build_sam2(shapes, tmp_path / "trained", start, **(arguments | {"model": {}}))
+        build_sam2(shapes, tmp_path / "trained", sam2_start, **(arguments | {"model": {}}))
 
 
 def test_adapters_train_beside_frozen_parts(shapes, tmp_path):
@@ -354,7 +267,7 @@ def test_rates_and_decay_are_the_official_ones():
     """Values of the official optimizer for a trunk of 12 blocks (`official_sam2`'s `param_groups`)."""
     with torch.device("meta"):
         model = Sam2Model(Sam2Config())
-    groups = parameter_groups(model, Rates(5e-6, 3e-6, None, vision_layer_decay=0.9, weight_decay=0.1))
+    groups = build_parameter_groups(model, LearningRates(5e-6, 3e-6, None, vision_layer_decay=0.9, weight_decay=0.1))
     names = {id(p): n for n, p in model.named_parameters()}
     rate = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     trunk = "vision_encoder.backbone."

@@ -1,10 +1,10 @@
-"""A short fine-tuning run of the carried SAM 2, and its gain from corrective clicks."""
+"""A short fine-tuning run of the packaged SAM 2, and its gain from corrective clicks."""
 
 import pytest
 
-from sam_ft.data.synthetic.scene_files import SceneFiles, write_shape_scenes
-from sam_ft.data.synthetic.scenes import SceneOptions
-from sam_ft.models.families import TINY_SAM2
+from sam_ft.data.synthetic.scene_files import write_shape_scenes
+from sam_ft.options.model_names import TINY_SAM2
+from sam_ft.options.scenes import SceneFiles, SceneOptions
 
 from .common import build_sam2
 
@@ -18,7 +18,7 @@ DARK = {"fills": ["outlined", "dotted"], "grounds": ["night"], "clutter": 0.0, "
 
 @pytest.fixture(scope="module")
 def dark_scenes(tmp_path_factory):
-    """Small outlined and dotted shapes at night; the carried model was trained on large solid ones."""
+    """Small outlined and dotted shapes at night; the packaged model was trained on large solid ones."""
     scenes = SceneOptions(min_shapes=3, max_shapes=6, sizes=["small", "medium"], **DARK)
     return write_shape_scenes(tmp_path_factory.mktemp("dark"), SceneFiles(scenes, num_train=30, num_validation=24))
 
@@ -28,7 +28,7 @@ def learned(dark_scenes, tmp_path_factory):
     """Folder of a short run, and its metrics on held-out scenes before and after."""
     folder = tmp_path_factory.mktemp("learned")
     trainer = build_sam2(
-        dark_scenes, folder, TINY_SAM2, data={"n_rounds": 3, "eval_clicks": 1}, model={"resolution": 96}, max_steps=60,
+        dark_scenes, folder, TINY_SAM2, data={"n_rounds": 2, "eval_clicks": 1}, model={"resolution": 96}, max_steps=40,
         per_device_train_batch_size=8, per_device_eval_batch_size=12, learning_rate=5e-4, vision_layer_decay=1.0, weight_decay=0.01, max_grad_norm=1.0,
         logging_steps=20,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_five_clicks_are_better_than_one(learned, tmp_path):
     assert metrics["eval_IoU@5"] >= metrics["eval_IoU@1"] + 0.05, metrics
 
 
-def test_carried_model_segments_its_training_distribution(tmp_path):
+def test_packaged_model_segments_its_training_distribution(tmp_path):
     """Held-out scenes of the training distribution."""
     data = {
         **{

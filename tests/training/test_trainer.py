@@ -45,7 +45,7 @@ def test_logs_name_parts_and_rates_and_the_loss_is_their_weighted_sum(shapes, tm
 
 
 def test_evaluation_writes_coco_files_and_pictures(shapes, tmp_path):
-    trainer = build(shapes, tmp_path, num_pictures=1, keep_score_threshold=0.0, keep_max_detections=5)
+    trainer = build(shapes, tmp_path, num_pictures=1, eval_score_threshold=0.0, eval_max_detections=5)
     metrics = trainer.evaluate()
     for kind in ("mask", "box"):
         assert {
@@ -60,7 +60,8 @@ def test_evaluation_writes_coco_files_and_pictures(shapes, tmp_path):
     assert {r["image_id"] for r in results} == {i["id"] for i in truth["images"]} == {1, 2}
     assert {r["category_id"] for r in results} == {1, 2, 3}
     (picture,) = (tmp_path / "eval" / "pictures").glob("*.png")
-    assert Image.open(picture).width > 2 * 160
+    with Image.open(picture) as image:
+        assert image.width > 2 * 160
 
 
 def test_the_evaluation_loss_does_not_depend_on_the_batch_size(shapes, tmp_path):
@@ -158,8 +159,8 @@ def test_unlabelled_pairs_have_no_presence_loss(tmp_path):
     trainer = build(folder, tmp_path / "out", data={"eval_split": "train"})
     trainer.evaluate()
     # Two images with two phrases each, one of which is not exhaustive.
-    assert trainer._eval_counts.tolist() == [3, 3, 2]
-    assert len(trainer.store.presence) == 4
+    assert trainer.evaluator.normalizers.tolist() == [3, 3, 2]
+    assert len(trainer.evaluator.store.presence) == 4
 
 
 def test_custom_criterion_is_used(shapes, tmp_path):
@@ -185,18 +186,28 @@ def test_custom_criterion_is_used(shapes, tmp_path):
 def test_half_precision_by_loss_scaling_and_data_parallel_are_refused(shapes, tmp_path):
     trainer = build(shapes, tmp_path)
     trainer.args._n_gpu = 2
-    from sam_ft.training.base_trainer import SamTrainer
+    from sam_ft.training.sam3_trainer import Sam3Trainer
 
     with pytest.raises(ValueError, match="2 GPUs are visible to one process.*accelerate launch --config_file"):
-        SamTrainer(model=trainer.model, args=trainer.args)
+        Sam3Trainer(model=trainer.model, args=trainer.args)
     trainer.args._n_gpu = 0
     trainer.args.fp16 = True
     with pytest.raises(ValueError, match="`fp16` is not supported.*bf16: true"):
-        SamTrainer(model=trainer.model, args=trainer.args)
+        Sam3Trainer(model=trainer.model, args=trainer.args)
+
+
+def test_distillation_of_a_sharded_model_is_refused(shapes, tmp_path):
+    from sam_ft.training.trainer_checks import check_distillation
+
+    trainer = build(shapes, tmp_path)
+    check_distillation(trainer)
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(ValueError, match="`distill_weight` needs the whole model in each process"):
+        check_distillation(trainer)
 
 
 def test_bf16_without_an_accelerator_gives_a_warning(caplog):
-    from sam_ft.arguments import Sam3TrainingArguments
+    from sam_ft.training.training_arguments import Sam3TrainingArguments
 
     with caplog.at_level(logging.WARNING):
         assert not Sam3TrainingArguments(bf16=True).bf16

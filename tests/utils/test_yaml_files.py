@@ -63,7 +63,7 @@ def test_names_within_the_limit_are_shown_shortened(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "data.yaml").write_text("train: images\n" + bomb(5, "names"))
     _, splits = find_splits(tmp_path)
-    from sam_ft.data.readers.records import ReadOptions
+    from sam_ft.options.data import ReadOptions
 
     with pytest.raises(ValueError, match="`names` is .*; expected a list of class names") as caught:
         splits["train"](ReadOptions())

@@ -149,17 +149,17 @@ def find_columns(features: Features, mapping: dict[str, str | None]) -> Columns:
                 f"`column_mapping` maps {role!r} to the column {column!r}, whose type {_short(flat[column])} does not "
                 "fit; name another column"
             )
-    roles, taken = dict(mapping), set(mapping.values()) - {None}
+    roles, assigned = dict(mapping), set(mapping.values()) - {None}
     for role, fits in _FITS.items():
         if role in roles:
             continue
-        fitting = [name for name, feature in flat.items() if name not in taken and fits(feature)]
+        fitting = [name for name, feature in flat.items() if name not in assigned and fits(feature)]
         matches = [n for name in NAMES[role] for n in fitting if name in (n.lower(), n.rpartition(".")[2].lower())]
         if not matches and role == "image":
             matches = [name for name in fitting if isinstance(flat[name], Image)]
         if matches:
             roles[role] = matches[0]
-            taken.add(matches[0])
+            assigned.add(matches[0])
     roles = {role: column for role, column in roles.items() if column is not None}
     if "phrase" in roles and "labels" in roles:  # With a class for each object, the text describes the whole image.
         del roles["labels" if "phrase" in mapping and "labels" not in mapping else "phrase"]

@@ -9,9 +9,10 @@ from datasets import Dataset, Features, List, Value, config
 from datasets.fingerprint import Hasher
 
 from ... import __version__
+from ...options.data import HubSource, ReadOptions
 from ..lazy_rows import LazyRows
 from ..readers.images import ImageError
-from ..readers.records import ReadOptions, Record, Split
+from ..readers.records import Record, Split
 from ..readers.rows import RowMaker
 from ..reading_report import DataReport, Remark
 from ..row_schema import FEATURES, DatasetFormatError, validate_example
@@ -21,7 +22,7 @@ from .groups import ranges_of, rows_of_images, rows_of_paths, without_contradict
 from .label_names import label_names, phrase_of
 from .parquet import ParquetRows
 from .schemas import SCHEMAS, Context, Schema, find_schema
-from .source import HubSource, image_roots
+from .source import image_roots
 
 
 _CONVERTED = Features(
@@ -64,28 +65,8 @@ def convert(
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
     groups = Dataset.from_dict({"indices": indices}, features=Features({"indices": List(Value("int64"))}))
-    digest = Hasher.hash(
-        [
-            __version__,
-            _FORMAT,
-            _CONVERTED,
-            rows._fingerprint,
-            converter.schema,
-            columns.roles,
-            converter.labels,
-            options,
-        ]
-    )
-    cache = Path(config.HF_DATASETS_CACHE) / "sam-ft"
-    cache.mkdir(parents=True, exist_ok=True)
-    converted = groups.map(
-        converter,
-        features=_CONVERTED,
-        remove_columns=["indices"],
-        cache_file_name=str(cache / f"{digest}.arrow"),
-        new_fingerprint=digest,
-        desc=f"reading {name}",
-    )
+    inputs = [rows._fingerprint, converter.schema, columns.roles, converter.labels, options]
+    converted = _map_cached(groups, converter, inputs, f"reading {name}")
     maker = replace(converter).maker  # The report of the converter's maker is replaced for each row.
     maker.report.notes.update(_schema_notes(schema, columns))
     maker.report.remark(*(Remark(**remark) for remarks in converted["remarks"] for remark in remarks))
@@ -105,6 +86,21 @@ def convert(
     converted = converted.remove_columns(["problem", "remarks", "picture"])
     _count(converted, maker)
     return converted, maker.report
+
+
+def _map_cached(groups: Dataset, converter, inputs: list, description: str) -> Dataset:
+    """Convert groups of rows, or read the result of an earlier conversion of the same inputs."""
+    digest = Hasher.hash([__version__, _FORMAT, _CONVERTED, *inputs])
+    cache = Path(config.HF_DATASETS_CACHE) / "sam-ft"
+    cache.mkdir(parents=True, exist_ok=True)
+    return groups.map(
+        converter,
+        features=_CONVERTED,
+        remove_columns=["indices"],
+        cache_file_name=str(cache / f"{digest}.arrow"),
+        new_fingerprint=digest,
+        desc=description,
+    )
 
 
 def _count(rows: Dataset, maker: RowMaker) -> None:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 
-from ..phrases.vocabulary import PhraseMap
+from ...options.data import HubSource, ReadOptions
+from ...options.phrases import PhraseMap
 from ..readers.image_roots import ImageRoots
 from ..readers.images import ImageError, upright_size
-from ..readers.records import ReadOptions, Split
+from ..readers.records import Split
 from ..readers.repeated_pictures import picture_key, refuse_contradiction
 from ..readers.rows import RowMaker
 from ..reading_report import DataReport
 from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .parquet import ParquetRows
-from .source import HubSource, image_roots
+from .source import image_roots
 
 
 CHUNK = 64  # rows whose images are in memory at a time

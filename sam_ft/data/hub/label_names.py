@@ -2,11 +2,11 @@
 
 from datasets import Dataset
 
+from ...options.data import HubSource, ReadOptions
 from ..phrases.vocabulary import normalize_phrase
-from ..readers.records import ReadOptions
 from .columns import Columns
 from .schemas import Schema, declared_names
-from .source import HubSource, class_names, names_in_row
+from .source import class_names, names_in_row
 
 
 def phrase_of(row: dict, columns: Columns) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from datasets import ClassLabel
 from PIL import Image as PILImage
 
+from ...options.data import ReadOptions
 from ..phrases.vocabulary import normalize_phrase
 from ..readers.image_roots import ImageRoots
 from ..readers.images import IMAGE_ERRORS
 from ..readers.mask_values import read_binary_mask, read_numbers, shapes_of_values
-from ..readers.records import ReadOptions, Shape
+from ..readers.records import Shape
 from ..readers.sa1b import sa1b_shapes
 from ..row_schema import MAX_INSTANCES, too_many_instances
 from .columns import Columns, inside, is_image

@@ -3,7 +3,6 @@
 import itertools
 import json
 import tarfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, config, load_dataset, load_dataset_builder, load_from_disk
@@ -12,6 +11,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+from ...options.data import HubSource
 from ..readers.files import SPLIT_WORDS
 from ..readers.mask_values import read_class_names
 from .parquet import ParquetRows, undecoded
@@ -19,29 +19,6 @@ from .parquet import ParquetRows, undecoded
 
 CONVERTED = "refs/convert/parquet"  # revision with the Hub's parquet export of data sets that are scripts
 NAME_FILES = ("id2label.json", "classes.json", "classes.txt")
-
-
-@dataclass
-class HubSource:
-    """
-    Location and reading options of a Hub data set.
-
-    Attributes:
-        name (`str`): Hub id, or a folder of parquet files, an imagefolder, WebDataset shards, or a result of
-            `save_to_disk`.
-        config (`str`, *optional*): Configuration of a data set that has several.
-        revision (`str`, *optional*): Branch, tag or commit.
-        data_files (`list[str]`): Patterns of the files to read; all files if empty.
-        column_mapping (`dict[str, str | None]`): Column of each role, `None` for no column; see `columns.py`.
-        streaming (`bool`): Fetch rows of parquet files when they are requested; other formats are prepared as a whole.
-    """
-
-    name: str = ""
-    config: str | None = None
-    revision: str | None = None
-    data_files: list[str] = field(default_factory=list)
-    column_mapping: dict[str, str | None] = field(default_factory=dict)
-    streaming: bool = False
 
 
 def is_hub_folder(folder: Path) -> bool:

@@ -15,7 +15,7 @@ _SLOT = re.compile(r"\{(\w[\w -]*)\}")
 
 
 @dataclass
-class Thing:
+class LabelledInstance:
     """
     Instance with the values that templates use.
 
@@ -47,7 +47,7 @@ class AttributeTemplates:
     synonyms: dict[str, list[str]] = field(default_factory=dict)
     plurals: dict[str, str] = field(default_factory=dict)
 
-    def phrases(self, things: list[Thing], values: dict[str, dict[str, set[str]]]) -> Iterator[dict]:
+    def phrases(self, instances: list[LabelledInstance], values: dict[str, dict[str, set[str]]]) -> Iterator[dict]:
         """
         Generate the phrases of one image whose classes are all labelled.
 
@@ -56,7 +56,7 @@ class AttributeTemplates:
         instance of the image can match them.
 
         Args:
-            things (`list[Thing]`): All instances of the image.
+            instances (`list[LabelledInstance]`): All instances of the image.
             values (`dict[str, dict[str, set[str]]]`): Class to attribute to values, over the data set.
 
         Yields:
@@ -65,7 +65,7 @@ class AttributeTemplates:
         for template in self.templates:
             for keys, form in _forms(template):
                 if keys:
-                    yield from _phrases_of_form(form, keys, things, values)
+                    yield from _phrases_of_form(form, keys, instances, values)
 
     def compare(self, values: dict[str, dict[str, set[str]]]) -> list[str]:
         """
@@ -116,7 +116,7 @@ class AttributeTemplates:
         return texts
 
 
-class SpokenPhrases(Mapping):
+class SynonymMapping(Mapping):
     """
     Mapping of a phrase to other texts for it, computed on access because a stream has no list of its phrases.
 
@@ -199,20 +199,20 @@ def read_attribute_templates(path: str) -> AttributeTemplates:
     )
 
 
-def attribute_values(things: Iterator[Thing]) -> dict[str, dict[str, set[str]]]:
+def attribute_values(instances: Iterator[LabelledInstance]) -> dict[str, dict[str, set[str]]]:
     """
     Collect the attribute values of a data set.
 
     Args:
-        things (`Iterator[Thing]`): All instances.
+        instances (`Iterator[LabelledInstance]`): All instances.
 
     Returns:
         `dict[str, dict[str, set[str]]]`: Class to attribute to values.
     """
     values: dict[str, dict[str, set[str]]] = {}
-    for thing in things:
-        for key, value in thing.attributes.items():
-            values.setdefault(thing.label, {}).setdefault(key, set()).add(value)
+    for instance in instances:
+        for key, value in instance.attributes.items():
+            values.setdefault(instance.label, {}).setdefault(key, set()).add(value)
     return values
 
 
@@ -231,28 +231,28 @@ def _fill(form: str, label: str, values: tuple[tuple[str, str], ...]) -> str:
     return normalize_phrase(_SLOT.sub(lambda slot: words[slot[1]], form))
 
 
-def _phrases_of_form(form: str, keys: tuple[str, ...], things: list[Thing], values) -> Iterator[dict]:
+def _phrases_of_form(form: str, keys: tuple[str, ...], instances: list[LabelledInstance], values) -> Iterator[dict]:
     present: dict[tuple, list[int]] = {}
-    for thing in things:
-        if all(key in thing.attributes for key in keys):
-            slots = thing.label, tuple((key, thing.attributes[key]) for key in keys)
-            present.setdefault(slots, []).append(thing.index)
+    for instance in instances:
+        if all(key in instance.attributes for key in keys):
+            slots = instance.label, tuple((key, instance.attributes[key]) for key in keys)
+            present.setdefault(slots, []).append(instance.index)
     for slots, indices in present.items():
-        yield {"text": _fill(form, *slots), "instances": indices, "exhaustive": not _may_match(slots, keys, things)}
+        yield {"text": _fill(form, *slots), "instances": indices, "exhaustive": not _may_match(slots, keys, instances)}
     absent = dict.fromkeys(near for slots in present for near in _near_misses(*slots, values) if near not in present)
     for slots in absent:
-        if not _may_match(slots, keys, things):
+        if not _may_match(slots, keys, instances):
             yield {"text": _fill(form, *slots), "instances": [], "exhaustive": True}
 
 
-def _may_match(slots: tuple, keys: tuple[str, ...], things: list[Thing]) -> bool:
+def _may_match(slots: tuple, keys: tuple[str, ...], instances: list[LabelledInstance]) -> bool:
     """Return whether an instance of the class lacks one of the attributes and agrees in the others."""
     label, expected = slots[0], dict(slots[1])
     return any(
-        thing.label == label
-        and any(key not in thing.attributes for key in keys)
-        and all(thing.attributes.get(key, expected[key]) == expected[key] for key in keys)
-        for thing in things
+        instance.label == label
+        and any(key not in instance.attributes for key in keys)
+        and all(instance.attributes.get(key, expected[key]) == expected[key] for key in keys)
+        for instance in instances
     )
 
 

@@ -6,20 +6,20 @@ from .vocabulary import normalize_phrase
 
 
 # The two lists of common nouns are disjoint, so that retention is not measured on the phrases that are distilled.
-PROBES = (
+PROBE_PHRASES = (
     "person", "car", "dog", "tree", "chair", "bottle", "book", "window", "shoe", "bird", "flower", "table", "bag",
     "clock", "plate", "boat",
 )  # fmt: skip
-TAUGHT = (
+DISTILLATION_PHRASES = (
     "man", "woman", "bicycle", "truck", "cat", "horse", "cup", "bowl", "door", "lamp", "phone", "hat", "bench", "bus",
     "fruit", "sign", "leaf", "box", "wheel", "hand",
 )  # fmt: skip
-NONSENSE = ("glorpy flim", "zibbet", "colorless green idea")
-UNTOUCHED, SWAPPED, INVENTED = "untouched", "swapped", "invented"
+NONSENSE_PHRASES = ("glorpy flim", "zibbet", "colorless green idea")
+UNTRAINED, RECOLORED, NONSENSE = "untrained", "recolored", "nonsense"  # kinds of phrases
 COLORS = ("red", "blue", "green", "yellow", "black", "white", "orange", "purple")
 
 
-def swapped(phrases: list[str], most: int = 8) -> list[str]:
+def recolor_phrases(phrases: list[str], max_phrases: int = 8) -> list[str]:
     """
     Replace the colour of phrases: "red apple" becomes "blue apple".
 
@@ -27,7 +27,7 @@ def swapped(phrases: list[str], most: int = 8) -> list[str]:
 
     Args:
         phrases (`list[str]`): Trained phrases.
-        most (`int`): Maximum number of phrases that are returned. Default: 8.
+        max_phrases (`int`): Maximum number of phrases that are returned. Default: 8.
 
     Returns:
         `list[str]`: Phrases with another colour that are not trained.
@@ -38,7 +38,7 @@ def swapped(phrases: list[str], most: int = 8) -> list[str]:
         if color is not None:
             other = COLORS[(COLORS.index(color) + 1) % len(COLORS)]
             replaced.append(re.sub(rf"\b{color}\b", other, phrase, count=1))
-    return [phrase for phrase in dict.fromkeys(replaced) if phrase not in phrases][:most]
+    return [phrase for phrase in dict.fromkeys(replaced) if phrase not in phrases][:max_phrases]
 
 
 def probe_kinds(phrases: list[str], trained: set[str] | None) -> dict[str, str]:
@@ -50,11 +50,11 @@ def probe_kinds(phrases: list[str], trained: set[str] | None) -> dict[str, str]:
         trained (`set[str]` or `None`): Phrases that the run trains.
 
     Returns:
-        `dict[str, str]`: Phrase to kind. `untouched`: not trained; `swapped`: trained with another colour;
-            `invented`: nonsense.
+        `dict[str, str]`: Phrase to kind. `untrained`: not trained; `recolored`: trained with another colour;
+            `nonsense`: made of invented words.
     """
     trained = trained or set()
-    texts = [normalize_phrase(text) for text in phrases or PROBES]
-    kinds = dict.fromkeys((text for text in texts if text not in trained), UNTOUCHED)
-    kinds |= dict.fromkeys((text for text in swapped(sorted(trained)) if text not in kinds), SWAPPED)
-    return kinds | dict.fromkeys((text for text in NONSENSE if text not in trained), INVENTED)
+    texts = [normalize_phrase(text) for text in phrases or PROBE_PHRASES]
+    kinds = dict.fromkeys((text for text in texts if text not in trained), UNTRAINED)
+    kinds |= dict.fromkeys((text for text in recolor_phrases(sorted(trained)) if text not in kinds), RECOLORED)
+    return kinds | dict.fromkeys((text for text in NONSENSE_PHRASES if text not in trained), NONSENSE)

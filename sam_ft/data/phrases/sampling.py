@@ -1,43 +1,14 @@
 """Sampling of the phrases of a training step: positives first, then negative phrases that are proven absent."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass
-class PhraseOptions:
-    """
-    Options of phrase sampling.
-
-    Attributes:
-        negative_ratio (`float`): Share of negative phrases among the phrases per image, on average over images.
-        negatives_per_image (`int`, *optional*): Fixed number of negative phrases instead of a share.
-        max_phrases_per_image (`int`): Maximum number of phrases per image; positives take precedence.
-        soft (`list[str]`): Unlabelled phrases for which the teacher of a distillation predicts the targets.
-        soft_per_image (`int`): Number of them that is drawn for each image.
-        synonyms (`Mapping[str, list[str]]`): Phrase to other texts for it; one of all texts is drawn each time.
-    """
-
-    negative_ratio: float = 0.2
-    negatives_per_image: int | None = None
-    max_phrases_per_image: int = 32
-    soft: list[str] = field(default_factory=list)
-    soft_per_image: int = 2
-    synonyms: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if not 0 <= self.negative_ratio < 1:
-            raise ValueError(f"`negative_ratio` is {self.negative_ratio}; it must be at least 0 and below 1")
-        if self.negatives_per_image is not None and self.negatives_per_image < 0:
-            raise ValueError(f"`negatives_per_image` is {self.negatives_per_image}; it must be 0 or more")
-        if self.max_phrases_per_image < 1:
-            raise ValueError(f"`max_phrases_per_image` is {self.max_phrases_per_image}; it must be at least 1")
+from ...options.phrases import PhraseOptions
 
 
 @dataclass
-class AskedPhrase:
+class PromptedPhrase:
     """
     Phrase of a row that is used as a prompt.
 
@@ -56,7 +27,7 @@ class AskedPhrase:
     exhaustive: bool
 
 
-def all_phrases(row: dict) -> list[AskedPhrase]:
+def all_phrases(row: dict) -> list[PromptedPhrase]:
     """
     Return every phrase of a row, as an evaluation uses them, with crowd regions separate from objects.
 
@@ -65,7 +36,7 @@ def all_phrases(row: dict) -> list[AskedPhrase]:
     """
     crowd = [instance["is_crowd"] for instance in row["instances"]]
     return [
-        AskedPhrase(
+        PromptedPhrase(
             phrase["text"],
             phrase["text"],
             [i for i in phrase["instances"] if not crowd[i]],
@@ -76,7 +47,7 @@ def all_phrases(row: dict) -> list[AskedPhrase]:
     ]
 
 
-def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[AskedPhrase]:
+def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[PromptedPhrase]:
     """
     Sample the phrases of one training example.
 
@@ -100,7 +71,7 @@ def choose_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) 
     return chosen
 
 
-def choose_soft(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[str]:
+def choose_distill_phrases(row: dict, rng: np.random.Generator, options: PhraseOptions) -> list[str]:
     """
     Sample phrases for distillation that the row does not label as present or absent.
 
@@ -110,8 +81,8 @@ def choose_soft(row: dict, rng: np.random.Generator, options: PhraseOptions) -> 
         options (`PhraseOptions`): Options of the sampling.
     """
     labelled = {phrase["text"] for phrase in row["phrases"]}
-    unlabelled = [text for text in options.soft if text not in labelled]
-    return [unlabelled[i] for i in rng.permutation(len(unlabelled))[: options.soft_per_image]]
+    unlabelled = [text for text in options.distill_phrases if text not in labelled]
+    return [unlabelled[i] for i in rng.permutation(len(unlabelled))[: options.distill_per_image]]
 
 
 def _number_of_negatives(positives: int, rng: np.random.Generator, options: PhraseOptions) -> int:
@@ -122,5 +93,5 @@ def _number_of_negatives(positives: int, rng: np.random.Generator, options: Phra
     return max(number, 1) if options.negative_ratio > 0 and not positives else number
 
 
-def _pick(phrases: list[AskedPhrase], number: int, rng: np.random.Generator) -> list[AskedPhrase]:
+def _pick(phrases: list[PromptedPhrase], number: int, rng: np.random.Generator) -> list[PromptedPhrase]:
     return [phrases[i] for i in sorted(rng.permutation(len(phrases))[:number])]

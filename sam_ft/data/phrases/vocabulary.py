@@ -1,25 +1,11 @@
 """From class names to noun phrases: the default normalizer and the phrase map of the user."""
 
 import re
-from dataclasses import dataclass, field
 
-from ...utils.text import short_repr
+from ...options.phrases import PhraseMap
+from ...utils.text import phrase_words, short_repr
 from ...utils.yaml_files import read_yaml_mapping
 from ..safe_text import clean_name
-
-
-@dataclass
-class PhraseMap:
-    """
-    Phrases that the user chose for class names.
-
-    Attributes:
-        names (`dict[str, str | None]`): Class name as in the data, composed (NFC), to phrase; `None` drops the class.
-        synonyms (`dict[str, list[str]]`): Phrase to other phrases that training may use for it.
-    """
-
-    names: dict[str, str | None] = field(default_factory=dict)
-    synonyms: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_phrase_map(path: str) -> PhraseMap:
@@ -71,11 +57,7 @@ def normalize_phrase(name: str) -> str:
     """
     name = clean_name(name)
     without_brackets = re.sub(r"\([^)]*\)", " ", name)
-    return _words(without_brackets) or _words(name)
-
-
-def _words(name: str) -> str:
-    return " ".join(re.sub(r"[_\-/()]+", " ", name).lower().split())
+    return phrase_words(without_brackets) or phrase_words(name)
 
 
 def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | None]:
@@ -103,5 +85,5 @@ def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | Non
             phrases[name] = chosen[composed]
         else:
             short = normalize_phrase(name)
-            phrases[name] = _words(composed) if len(spellings[short]) > 1 else short
+            phrases[name] = phrase_words(composed) if len(spellings[short]) > 1 else short
     return phrases

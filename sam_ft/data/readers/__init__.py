@@ -1,1 +1,7 @@
-"""Readers of annotation layouts, one module for each; all return rows in the schema of `row_schema.py`."""
+"""
+Readers of annotation layouts, one module for each; all return the records of `records.py`, which `rows.py` converts.
+
+A reader is a module with `find(folder)`, which returns a function `(ReadOptions) -> Split` for each split, or `None`
+for another layout; `FORM`, its files in messages; and `KEYS`, the options that only some layouts use, if it uses any.
+`LAYOUTS` in `options/data.py` registers it.
+"""

@@ -1,43 +1,68 @@
-"""Reader of COCO instance annotations, including LVIS files and Roboflow exports."""
+"""Reader of COCO instance annotations, including LVIS files and Roboflow exports; `saco.py` reads SA-Co files."""
 
 from collections import Counter
+from functools import partial
+from pathlib import Path
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..phrases.vocabulary import normalize_phrase
-from ..reading_report import DataReport, Remark
+from ..reading_report import Remark
 from ..row_schema import DatasetFormatError
-from .coco_tree import CocoFiles
+from .coco_tree import CocoFiles, find_coco_splits
 from .images import count_bare_names, file_name_text, find_image_or_error
 from .json_files import read_json
-from .records import ReadOptions, Record, Shape, Split
-from .rows import make_rows
+from .records import Record, Shape, Split
+from .saco import is_saco, read_saco_content
 
 
+FORM = "\n  ".join(
+    (
+        "annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO; "
+        "LVIS too)",
+        "annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/",
+        "annotations/*train*.json, annotations/*val*.json beside images/ (SA-Co; CVAT's COCO export)",
+        "train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)",
+        "or one file and one folder by name: annotation_file, image_folder (eval_annotation_file, eval_image_folder)",
+    )
+)
+KEYS = ("phrase_source", "noun_phrases")
 # Largest coordinate of a box in fractions of the image. It exceeds 1 because tools round, and boxes cross the edge.
 NORMALIZED_LIMIT = 1.05
 
 
-def read_coco(files: CocoFiles, options: ReadOptions) -> tuple[list[dict], DataReport]:
+def find(folder: Path) -> dict[str, partial] | None:
+    """Return a function that reads each split of a folder of COCO files; `None` for another layout."""
+    splits = find_coco_splits(folder)
+    return {name: partial(read_json_split, files) for name, files in splits.items()} or None
+
+
+def read_json_split(files: CocoFiles, options: ReadOptions) -> Split:
     """
-    Read one COCO annotation file.
+    Read one annotation file for many images: COCO, LVIS or SA-Co.
 
     Args:
         files (`CocoFiles`): The annotation file and the folders of its images.
         options (`ReadOptions`): Conversion of annotations to rows.
 
     Returns:
-        `tuple[list[dict], DataReport]`: Rows in the order of the file, with `image` as a path, and the report.
+        `Split`: The records of the file.
 
     Raises:
-        `DatasetFormatError`: If the file is not a COCO file, a category is unknown, an id occurs twice, or, with
-            `on_bad_rows: error`, a row cannot be used. The message contains the file, the record and the field.
+        `DatasetFormatError`: If the file is in none of these formats; see [`read_coco_content`].
     """
-    return make_rows(read_coco_content(read_json(files.annotation_file, "COCO"), files, options), options)
+    content = read_json(files.annotation_file, "COCO")
+    read_content = read_saco_content if is_saco(content) else read_coco_content
+    split = read_content(content, files, options)
+    if files.others:
+        names = ", ".join(file.name for file in files.others[:3])
+        split.notes.append(f"{len(files.others)} other annotation files beside this one are not read: {names}")
+    return split
 
 
 def read_coco_content(content, files: CocoFiles, options: ReadOptions) -> Split:
     """
-    Build the records of a COCO file from its parsed content; see [`read_coco`].
+    Build the records of a COCO file from its parsed content.
 
     Args:
         content: The parsed JSON content.
@@ -46,6 +71,10 @@ def read_coco_content(content, files: CocoFiles, options: ReadOptions) -> Split:
 
     Returns:
         `Split`: The records, not yet converted to rows.
+
+    Raises:
+        `DatasetFormatError`: If the content is not that of a COCO file, a category is unknown, or an id occurs twice.
+            The message contains the file, the record and the field.
     """
     return _CocoReader(content, files, options).split
 

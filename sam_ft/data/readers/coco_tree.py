@@ -6,16 +6,6 @@ from pathlib import Path
 from .files import SPLIT_WORDS, split_of_name
 
 
-FORMS = (
-    "annotations/instances_train2017.json, annotations/instances_val2017.json beside train2017/, val2017/ (COCO; LVIS "
-    "too)",
-    "annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/",
-    "annotations/*train*.json, annotations/*val*.json beside images/ (SA-Co; CVAT's COCO export)",
-    "train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)",
-    "or one file and one folder by name: annotation_file, image_folder (eval_annotation_file, eval_image_folder)",
-)
-
-
 @dataclass
 class CocoFiles:
     """

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ...options.data import ReadOptions
 from ..row_schema import DatasetFormatError
 from .files import split_of_folder, split_of_name
 from .images import count_bare_names, find_image_or_error
 from .outlines import ellipse
-from .records import ReadOptions, Record, Shape, Split, join_parts
+from .records import Record, Shape, Split, join_parts
 
 
 FORM = "annotations.xml beside images/ (CVAT for images)"

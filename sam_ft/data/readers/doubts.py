@@ -104,5 +104,5 @@ def _check_pieces(shape: Shape, where: str) -> Iterator[Remark]:
             return
     if number > 1:
         sizes = sorted(np.bincount(parts.ravel())[1:].tolist(), reverse=True)
-        shown = ", ".join(map(str, sizes[:4])) + (", …" if number > 4 else "")
-        yield Remark("mask in pieces", where, f"{number} pieces of {shown} px; it is trained as one object")
+        listing = ", ".join(map(str, sizes[:4])) + (", …" if number > 4 else "")
+        yield Remark("mask in pieces", where, f"{number} pieces of {listing} px; it is trained as one object")

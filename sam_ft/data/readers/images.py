@@ -97,7 +97,7 @@ def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int,
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             width, height = opened.size
-            swapped = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            is_rotated = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             if decode:
                 opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1)))
                 opened.load()
@@ -106,4 +106,4 @@ def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int,
         raise ImageError(
             f"the image {name} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
         ) from error
-    return (height, width, True) if swapped else (width, height, False)
+    return (height, width, True) if is_rotated else (width, height, False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..reading_report import Remark
 from ..row_schema import DatasetFormatError
@@ -18,7 +19,7 @@ from .files import example_id_of, group_by_split, images_in
 from .images import IMAGE_ERRORS, ImageError, bare_name, file_name_text
 from .json_files import read_json
 from .outlines import ellipse
-from .records import ReadOptions, Record, Shape, Split, join_parts
+from .records import Record, Shape, Split, join_parts
 
 
 FORM = "NAME.json with `shapes` beside NAME.jpg (LabelMe)"

@@ -1,34 +1,20 @@
 """Detection of the layout of a folder and of its splits."""
 
+import importlib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
+from ...options.data import LAYOUTS, ReadOptions
 from ...utils.yaml_files import read_yaml_mapping
-from . import cvat, labelme, mask_files, mask_values, polygon_files, sa1b, via, yolo
-from .coco import read_coco_content
-from .coco_tree import FORMS, CocoFiles, find_coco_splits
 from .json_files import read_json
-from .records import ReadOptions, Split
-from .saco import is_saco, read_saco_content
+from .records import Split
 
 
 SplitReader = Callable[[ReadOptions], Split]
 
-# In the order of detection: layouts with distinctive files come before those whose files several layouts share.
-_FINDERS = {
-    "coco": lambda folder: {name: partial(read_json_split, files) for name, files in find_coco_splits(folder).items()},
-    "yolo": yolo.find,
-    "cvat": cvat.find,
-    "polygons": polygon_files.find,
-    "via": via.find,
-    "labelme": labelme.find,
-    "sa1b": sa1b.find,
-    "mask_files": mask_files.find,
-    "mask_values": mask_values.find,
-}
-LAYOUTS = tuple(_FINDERS)
+# Layout -> its module, see the docstring of this folder.
+_READERS = {name: importlib.import_module(f".{module}", __package__) for name, module in LAYOUTS.items()}
 _PARSERS = {
     ".json": lambda file: read_json(file, "annotation"),
     ".yaml": lambda file: read_yaml_mapping(str(file), "dataset_name"),
@@ -38,17 +24,10 @@ _PARSERS = {
 _MAX_FILE_BYTES = 2**24  # of a file that is parsed to report why no layout was detected
 # Keys of `ReadOptions` that only some layouts use; every layout uses the others.
 LAYOUT_KEYS = {
-    "coco": ("phrase_source", "noun_phrases"),
-    "via": ("class_name", "class_attribute"),
-    "sa1b": ("class_name",),
-    "mask_files": ("class_name",),
-    "mask_values": ("class_name", "class_names", "mask_values"),
+    **{name: reader.KEYS for name, reader in _READERS.items() if hasattr(reader, "KEYS")},
     "hub": ("noun_phrases", "class_name", "class_names", "mask_values"),
 }
-ACCEPTED = "\n  ".join(
-    ["the layouts that are read:", *FORMS]
-    + [module.FORM for module in (yolo, cvat, polygon_files, via, labelme, sa1b, mask_files, mask_values)]
-)
+ACCEPTED = "\n  ".join(["the layouts that are read:", *(reader.FORM for reader in _READERS.values())])
 
 
 def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str, SplitReader]]:
@@ -70,10 +49,8 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
         raise ValueError(
             f"`dataset_name`: there is no folder {str(folder)!r}. Pass the folder of a data set; {ACCEPTED}"
         )
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"`layout` is {layout!r}; choose from {', '.join(LAYOUTS)}")
-    for name in LAYOUTS if layout is None else (layout,):
-        splits = _FINDERS[name](folder)
+    for name in _READERS if layout is None else (layout,):
+        splits = _READERS[name].find(folder)
         if splits:
             return name, splits
     content = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
@@ -98,26 +75,3 @@ def _find_damaged_files(folder: Path) -> list[str]:
         except (ValueError, OSError, LookupError, ElementTree.ParseError) as error:
             problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
     return problems[:3]
-
-
-def read_json_split(files: CocoFiles, options: ReadOptions) -> Split:
-    """
-    Read one annotation file for many images: COCO, LVIS or SA-Co.
-
-    Args:
-        files (`CocoFiles`): The annotation file and the folders of its images.
-        options (`ReadOptions`): Conversion of annotations to rows.
-
-    Returns:
-        `Split`: The records of the file.
-
-    Raises:
-        `DatasetFormatError`: If the file is in none of these formats; see [`read_coco`].
-    """
-    content = read_json(files.annotation_file, "COCO")
-    read_content = read_saco_content if is_saco(content) else read_coco_content
-    split = read_content(content, files, options)
-    if files.others:
-        names = ", ".join(file.name for file in files.others[:3])
-        split.notes.append(f"{len(files.others)} other annotation files beside this one are not read: {names}")
-    return split

@@ -7,13 +7,15 @@ Files are `ID/images/*` with `ID/masks/*` (DSB 2018), or `images/NAME.*` with `m
 from functools import partial
 from pathlib import Path
 
+from ...options.data import ReadOptions
 from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in, split_of_name
 from .mask_values import read_mask_file
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = "ID/images/*.png with ID/masks/*.png, or images/NAME.* with masks/NAME/*.png (one mask image an object)"
+KEYS = ("class_name",)
 
 
 def find(folder: Path) -> dict[str, partial] | None:

@@ -9,16 +9,18 @@ import yaml
 from PIL import Image
 from scipy import ndimage
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ...utils.yaml_files import parse_yaml
 from ..row_schema import MAX_INSTANCES, DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, images_in
 from .images import IMAGE_ERRORS
 from .json_files import parse_json
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = "images/NAME.* with masks/NAME.png (PNGImages and PedMasks, too): needs `mask_values`"
+KEYS = ("class_name", "class_names", "mask_values")
 _IMAGE_FOLDERS = ("images", "PNGImages", "JPEGImages", "imgs", "img", "image")
 _MASK_FOLDERS = (
     "masks",

@@ -4,12 +4,13 @@ import contextlib
 from functools import partial
 from pathlib import Path
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS
 from .images import ImageError, find_image
 from .json_files import read_json
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = (

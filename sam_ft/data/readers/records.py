@@ -7,58 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..phrases.attributes import AttributeTemplates
-from ..phrases.vocabulary import PhraseMap
 from ..reading_report import Remark
 from .images import ImageError
-
-
-PHRASE_SOURCES = ("category", "noun_phrase", "both")
-NOUN_PHRASES = ("open", "exhaustive", "closed")
-MASK_VALUES = ("instances", "classes", "components")
-
-
-@dataclass
-class ReadOptions:
-    """
-    Options of the conversion of files to rows.
-
-    Attributes:
-        phrase_source (`str`): `category`: the classes are a closed vocabulary, and a class without an instance in an
-            image is absent there; `noun_phrase`: the phrase of each annotation, absences unknown; `both`.
-        phrase_map (`PhraseMap`): Phrases of classes that replace their names.
-        noun_phrases (`str`): Labelling guarantee of noun phrases. `open`: other instances may be unlabelled;
-            `exhaustive`: an image that has the phrase has all its instances labelled; `closed`: in addition, every
-            other phrase of the file is absent.
-        class_name (`str`, *optional*): Class of all instances if the source has no class names.
-        class_names (`str`, *optional*): File of names of numbered classes; see [`read_class_names`].
-        class_attribute (`str`, *optional*): VIA attribute that contains the class.
-        mask_values (`str`, *optional*): Meaning of the values of mask images. `instances`: one object each; `classes`:
-            one mask for each class; `components`: classes whose connected parts are objects.
-        attributes (`AttributeTemplates`, *optional*): Templates of additional phrases from classes and attributes.
-        on_bad_rows (`str`): `error` stops at the first row that cannot be used, `skip` leaves it out and reports it.
-        verify_images (`bool`): Decode every image while reading, so that damage is detected before training.
-        allow_outside_images (`bool`): Read images that lie outside the folders of the data set; see [`Split`].
-    """
-
-    phrase_source: str = "category"
-    phrase_map: PhraseMap = field(default_factory=PhraseMap)
-    noun_phrases: str = "exhaustive"
-    class_name: str | None = None
-    class_names: str | None = None
-    class_attribute: str | None = None
-    mask_values: str | None = None
-    attributes: AttributeTemplates | None = None
-    on_bad_rows: str = "error"
-    verify_images: bool = True
-    allow_outside_images: bool = False
-
-    def __post_init__(self):
-        fields = {"phrase_source": PHRASE_SOURCES, "noun_phrases": NOUN_PHRASES, "mask_values": (None, *MASK_VALUES)}
-        for name, choices in fields.items():
-            if getattr(self, name) not in choices:
-                allowed = ", ".join(choice for choice in choices if choice)
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose from {allowed}")
 
 
 @dataclass

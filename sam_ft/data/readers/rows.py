@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from ...ops import masks as mask_ops
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
-from ..phrases.attributes import Thing, attribute_values
+from ..phrases.attributes import LabelledInstance, attribute_values
 from ..phrases.vocabulary import name_phrases
 from ..reading_report import DataReport, Remark
 from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
@@ -14,7 +15,7 @@ from .doubts import check_consistency
 from .encoding import clip_box, encode_shape
 from .image_roots import ImageRoots
 from .images import ImageError, upright_size
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 from .repeated_pictures import RepeatedPictures
 
 
@@ -63,8 +64,10 @@ class RowMaker:
             self.closed = {}
         self.closed |= dict.fromkeys(split.phrases)
         shapes = (s for record in split.records if not callable(record.shapes) for s in record.shapes)
-        things = (Thing(0, self.phrase_of[s.label], s.attributes) for s in shapes if self.phrase_of.get(s.label))
-        self.values = attribute_values(things) if options.attributes else {}
+        labelled = (
+            LabelledInstance(0, self.phrase_of[s.label], s.attributes) for s in shapes if self.phrase_of.get(s.label)
+        )
+        self.values = attribute_values(labelled) if options.attributes else {}
         if options.attributes:
             for note in options.attributes.compare(self.values):
                 self._note(note)
@@ -86,11 +89,11 @@ class RowMaker:
         result = {}
         for label, name in names.items():
             phrase = result[label] = phrases[name]
-            shown = repr(name) if label == name else f"{label} {name!r}"
+            category = repr(name) if label == name else f"{label} {name!r}"
             if phrase is None:
                 self._note(f"category {name!r} is dropped by the phrase map")
             elif phrase in self.report.category_ids:
-                self._note(f"category {shown} has the phrase {phrase!r} of another; merged")
+                self._note(f"category {category} has the phrase {phrase!r} of another; merged")
             else:
                 self.report.category_ids[phrase] = label
                 if phrase != name:
@@ -113,7 +116,7 @@ class RowMaker:
         try:
             if not isinstance(record.image, bytes):
                 self.roots.check(record.image)
-            width, height, swapped = upright_size(record.image, decode=self.options.verify_images)
+            width, height, is_rotated = upright_size(record.image, decode=self.options.verify_images)
         except ImageError as error:
             return error
         listed_size = record.size
@@ -124,7 +127,7 @@ class RowMaker:
                 f"`width`×`height` is {short_repr(listed_size[0])}×{short_repr(listed_size[1])}; expected numbers"
             )
         if None not in listed_size and tuple(listed_size) != (width, height):
-            why = " (its EXIF orientation swaps the sides)" if swapped else ""
+            why = " (its EXIF orientation swaps the sides)" if is_rotated else ""
             name = "its image" if isinstance(record.image, bytes) else f"the upright image {record.image}"
             return ImageError(
                 f"`width`×`height` is {listed_size[0]}×{listed_size[1]}, but {name} is {width}×{height}{why}. Its "
@@ -164,7 +167,7 @@ class RowMaker:
         """
         if isinstance(size, ImageError):
             self._refuse(str(size), record.where)
-        instances, things, members, not_exhaustive = [], [], self._absent(record), set()
+        instances, labelled, members, not_exhaustive = [], [], self._absent(record), set()
         not_exhaustive |= {self.phrase_of[label] for label in record.not_exhaustive if label in self.phrase_of}
         try:
             shapes = record.load_shapes()
@@ -185,7 +188,7 @@ class RowMaker:
             if instance is not None and self.phrase_of.get(shape.label) is not None:
                 # The attributes of the objects in a crowd are unknown.
                 attributes = {} if shape.is_crowd else shape.attributes
-                things.append(Thing(len(instances), self.phrase_of[shape.label], attributes))
+                labelled.append(LabelledInstance(len(instances), self.phrase_of[shape.label], attributes))
             instances += [] if instance is None else [instance]
         open_phrases = self.options.noun_phrases == "open"
         phrases = [
@@ -203,15 +206,17 @@ class RowMaker:
             "width": size[0],
             "height": size[1],
             "instances": instances,
-            "phrases": phrases + self._attribute_phrases(things, record, members.keys(), not_exhaustive),
+            "phrases": phrases + self._attribute_phrases(labelled, record, members.keys(), not_exhaustive),
         }
 
-    def _attribute_phrases(self, things: list[Thing], record: Record, taken, not_exhaustive: set[str]) -> list[dict]:
+    def _attribute_phrases(
+        self, labelled: list[LabelledInstance], record: Record, class_phrases, not_exhaustive: set[str]
+    ) -> list[dict]:
         """Return the phrases of classes with attributes; equal texts of two templates are one phrase."""
         if self.options.attributes is None:
             return []
         phrases: dict[str, dict] = {}
-        for phrase in self.options.attributes.phrases(things, self.values):
+        for phrase in self.options.attributes.phrases(labelled, self.values):
             merged = phrases.setdefault(phrase["text"], phrase)
             merged["instances"] = sorted({*merged["instances"], *phrase["instances"]})
             merged["exhaustive"] &= phrase["exhaustive"]
@@ -219,7 +224,7 @@ class RowMaker:
         return [
             phrase | {"exhaustive": phrase["exhaustive"] and closed}
             for text, phrase in phrases.items()
-            if text not in taken and (phrase["instances"] or closed)
+            if text not in class_phrases and (phrase["instances"] or closed)
         ]
 
     def _absent(self, record: Record) -> dict[str, list[int]]:

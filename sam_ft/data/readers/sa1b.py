@@ -3,15 +3,17 @@
 from functools import partial
 from pathlib import Path
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..row_schema import DatasetFormatError
 from .files import example_id_of, group_by_split
 from .images import ImageError, file_name_text, find_image
 from .json_files import read_json
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = "NAME.json with `image` and `annotations` beside NAME.jpg (SA-1B; masks without names)"
+KEYS = ("class_name",)
 
 
 def find(folder: Path) -> dict[str, partial] | None:

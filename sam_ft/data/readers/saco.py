@@ -1,11 +1,12 @@
 """Reader of SA-Co Gold and Silver: one `images` entry for each (image, phrase), including negative phrases."""
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..phrases.vocabulary import normalize_phrase
 from ..row_schema import DatasetFormatError
 from .coco_tree import CocoFiles
 from .images import count_bare_names, find_image_or_error
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 def is_saco(content) -> bool:
@@ -45,21 +46,8 @@ def read_saco_content(content: dict, files: CocoFiles, options: ReadOptions) -> 
     name_counts = count_bare_names(name for name in names if isinstance(name, str))
     records: dict[str, Record] = {}
     for i, entry in enumerate(content["images"]):
-        name, text = (
-            (entry.get(key) for key in ("file_name", "text_input")) if isinstance(entry, dict) else (None, None)
-        )
-        if (
-            not isinstance(name, str)
-            or not isinstance(text, str)
-            or not normalize_phrase(text)
-            or entry.get("id") is None
-        ):
-            raise DatasetFormatError(
-                f"an entry needs `id`, `file_name` and `text_input`, found {short_repr(entry)}",
-                file=file,
-                record=f"images[{i}]",
-            )
-        text = " ".join(text.split())
+        _check_entry(entry, file, i)
+        name, text = entry["file_name"], " ".join(entry["text_input"].split())
         split.labels[text] = text
         record = records.get(name)
         if record is None:
@@ -81,6 +69,23 @@ def read_saco_content(content: dict, files: CocoFiles, options: ReadOptions) -> 
         f"SA-Co: {len(content['images'])} (image, phrase) pairs of {len(records)} images; absent phrases are verified"
     )
     return split
+
+
+def _check_entry(entry, file: str, index: int) -> None:
+    """Check one entry of `images`."""
+    is_complete = (
+        isinstance(entry, dict)
+        and isinstance(entry.get("file_name"), str)
+        and isinstance(entry.get("text_input"), str)
+        and normalize_phrase(entry["text_input"])
+        and entry.get("id") is not None
+    )
+    if not is_complete:
+        raise DatasetFormatError(
+            f"an entry needs `id`, `file_name` and `text_input`, found {short_repr(entry)}",
+            file=file,
+            record=f"images[{index}]",
+        )
 
 
 def _shape(annotation: dict, text: str) -> Shape:

@@ -4,16 +4,18 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..row_schema import DatasetFormatError
 from .files import group_by_split
 from .images import count_bare_names, find_image_or_error
 from .json_files import read_json
 from .outlines import ellipse
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = "a JSON file of `regions` beside its images (VIA 1 and 2)"
+KEYS = ("class_name", "class_attribute")
 
 
 def find(folder: Path) -> dict[str, partial] | None:

@@ -5,11 +5,12 @@ import math
 from functools import partial
 from pathlib import Path
 
+from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ...utils.yaml_files import read_yaml_mapping
 from ..row_schema import DatasetFormatError
 from .files import SPLIT_WORDS, example_id_of, image_suffixes, images_in
-from .records import ReadOptions, Record, Shape, Split
+from .records import Record, Shape, Split
 
 
 FORM = "data.yaml with `names`, images/ and labels/ (YOLO-seg)"

@@ -4,13 +4,13 @@ import logging
 
 import torch
 
+from ...ops.prompts import padding_exemplars
 from .object_prompts import ObjectSample, collate_prompts
-from .pipeline import Sample
+from .sample import ImageSample, Sample
 
 
 logger = logging.getLogger(__name__)
 
-PADDING_LABEL = -10
 TEXT_LENGTH = 32
 PLACEHOLDER = "object"
 
@@ -37,7 +37,7 @@ class Sam3Collator:
         - `pair_image [0, 0, 1]` and `pair_phrase [0, 1, 0]`: image and phrase of each pair.
         - `input_boxes (3, 1, 4)` with labels -10 (no exemplar), and `geometry_token (3,)`.
         - `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3.
-        - `soft_image`, `soft_phrase` and `soft_token`: the same for phrases without labels, if there are any.
+        - `distill_image`, `distill_phrase` and `distill_token`: the same for phrases without labels, if there are any.
         - `labels`, one dict per image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
           `original_size`, and `phrases`, the texts of the batch for messages.
     """
@@ -49,13 +49,12 @@ class Sam3Collator:
     def __call__(self, samples: list[Sample]) -> dict:
         """Collate samples to a batch."""
         pairs = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.phrases]
-        soft = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.soft]
-        texts = list(dict.fromkeys(phrase.text for _, phrase in (*pairs, *soft)))
+        distill = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.distill_phrases]
+        texts = list(dict.fromkeys(phrase.text for _, phrase in (*pairs, *distill)))
         # A batch without phrases still runs the text encoder, on a placeholder.
         encoded = texts or [PLACEHOLDER]
         tokens = self._tokenize(encoded)
-        boxes = torch.full((len(pairs), 1, 4), 0.5)
-        box_labels = torch.full((len(pairs), 1), PADDING_LABEL)
+        boxes, box_labels = padding_exemplars(len(pairs))
         for row, (_, phrase) in enumerate(pairs):
             if phrase.exemplar_cxcywh is not None:
                 boxes[row, 0] = torch.tensor(phrase.exemplar_cxcywh)
@@ -63,7 +62,7 @@ class Sam3Collator:
         return {
             **_vision(samples),
             **self._text(encoded),
-            **_soft(soft, texts),
+            **_build_distillation_pairs(distill, texts),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
             "pair_image": [image for image, _ in pairs],
@@ -102,9 +101,7 @@ class Sam3Collator:
     def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
         warn_long_phrases(self.tokenizer, [text for text in texts if text not in self.warned])
         self.warned.update(texts)
-        return self.tokenizer(
-            texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
-        )
+        return tokenize_phrases(self.tokenizer, texts)
 
 
 class Sam2Collator:
@@ -134,20 +131,34 @@ class Sam2Collator:
         }
 
 
-def _soft(pairs: list, texts: list[str]) -> dict:
+def _build_distillation_pairs(pairs: list, texts: list[str]) -> dict:
     if not pairs:
         return {}
     return {
-        "soft_image": [image for image, _ in pairs],
-        "soft_phrase": [texts.index(phrase.text) for _, phrase in pairs],
-        "soft_token": torch.tensor([phrase.geometry_token for _, phrase in pairs], dtype=torch.bool),
+        "distill_image": [image for image, _ in pairs],
+        "distill_phrase": [texts.index(phrase.text) for _, phrase in pairs],
+        "distill_token": torch.tensor([phrase.geometry_token for _, phrase in pairs], dtype=torch.bool),
     }
 
 
-def _vision(samples: list[Sample]) -> dict[str, torch.Tensor]:
+def _vision(samples: list[ImageSample]) -> dict[str, torch.Tensor]:
     if samples[0].features is not None:
         return {"vision_features": torch.stack([sample.features for sample in samples])}
     return {"pixel_values": torch.stack([sample.image for sample in samples])}
+
+
+def tokenize_phrases(tokenizer, texts: list[str]):
+    """
+    Tokenize phrases for SAM 3, padded and truncated to 32 tokens.
+
+    Args:
+        tokenizer (`CLIPTokenizer`): Tokenizer of the processor of the model.
+        texts (`list[str]`): The T phrases.
+
+    Returns:
+        `BatchEncoding`: `input_ids` and `attention_mask`, both tensors of shape `(T, 32)`.
+    """
+    return tokenizer(texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt")
 
 
 def warn_long_phrases(tokenizer, texts: list[str]) -> list[str]:

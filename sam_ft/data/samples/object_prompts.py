@@ -7,61 +7,17 @@ import torch
 from datasets import Dataset as RowDataset
 
 from ...ops.clicks import center_click, tight_box
-from ...ops.prompts import PADDING, ObjectPrompts
-from ..phrases.sampling import AskedPhrase, PhraseOptions
-from .pipeline import EvaluationSamples, PromptOptions, Sample, TrainingSamples
-from .transforms import TransformOptions
+from ...ops.prompts import PADDING_LABEL, ObjectPrompts
+from ...options.augmentation import TransformOptions
+from ...options.objects import ClickOptions
+from .sample import ImageSample, place_instances
+from .transforms import Geometry
+from .views import EvaluationViews, TrainingViews
 
 
 MASK_STRIDE = 4  # px of the canvas per cell of a mask prompt
 FIRST, LAST = 2, 3  # point labels of the two corners of a box
 _OFFICIAL_SIDE = 1024
-_NO_PHRASE = ""  # text of the objects, which is never encoded
-
-
-@dataclass
-class ClickOptions:
-    """
-    Options of the simulated prompts of objects.
-
-    Type and number of prompts are drawn for each image. The official code draws them for each batch of all processes,
-    so that they would depend on gradient accumulation and on the number of processes.
-
-    Attributes:
-        prompt_type (`str`): `point`, `box`, or `mixed`: a box with `box_probability`, else clicks.
-        box_probability (`float`): Probability of a box for `mixed`.
-        min_points (`int`): Minimum number of first clicks in the object.
-        max_points (`int`): Maximum number of first clicks in the object.
-        negative_points (`int`): Maximum number of first clicks outside the object.
-        box_jitter (`float`): Maximum shift of each edge of a box, as a share of its side.
-        box_jitter_px (`float`): Maximum shift of each edge of a box, in px of 1024.
-        mask_prompt_probability (`float`): Probability of an additional mask prompt, the ground-truth mask stretched to
-            the jittered box.
-        n_rounds (`int`): Number of prompting rounds; each after the first adds one click in the error region.
-        truth_click_probability (`float`): Probability that such a click lies anywhere in the object instead.
-        max_objects_per_image (`int`): Maximum number of objects; a subset is drawn in each epoch.
-    """
-
-    prompt_type: str = "mixed"
-    box_probability: float = 0.5
-    min_points: int = 1
-    max_points: int = 1
-    negative_points: int = 0
-    box_jitter: float = 0.1
-    box_jitter_px: float = 20.0
-    mask_prompt_probability: float = 0.0
-    n_rounds: int = 3
-    truth_click_probability: float = 0.1
-    max_objects_per_image: int = 16
-
-    def __post_init__(self):
-        if self.prompt_type not in ("point", "box", "mixed"):
-            raise ValueError(f"`prompt_type` is {self.prompt_type!r}; choose point, box or mixed")
-
-    @property
-    def shows_masks(self) -> bool:
-        """Whether the decoder receives mask prompts, so that their part of the prompt encoder gets gradients."""
-        return self.n_rounds > 1 or self.mask_prompt_probability > 0
 
 
 @dataclass
@@ -81,9 +37,9 @@ class TrueObject:
 
 
 @dataclass
-class ObjectSample(Sample):
+class ObjectSample(ImageSample):
     """
-    [`Sample`] with prompts of its objects.
+    [`ImageSample`] with prompts of its objects.
 
     Attributes:
         prompts (`ObjectPrompts`, *optional*): One entry for each mask of the sample.
@@ -97,7 +53,7 @@ class ObjectSample(Sample):
     truth: list[TrueObject] | None = None
 
 
-class ObjectSamples(TrainingSamples):
+class ObjectSamples(TrainingViews):
     """
     Training samples with prompted objects instead of phrases, indexed by `(epoch, index)`.
 
@@ -109,23 +65,19 @@ class ObjectSamples(TrainingSamples):
     """
 
     def __init__(self, rows: RowDataset, *, seed: int, transforms: TransformOptions, clicks: ClickOptions):
-        super().__init__(rows, seed=seed, phrases=PhraseOptions(), transforms=transforms, prompts=PromptOptions())
+        super().__init__(rows, seed=seed, transforms=transforms)
         self.clicks = clicks
 
-    def _choose_phrases(self, row: dict, epoch: int) -> list[AskedPhrase]:
+    def _make_sample(self, row: dict, epoch: int, geometry: Geometry) -> ObjectSample:
         objects = objects_of(row)
         order = self._draws(row, epoch, "objects").permutation(len(objects))[: self.clicks.max_objects_per_image]
-        return [AskedPhrase(_NO_PHRASE, _NO_PHRASE, [objects[i] for i in sorted(order)], [], True)]
-
-    def _finish(self, sample: Sample, row: dict, epoch: int) -> ObjectSample:
+        chosen = [objects[i] for i in sorted(order)]
+        sample = place_instances(row, chosen, geometry, with_masks=True, min_visible=self.transforms.min_visible)
         prompts = draw_prompts(sample.masks.numpy(), self._draws(row, epoch, "prompts"), self.clicks)
         return ObjectSample(**vars(sample), prompts=prompts)
 
-    def _texts(self, row: dict) -> list[str]:
-        return []  # Objects have no phrases that could prevent a flip.
 
-
-class ObjectEvaluation(EvaluationSamples):
+class ObjectEvaluation(EvaluationViews):
     """
     Deterministic evaluation samples of all objects: a click at the centre of each, and its tight box.
 
@@ -134,13 +86,8 @@ class ObjectEvaluation(EvaluationSamples):
         resolution (`int`): Side of the canvas, px.
     """
 
-    def __init__(self, rows: RowDataset, *, resolution: int):
-        super().__init__(rows, resolution=resolution, geometry_token=False)
-
-    def _choose_phrases(self, row: dict) -> list[AskedPhrase]:
-        return [AskedPhrase(_NO_PHRASE, _NO_PHRASE, objects_of(row), [], True)]
-
-    def _finish(self, sample: Sample, row: dict) -> ObjectSample:
+    def _make_sample(self, row: dict, geometry: Geometry) -> ObjectSample:
+        sample = place_instances(row, objects_of(row), geometry, with_masks=True, min_visible=0.0)
         masks = sample.masks.numpy()
         truth = [
             TrueObject(
@@ -177,7 +124,7 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
     inside = int(rng.integers(options.min_points, options.max_points + 1))
     outside = int(rng.integers(options.negative_points + 1))
     with_mask = rng.random() < options.mask_prompt_probability
-    boxes = [_jittered(tight_box(mask), rng, side, options) for mask in masks]
+    boxes = [_jitter_box(tight_box(mask), rng, side, options) for mask in masks]
     if with_box:
         points, labels = np.reshape(boxes, (number, 2, 2)), np.tile([FIRST, LAST], (number, 1))
     else:
@@ -185,7 +132,7 @@ def draw_prompts(masks: np.ndarray, rng: np.random.Generator, options: ClickOpti
         labels = np.tile([1] * inside + [0] * outside, (number, 1))
     mask_prompts = None
     if with_mask:
-        stretched = [_stretched(*pair, side // MASK_STRIDE) for pair in zip(masks, boxes, strict=True)]
+        stretched = [_stretch_mask(*pair, side // MASK_STRIDE) for pair in zip(masks, boxes, strict=True)]
         mask_prompts = torch.from_numpy(
             np.array(stretched, dtype=bool).reshape(number, side // MASK_STRIDE, side // MASK_STRIDE)
         )
@@ -251,7 +198,7 @@ def collate_prompts(prompts: list[ObjectPrompts]) -> ObjectPrompts:
     return ObjectPrompts(
         image=[i for i, item in enumerate(prompts) for _ in range(len(item))],
         points=torch.cat([pad(item.points, 0) for item in prompts]),
-        labels=torch.cat([pad(item.labels, PADDING) for item in prompts]),
+        labels=torch.cat([pad(item.labels, PADDING_LABEL) for item in prompts]),
         number=[n for item in prompts for n in item.number],
         masks=masks,
         has_mask=[bool(item.has_mask and item.has_mask[i]) for item in prompts for i in range(len(item))],
@@ -276,7 +223,7 @@ def _clicks(mask: np.ndarray, inside: int, outside: int, rng: np.random.Generato
     return chosen[:, ::-1].astype(np.float32)
 
 
-def _jittered(box: list[float], rng: np.random.Generator, side: int, options: ClickOptions) -> list[float]:
+def _jitter_box(box: list[float], rng: np.random.Generator, side: int, options: ClickOptions) -> list[float]:
     """
     Add uniform noise to each edge of a box `[x1, y1, x2, y2]`, clipped to the canvas.
 
@@ -290,7 +237,7 @@ def _jittered(box: list[float], rng: np.random.Generator, side: int, options: Cl
     return [*np.minimum(moved[:2], moved[2:]).tolist(), *np.maximum(moved[:2], moved[2:]).tolist()]
 
 
-def _stretched(mask: np.ndarray, box: list[float], cells: int) -> np.ndarray:
+def _stretch_mask(mask: np.ndarray, box: list[float], cells: int) -> np.ndarray:
     """Resample a mask from its tight box to another box, on a grid of `cells` × `cells`."""
     x1, y1, x2, y2 = tight_box(mask)
     scale = mask.shape[0] / cells

@@ -9,39 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ...options.augmentation import TransformOptions
+
 
 SIDED_WORDS = frozenset({"left", "right", "leftmost", "rightmost", "clockwise", "counterclockwise"})
 OFFICIAL_SIDES = range(480, 993, 32)  # px of 1008, from `RandomResize` of the official fine-tuning recipe
-
-
-@dataclass
-class TransformOptions:
-    """
-    Options of the training transforms.
-
-    Attributes:
-        resolution (`int`): Side of the square canvas in px.
-        resize (`str`): `official`: a square of 480 to 992 px of 1008, padded at a random offset; `plain`: the whole
-            canvas.
-        flip_probability (`float`): Probability of a horizontal flip. Images whose phrases contain left or right are
-            never flipped.
-        color_jitter (`float`): Maximum relative change of brightness, contrast and saturation.
-        crop_probability (`float`): Probability of a random crop.
-        min_crop (`float`): Minimum share of each side that a crop keeps.
-        min_visible (`float`): Visible share below which an instance counts as vanished.
-    """
-
-    resolution: int = 1008
-    resize: str = "official"
-    flip_probability: float = 0.5
-    color_jitter: float = 0.2
-    crop_probability: float = 0.0
-    min_crop: float = 0.6
-    min_visible: float = 0.1
-
-    def __post_init__(self):
-        if self.resize not in ("official", "plain"):
-            raise ValueError(f"`resize` is {self.resize!r}; choose official or plain")
 
 
 @dataclass

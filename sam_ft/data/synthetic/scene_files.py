@@ -1,21 +1,21 @@
 """Synthetic scenes as data: rows that are generated on access, or a COCO data set on disk."""
 
-import contextlib
 import hashlib
 import itertools
 import json
-import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from datasets import IterableDataset
 
 from ...ops.masks import mask_area, mask_box_xywh
+from ...options.scenes import SceneFiles, SceneOptions
+from ...utils.files import write_atomically
 from ..keyed_random import keyed_draws
 from ..row_schema import FEATURES
 from .scene_phrases import PLAIN_LEVELS, levels_of, scene_phrases
-from .scenes import SceneOptions, check_choice, draw_scene
+from .scenes import draw_scene
 
 
 # ---- Rows, generated on access
@@ -36,9 +36,9 @@ def scene_row(options: SceneOptions, split: str, index: int) -> dict:
     example_id = f"{split}-{index:09d}"
     rng = keyed_draws(options.seed, 0, example_id, "scene")
     plain = split == "train" and index < options.ramp and rng.random() < 1 - index / options.ramp
-    image, things = draw_scene(rng, options.plain() if plain else options)
+    image, objects = draw_scene(rng, options.plain() if plain else options)
     size = options.height, options.width
-    rles = [thing.rle() for thing in things]
+    rles = [scene_object.rle() for scene_object in objects]
     return {
         "example_id": example_id,
         "image": image,
@@ -48,7 +48,7 @@ def scene_row(options: SceneOptions, split: str, index: int) -> dict:
             {"bbox": mask_box_xywh(r, *size), "segmentation": r, "area": float(mask_area(r, *size)), "is_crowd": False}
             for r in rles
         ],
-        "phrases": scene_phrases(things, rng, levels=PLAIN_LEVELS if plain else levels_of(options), world=options),
+        "phrases": scene_phrases(objects, rng, levels=PLAIN_LEVELS if plain else levels_of(options), world=options),
     }
 
 
@@ -118,29 +118,6 @@ def _stream(options: SceneOptions, split: str, shards: list[range]) -> Iterator[
 # ---- A COCO data set on disk
 
 
-@dataclass
-class SceneFiles:
-    """
-    Options of a data set of scenes in files.
-
-    Attributes:
-        scenes (`SceneOptions`): Options of the scenes.
-        num_train (`int`): Number of training images.
-        num_validation (`int`): Number of validation images.
-        train_labels (`list[str]`, *optional*): Shapes that are labelled in the training split; its images contain the
-            others unlabelled. The validation split labels all shapes. Default: all shapes.
-    """
-
-    scenes: SceneOptions = field(default_factory=SceneOptions)
-    num_train: int = 20
-    num_validation: int = 5
-    train_labels: list[str] | None = None
-
-    def __post_init__(self):
-        if self.train_labels is not None:
-            check_choice("train_labels", self.train_labels, self.scenes.shapes)
-
-
 def write_shape_scenes(folder: str | Path, files: SceneFiles | None = None) -> Path:
     """
     Write a COCO data set: `annotations/instances_train.json`, `annotations/instances_val.json`, `train/` and `val/`.
@@ -179,20 +156,20 @@ def _write_split(folder: Path, split: str, count: int, files: SceneFiles) -> dic
         ],
     }
     for image_id in range(1, count + 1):
-        image, things = draw_scene(keyed_draws(options.seed, 0, f"{split}-{image_id}", "file"), options)
+        image, objects = draw_scene(keyed_draws(options.seed, 0, f"{split}-{image_id}", "file"), options)
         name = f"{image_id:05d}.png"
         image.save(folder / name)
         coco["images"].append({"id": image_id, "file_name": name, **size})
-        for thing in things:
-            if thing.shape not in labels:
+        for scene_object in objects:
+            if scene_object.shape not in labels:
                 continue
-            counts = thing.rle()
+            counts = scene_object.rle()
             coco["annotations"].append(
                 {
                     "id": len(coco["annotations"]) + 1,
                     "image_id": image_id,
-                    "category_id": numbers[thing.shape],
-                    "noun_phrase": f"{thing.color} {thing.shape}",
+                    "category_id": numbers[scene_object.shape],
+                    "noun_phrase": f"{scene_object.color} {scene_object.shape}",
                     "segmentation": {"size": [options.height, options.width], "counts": counts},
                     "bbox": mask_box_xywh(counts, options.height, options.width),
                     "area": mask_area(counts, options.height, options.width),
@@ -239,11 +216,11 @@ def write_scenes_once(root: str | Path, files: SceneFiles) -> Path:
     options = json.dumps(asdict(files), sort_keys=True)
     folder = Path(root) / hashlib.blake2b(options.encode(), digest_size=6).hexdigest()
     if not folder.exists():
-        Path(root).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".scenes-") as draft:
-            written = write_shape_scenes(Path(draft) / "scenes", files)
-            with contextlib.suppress(OSError):  # Another process finished first.
-                written.rename(folder)
+        try:
+            write_atomically(folder, lambda draft: write_shape_scenes(draft, files))
+        except OSError:
+            if not folder.is_dir():  # Otherwise another process finished first.
+                raise
     if not were_written_with(folder, files):
         raise ValueError(
             f"`dataset_name`: {folder} should contain the synthetic scenes of these options and does not. Move it "

@@ -7,7 +7,8 @@ Without a shape, its noun is "shape".
 
 import numpy as np
 
-from .scenes import SceneOptions, Thing
+from ...options.scenes import SceneOptions
+from .scenes import SceneObject
 
 
 ATTRIBUTES = ("size", "fill", "color", "shape")  # in the order of their words
@@ -109,24 +110,24 @@ def concept_text(concept: dict[str, str], rng: np.random.Generator | None = None
     return " ".join(words if "shape" in concept else [*words, _choose_word(NOUN, rng)])
 
 
-def matches(concept: dict[str, str], thing: Thing) -> bool:
+def matches(concept: dict[str, str], scene_object: SceneObject) -> bool:
     """
     Return whether an object matches a concept; tiny objects are also small.
 
     Args:
         concept (`dict[str, str]`): Attribute to value.
-        thing (`Thing`): Object of a scene.
+        scene_object (`SceneObject`): Object of a scene.
     """
     return all(
-        value in (("tiny", "small") if thing.size == "tiny" else (thing.size,))
+        value in (("tiny", "small") if scene_object.size == "tiny" else (scene_object.size,))
         if attribute == "size"
-        else getattr(thing, attribute) == value
+        else getattr(scene_object, attribute) == value
         for attribute, value in concept.items()
     )
 
 
 def scene_phrases(
-    things: list[Thing],
+    objects: list[SceneObject],
     rng: np.random.Generator,
     number: int = 3,
     levels: tuple[tuple, ...] = LEVELS,
@@ -139,7 +140,7 @@ def scene_phrases(
     scene of a red circle and a blue square). One in ten is a noun that no scene contains; the rest are other concepts.
 
     Args:
-        things (`list[Thing]`): Objects of the scene.
+        objects (`list[SceneObject]`): Objects of the scene.
         rng (`np.random.Generator`): Random generator.
         number (`int`): Maximum number of positive phrases. Default: 3.
         levels (`tuple`): `(probability, attributes)` pairs.
@@ -152,13 +153,13 @@ def scene_phrases(
     phrases: dict[str, list[int]] = {}
     present: list[dict[str, str]] = []
     for _ in range(4 * number):
-        if len(present) == number or not things:
+        if len(present) == number or not objects:
             break
-        concept = _concept_of(things[rng.integers(len(things))], _level(rng, levels))
+        concept = _concept_of(objects[rng.integers(len(objects))], _level(rng, levels))
         text = concept_text(concept, rng)
         if concept and concept not in present and text not in phrases:
             present.append(concept)
-            phrases[text] = _find_matches(concept, things)
+            phrases[text] = _find_matches(concept, objects)
     total = len(phrases) + max(len(phrases), 1)
     texts = list(phrases)
     for _ in range(10 * number):
@@ -166,12 +167,12 @@ def scene_phrases(
             break
         kind = rng.random()
         if kind < 0.6 and present:
-            text = _near_miss(present, texts, things, rng, world)
+            text = _near_miss(present, texts, objects, rng, world)
         elif kind < 0.7:
             text = _FOREIGN[rng.integers(len(_FOREIGN))]
         else:
             concept = {a: v for a in _level(rng, levels) if (v := _any_value(a, world, rng))}
-            text = None if not concept or _find_matches(concept, things) else concept_text(concept, rng)
+            text = None if not concept or _find_matches(concept, objects) else concept_text(concept, rng)
         if text and text not in phrases:
             phrases[text] = []
     return [{"text": text, "instances": indices, "exhaustive": True} for text, indices in phrases.items()]
@@ -187,14 +188,14 @@ def _level(rng: np.random.Generator, levels: tuple[tuple, ...]) -> tuple[str, ..
     return levels[rng.choice(len(levels), p=[share for share, _ in levels])][1]
 
 
-def _concept_of(thing: Thing, level: tuple[str, ...]) -> dict[str, str]:
+def _concept_of(scene_object: SceneObject, level: tuple[str, ...]) -> dict[str, str]:
     """Return the concept of an object with the attributes of a level; a medium size has no word."""
-    concept = {attribute: getattr(thing, attribute) for attribute in level}
+    concept = {attribute: getattr(scene_object, attribute) for attribute in level}
     return {a: v for a, v in concept.items() if v != "medium"}
 
 
-def _find_matches(concept: dict[str, str], things: list[Thing]) -> list[int]:
-    return [i for i, thing in enumerate(things) if matches(concept, thing)]
+def _find_matches(concept: dict[str, str], objects: list[SceneObject]) -> list[int]:
+    return [i for i, scene_object in enumerate(objects) if matches(concept, scene_object)]
 
 
 def _any_value(attribute: str, world: SceneOptions | None, rng: np.random.Generator) -> str | None:
@@ -205,7 +206,7 @@ def _any_value(attribute: str, world: SceneOptions | None, rng: np.random.Genera
 def _near_miss(
     present: list[dict[str, str]],
     texts: list[str],
-    things: list[Thing],
+    objects: list[SceneObject],
     rng: np.random.Generator,
     world: SceneOptions | None,
 ) -> str | None:
@@ -219,6 +220,6 @@ def _near_miss(
     if not others:
         return None
     value = others[rng.integers(len(others))]
-    if _find_matches({**concept, attribute: value}, things):
+    if _find_matches({**concept, attribute: value}, objects):
         return None
     return " ".join([*words[:position], _choose_word(words_for(attribute, value), rng), *words[position + 1 :]])

@@ -1,14 +1,13 @@
 """Synthetic scenes: objects with a shape, a colour, a size and a fill on textured backgrounds."""
 
-import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ...ops.masks import encode_mask
+from ...options.scenes import SceneOptions
 
 
 COLORS = {
@@ -20,102 +19,14 @@ COLORS = {
     "purple": (130, 50, 165),
     "black": (25, 25, 28),
 }
-FILLS = ("solid", "outlined", "striped", "dotted")
 # Radius as a share of the shorter side of the image. The gaps make "small" and "large" unambiguous.
 SIZES = {"tiny": (0.045, 0.06), "small": (0.08, 0.11), "medium": (0.15, 0.19), "large": (0.24, 0.3)}
 _SIZE_WEIGHTS = {"tiny": 0.08, "small": 0.2, "medium": 0.4, "large": 0.32}
 _FILL_WEIGHTS = {"solid": 0.52, "outlined": 0.16, "striped": 0.16, "dotted": 0.16}
-GROUNDS = ("plain", "gradient", "checkered", "ruled", "speckled", "night")
-LIGHT_GROUNDS = GROUNDS[:5]
 
 
 @dataclass
-class SceneOptions:
-    """
-    Options of synthetic scenes.
-
-    Attributes:
-        width (`int`): Width, px.
-        height (`int`): Height, px.
-        min_shapes (`int`): Minimum number of objects.
-        max_shapes (`int`): Maximum number of objects.
-        shapes (`list[str]`): Shapes, of `ALL_SHAPES`.
-        colors (`list[str]`): Colours, of `COLORS`.
-        fills (`list[str]`): Fills, of `FILLS`.
-        sizes (`list[str]`): Sizes, of `SIZES`.
-        grounds (`list[str]`): Backgrounds, of `GROUNDS`.
-        clutter (`float`): Mean number of scribbles, which no phrase refers to.
-        cut_off (`float`): Share of objects that may extend beyond the image.
-        ramp (`int`): Number of training rows over which the share of plain scenes decreases from 1 to 0. A model with
-            random weights does not learn words from tens of thousands of full scenes alone.
-        shape_alone (`float`, *optional*): Share of phrases with the shape as the only attribute, which are the
-            hardest. Default: the share in `LEVELS`.
-        seed (`int`): Random seed.
-    """
-
-    width: int = 160
-    height: int = 160
-    min_shapes: int = 2
-    max_shapes: int = 5
-    shapes: list[str] = field(default_factory=lambda: list(SHAPES))
-    colors: list[str] = field(default_factory=lambda: list(COLORS))
-    fills: list[str] = field(default_factory=lambda: list(FILLS))
-    sizes: list[str] = field(default_factory=lambda: list(SIZES))
-    grounds: list[str] = field(default_factory=lambda: list(LIGHT_GROUNDS))
-    clutter: float = 2.0
-    cut_off: float = 0.15
-    ramp: int = 0
-    shape_alone: float | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        if not 1 <= self.min_shapes <= self.max_shapes:
-            raise ValueError(
-                f"`min_shapes` is {self.min_shapes} and `max_shapes` is {self.max_shapes} (`scene_…` in a recipe); "
-                "`min_shapes` must be at least 1 and at most `max_shapes`"
-            )
-        choices = {"shapes": ALL_SHAPES, "colors": COLORS, "fills": FILLS, "sizes": SIZES, "grounds": GROUNDS}
-        for name, values in choices.items():
-            check_choice(name, getattr(self, name), values)
-
-    def plain(self) -> "SceneOptions":
-        """Return the same options for plain scenes: few solid objects, none of them small, on a plain background."""
-        return replace(
-            self,
-            min_shapes=1,
-            max_shapes=min(4, self.max_shapes),
-            fills=["solid"],
-            sizes=["medium", "large"],
-            grounds=["plain"],
-            clutter=0.0,
-            cut_off=0.0,
-        )
-
-
-def check_choice(name: str, chosen: list[str], allowed: Iterable[str]) -> None:
-    """
-    Check that an option has at least one value and allowed values alone.
-
-    Args:
-        name (`str`): Name of the option.
-        chosen (`list[str]`): Its values.
-        allowed (`Iterable[str]`): Allowed values.
-
-    Raises:
-        `ValueError`: If there is no value, or one is not allowed. The message suggests the closest allowed value.
-    """
-    unknown = [value for value in chosen if value not in allowed]
-    if chosen and not unknown:
-        return
-    near = difflib.get_close_matches(str(unknown[0]), list(allowed), 1) if unknown else []
-    raise ValueError(
-        f"`{name}` (`scene_{name}` in a recipe) is {chosen}; choose from {', '.join(allowed)}"
-        + (f". Did you mean {near[0]!r}?" if near else "")
-    )
-
-
-@dataclass
-class Thing:
+class SceneObject:
     """
     Object of a scene.
 
@@ -138,7 +49,7 @@ class Thing:
         return encode_mask(self.mask)
 
 
-def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[Thing]]:
+def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.Image, list[SceneObject]]:
     """
     Draw one scene.
 
@@ -150,12 +61,12 @@ def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.I
         options (`SceneOptions`): Options of the scene.
 
     Returns:
-        `tuple[Image.Image, list[Thing]]`: The RGB image and its objects in drawing order.
+        `tuple[Image.Image, list[SceneObject]]`: The RGB image and its objects in drawing order.
     """
     pixels = _draw_ground(rng, options)
     for _ in range(rng.poisson(options.clutter)):
         _draw_scribble(pixels, rng)
-    things: list[Thing] = []
+    objects: list[SceneObject] = []
     full_areas: list[int] = []  # px of each object before others covered it
     for _ in range(int(rng.integers(options.min_shapes, options.max_shapes + 1))):
         shape, color, fill, size = _draw_attributes(rng, options)
@@ -165,18 +76,18 @@ def draw_scene(rng: np.random.Generator, options: SceneOptions) -> tuple[Image.I
             # Two overlapping objects of one colour would have no visible edge.
             hides = any(
                 (t.mask & ~mask).sum() * 2 < n or (t.color == color and (t.mask & mask).any())
-                for t, n in zip(things, full_areas)
+                for t, n in zip(objects, full_areas)
             )
             if hides or mask.sum() < max(0.5 * full_area, 6):
                 continue
             _paint(pixels, mask, color, fill, pose, rng)
-            for thing in things:
-                thing.mask &= ~mask
-            things.append(Thing(shape, color, fill, size, mask))
+            for scene_object in objects:
+                scene_object.mask &= ~mask
+            objects.append(SceneObject(shape, color, fill, size, mask))
             full_areas.append(int(mask.sum()))
             break
     noise = rng.normal(0, rng.uniform(0, 6), pixels.shape)
-    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)), things
+    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)), objects
 
 
 def _draw_attributes(rng: np.random.Generator, options: SceneOptions) -> tuple[str, str, str, str]:
@@ -265,13 +176,7 @@ _OUTLINES = {
     ],
 }  # fmt: skip
 _MAX_ROTATION = 0.35  # radians to either side: a square on its corner would be a diamond
-SHAPES = ("circle", "square", "triangle", "rectangle", "crescent", "arrow")
 # Optional shapes; the embedded model was trained on them in the second half of its training.
-MORE_SHAPES = ("oval", "diamond", "pentagon", "trapezoid", "dome", "corner", "hammer", "drop", "bolt", "hut")
-NEW_SHAPES = ("star", "heart", "cross")  # shapes of the demo, which the embedded model was not trained on
-ALL_SHAPES = SHAPES + MORE_SHAPES + NEW_SHAPES
-
-
 def _draw_silhouette(shape: str, pose: _Pose, options: SceneOptions) -> tuple[np.ndarray, int]:
     """Return the mask inside the image, and the area in px that the object would have away from the border."""
     cos, sin = pose.radius * math.cos(pose.rotation), pose.radius * math.sin(pose.rotation)

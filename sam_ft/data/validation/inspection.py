@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset
-from tqdm import tqdm
 
-from ..loading import DatasetOptions, load_phrase_dataset
+from ...options.data import DatasetOptions, ReadOptions
+from ..loading import load_phrase_dataset
 from ..readers.layouts import SplitReader
-from ..readers.records import ReadOptions
 from ..reading_report import DataReport
 from ..row_schema import DatasetFormatError
 from ..safe_text import to_printable
@@ -45,18 +44,18 @@ class Inspection:
         """Whether the data can be used for training as they are."""
         return self.train_split in self.splits and all(finding.usable for finding in self.findings)
 
-    def lines(self, most: int) -> list[str]:
+    def lines(self, max_findings: int) -> list[str]:
         """
         Format the inspection as text.
 
         Args:
-            most (`int`): Maximum number of lines of each kind of defect.
+            max_findings (`int`): Maximum number of lines of each kind of defect.
         """
         lines = [f"note: {note}" for note in self.notes]
         for split, report in self.reports.items():
             lines += [
                 f"{split}:",
-                *(f"  {line}" for line in dataclasses.replace(report, skipped=[], odd=Counter()).lines()),
+                *(f"  {line}" for line in dataclasses.replace(report, skipped=[], remark_counts=Counter()).lines()),
                 *self._format_sizes(split),
             ]
         kinds = Counter()
@@ -65,8 +64,11 @@ class Inspection:
         for kind, number in kinds.most_common():
             lines.append(f"{kind}: {number}")
             of_kind = [finding for finding in self.findings if finding.kind == kind]
-            lines += [f"  {': '.join(part for part in (f.split, f.record, f.detail) if part)}" for f in of_kind[:most]]
-            lines += [f"  … {number - most} more"] if number > most else []
+            lines += [
+                f"  {': '.join(part for part in (f.split, f.record, f.detail) if part)}"
+                for f in of_kind[:max_findings]
+            ]
+            lines += [f"  … {number - max_findings} more"] if number > max_findings else []
         if not self.findings:
             lines.append("no defects found")
         lines.append("usable" if self.usable else "not usable as it is")
@@ -185,16 +187,6 @@ def add_training_refusal(inspection: Inspection, options: DatasetOptions, readin
             finding.usable = False
         if not same:
             inspection.findings.append(Finding("a training run is refused", "", "", detail, usable=False))
-
-
-def with_a_bar(walk):
-    """
-    Wrap an iterable with a progress bar on a terminal.
-
-    Args:
-        walk (`Iterable`): Images.
-    """
-    return tqdm(walk, unit=" images", leave=False, disable=None)
 
 
 def _read_once(read: SplitReader) -> SplitReader:

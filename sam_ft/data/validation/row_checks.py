@@ -65,7 +65,7 @@ def check_report(split: str, report: DataReport, skipped: bool) -> Iterator[Find
         yield Finding("rows that cannot be used", split, "", text, usable=skipped)
     for remark in report.remarks:
         yield Finding(remark.kind, split, remark.record, remark.detail)
-    for kind, number in report.odd.items():
+    for kind, number in report.remark_counts.items():
         rest = number - sum(remark.kind == kind for remark in report.remarks)
         if rest > 0:
             yield Finding(kind, split, f"{rest} more", "the first are listed above", number=rest)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 from datasets.table import embed_table_storage
-from huggingface_hub import HfApi
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import ExifTags
 from PIL import Image as PILImage
@@ -27,6 +27,7 @@ from ..row_schema import to_rgb
 SHORT_SPLITS = {"validation": "val"}  # split names of COCO folders
 MARKER = ".written-by-sam-ft"  # marks a finished conversion
 _ARGUMENT, _KIND = "target_dir", "conversion"
+CARD_TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.j2"
 _MAX_NAME = 200  # bytes; file systems allow 255
 
 
@@ -172,33 +173,6 @@ def _shorten(name: str) -> str:
     return encoded[: _MAX_NAME - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
 
 
-CARD = """---
-pretty_name: {title}
-task_categories:
-- image-segmentation
-tags:
-- sam3
-- concept-segmentation
-configs:
-- config_name: default
-  data_files:
-{files}
----
-
-# {title}
-
-Images with noun phrases and the masks of all their instances, in the row schema of sam-ft: `image`, `instances`
-(box `xywh` in px, compressed COCO RLE, crowd flag) and `phrases` (text, indices of its instances, whether all are
-labelled; no index: the phrase is absent).
-
-| split | images | instances | phrases | absent (image, phrase) pairs |
-|---|---|---|---|---|
-{table}
-
-Converted from {source}. Its licence applies to this copy; add it above (`license:`) before you publish it.
-"""
-
-
 def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str) -> Path:
     """
     Write a data set card and `data/SPLIT-00000-of-00001.parquet` with embedded images.
@@ -217,11 +191,11 @@ def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str) -> P
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for name, rows in splits.items():
         embedded(rows).to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
-    (folder / "README.md").write_text(card(splits, folder.resolve().name, source), encoding="utf-8")
+    (folder / "README.md").write_text(format_card(splits, folder.resolve().name, source), encoding="utf-8")
     return folder
 
 
-def card(splits: dict[str, Dataset], title: str, source: str) -> str:
+def format_card(splits: dict[str, Dataset], title: str, source: str) -> str:
     """
     Format a data set card.
 
@@ -229,17 +203,35 @@ def card(splits: dict[str, Dataset], title: str, source: str) -> str:
         splits (`dict[str, datasets.Dataset]`): Rows of each split.
         title (`str`): Title.
         source (`str`): Source of the data.
+
+    Returns:
+        `str`: Markdown with a YAML header of metadata.
     """
-    table = "\n".join(_card_line(name, rows) for name, rows in splits.items())
-    files = "\n".join(f"  - split: {name}\n    path: data/{name}-*.parquet" for name in splits)
-    return CARD.format(title=title, files=files, table=table, source=source)
+    data = DatasetCardData(
+        pretty_name=title,
+        task_categories=["image-segmentation"],
+        tags=["sam3", "concept-segmentation"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits],
+            }
+        ],
+    )
+    counts = [_count_split(name, rows) for name, rows in splits.items()]
+    card = DatasetCard.from_template(data, template_path=str(CARD_TEMPLATE), title=title, splits=counts, source=source)
+    return card.content.rstrip() + "\n"
 
 
-def _card_line(name: str, rows: Dataset) -> str:
+def _count_split(name: str, rows: Dataset) -> dict[str, str | int]:
     phrases = [phrase for row_phrases in rows["phrases"] for phrase in row_phrases]
-    instances = sum(map(len, rows["instances"]))
-    absent = sum(not phrase["instances"] for phrase in phrases)
-    return f"| {name} | {len(rows)} | {instances} | {len({p['text'] for p in phrases})} | {absent} |"
+    return {
+        "name": name,
+        "images": len(rows),
+        "instances": sum(map(len, rows["instances"])),
+        "phrases": len({phrase["text"] for phrase in phrases}),
+        "absent": sum(not phrase["instances"] for phrase in phrases),
+    }
 
 
 def embedded(rows: Dataset) -> Dataset:

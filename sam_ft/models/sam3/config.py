@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import Sam3Config, Sam3ImageProcessor, Sam3Processor
 
-from .tokenizer import clip_vocabulary, small_clip_tokenizer
+from .tokenizer import build_clip_vocabulary, build_small_clip_tokenizer
 
 
 TINY_SIDE = 96
@@ -38,12 +38,24 @@ def set_resolution(config: Sam3Config, resolution: int) -> None:
     config.vision_config.backbone_feature_sizes = [[side * s, side * s] for s in (4, 2, 1)]
 
 
-def side_of(config) -> int:
-    """Return the input resolution of a SAM 3 or SAM 2 config: the side of the square input in pixels."""
-    return config.image_size if config.model_type == "sam3" else config.prompt_encoder_config.image_size
+def get_resolution(config: Sam3Config) -> int:
+    """Return the input resolution of a config: the side of the square input in pixels."""
+    return config.image_size
 
 
-def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
+def set_dropout(config: Sam3Config, probability: float) -> None:
+    """
+    Set the dropout of the modules behind the encoders in a config, before the weights are loaded.
+
+    Args:
+        config (`Sam3Config`): Changed in place.
+        probability (`float`): Dropout probability, 0 to 1.
+    """
+    for part in (config.geometry_encoder_config, config.detr_encoder_config, config.detr_decoder_config):
+        part.dropout = probability
+
+
+def build_tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
     """Build the config of the tiny SAM 3: every module of the architecture, 1.8 M parameters."""
     width = 64
     stack = {
@@ -71,7 +83,7 @@ def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
         },
         text_config={
             "model_type": "clip_text_model",
-            "vocab_size": len(clip_vocabulary()),
+            "vocab_size": len(build_clip_vocabulary()),
             "hidden_size": width,
             "intermediate_size": 4 * width,
             "projection_dim": 32,
@@ -79,9 +91,9 @@ def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
             "num_attention_heads": 4,
             "max_position_embeddings": 32,
             "hidden_act": "gelu",
-            "bos_token_id": len(clip_vocabulary()) - 2,
-            "eos_token_id": len(clip_vocabulary()) - 1,
-            "pad_token_id": len(clip_vocabulary()) - 1,
+            "bos_token_id": len(build_clip_vocabulary()) - 2,
+            "eos_token_id": len(build_clip_vocabulary()) - 1,
+            "pad_token_id": len(build_clip_vocabulary()) - 1,
         },
         geometry_encoder_config={**stack, "num_layers": 1},
         detr_encoder_config={**stack, "num_layers": 2},
@@ -92,10 +104,10 @@ def tiny_config(resolution: int = TINY_SIDE) -> Sam3Config:
     return config
 
 
-def tiny_processor(resolution: int = TINY_SIDE) -> Sam3Processor:
+def build_tiny_processor(resolution: int = TINY_SIDE) -> Sam3Processor:
     """Build a `Sam3Processor` with a byte-level CLIP tokenizer, without a download."""
     side = {"height": resolution, "width": resolution}
     mask_size = {"height": resolution // 2, "width": resolution // 2}  # four mask cells along a patch of 8 px
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = small_clip_tokenizer(Path(folder))
+        tokenizer = build_small_clip_tokenizer(Path(folder))
     return Sam3Processor(Sam3ImageProcessor(size=side, mask_size=mask_size), tokenizer, target_size=resolution)

@@ -8,7 +8,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder, Sam3DetrDecoderLayer, Sam3MaskDecoder
 
 from ...ops.boxes import box_cxcywh_to_xyxy
-from ..contexts import dtype_of, full_precision
+from ..contexts import full_precision, get_dtype, without_cudnn_attention
 
 
 @dataclass
@@ -58,37 +58,20 @@ def run_decoder(
     Source:
         Official `sam3/model/decoder.py`.
     """
-    num_pairs = vision.shape[0]  # `len` would become a constant in an exported graph
-    queries = decoder.query_embed.weight
-    references = decoder.reference_points.weight
-    if with_one_to_many:
-        queries, references = torch.cat([queries, queries]), torch.cat([references, references])
-    num_attended = 1 + decoder.config.num_queries  # self-attention: the presence token and the one-to-one queries
-    # (num_pairs, 1 + num_queries, C), the presence token first
-    hidden = torch.cat([decoder.presence_token.weight, queries])[None].expand(num_pairs, -1, -1)
-    with full_precision(vision):
-        reference = references.float().sigmoid()[None].expand(num_pairs, -1, -1)
+    hidden, reference = _initial_queries(decoder, vision, with_one_to_many)
     prompt_attention = create_bidirectional_mask(
         config=decoder.config, inputs_embeds=hidden, attention_mask=prompt_mask, encoder_hidden_states=prompt
     )
-
+    memory = _Memory(prompt, prompt_attention, vision, vision_position)
     states, boxes, presence = [], [], []
-    undetached, dtype = reference, dtype_of(decoder)
+    undetached, dtype = reference, get_dtype(decoder)
     for layer in decoder.layers:
         with full_precision(vision):
             position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference).to(dtype))
             bias = decoder._get_rpb_matrix(reference.to(dtype), grid)  # (num_pairs, heads, num_queries, h·w)
-        hidden = _run_layer(
-            layer,
-            hidden,
-            F.pad(position.to(hidden.dtype), (0, 0, 1, 0)),  # the presence token has no position encoding
-            prompt,
-            prompt_attention,
-            vision,
-            vision_position,
-            F.pad(bias, (0, 0, 1, 0)).to(vision.dtype),  # and no position bias
-            num_attended,
-        )
+        # The presence token has no position encoding and no position bias.
+        position, bias = F.pad(position.to(hidden.dtype), (0, 0, 1, 0)), F.pad(bias, (0, 0, 1, 0)).to(vision.dtype)
+        hidden = _run_layer(layer, hidden, position, bias, memory, 1 + decoder.config.num_queries)
         state = decoder.output_layer_norm(hidden[:, 1:])
         with full_precision(vision):
             delta = decoder.box_head(state.to(dtype)).float()
@@ -101,18 +84,55 @@ def run_decoder(
     return DecoderOutputs(torch.stack(states), torch.stack(boxes), torch.stack(presence))
 
 
+def _initial_queries(
+    decoder: Sam3DetrDecoder, vision: torch.Tensor, with_one_to_many: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Build the inputs of the first layer for the pairs of `vision`.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Presence token and queries, `(num_pairs, 1 + num_queries, C)`; reference
+        boxes `(num_pairs, num_queries, 4)`, normalised `(cx, cy, w, h)`, float32.
+    """
+    num_pairs = vision.shape[0]  # `len` would become a constant in an exported graph
+    queries, references = decoder.query_embed.weight, decoder.reference_points.weight
+    if with_one_to_many:
+        queries, references = torch.cat([queries, queries]), torch.cat([references, references])
+    hidden = torch.cat([decoder.presence_token.weight, queries])[None].expand(num_pairs, -1, -1)
+    with full_precision(vision):
+        return hidden, references.float().sigmoid()[None].expand(num_pairs, -1, -1)
+
+
+@dataclass
+class _Memory:
+    """Keys and values of the cross-attentions of all decoder layers."""
+
+    prompt: torch.Tensor  # (num_pairs, num_tokens, C)
+    prompt_attention: torch.Tensor | None  # attention mask of the prompt
+    vision: torch.Tensor  # (num_pairs, h·w, C)
+    vision_position: torch.Tensor  # (1 or num_pairs, h·w, C)
+
+
 def _run_layer(
     layer: Sam3DetrDecoderLayer,
     hidden: torch.Tensor,
     position: torch.Tensor,
-    prompt: torch.Tensor,
-    prompt_attention: torch.Tensor | None,
-    vision: torch.Tensor,
-    vision_position: torch.Tensor,
     vision_attention: torch.Tensor,
+    memory: _Memory,
     num_attended: int,
 ) -> torch.Tensor:
-    """Run one decoder layer (post-norm) with self-attention among the first `num_attended` tokens."""
+    """
+    Run one decoder layer (post-norm).
+
+    Args:
+        layer (`Sam3DetrDecoderLayer`): Transformers' module; only its submodules are called.
+        hidden (`torch.Tensor` of shape `(num_pairs, 1 + num_queries, C)`): Presence token and queries.
+        position (`torch.Tensor` of the shape of `hidden`): Position encoding of the reference boxes.
+        vision_attention (`torch.Tensor` of shape `(num_pairs, heads, 1 + num_queries, h·w)`): Position bias.
+        memory (`_Memory`): Keys and values.
+        num_attended (`int`): Self-attention is among the first `num_attended` tokens: the presence token and the
+            one-to-one queries.
+    """
     first, rest = hidden[:, :num_attended], hidden[:, num_attended:]
     with_position = first + position[:, :num_attended]
     update, _ = layer.self_attn(query=with_position, key=with_position, value=first)
@@ -120,17 +140,21 @@ def _run_layer(
     hidden = layer.self_attn_layer_norm(torch.cat([first, rest], dim=1))
 
     update, _ = layer.text_cross_attn(
-        query=hidden + position, key=prompt, value=prompt, attention_mask=prompt_attention
+        query=hidden + position, key=memory.prompt, value=memory.prompt, attention_mask=memory.prompt_attention
     )
     hidden = layer.text_cross_attn_layer_norm(hidden + layer.text_cross_attn_dropout(update))
 
-    update, _ = layer.vision_cross_attn(
-        query=hidden + position, key=vision + vision_position, value=vision, attention_mask=vision_attention
-    )
+    with without_cudnn_attention(hidden.device):
+        update, _ = layer.vision_cross_attn(
+            query=hidden + position,
+            key=memory.vision + memory.vision_position,
+            value=memory.vision,
+            attention_mask=vision_attention,
+        )
     hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(update))
 
     with full_precision(hidden):  # as in the official decoder
-        update = layer.mlp(hidden.to(dtype_of(layer.mlp)))
+        update = layer.mlp(hidden.to(get_dtype(layer.mlp)))
     return layer.mlp_layer_norm(hidden + layer.mlp_dropout(update))
 
 

@@ -7,9 +7,7 @@ import torch
 
 from ...losses.sam3 import semantic_pairs
 from ...losses.structures import Normalizers, PairTargets
-
-
-PADDING = -10  # label of a padding box
+from ...ops.prompts import padding_exemplars
 
 
 @dataclass
@@ -20,10 +18,10 @@ class Pairs:
     Attributes:
         image (`list[int]` of length P): Image index of each pair.
         phrase (`list[int]` of length P): Phrase index of each pair.
-        boxes (`torch.Tensor` of shape `(P, K, 4)`): Exemplar boxes, normalised `(cx, cy, w, h)`, K ≥ 1.
+        boxes (`torch.Tensor` of shape `(P, K, 4)`): Exemplar boxes `(cx, cy, w, h)` in `[0, 1]`, K ≥ 1.
         box_labels (`torch.Tensor` of shape `(P, K)`): 1 positive, 0 negative, -10 padding.
         geometry_token (`torch.Tensor` of shape `(P,)`, bool): Whether the prompt of a pair without boxes contains the
-            geometry encoder's CLS token.
+            geometry encoder's CLS token. Official model: always. `Sam3Model`: never.
     """
 
     image: list[int]
@@ -35,8 +33,8 @@ class Pairs:
     @classmethod
     def of_text(cls, image: list[int], phrase: list[int], geometry_token: torch.Tensor) -> "Pairs":
         """Build pairs without exemplar boxes."""
-        boxes = torch.full((len(image), 1, 4), 0.5, device=geometry_token.device)
-        return cls(image, phrase, boxes, torch.full_like(boxes[..., 0], PADDING, dtype=torch.long), geometry_token)
+        boxes, labels = padding_exemplars(len(image), device=geometry_token.device)
+        return cls(image, phrase, boxes, labels, geometry_token)
 
     def chunks(self, size: int, present: list[bool] | None) -> Iterator[list[int]]:
         """
@@ -59,14 +57,15 @@ class Pairs:
 @dataclass
 class PairLabels:
     """
-    Ground truth of the pairs of a batch; a label dictionary without a required field causes a `KeyError`.
+    Ground truth of the P pairs of I images; a label dictionary without a required field causes a `KeyError`.
 
     Attributes:
-        labels (`list[dict]`): As in [`Sam3ForConceptSegmentation.forward`].
+        labels (`list[dict]` of length I): `boxes (N, 4)`, normalised `(cx, cy, w, h)`; `masks (N, H, W)`, bool, or
+            `None`; `has_mask`, N bools; `ignore (R, H, W)`, bool, or `None`; `example_id`; `phrases`.
         pairs (`Pairs`): The pairs.
-        instances (`list[list[int]]`): As `pair_instances`.
-        ignore (`list[list[int]]`, *optional*): As `pair_ignore`.
-        exhaustive (`list[bool]`): As `pair_exhaustive`.
+        instances (`list[list[int]]` of length P): Indices of each pair's instances in the image's `boxes`.
+        ignore (`list[list[int]]` of length P, *optional*): Indices of each pair's ignored regions in `ignore`.
+        exhaustive (`list[bool]` of length P): `False` if the image may contain unlabelled instances.
     """
 
     labels: list[dict]
@@ -102,10 +101,10 @@ class PairLabels:
             names=[self.name(pair) for pair in chunk],
         )
 
-    def normalizers(self, soft_pairs: int = 0) -> Normalizers:
-        """Count the normalisers of this batch; `soft_pairs` is the number of distillation pairs."""
+    def normalizers(self, distillation_pairs: int = 0) -> Normalizers:
+        """Count the normalisers of this batch; `distillation_pairs` is the number of distillation pairs."""
         counts = count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive)
-        return Normalizers(*counts, soft_pairs)
+        return Normalizers(*counts, distillation_pairs)
 
     def name(self, pair: int) -> str:
         """Return example and phrase of a pair, for error messages."""
@@ -133,7 +132,14 @@ def count_pairs(
     pair_exhaustive: list[bool],
 ) -> tuple[int, int, int]:
     """
-    Count the normalisers of a batch; arguments as in [`Sam3ForConceptSegmentation.forward`].
+    Count the normalisers of a batch.
+
+    Args:
+        labels (`list[dict]`): As in [`PairLabels`].
+        pair_image (`list[int]` of length P): Image index of each pair.
+        pair_instances (`list[list[int]]` of length P): As `instances` of [`PairLabels`].
+        pair_ignore (`list[list[int]]` of length P, *optional*): As `ignore` of [`PairLabels`].
+        pair_exhaustive (`list[bool]` of length P): As `exhaustive` of [`PairLabels`].
 
     Returns:
         `tuple[int, int, int]`: Numbers of instances, of pairs with known presence, and of pairs whose semantic map is
@@ -148,4 +154,4 @@ def count_pairs(
         ],
         ignore=[regions or None for regions in pair_ignore or [[]] * len(pair_image)],
     )
-    return sum(targets.counts), sum(targets.known()), len(semantic_pairs(targets))
+    return sum(targets.counts), sum(targets.list_labelled()), len(semantic_pairs(targets))

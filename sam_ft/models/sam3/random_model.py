@@ -8,7 +8,7 @@ from transformers import Sam3Config
 from .model import Sam3ForConceptSegmentation
 
 
-def random_model(config: Sam3Config, seed: int) -> Sam3ForConceptSegmentation:
+def build_random_model(config: Sam3Config, seed: int) -> Sam3ForConceptSegmentation:
     """
     Build an untrained model. The global random state is not changed.
 

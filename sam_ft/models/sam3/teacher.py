@@ -5,6 +5,12 @@ import copy
 
 import torch
 
+from ...losses.distillation import DistillationOutputs
+from .batch import ConceptBatch
+from .features import EncodedBatch
+from .pairs import Pairs
+from .predictions import predict_distillation_outputs
+
 
 class Teacher:
     """
@@ -52,3 +58,21 @@ class Teacher:
                     module.training = mode
                 for parameter, requires_grad in trained:  # PEFT makes frozen adapters trainable again
                     parameter.requires_grad_(requires_grad)
+
+    def encode(self, batch: ConceptBatch, device: torch.device) -> EncodedBatch:
+        """Encode images and phrases with the teacher on `device`; see [`Sam3ForConceptSegmentation.encode`]."""
+        with self.model(device) as teacher:
+            return teacher.encode(batch)
+
+    def predict(self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int]) -> DistillationOutputs:
+        """
+        Predict the targets of a chunk of distillation pairs.
+
+        Args:
+            encoded (`EncodedBatch`): Features of [`encode`].
+            pairs (`Pairs`): All distillation pairs of the batch.
+            chunk (`list[int]`): Indices of the pairs to predict.
+        """
+        with self.model(encoded.text.device) as teacher:
+            decoded = teacher.decode(encoded, pairs, chunk, with_one_to_many=False)
+            return predict_distillation_outputs(teacher, decoded)

@@ -17,7 +17,7 @@ def read_merges() -> list[str]:
     return MERGES.read_text(encoding="utf-8").splitlines()
 
 
-def clip_vocabulary() -> dict[str, int]:
+def build_clip_vocabulary() -> dict[str, int]:
     """Build the vocabulary in CLIP's order: 256 bytes, 256 bytes that end a word, the merges, start and end token."""
     characters = list(bytes_to_unicode().values())
     tokens = characters + [c + END_OF_WORD for c in characters]
@@ -25,7 +25,7 @@ def clip_vocabulary() -> dict[str, int]:
     return {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
 
 
-def small_clip_tokenizer(folder: Path) -> CLIPTokenizer:
+def build_small_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """
     Write the tokenizer to `folder` and load it.
 
@@ -35,6 +35,6 @@ def small_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     Returns:
         `CLIPTokenizer`: The tokenizer.
     """
-    (folder / "vocab.json").write_text(json.dumps(clip_vocabulary(), ensure_ascii=False), encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(build_clip_vocabulary(), ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *read_merges()]) + "\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder, model_max_length=32)

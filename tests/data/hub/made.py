@@ -12,11 +12,13 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
 from sam_ft.ops.masks import polygons_to_counts
 
-from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH, picture, save_pictures, write_json
+from ..readers.trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, WIDTH, picture, save_pictures, write_json
 
 
 IMAGES = [picture(seed) for seed in range(len(PICTURES))]
-CLOSED = {("first", name): (sorted(t.mask.tobytes() for t in THINGS if t.label == name), True) for name in NAMES}
+CLOSED = {
+    ("first", name): (sorted(t.mask.tobytes() for t in DRAWN_OBJECTS if t.label == name), True) for name in NAMES
+}
 CLOSED |= {("second", name): ([], True) for name in NAMES}
 POLYGONS = List(List(List(Value("float32"))))
 BOXES = List(List(Value("float32"), length=4))
@@ -36,9 +38,9 @@ def as_rows(columns: dict) -> list[dict]:
 def objects(labels, **more) -> list[dict]:
     """Return the column `objects`, with `labels(object)` as `category`."""
     columns = {
-        "bbox": [[[1, 1, 5, 5] for _ in things] for things in PICTURES.values()],
-        "segmentation": [[t.parts for t in things] for things in PICTURES.values()],
-        "category": [[labels(t) for t in things] for things in PICTURES.values()],
+        "bbox": [[[1, 1, 5, 5] for _ in drawn_objects] for drawn_objects in PICTURES.values()],
+        "segmentation": [[t.parts for t in drawn_objects] for drawn_objects in PICTURES.values()],
+        "category": [[labels(t) for t in drawn_objects] for drawn_objects in PICTURES.values()],
     }
     return as_rows(columns | more)
 
@@ -46,24 +48,24 @@ def objects(labels, **more) -> list[dict]:
 def numbers(value, channels: int = 1) -> list[np.ndarray]:
     """Return a mask image of each picture, with `value(number, object)` in the pixels of an object."""
     maps = []
-    for things in PICTURES.values():
+    for drawn_objects in PICTURES.values():
         values = np.zeros((HEIGHT, WIDTH, channels), dtype=np.uint8)
-        for i, t in enumerate(things, 1):
+        for i, t in enumerate(drawn_objects, 1):
             values[t.mask] = value(i, t)
         maps.append(values if channels > 1 else values[..., 0])
     return maps
 
 
 def labels_of_things() -> list[list[str]]:
-    return [[t.label for t in things] for things in PICTURES.values()]
+    return [[t.label for t in drawn_objects] for drawn_objects in PICTURES.values()]
 
 
 def masks_of_things() -> list[list[np.ndarray]]:
-    return [[t.mask.astype(np.uint8) * 255 for t in things] for things in PICTURES.values()]
+    return [[t.mask.astype(np.uint8) * 255 for t in drawn_objects] for drawn_objects in PICTURES.values()]
 
 
-def rle(thing) -> dict:
-    return {"size": [HEIGHT, WIDTH], "counts": polygons_to_counts(thing.parts, HEIGHT, WIDTH)}
+def rle(drawn_object) -> dict:
+    return {"size": [HEIGHT, WIDTH], "counts": polygons_to_counts(drawn_object.parts, HEIGHT, WIDTH)}
 
 
 def polygons(folder: Path) -> dict:
@@ -90,7 +92,7 @@ def rles(folder: Path) -> dict:
             "labels": List(Value("string")),
         }
     )
-    listed = [[rle(t) for t in things] for things in PICTURES.values()]
+    listed = [[rle(t) for t in drawn_objects] for drawn_objects in PICTURES.values()]
     save(folder, {"image": IMAGES, "rles": listed, "labels": labels_of_things()}, features)
     return {}
 
@@ -104,7 +106,10 @@ def rle_lists(folder: Path) -> dict:
             "categories": List(ClassLabel(names=NAMES)),
         }
     )
-    listed = [{key: [rle(t)[key] for t in things] for key in ("size", "counts")} for things in PICTURES.values()]
+    listed = [
+        {key: [rle(t)[key] for t in drawn_objects] for key in ("size", "counts")}
+        for drawn_objects in PICTURES.values()
+    ]
     labels = [[NAMES.index(label) for label in labels] for labels in labels_of_things()]
     save(folder, {"image": IMAGES, "inst.rles": listed, "categories": labels}, features)
     return {}
@@ -136,8 +141,11 @@ def panoptic(folder: Path) -> dict:
     maps = numbers(lambda i, t: (7, i, 0), 3)
     maps[0][(maps[0] == 0).all(axis=-1)] = (9, 0, 0)
     segments = [
-        [{"id": 7 + 256 * i, "category_id": NAMES.index(t.label), "isthing": True} for i, t in enumerate(things, 1)]
-        for things in PICTURES.values()
+        [
+            {"id": 7 + 256 * i, "category_id": NAMES.index(t.label), "isthing": True}
+            for i, t in enumerate(drawn_objects, 1)
+        ]
+        for drawn_objects in PICTURES.values()
     ]
     segments[0].append({"id": 9, "category_id": 2, "isthing": False})
     segment = {"id": Value("int64"), "category_id": Value("int64"), "isthing": Value("bool")}
@@ -166,11 +174,11 @@ def phrase_rows(folder: Path, names: tuple[str, ...] = tuple(PICTURES), row_grou
     """Write one row for each phrase, `row_group` rows in a row group; the images have names."""
     features = Features({"image": Image(), "caption": Value("string"), "mask": List(Image())})
     columns = {name: [] for name in features}
-    for image, name, things in zip(IMAGES, names, PICTURES.values(), strict=True):
+    for image, name, drawn_objects in zip(IMAGES, names, PICTURES.values(), strict=True):
         for text in NAMES:
             columns["image"].append(in_bytes(image, f"{name}.png"))
             columns["caption"].append(text)
-            columns["mask"].append([t.mask.astype(np.uint8) * 255 for t in things if t.label == text])
+            columns["mask"].append([t.mask.astype(np.uint8) * 255 for t in drawn_objects if t.label == text])
     save(folder, columns, features, row_group=row_group)
     return {}
 
@@ -179,7 +187,7 @@ def foreign(folder: Path) -> dict:
     """Write a parquet file without `datasets`."""
     (folder / "data").mkdir(parents=True)
     contents = [in_bytes(image) for image in IMAGES]
-    drawn = [[t.parts for t in things] for things in PICTURES.values()]
+    drawn = [[t.parts for t in drawn_objects] for drawn_objects in PICTURES.values()]
     table = pa.table({"image": contents, "label_names": labels_of_things(), "segmentation": drawn})
     pq.write_table(table, folder / "data" / "train.parquet", row_group_size=1)
     return {}
@@ -199,8 +207,8 @@ def web_dataset(folder: Path) -> dict:
     """Write shards of images with JSON of SA-1B."""
     save_pictures(folder / "one")
     with tarfile.open(folder / "train-0000.tar", "w") as tar:
-        for name, things in PICTURES.items():
-            annotations = [{"segmentation": rle(t), "bbox": [1.0, 1.0, 5.0, 5.0]} for t in things]
+        for name, drawn_objects in PICTURES.items():
+            annotations = [{"segmentation": rle(t), "bbox": [1.0, 1.0, 5.0, 5.0]} for t in drawn_objects]
             content = {"image": {"file_name": f"{name}.png"}, "annotations": annotations}
             tar.add(folder / "one" / f"{name}.png", f"{name}.png")
             tar.add(write_json(folder / "one" / f"{name}.json", content), f"{name}.json")

@@ -7,11 +7,10 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from sam_ft.data.hub.source import HubSource
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import FEATURES
 from sam_ft.ops.masks import encode_mask
+from sam_ft.options.data import DatasetOptions, HubSource, ReadOptions
 
 
 SIDE = 96

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Features, Image, List, Value
 
-from sam_ft.data.hub.source import HubSource
 from sam_ft.data.lazy_rows import LazyRows
-from sam_ft.data.loading import DatasetOptions, find_phrase_splits
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.sources import read_splits
 from sam_ft.data.writers.conversion import write_coco, write_rows
+from sam_ft.options.data import DatasetOptions, HubSource, ReadOptions
 
 from ..readers.test_layouts import content
-from ..readers.trees import HEIGHT, NAMES, PICTURES, THINGS, WIDTH
+from ..readers.trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, WIDTH
 from ..test_lazy import plain
 from .made import BOXES, CLOSED, IMAGES, MADE, POLYGONS, objects, save
 
@@ -34,9 +33,12 @@ def read(folder, hub=None, **options):
 def expected(name: str) -> dict:
     """Return the result of [`content`] for the two pictures in a schema."""
     if name == "web_dataset":  # SA-1B has no classes, and other objects may be unlabelled.
-        return {("first", "apple"): (sorted(t.mask.tobytes() for t in THINGS), False), ("second", "apple"): ([], True)}
+        return {
+            ("first", "apple"): (sorted(t.mask.tobytes() for t in DRAWN_OBJECTS), False),
+            ("second", "apple"): ([], True),
+        }
     if name == "class_maps":  # Each connected part is an object.
-        parts = [(t.label, replace(t, parts=[part]).mask.tobytes()) for t in THINGS for part in t.parts]
+        parts = [(t.label, replace(t, parts=[part]).mask.tobytes()) for t in DRAWN_OBJECTS for part in t.parts]
         return CLOSED | {("first", n): (sorted(m for label, m in parts if label == n), True) for n in NAMES}
     if (
         name == "panoptic"
@@ -151,8 +153,8 @@ def test_invalid_finished_rows_are_left_out(tmp_path):
 
 
 def test_column_mapping_sets_the_columns(tmp_path):
-    masks = [[t.mask.astype(np.uint8) * 255 for t in things] for things in PICTURES.values()]
-    labels = [[t.label for t in things] for things in PICTURES.values()]
+    masks = [[t.mask.astype(np.uint8) * 255 for t in drawn_objects] for drawn_objects in PICTURES.values()]
+    labels = [[t.label for t in drawn_objects] for drawn_objects in PICTURES.values()]
     features = Features({"foto": Image(), "shadows": List(Image()), "words": List(Value("string"))})
     folder = save(tmp_path / "data", {"foto": IMAGES, "shadows": masks, "words": labels}, features)
     with pytest.raises(ValueError, match=r"no masks.*column_mapping"):

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sam_ft.data.loading import DatasetOptions, find_phrase_splits
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.row_schema import validate_example
 from sam_ft.data.sources import read_splits
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from .trees import TREES
 
@@ -135,7 +135,7 @@ def check_outcome(folder: Path, options: dict, name: str):
         for row in rows.remove_columns("image"):
             validate_example(row)
             num_objects += len(row["instances"])
-        num_objects += report.odd["annotation without an area"]
+        num_objects += report.remark_counts["annotation without an area"]
         is_complete &= not report.skipped
     if is_complete:
         assert num_objects >= COUNT_OBJECTS[name](folder / FILES[name])

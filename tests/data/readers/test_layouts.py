@@ -3,21 +3,22 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.hub.source import HubSource
-from sam_ft.data.loading import DatasetOptions, find_phrase_splits
+from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.phrases.attributes import AttributeTemplates
-from sam_ft.data.readers.layouts import LAYOUTS, find_splits
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.readers import layouts
+from sam_ft.data.readers.layouts import find_splits
 from sam_ft.data.sources import read_splits
 from sam_ft.data.writers.conversion import write_coco
 from sam_ft.ops.masks import decode_mask
+from sam_ft.options.data import LAYOUTS, DatasetOptions, HubSource, ReadOptions
 
-from .trees import HEIGHT, NAMES, PICTURES, THINGS, TREES, WIDTH
+from .trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, TREES, WIDTH
 
 
 DETECTED_AS = {
@@ -51,11 +52,16 @@ def content(rows) -> dict:
 def expected(name: str) -> dict[str, list[bytes]]:
     """Return the masks of each phrase in the first picture."""
     masks = {}
-    for thing in THINGS:
-        objects = [[part] for part in thing.parts] if name in SINGLE_POLYGON else [thing.parts]
-        phrase = "apple" if name in WITHOUT_CLASSES else thing.label
-        masks.setdefault(phrase, []).extend(replace(thing, parts=parts).mask.tobytes() for parts in objects)
+    for drawn_object in DRAWN_OBJECTS:
+        objects = [[part] for part in drawn_object.parts] if name in SINGLE_POLYGON else [drawn_object.parts]
+        phrase = "apple" if name in WITHOUT_CLASSES else drawn_object.label
+        masks.setdefault(phrase, []).extend(replace(drawn_object, parts=parts).mask.tobytes() for parts in objects)
     return {phrase: sorted(phrase_masks) for phrase, phrase_masks in masks.items()}
+
+
+def test_every_reader_is_registered():
+    files = Path(layouts.__file__).parent.glob("*.py")
+    assert {file.stem for file in files if "\ndef find(" in file.read_text(encoding="utf-8")} == set(LAYOUTS.values())
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -137,8 +143,10 @@ def test_a_layout_can_be_set(tmp_path):
     TREES["labelme"](tmp_path)
     with pytest.raises(ValueError, match="not of the layout 'yolo'"):
         find_splits(tmp_path, "yolo")
-    with pytest.raises(ValueError, match=f"`layout` is 'yollo'; choose from {', '.join(LAYOUTS)}"):
-        find_splits(tmp_path, "yollo")
+    with pytest.raises(
+        ValueError, match=f"`layout` must be one of {', '.join(LAYOUTS)}, got 'yollo'. Did you mean 'yolo'"
+    ):
+        DatasetOptions(layout="yollo")
 
 
 def test_the_message_for_an_unknown_layout_lists_the_content_and_the_layouts(tmp_path):

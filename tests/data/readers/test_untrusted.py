@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.loading import DatasetOptions, load_phrase_dataset
-from sam_ft.data.readers.records import ReadOptions
+from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import open_image_value
+from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from ...conftest import square
 from .trees import HEIGHT, TREES, WIDTH

@@ -40,14 +40,14 @@ class DrawnObject:
         return decode_mask(polygons_to_counts(self.parts, HEIGHT, WIDTH), HEIGHT, WIDTH)
 
 
-THINGS = [
+DRAWN_OBJECTS = [
     DrawnObject("apple", [[2, 2, 10, 2, 10, 12, 2, 12]], {"color": "red", "ripeness": "ripe"}),
     DrawnObject(
         "apple", [[15, 4, 25, 4, 25, 14, 15, 14], [28, 4, 34, 4, 34, 10]], {"color": "green", "ripeness": "ripe"}
     ),
     DrawnObject("pear", [[5, 18, 20, 18, 20, 28, 5, 28]], {"color": "green"}),
 ]
-PICTURES = {"first": THINGS, "second": []}
+PICTURES = {"first": DRAWN_OBJECTS, "second": []}
 
 
 def picture(seed: int) -> Image.Image:
@@ -71,11 +71,11 @@ def yolo(folder: Path) -> dict:
     save_pictures(folder / "train" / "images")
     (folder / "train" / "labels").mkdir()
     lines = []
-    for thing in THINGS:
+    for drawn_object in DRAWN_OBJECTS:
         # A line of YOLO has one polygon, so each part is an object.
-        for part in thing.parts:
+        for part in drawn_object.parts:
             values = [v / (HEIGHT if i % 2 else WIDTH) for i, v in enumerate(part)]
-            lines.append(" ".join(map(repr, [NAMES.index(thing.label), *values])))
+            lines.append(" ".join(map(repr, [NAMES.index(drawn_object.label), *values])))
     (folder / "train" / "labels" / "first.txt").write_text("\n".join(lines))
     (folder / "train" / "labels" / "second.txt").write_text("")
     (folder / "data.yaml").write_text(f"train: ../train/images\nval: ../valid/images\nnames: {NAMES}\n")
@@ -84,10 +84,10 @@ def yolo(folder: Path) -> dict:
 
 def labelme(folder: Path) -> dict:
     save_pictures(folder)
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         shapes = [
             {"label": t.label, "points": np.reshape(part, (-1, 2)).tolist(), "shape_type": "polygon", "group_id": i}
-            for i, t in enumerate(things)
+            for i, t in enumerate(drawn_objects)
             for part in t.parts
         ]
         content = {
@@ -103,10 +103,10 @@ def labelme(folder: Path) -> dict:
 
 def labelme_inside(folder: Path) -> dict:
     """Write LabelMe files with embedded pictures, and masks instead of polygons."""
-    for seed, (name, things) in enumerate(PICTURES.items()):
+    for seed, (name, drawn_objects) in enumerate(PICTURES.items()):
         shapes = [
             {"label": t.label, "points": [[0, 0], [WIDTH, HEIGHT]], "shape_type": "mask", "mask": png(t.mask)}
-            for t in things
+            for t in drawn_objects
         ]
         content = {"shapes": shapes, "imagePath": f"{name}.png", "imageData": png(np.asarray(picture(seed)))}
         write_json(folder / f"{name}.json", content)
@@ -122,13 +122,13 @@ def png(values: np.ndarray) -> str:
 def via(folder: Path) -> dict:
     save_pictures(folder / "train")
     entries = {}
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         regions = {
             str(i): {
                 "shape_attributes": {"name": "polygon", "all_points_x": part[::2], "all_points_y": part[1::2]},
                 "region_attributes": {"fruit": label},
             }
-            for i, (label, part) in enumerate((t.label, part) for t in things for part in t.parts)
+            for i, (label, part) in enumerate((t.label, part) for t in drawn_objects for part in t.parts)
         }
         entries[f"{name}.png123"] = {"filename": f"{name}.png", "size": 123, "regions": regions, "file_attributes": {}}
     write_json(folder / "train" / "via_region_data.json", entries)
@@ -150,9 +150,9 @@ def via2(folder: Path) -> dict:
 def cvat(folder: Path) -> dict:
     save_pictures(folder / "images")
     images = []
-    for number, (name, things) in enumerate(PICTURES.items()):
+    for number, (name, drawn_objects) in enumerate(PICTURES.items()):
         shapes = ""
-        for t in things:
+        for t in drawn_objects:
             ys, xs = np.nonzero(t.mask)
             piece = t.mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
             flat = np.concatenate([[False], piece.ravel()])
@@ -173,10 +173,10 @@ def cvat(folder: Path) -> dict:
 
 def polygons(folder: Path) -> dict:
     save_pictures(folder / "train" / "images")
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         instances = [
             {"instance_id": i, "label": t.label, "segmentation": {"polygon": t.parts}, "attributes": t.attributes}
-            for i, t in enumerate(things)
+            for i, t in enumerate(drawn_objects)
         ]
         content = {"image_id": name, "width": WIDTH, "height": HEIGHT, "instances": instances}
         write_json(folder / "train" / "annotations" / f"{name}.json", content)
@@ -185,10 +185,10 @@ def polygons(folder: Path) -> dict:
 
 def sa1b(folder: Path) -> dict:
     save_pictures(folder)
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         annotations = [
             {"segmentation": {"size": [HEIGHT, WIDTH], "counts": polygons_to_counts(t.parts, HEIGHT, WIDTH)}}
-            for t in things
+            for t in drawn_objects
         ]
         image = {"file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT}
         write_json(folder / f"{name}.json", {"image": image, "annotations": annotations})
@@ -196,11 +196,11 @@ def sa1b(folder: Path) -> dict:
 
 
 def mask_files(folder: Path) -> dict:
-    for seed, (name, things) in enumerate(PICTURES.items()):
+    for seed, (name, drawn_objects) in enumerate(PICTURES.items()):
         (folder / name / "images").mkdir(parents=True)
         (folder / name / "masks").mkdir()
         picture(seed).save(folder / name / "images" / f"{name}.png")
-        for i, t in enumerate(things):
+        for i, t in enumerate(drawn_objects):
             Image.fromarray(t.mask.astype(np.uint8) * 255).save(folder / name / "masks" / f"{i}.png")
     return {"class_name": "apple"}
 
@@ -209,9 +209,9 @@ def mask_values(folder: Path) -> dict:
     """Write 16-bit mask images, which a reader must not truncate to 8 bits."""
     save_pictures(folder / "PNGImages")
     (folder / "PedMasks").mkdir()
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         values = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
-        for i, t in enumerate(things):
+        for i, t in enumerate(drawn_objects):
             values[t.mask] = 300 + i
         Image.fromarray(values).save(folder / "PedMasks" / f"{name}_mask.png")
     return {"class_name": "apple", "mask_values": "instances"}
@@ -220,9 +220,9 @@ def mask_values(folder: Path) -> dict:
 def class_masks(folder: Path) -> dict:
     save_pictures(folder / "images")
     (folder / "masks").mkdir()
-    for name, things in PICTURES.items():
+    for name, drawn_objects in PICTURES.items():
         values = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-        for t in things:
+        for t in drawn_objects:
             values[t.mask] = 1 + NAMES.index(t.label)
         Image.fromarray(values).save(folder / "masks" / f"{name}.png")
     write_json(folder / "id2label.json", {str(i): name for i, name in enumerate(NAMES, 1)})
@@ -251,7 +251,7 @@ def lvis(folder: Path) -> dict:
             "bbox": box_of(t),
             "area": 1,
         }
-        for i, t in enumerate(THINGS, 1)
+        for i, t in enumerate(DRAWN_OBJECTS, 1)
     ]
     categories = [{"id": i, "name": name} for i, name in enumerate([*NAMES, "plum"], 1)]
     write_json(
@@ -261,8 +261,8 @@ def lvis(folder: Path) -> dict:
     return {}
 
 
-def box_of(thing) -> list[float]:
-    ys, xs = np.nonzero(thing.mask)
+def box_of(drawn_object) -> list[float]:
+    ys, xs = np.nonzero(drawn_object.mask)
     return [float(v) for v in (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..utils.drafts import check_replaceable, folder_draft
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, shorten_name
 from ..utils.locks import LOCK_FILE, hold_lock
 from ..utils.owned_files import OwnedFiles
 
@@ -56,7 +56,7 @@ def _check_file(output: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def draft_of(output: Path, *, is_file: bool = False) -> Iterator[Path]:
+def open_draft(output: Path, *, is_file: bool = False) -> Iterator[Path]:
     """
     Yield a temporary path, which replaces `output` when the context ends without an error.
 
@@ -68,7 +68,7 @@ def draft_of(output: Path, *, is_file: bool = False) -> Iterator[Path]:
         with folder_draft(output, _KIND, _ARGUMENT, overwrite=True) as draft:
             yield draft
         return
-    with hold_lock(output.parent / f".{output.name[:80]}{LOCK_FILE}", _ARGUMENT, output):
+    with hold_lock(output.parent / f".{shorten_name(output.name)}{LOCK_FILE}", _ARGUMENT, output):
         owned = OwnedFiles(output.parent, _KIND)
         owned.check_free([output.name], _ARGUMENT)
         with atomic_path(output) as draft:

@@ -1,0 +1,93 @@
+"""Prediction for many images: phrases or exemplar boxes to masks with SAM 3, clicks and boxes to masks with SAM 2."""
+
+import logging
+from pathlib import Path
+
+from ..arguments import ModelArguments, PredictArguments, Sam2ModelArguments, Sam2PredictArguments
+from ..inference.batch_prediction import PredictionJob, find_images, run_job
+from ..inference.prompt_files import read_exemplars, read_prompts
+from ..inference.sam2_predictor import Sam2Predictor
+from ..inference.sam3_predictor import Sam3Predictor
+from ..inference.weights_fingerprint import compute_weights_fingerprint
+from ..models.model_files import read_trained_phrases
+from ..utils.console import stage
+from .key_conversion import to_model_options, to_predict_options
+
+
+logger = logging.getLogger("sam_ft.run")
+
+
+def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> None:
+    """
+    Predict the masks of phrases or exemplar boxes and write them to files.
+
+    Args:
+        model_args (`ModelArguments`): Model to predict with.
+        predict_args (`PredictArguments`): Images, phrases, exemplars, outputs and folder.
+
+    Raises:
+        ValueError: If there are no images or prompts, or a file cannot be read.
+    """
+    files = find_images(predict_args.images, Path(predict_args.predictions_dir))
+    exemplars = read_exemplars(predict_args.exemplar_file, files) if predict_args.exemplar_file else {}
+    trained = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision) or []
+    phrases = predict_args.phrases or ([] if exemplars else sorted(trained))
+    job = _make_job(model_args, predict_args, files, phrases, exemplars)
+    prompts = ", ".join(phrases) or "exemplar boxes"
+    logger.info("%s: %d images, prompts: %s", model_args.model_name_or_path, len(files), prompts)
+    with stage("model"):
+        predictor = _load_predictor(Sam3Predictor, model_args, predict_args)
+        logger.info("  thresholds: %s", predictor.describe_thresholds())
+    _run(predictor, job)
+
+
+def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
+    """
+    Predict the masks of prompted objects and write them to files.
+
+    Args:
+        model_args (`Sam2ModelArguments`): Model to predict with.
+        predict_args (`Sam2PredictArguments`): Images, prompts, outputs and folder.
+
+    Raises:
+        ValueError: If there are no images or prompts, or a file cannot be read.
+    """
+    files = find_images(predict_args.images, Path(predict_args.predictions_dir))
+    prompts = read_prompts(predict_args.prompt_file, files)
+    job = _make_job(model_args, predict_args, files, [], prompts)
+    objects, name = sum(map(len, prompts.values())), model_args.model_name_or_path
+    logger.info("%s: %d images, %d objects prompted in %d of them", name, len(files), objects, len(prompts))
+    with stage("model"):
+        predictor = _load_predictor(Sam2Predictor, model_args, predict_args)
+    _run(predictor, job)
+
+
+def _make_job(model_args, predict_args, files: list[Path], phrases: list[str], prompts: dict) -> PredictionJob:
+    """Build the job; its settings decide whether earlier predictions of the folder are resumed."""
+    keys = ("model_revision", "resolution", "dtype", "train_masks")
+    return PredictionJob(
+        files,
+        phrases,
+        Path(predict_args.predictions_dir),
+        predict_args.outputs,
+        prompts,
+        workers=predict_args.workers,
+        skip_bad=predict_args.on_bad_images == "skip",
+        settings={
+            "model": model_args.model_name_or_path,
+            "weights": compute_weights_fingerprint(model_args.model_name_or_path, model_args.model_revision),
+            **{key: getattr(model_args, key) for key in keys if hasattr(model_args, key)},
+        },
+    )
+
+
+def _load_predictor(predictor: type, model_args, predict_args):
+    options = to_predict_options(predict_args)
+    return predictor.load(to_model_options(model_args, seed=0), options=options, device=predict_args.device)
+
+
+def _run(predictor, job: PredictionJob) -> None:
+    with stage("predictions"):
+        for line in run_job(predictor, job):
+            logger.info("  %s", line)
+    logger.info("%s: %s", job.folder, ", ".join(job.outputs))

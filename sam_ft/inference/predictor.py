@@ -1,0 +1,135 @@
+"""Predictor base class, and predictions of one image."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from transformers import ProcessorMixin
+
+from ..models.families import get_resolution
+from ..models.finite import NonFiniteOutputError
+from ..models.loading import load_as_trained
+from ..models.lora import unwrap_sam
+from ..models.processors import load_processor_of_model
+from ..options.model import ModelOptions
+from .tiling import Views
+
+
+@dataclass
+class ImagePrediction:
+    """
+    Prediction of one image.
+
+    Attributes:
+        name (`str`): Name of the image.
+        height (`int`): Height, px.
+        width (`int`): Width, px.
+        detections (`dict[str, list[dict]]`): Detections by phrase, highest score first: `score`, `bbox` `(x, y, w, h)`
+            in px, and `segmentation`, a COCO RLE of the image's size, for `pycocotools.mask.decode`.
+        presence (`dict[str, float]`): Probability that the phrase is present, by phrase; the maximum over the views.
+    """
+
+    name: str
+    height: int
+    width: int
+    detections: dict[str, list[dict]] = field(default_factory=dict)
+    presence: dict[str, float] = field(default_factory=dict)
+
+
+class Predictor:
+    """
+    Base class of the predictors: a model in evaluation mode, its processor and options.
+
+    Args:
+        model (`torch.nn.Module`): Model of this package, with or without adapters.
+        processor (`ProcessorMixin`): Its processor.
+        options (`default_options`, *optional*): Options; the defaults if not given.
+
+    Attributes:
+        family (`str`): Key of the model's family.
+        default_options (`type`): Class of the options.
+    """
+
+    family: str
+    default_options: type
+
+    def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options=None):
+        self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
+        self._sam = unwrap_sam(model)
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
+        """
+        Load a predictor.
+
+        Args:
+            name (`str`): Folder or Hub id of a model or an adapter.
+            options (`default_options`, *optional*): Options; the defaults if not given.
+            device (`str`, *optional*): Device; the accelerator by default, if there is one.
+            loading: Fields of [`ModelOptions`].
+
+        Raises:
+            `ValueError`: If the model cannot be loaded, see [`load_as_trained`], or the device cannot be used.
+        """
+        return cls.load(ModelOptions(name, **loading), options=options, device=device)
+
+    @classmethod
+    def load(cls, source: ModelOptions, *, options=None, device: str | torch.device | None = None):
+        """Load a predictor from [`ModelOptions`]; see `from_pretrained` for the other arguments."""
+        source = replace(source, quantization=None, family=cls.family)
+        model = load_as_trained(source)
+        processor = load_processor_of_model(unwrap_sam(model), source.model_name_or_path, source.revision)
+        if device is None:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
+            ) from error
+        return cls._assemble(model, processor, source, options)
+
+    @classmethod
+    def _assemble(cls, model, processor, source: ModelOptions, options):
+        return cls(model, processor, options)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the model's canvas, px."""
+        return get_resolution(self._sam.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self._sam.parameters()).device
+
+    @property
+    def tiling(self) -> tuple[int | None, float]:
+        """Side of the tiles in px, `None` without tiles, and the share of its side that a tile has in common."""
+        return None, 0.0
+
+    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
+        """
+        Predict images with their prompts in a batch prediction.
+
+        Args:
+            images (`list[Views]`): Images.
+            job (`PredictionJob`): The batch prediction.
+
+        Returns:
+            `list[ImagePrediction]`: One prediction per image.
+        """
+        raise NotImplementedError
+
+
+def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:
+    """
+    Describe a non-finite prediction for a user.
+
+    Args:
+        error (`NonFiniteOutputError`): Error of the model.
+        target (`str`): Name of the image and of the phrase or object.
+    """
+    return (
+        f"image {target}: the prediction has NaN or infinity in `{error.tensor}`. The training of this model "
+        "diverged, or the precision is too low: use an earlier checkpoint, or predict with `dtype: float32`"
+    )

@@ -1,0 +1,147 @@
+"""Transformers' `TrainingArguments` with the keys and defaults of this package."""
+
+import logging
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from ..options.keys import check_values
+from ..options.optim import LearningRates
+from ..options.training import Sam2TrainingKeys, Sam3TrainingKeys, SamTrainingKeys
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
+    """
+    Transformers' `TrainingArguments` with the keys and defaults that SAM 3 and SAM 2 share.
+
+    The loss needs other defaults than `TrainingArguments` for `remove_unused_columns`, `label_names`,
+    `accelerator_config` and `logging_nan_inf_filter`. Further defaults: gradient clipping at 0.1, two data workers,
+    one evaluation and one checkpoint per epoch, and the best checkpoint at the end.
+    """
+
+    def __post_init__(self):
+        check_values(self)
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(
+                f"`max_steps` is {self.max_steps}. Leave it out or set -1 to train `num_train_epochs`, or set 1 or "
+                "more steps"
+            )
+        if self.bf16 and not torch.accelerator.is_available():
+            logger.warning("`bf16: true` is ignored, because there is no accelerator here")
+            self.bf16 = False
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        if "no" in (self.eval_strategy, self.save_strategy):
+            # The best checkpoint and early stopping both need a metric and a checkpoint.
+            self.load_best_model_at_end, self.early_stopping_patience = False, None
+        super().__post_init__()
+
+    def check_optimizer(self) -> None:
+        """
+        Check that the package of the optimizer is installed, before a run loads data and model.
+
+        Raises:
+            ValueError: If `optim` needs bitsandbytes and it is missing.
+        """
+        name = self.get_optimizer_name()
+        if any(part in name for part in ("8bit", "paged", "bnb")) and not find_spec("bitsandbytes"):
+            raise ValueError(
+                f"`optim: {name}` needs bitsandbytes, which is not installed. Run `pip install "
+                "sam-ft[quantization]`, or set `optim: adamw_torch`"
+            )
+
+    def get_optimizer_name(self) -> str:
+        """Return `optim` as text."""
+        return str(getattr(self.optim, "value", self.optim))
+
+    def make_dry(self, folder: str) -> None:
+        """
+        Reduce the run to one optimizer step without checkpoint, logger and Hub upload.
+
+        Args:
+            folder (`str`): Temporary folder that replaces `output_dir`.
+        """
+        self.output_dir, self.report_to, self.max_steps, self.gradient_accumulation_steps = folder, [], 1, 1
+        self.eval_strategy, self.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+        self.load_best_model_at_end, self.early_stopping_patience = False, None
+        self.push_to_hub = False
+        self.eval_before, self.num_pictures, self.resume_from_checkpoint = False, 1, None
+
+    def summary(self, model: str, dataset: str | None) -> str:
+        """
+        Summarize length, batch size, learning rates, precision and device of the run in one line.
+
+        Args:
+            model (`str`): Name of the model.
+            dataset (`str`, *optional*): Name of the data set.
+        """
+        window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
+        precision = "bf16" if self.uses_bf16() else "float32"
+        length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
+        rates = self.rates()
+        rate_of_part = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
+        rate_text = " / ".join(f"{part}{rate:g}" for part, rate in rate_of_part.items() if rate is not None)
+        return (
+            f"{model} on {dataset}: {length}, {window} images per step ({self.per_device_train_batch_size} × "
+            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), learning rates "
+            f"{rate_text}, {precision} on {self.device}, seed {self.seed}, output in {self.output_dir}"
+        )
+
+    def uses_bf16(self) -> bool:
+        """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""
+        return bool(self.bf16) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16"
+
+    def rates(self) -> LearningRates:
+        """Return the learning rates by part."""
+        raise NotImplementedError
+
+
+@dataclass
+class Sam3TrainingArguments(Sam3TrainingKeys, SamTrainingArguments):
+    """[`SamTrainingArguments`] for SAM 3: batch size 1, accumulation 4, 20 epochs, the official rates and schedule."""
+
+    def __post_init__(self):
+        schedule = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+        without_effect = {
+            "lr_scheduler_type": None if schedule == "linear" else schedule,
+            "lr_scheduler_kwargs": self.lr_scheduler_kwargs or None,
+        }
+        for key, value in without_effect.items():
+            if self.lr_schedule == "sam3" and value not in (None, "{}", "null"):
+                raise ValueError(
+                    f"`{key}` is {value!r}, which has no effect under `lr_schedule: sam3`. Set `lr_schedule: "
+                    f"transformers`, or leave `{key}` out"
+                )
+        super().__post_init__()
+
+    def rates(self) -> LearningRates:
+        """Return the learning rates by part, multiplied by `lr_scale`."""
+        return LearningRates(
+            self.learning_rate * self.lr_scale,
+            self.vision_learning_rate * self.lr_scale,
+            self.text_learning_rate * self.lr_scale,
+            self.vision_layer_decay,
+            self.weight_decay,
+        )
+
+
+@dataclass
+class Sam2TrainingArguments(Sam2TrainingKeys, SamTrainingArguments):
+    """[`SamTrainingArguments`] for SAM 2: batch size 2, 50 epochs, one rate, cosine to a tenth without warm-up."""
+
+    def __post_init__(self):
+        if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == "cosine_with_min_lr":
+            self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
+        super().__post_init__()
+
+    def rates(self) -> LearningRates:
+        """Return the learning rates by part."""
+        vision = self.learning_rate if self.vision_learning_rate is None else self.vision_learning_rate
+        return LearningRates(self.learning_rate, vision, None, self.vision_layer_decay, self.weight_decay)
