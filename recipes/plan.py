@@ -5,7 +5,7 @@ r"""Memory, time and disk of a run, measured in a few real steps before it start
         --dataset_name path/to/coco --memory_gb 16
 
 The keys and YAML files are those of sam3_ft.py. Where the run does not fit, the command measures the changes that make
-it fit. It keeps no weights.
+it fit. No weights are saved.
 """
 
 from sam_ft.commands.program import find_command, run_recipe

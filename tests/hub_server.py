@@ -1,4 +1,4 @@
-"""A server on this machine that speaks the part of the Hub's HTTP API that a push and a load need, LFS uploads included."""
+"""Local server with the part of the Hub's HTTP API that a push and a load need, including LFS uploads."""
 
 import base64
 import hashlib
@@ -15,7 +15,12 @@ USER, TOKEN = "someone", "hf_loopback"
 
 class HubServer:
     """
-    `with HubServer() as hub:`; `hub.url` is its endpoint, `hub.repos` is id -> path -> bytes, `hub.commits` is id -> messages.
+    Context manager that runs the server.
+
+    Attributes:
+        url (`str`): Endpoint.
+        repos (`dict[str, dict[str, bytes]]`): Files by path of each repository.
+        commits (`dict[str, list[str]]`): Messages of the commits of each repository.
     """
 
     def __enter__(self):
@@ -39,7 +44,7 @@ class HubServer:
         self.server.server_close()
 
     def environment(self, cache) -> dict[str, str]:
-        """What a process needs to take this server for the Hub, as another person's machine."""
+        """Return the environment variables with which a process uses this server as the Hub, with an empty cache."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HUB_OFFLINE": "0",
@@ -61,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status: int, content=b"", **headers):
+    def respond(self, status: int, content=b"", **headers):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -87,44 +92,47 @@ class _Handler(BaseHTTPRequestHandler):
         oid, content = self.path.rsplit("/", 1)[-1], self.body()
         assert hashlib.sha256(content).hexdigest() == oid
         self.server_state.objects[oid] = content
-        self.answer(200)
+        self.respond(200)
 
     def do_POST(self):
         hub, path, content = self.server_state, urlsplit(self.path).path, self.body()
         if not self.may_write():
-            return self.answer(401, {"error": "Invalid username or password."})
+            return self.respond(401, {"error": "Invalid username or password."})
         if path == "/api/repos/create":
-            asked = json.loads(content)
-            repo = f"{asked.get('organization') or USER}/{asked['name']}"
+            request = json.loads(content)
+            repo = f"{request.get('organization') or USER}/{request['name']}"
             if not repo.startswith(f"{USER}/"):
-                return self.answer(403, {"error": "You don't have the rights to create a model under this namespace"})
+                return self.respond(403, {"error": "You don't have the rights to create a model under this namespace"})
             if repo in hub.repos:
-                return self.answer(409, {"url": f"{hub.url}/{repo}", "error": "You already created this model repo"})
-            hub.repos[repo], hub.private[repo] = {}, bool(asked.get("private")) or asked.get("visibility") == "private"
-            return self.answer(200, {"url": f"{hub.url}/{repo}", "name": repo})
+                return self.respond(409, {"url": f"{hub.url}/{repo}", "error": "You already created this model repo"})
+            hub.repos[repo], hub.private[repo] = (
+                {},
+                bool(request.get("private")) or request.get("visibility") == "private",
+            )
+            return self.respond(200, {"url": f"{hub.url}/{repo}", "name": repo})
         if path == "/api/validate-yaml":
             base = re.search(r"^base_model: (.+)$", json.loads(content)["content"], re.MULTILINE)
             if base and not re.fullmatch(r"[\w.-]+/[\w.-]+", base[1]):
                 error = {"message": f'"base_model" with value "{base[1]}" is not valid'}
-                return self.answer(400, {"errors": [error], "warnings": [], "error": error["message"]})
-            return self.answer(200, {"errors": [], "warnings": []})
-        if found := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
+                return self.respond(400, {"errors": [error], "warnings": [], "error": error["message"]})
+            return self.respond(200, {"errors": [], "warnings": []})
+        if match := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
             files = [
                 {"path": f["path"], "uploadMode": "lfs" if f["size"] > 10_000 else "regular", "shouldIgnore": False}
                 for f in json.loads(content)["files"]
             ]
-            return self.answer(200, {"files": files})
+            return self.respond(200, {"files": files})
         if re.fullmatch(r"/.+\.git/info/lfs/objects/batch", path):
             objects = [
-                {**one, "actions": {"upload": {"href": f"{hub.url}/lfs/{one['oid']}"}}}
-                for one in json.loads(content)["objects"]
+                {**blob, "actions": {"upload": {"href": f"{hub.url}/lfs/{blob['oid']}"}}}
+                for blob in json.loads(content)["objects"]
             ]
-            return self.answer(
+            return self.respond(
                 200, {"transfer": "basic", "objects": objects}, Content_Type="application/vnd.git-lfs+json"
             )
-        if found := re.fullmatch(r"/api/models/(.+?)/commit/main", path):
-            return self.commit(found[1], [json.loads(line) for line in content.splitlines() if line])
-        return self.answer(404, {"error": path})
+        if match := re.fullmatch(r"/api/models/(.+?)/commit/main", path):
+            return self.commit(match[1], [json.loads(line) for line in content.splitlines() if line])
+        return self.respond(404, {"error": path})
 
     def commit(self, repo: str, operations: list[dict]):
         hub = self.server_state
@@ -140,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
                 hub.repos[repo][value["path"]] = hub.objects[value["oid"]]
         hub.history[repo].append(dict(hub.repos[repo]))
         oid = hub.head(repo)
-        self.answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{repo}/commit/{oid}"})
+        self.respond(200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{repo}/commit/{oid}"})
 
     def do_HEAD(self):
         self.do_GET()
@@ -148,31 +156,31 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         hub, path = self.server_state, unquote(urlsplit(self.path).path)
         if path == "/api/whoami-v2":
-            return self.answer(200, {"name": USER, "type": "user", "orgs": []})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
-            return self.info(found[1])
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
-            files = hub.repos.get(found[1], {})
-            listed = [
+            return self.respond(200, {"name": USER, "type": "user", "orgs": []})
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
+            return self.info(match[1])
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
+            files = hub.repos.get(match[1], {})
+            entries = [
                 {"type": "file", "path": p, "size": len(c), "oid": "0"}
                 for p, c in files.items()
-                if p.startswith(found[2])
+                if p.startswith(match[2])
             ]
             return (
-                self.answer(200, listed)
-                if listed or not found[2]
-                else self.answer(404, {"error": "none"}, X_Error_Code="EntryNotFound")
+                self.respond(200, entries)
+                if entries or not match[2]
+                else self.respond(404, {"error": "none"}, X_Error_Code="EntryNotFound")
             )
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
-            return self.file(found[1], found[2])
-        return self.answer(404, {"error": path})
+        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            return self.file(match[1], match[2])
+        return self.respond(404, {"error": path})
 
     def info(self, repo: str):
         hub = self.server_state
         if repo not in hub.repos:
-            return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+            return self.respond(404, {"error": "Repository not match"}, X_Error_Code="RepoNotFound")
         siblings = [{"rfilename": name} for name in hub.repos[repo]]
-        self.answer(
+        self.respond(
             200,
             {
                 "id": repo,
@@ -187,8 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
     def file(self, repo: str, name: str):
         files = self.server_state.repos.get(repo)
         if files is None:
-            return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+            return self.respond(404, {"error": "Repository not match"}, X_Error_Code="RepoNotFound")
         if name not in files:
-            return self.answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
+            return self.respond(404, {"error": "Entry not match"}, X_Error_Code="EntryNotFound")
         etag = hashlib.sha256(files[name]).hexdigest()
-        self.answer(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=self.server_state.head(repo))
+        self.respond(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=self.server_state.head(repo))

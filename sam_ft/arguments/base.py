@@ -32,14 +32,14 @@ def with_keys_of(*options: type, leave_out: tuple[str, ...] = ()):
     """
 
     def decorate(cls: type) -> type:
-        own = cls.__dict__.get("__annotations__", {})
+        declared_here = cls.__dict__.get("__annotations__", {})
         annotations = {}
         for source in options:
             for name, declared in get_keys(source).items():
-                if name not in own and name not in leave_out:
+                if name not in declared_here and name not in leave_out:
                     annotations[name] = declared.type
                     setattr(cls, name, key_of(source, name))
-        cls.__annotations__ = own | annotations
+        cls.__annotations__ = declared_here | annotations
         return dataclass(cls)
 
     return decorate

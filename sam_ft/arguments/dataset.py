@@ -1,6 +1,7 @@
 """Keys of the data that SAM 3 and SAM 2 share: source, splits, reading and augmentation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from ..options.augmentation import TransformOptions
@@ -74,20 +75,27 @@ class SharedDataArguments(AugmentationArguments, SceneArguments, DatasetArgument
         self._refuse_scene_keys()
         build_options(SceneFiles, self, scenes=build_options(SceneOptions, self))
 
+    @property
+    def source_name(self) -> str | None:
+        """Path or name of the training data: that of `annotation_file`, if it is set, or of `dataset_name`."""
+        if not self.annotation_file:
+            return self.dataset_name
+        in_folder = Path(self.dataset_name or "", self.annotation_file)
+        return str(in_folder) if in_folder.is_file() else self.annotation_file
+
     def _refuse_scene_keys(self) -> None:
         """Raise `ValueError` if a key of synthetic scenes is set for another data set."""
         if self.dataset_name in (SYNTHETIC, SYNTHETIC_STREAM) and not self.annotation_file:
             return
-        source = self.annotation_file or self.dataset_name
         for name, declared in get_keys(SceneArguments).items():
             value = getattr(self, name)
             if value != get_default(declared):
                 raise ValueError(
-                    f"`{name}` is {value}, but the data set is {str(source)!r}, for which it has no effect. Leave "
-                    f"`{name}` out, or set `dataset_name: {SYNTHETIC}`"
+                    f"`{name}` is {value}, but the data set is {str(self.source_name)!r}, for which it has no "
+                    f"effect. Leave `{name}` out, or set `dataset_name: {SYNTHETIC}`"
                 )
 
-    def make_dry(self, folder: str) -> None:
+    def reduce_to_dry_run(self, folder: str) -> None:
         """
         Reduce the data to a few images and move scenes and feature cache below a temporary folder.
 

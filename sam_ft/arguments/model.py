@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..options.concepts import ConceptOptions
 from ..options.keys import build_options, get_default, get_keys, key, key_of
 from ..options.model import LoraOptions, ModelOptions
 from ..options.model_names import TINY_SAM2
@@ -68,9 +69,18 @@ class SharedModelArguments(LoraArguments, CheckpointArguments):
     checkpointing_key: ClassVar[str]
 
 
+@with_keys_of(ConceptOptions)
+class ConceptArguments(Keys):
+    """Concepts: learned prompt tokens of new phrases."""
+
+    key_topic: ClassVar[str] = "Model"
+
+    concepts: list[str] = key_of(ModelOptions, "concepts")
+
+
 @dataclass
-class ModelArguments(SharedModelArguments):
-    """Checkpoint, precision, memory options, adapters and frozen parts of SAM 3."""
+class ModelArguments(ConceptArguments, SharedModelArguments):
+    """Checkpoint, precision, memory options, adapters, frozen parts and concepts of SAM 3."""
 
     family: ClassVar[str] = "sam3"
     checkpointing_key: ClassVar[str] = "vision_text_checkpointing"
@@ -90,6 +100,12 @@ class ModelArguments(SharedModelArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.concept_tokens and (self.lora or self.freeze):
+            name = "lora" if self.lora else "freeze"
+            raise ValueError(
+                f"`concept_tokens` trains prompt tokens in front of a frozen model, but `{name}` is set. Leave out "
+                f"`{name}` or `concept_tokens`"
+            )
         if self.quantization and not self.lora:
             raise ValueError(
                 f"`quantization` is {self.quantization!r}, but `lora` is not set, and quantized weights cannot be "

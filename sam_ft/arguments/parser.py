@@ -25,7 +25,7 @@ _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
-def mapping(text: str) -> dict:
+def parse_mapping(text: str) -> dict:
     """
     Parse a mapping from the command line.
 
@@ -41,7 +41,7 @@ def mapping(text: str) -> dict:
     return value
 
 
-def boolean(text: str) -> bool:
+def parse_boolean(text: str) -> bool:
     """
     Parse a boolean from the command line.
 
@@ -61,7 +61,7 @@ def parse_boolean_or_text(text: str) -> bool | str:
     return text.lower() in _TRUE if text.lower() in (*_TRUE, *_FALSE) else text
 
 
-_CONVERTERS = {"bool": boolean, "dict": mapping, "int": int, "float": float, "str": str}
+_CONVERTERS = {"bool": parse_boolean, "dict": parse_mapping, "int": int, "float": float, "str": str}
 
 
 class RecipeParser(argparse.ArgumentParser):
@@ -113,11 +113,11 @@ class RecipeParser(argparse.ArgumentParser):
         if config is not None:
             self._set_defaults_from_file(find_config(config))
         options = self._option_string_actions
-        given = {options[name].dest for word in arguments if (name := word.partition("=")[0]) in options}
+        command_line_keys = {options[name].dest for word in arguments if (name := word.partition("=")[0]) in options}
         values = vars(self.parse_args(arguments))
         for name in filter(is_secret_key, values):
             register_secret(values[name])
-        return tuple(self._build_group(group, values, given) for group in self._groups)
+        return tuple(self._build_group(group, values, command_line_keys) for group in self._groups)
 
     def error(self, message: str):
         """
@@ -143,12 +143,12 @@ class RecipeParser(argparse.ArgumentParser):
         if spec.item_type == "bool" and spec.default is True:
             self.add_argument(*_flags(f"no_{spec.name}"), dest=spec.name, action="store_false", default=default)
 
-    def _build_group(self, group: type, values: dict, given: set[str]):
-        own = {name: values[name] for name in read_keys(group)}
+    def _build_group(self, group: type, values: dict, command_line_keys: set[str]):
+        group_values = {name: values[name] for name in read_keys(group)}
         if not issubclass(group, SamTrainingKeys):
-            return group(**own)
-        others = {name: values[name] for name in self._transformers_only if name in values}
-        return ParsedTraining(group(**own), others, given)
+            return group(**group_values)
+        transformers_values = {name: values[name] for name in self._transformers_only if name in values}
+        return ParsedTraining(group(**group_values), transformers_values, command_line_keys)
 
     def _print_help_and_exit(self, arguments: list[str]) -> None:
         if _HELP_ALL in arguments:
@@ -173,14 +173,14 @@ class RecipeParser(argparse.ArgumentParser):
                 hint = self._explain_unknown(name.lstrip("-").replace("-", "_"), "--", options)
                 raise ValueError(f"Unknown argument `{name}`.{hint or ' See --help for all arguments.'}")
 
-    def _explain_unknown(self, name: str, prefix: str, known) -> str:
+    def _explain_unknown(self, name: str, prefix: str, valid_names) -> str:
         """Return a sentence that names the new name of a key, the recipe that takes it, or the nearest key."""
         if name in RENAMED_KEYS:
             return f" It was renamed to `{prefix}{RENAMED_KEYS[name]}`."
         recipes = [recipe for recipe, groups in RECIPES.items() if name in describe_keys(groups)]
         if recipes:
             return f" It is a key of {' and '.join(recipes)}, and this command has no such key."
-        close_matches = difflib.get_close_matches(f"{prefix}{name}", known, 1)
+        close_matches = difflib.get_close_matches(f"{prefix}{name}", valid_names, 1)
         return f" Did you mean `{close_matches[0]}`?" if close_matches else ""
 
     def _set_defaults_from_file(self, file: str) -> None:
@@ -238,8 +238,8 @@ def describe_transformers_keys(groups: tuple[type, ...]) -> dict[str, KeySpec]:
 
 def describe_keys(groups: tuple[type, ...]) -> dict[str, KeySpec]:
     """Describe all keys of dataclasses, those of Transformers included."""
-    own = {name: spec for group in groups for name, spec in read_keys(group).items()}
-    return own | describe_transformers_keys(groups)
+    declared = {name: spec for group in groups for name, spec in read_keys(group).items()}
+    return declared | describe_transformers_keys(groups)
 
 
 def _converter(spec: KeySpec):

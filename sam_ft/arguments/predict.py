@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..options.data import ReadOptions, check_channels
 from ..options.keys import key, key_of
 from ..options.prediction import OUTPUTS, PredictOptions, Sam2PredictOptions
 from .base import Keys, with_keys_of
@@ -30,6 +31,12 @@ class SharedPredictArguments(Keys):
         "tools; overlays: images with the predictions drawn; masks: one PNG per phrase or label.",
         choices=OUTPUTS,
     )
+    image_channels: list[int] = key_of(
+        ReadOptions,
+        "image_channels",
+        help="Three channels, numbered from 1, that are red, green and blue in images with more than three, such as "
+        "multispectral TIFF files: 3 2 1. Set the value of the training.",
+    )
     images_per_batch: int = key_of(PredictOptions, "images_per_batch")
     workers: int = key(
         2, "Number of processes that load images, 0 to 1000; 0 loads them in the main process.", low=0, high=1000
@@ -42,6 +49,10 @@ class SharedPredictArguments(Keys):
     device: str | None = key(
         None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_channels(self.image_channels)
 
 
 @with_keys_of(PredictOptions)

@@ -68,12 +68,12 @@ class Sam2DataArguments(ObjectEvaluationArguments, ClickArguments, SharedDataArg
 
     def describe_prompts(self) -> str:
         """Describe the prompts of an evaluation for reports."""
-        first = "its tight box" if self.first_prompt() == "box" else "a click at its centre"
+        first = "its tight box" if self.get_first_prompt() == "box" else "a click at its centre"
         return (
             f"each labelled object prompted with {first}, predicted as in Transformers (an unstable single mask is "
             "replaced by the best of three)"
         )
 
-    def first_prompt(self) -> str:
+    def get_first_prompt(self) -> str:
         """Return the first prompt of an evaluation: `point` or `box`."""
         return self.eval_prompt or ("box" if self.prompt_type == "box" else "point")

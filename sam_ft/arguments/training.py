@@ -15,12 +15,12 @@ class ParsedTraining:
     Attributes:
         keys (`SamTrainingKeys`): Values of the keys of this package.
         transformers (`dict[str, Any]`): Values of the other keys of Transformers that the user set.
-        given (`set[str]`): Keys that were set on the command line.
+        command_line_keys (`set[str]`): Keys that were set on the command line.
     """
 
     keys: SamTrainingKeys
     transformers: dict[str, Any] = field(default_factory=dict)
-    given: set[str] = field(default_factory=set)
+    command_line_keys: set[str] = field(default_factory=set)
 
     def __post_init__(self):
         check_values(self.keys)

@@ -12,7 +12,7 @@ from ..arguments.model import SharedModelArguments
 from ..data.loading import PhraseData, load_phrase_dataset
 from ..models.families import FAMILIES, get_resolution
 from ..models.freezing import count_parameters, freeze
-from ..models.loading import adapt, load_as_trained, load_model
+from ..models.loading import adapt, load_as_trained, load_for_concepts, load_model
 from ..models.lora import AdaptedSam, unwrap_sam
 from ..models.processors import load_processor_of_model
 from ..options.model import ModelOptions
@@ -62,12 +62,14 @@ def load_sam(
     )
     sam = unwrap_sam(model)
     processor = load_processor_of_model(sam, model_args.model_name_or_path, model_args.model_revision)
-    if to_train:
+    if to_train and any(parameter.requires_grad for parameter in sam.parameters()):  # concepts are added later
         _log_trained_parameters(model_args.model_name_or_path, sam)
     return model, processor
 
 
 def _load_to_train(model_args: SharedModelArguments, options: ModelOptions) -> PreTrainedModel | AdaptedSam:
+    if options.family == "sam3" and model_args.concept_tokens is not None:
+        return load_for_concepts(options, model_args.concept_dropout)
     adapters, family = to_lora_options(model_args), FAMILIES[options.family]
     if adapters is not None:
         return adapt(options, adapters, frozen=model_args.freeze)
@@ -75,8 +77,7 @@ def _load_to_train(model_args: SharedModelArguments, options: ModelOptions) -> P
     if options.dtype != "float32" and not set(expand_groups(encoders)) <= set(expand_groups(model_args.freeze)):
         raise ValueError(
             f"`dtype: {options.dtype}` is for frozen encoders, because small updates would be rounded to 0. Add "
-            f"`freeze: "
-            f"[{', '.join(encoders)}]` or `lora`, or keep float32 weights and set `bf16: true`"
+            f"`freeze: [{', '.join(encoders)}]` or `lora`, or keep float32 weights and set `bf16: true`"
         )
     model = load_model(options)
     freeze(model, model_args.freeze, with_masks=options.with_masks)
@@ -127,8 +128,7 @@ def refuse_cache_of_streams(key: str, data: PhraseData) -> None:
     if not isinstance(data.train, Dataset):
         raise ValueError(
             f"`{key}` needs a data set whose rows are all read before training, but this one is streamed, mixed or "
-            f"generated. "
-            f"Leave out `{key}`, or use one data set without `streaming`"
+            f"generated. Leave out `{key}`, or use one data set without `streaming`"
         )
 
 

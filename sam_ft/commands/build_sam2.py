@@ -56,12 +56,8 @@ def build_sam2_trainer(
     if data.train is not None:
         training_args.check_optimizer()
         data.train = with_objects(data.train)
-        train = ObjectSamples(
-            data.train,
-            seed=get_data_seed(training_args),
-            transforms=to_transform_options(data_args, side),
-            clicks=clicks,
-        )
+        transforms = to_transform_options(data_args, side)
+        train = ObjectSamples(data.train, seed=get_data_seed(training_args), transforms=transforms, clicks=clicks)
         if not clicks.has_mask_prompts:
             # Without mask prompts these weights get no gradient, and weight decay alone would change them.
             sam2.prompt_encoder.mask_embed.requires_grad_(False)
@@ -78,13 +74,13 @@ def build_sam2_trainer(
         eval_dataset=evaluation,
         processing_class=processor,
         callbacks=build_callbacks(training_args, data, log_file),
-        rates=training_args.rates(),
+        rates=training_args.get_learning_rates(),
         category_ids=data.category_ids,
         num_pictures=training_args.num_pictures,
         trained_phrases=set(data.category_ids) - data.unseen if data.unseen else None,
         criterion=build_sam2_criterion(loss_args),
         gate_absent=loss_args.gate_absent,
-        first_prompt=data_args.first_prompt(),
+        first_prompt=data_args.get_first_prompt(),
         clicks=data_args.eval_clicks,
     )
 
@@ -109,8 +105,7 @@ def with_objects(rows):
         reason = f"none of its {total} annotations has a mask" if total else "it has no annotations"
         raise ValueError(
             f"`dataset_name`: SAM 2 learns from masks, and no training image shows an object with one: {reason}. Use "
-            f"a data "
-            "set with polygons or masks, or train SAM 3 on boxes with sam3_ft.py"
+            "a data set with polygons or masks, or train SAM 3 on boxes with sam3_ft.py"
         )
     left_out = total - sum(map(len, objects))
     if left_out:

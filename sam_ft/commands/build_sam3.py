@@ -77,12 +77,14 @@ def build_sam3_trainer(
     return Sam3Trainer(
         model=model,
         args=training_args,
-        data_collator=Sam3Collator(processor.tokenizer, text_features),
+        data_collator=Sam3Collator(
+            processor.tokenizer, text_features, None if sam3.concepts is None else sam3.concepts.index
+        ),
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=processor,
         callbacks=build_callbacks(training_args, data, log_file),
-        rates=training_args.rates(),
+        rates=training_args.get_learning_rates(),
         category_ids=data.category_ids,
         criterion=build_sam3_criterion(loss_args),
         teacher=Teacher(model, loss_args.distill_weight) if has_teacher else None,

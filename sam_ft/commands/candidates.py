@@ -143,6 +143,8 @@ def evaluate_model(candidate: Candidate, data: PhraseData, trained: set[str] | N
         )
     run = convert_run(run, family, **({"eval_prompt": candidate.prompt} if candidate.prompt else {}))
     model_args = dataclasses.replace(run.model, model_name_or_path=candidate.source, model_revision=revision)
+    if not is_run_model and family.takes_phrases:  # The concepts of the run belong to its model.
+        model_args = dataclasses.replace(model_args, concepts=[])
     run = dataclasses.replace(run, model=model_args)
     model, processor = load_sam(run.model, run.training.seed, to_train=False)
     trainer = resolve(family.build_trainer)(model, processor, data, run.data, run.loss, run.training)

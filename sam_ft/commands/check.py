@@ -1,4 +1,4 @@
-"""Check of a data set: its contents, its defects, and pictures of the model's input; no weights, no GPU."""
+"""Check of a data set: its contents, its defects, and a page with pictures and charts; no weights, no GPU."""
 
 import json
 import logging
@@ -8,12 +8,12 @@ from pathlib import Path
 from ..arguments import CheckArguments, DataArguments
 from ..data.loading import find_phrase_splits
 from ..data.samples.collators import warn_long_phrases
-from ..data.samples.pipeline import TrainingSamples
-from ..data.validation.inspection import add_training_refusal, inspect_splits
+from ..data.samples.pipeline import EvaluationSamples, TrainingSamples
+from ..data.samples.sample import Sample
+from ..data.validation.inspection import Inspection, add_training_refusal, inspect_splits
 from ..models.processors import load_processor
 from ..options.model_names import TINY
-from ..reporting.gallery import write_gallery
-from ..utils.console import progress_bar
+from ..reporting.check_page import CheckPage, write_check_page
 from .key_conversion import (
     to_dataset_options,
     to_phrase_options,
@@ -50,33 +50,51 @@ def check_data(data_args: DataArguments, check_args: CheckArguments) -> bool:
         check_args.resolution,
         lambda texts: warn_long_phrases(tokenizer, texts),
         train_split=data_args.train_split,
-        progress=progress_bar,
     )
     inspection.notes += notes
     add_training_refusal(inspection, options, reading)
     if data_args.extra_datasets:
         inspection.notes.append("`extra_datasets` are not checked; check each in a separate call")
+    page = _write_page(inspection, data_args, check_args) if check_args.num_pictures else None
     if check_args.json:
         sys.stdout.write(json.dumps(inspection.plain(), indent=1) + "\n")
-    else:
-        for line in inspection.lines(check_args.max_findings):
-            logger.info("%s", line)
-    train_rows = inspection.splits.get(data_args.train_split)
-    if check_args.num_pictures and train_rows is not None:
-        for file in _write_pictures(train_rows, data_args, check_args):
-            logger.info("%s", file)
+    *lines, verdict = inspection.lines(check_args.max_findings)
+    for line in () if check_args.json else lines:
+        logger.info("%s", line)
+    if page is not None:
+        logger.info("pictures and charts: %s", page)
+    if not check_args.json:
+        logger.info("%s", verdict)
     return inspection.usable
 
 
-def _write_pictures(rows, data_args: DataArguments, check_args: CheckArguments) -> list[Path]:
-    """Draw training samples, evenly spaced over the rows, and return the written files."""
-    samples = TrainingSamples(
+def _write_page(inspection: Inspection, data_args: DataArguments, check_args: CheckArguments) -> Path:
+    """Write the page of the check, with training samples evenly spaced over the rows."""
+    makers = {}
+
+    def make_sample(split: str, index: int) -> Sample:
+        """Make the model's input: augmented for the training split, the whole image for others."""
+        if split not in makers:
+            makers[split] = _make_samples(inspection, split, data_args, check_args)
+        return makers[split][(0, index) if split == inspection.train_split else index]
+
+    num_rows = len(inspection.splits.get(inspection.train_split, ()))
+    number = min(check_args.num_pictures, num_rows)
+    title = f"Data check of {data_args.source_name}"
+    page = CheckPage(inspection, make_sample, title)
+    return write_check_page(page, [i * num_rows // number for i in range(number)], Path(check_args.gallery_dir))
+
+
+def _make_samples(
+    inspection: Inspection, split: str, data_args: DataArguments, check_args: CheckArguments
+) -> TrainingSamples | EvaluationSamples:
+    rows = inspection.splits[split]
+    if split != inspection.train_split:
+        return EvaluationSamples(rows, resolution=check_args.resolution, geometry_token=True)
+    return TrainingSamples(
         rows,
         seed=check_args.seed,
         phrases=to_phrase_options(data_args),
         transforms=to_transform_options(data_args, check_args.resolution),
         prompts=to_prompt_options(data_args),
     )
-    number = min(check_args.num_pictures, len(rows))
-    chosen = [i * len(rows) // number for i in range(number)]
-    return write_gallery(samples, chosen, Path(check_args.gallery_dir), f"model input from {data_args.dataset_name}")

@@ -35,10 +35,10 @@ def convert_data(data_args: DataArguments, convert_args: ConvertArguments) -> No
     with stage("writing"), target as draft:
         if convert_args.output_format == "coco":
             for name, rows in splits.items():
-                file = write_coco(rows, draft, name, polygons=convert_args.polygons)
+                file = write_coco(rows, draft, name, polygons=convert_args.polygons, splits=tuple(splits))
                 logger.info("%s", folder / file.relative_to(draft))
         else:
-            write_rows(splits, draft, str(data_args.dataset_name))
+            write_rows(splits, draft, str(data_args.source_name))
             logger.info("%s", folder)
     if convert_args.push_to_hub:
         with stage("push"):

@@ -51,7 +51,7 @@ def run_evaluation(model_args, data_args, loss_args, training: ParsedTraining, e
     Raises:
         ValueError: As in [`score_models`].
     """
-    output_dir = training.keys.output_dir if "output_dir" in training.given else None
+    output_dir = training.keys.output_dir if "output_dir" in training.command_line_keys else None
     return score_models(build_run(model_args, data_args, loss_args, training), eval_args, output_dir)
 
 

@@ -6,12 +6,14 @@ import tempfile
 from pathlib import Path
 
 from ..arguments import ParsedTraining
+from ..models.concept_switch import disable_concepts
 from ..models.family_spec import resolve
 from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import comparison_table, logging_to_file, stage
 from .build import load_data, load_sam
+from .build_concepts import add_concepts_of_run
 from .retention_probe import build_retention
 from .run import Run, build_run
 from .run_card import publish
@@ -61,8 +63,8 @@ def fine_tune(run: Run) -> None:
             claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
             return _fine_tune(run, claimed)
     with tempfile.TemporaryDirectory() as folder:
-        args.make_dry(f"{folder}/run")
-        run.data.make_dry(folder)
+        args.reduce_to_dry_run(f"{folder}/run")
+        run.data.reduce_to_dry_run(folder)
         with claim_run(run) as claimed:
             _fine_tune(run, claimed)
     logger.info("✓ dry run: every stage works here")
@@ -75,7 +77,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     if training_args.resume_from_checkpoint:
         checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
     log_file = output_dir / LOG_FILE
-    logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.dataset_name))
+    logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.source_name))
 
     with stage("data"):
         with training_args.main_process_first(desc="data"):
@@ -84,6 +86,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
 
     with stage("model"):
         model, processor = load_sam(model_args, training_args.seed)
+        add_concepts_of_run(model, processor, data, model_args, training_args.seed)
         build_trainer = resolve(get_family_of_run(run).build_trainer)
         trainer = build_trainer(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
         trainer.data_record = record
@@ -94,7 +97,8 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     before_file = output_dir / "before_results.json"
     with stage("evaluation before training"):
         if training_args.eval_before and not before_file.is_file() and trainer.can_evaluate_before_training:
-            trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
+            with disable_concepts(model):
+                trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
         retention = build_retention(trainer, data, data_args)
         retention.measure_initial_model()
 
@@ -119,7 +123,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
             logger.info("%s", line)
     publish(trainer, report, data, model_args, data_args)
     close_event_files(trainer.callback_handler.callbacks)
-    for message in [message for report in data.reports for message in report.skipped]:
+    for message in [message for report in data.reports for message in (*report.skipped, *report.dropped)]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
         logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)

@@ -50,7 +50,7 @@ def run_plan(model_args, data_args, loss_args, training: ParsedTraining, plan_ar
             f"a plan measures one device, got {run.training.world_size} processes. Start it with "
             "`--num_processes 1`, and CUDA_VISIBLE_DEVICES=0 on a machine with several GPUs"
         )
-    logger.info("%s", run.training.summary(run.model.model_name_or_path, run.data.dataset_name))
+    logger.info("%s", run.training.summary(run.model.model_name_or_path, run.data.source_name))
     with stage("data"):
         data = load_data(run.data)
     memory = (

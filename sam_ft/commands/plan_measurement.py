@@ -25,6 +25,7 @@ from ..models.lora import unwrap_sam
 from ..training.feature_cache import STORED_DTYPE
 from ..utils.memory import peak_resident_memory, reset_peak_resident_memory, resident_memory
 from .build import load_sam
+from .build_concepts import add_concepts_of_run
 from .run import Run
 from .run_family import get_family_of_run
 
@@ -150,10 +151,10 @@ def _measure(run: Run, data: PhraseData) -> RunMeasurement:
     with tempfile.TemporaryDirectory() as folder:
         # The second batch of a window finds the gradients of the first in memory; further batches add nothing.
         window = min(args.gradient_accumulation_steps, 2)
-        args.make_dry(f"{folder}/run")
+        args.reduce_to_dry_run(f"{folder}/run")
         args.max_steps, args.gradient_accumulation_steps = _NUM_STEPS, window
         args.logging_strategy, args.disable_tqdm, args.train_sampling_strategy = "no", True, "sequential"
-        data_args.make_dry(folder)
+        data_args.reduce_to_dry_run(folder)
         images = window * args.per_device_train_batch_size  # per step
         data = replace(
             data,
@@ -162,6 +163,7 @@ def _measure(run: Run, data: PhraseData) -> RunMeasurement:
         )
         meter, family = _Meter(args.device), get_family_of_run(run)
         model, processor = load_sam(model_args, args.seed)
+        add_concepts_of_run(model, processor, data, model_args, args.seed)
         trained = count_parameters(unwrap_sam(model))
         begin = time.perf_counter()
         trainer = resolve(family.build_trainer)(model, processor, data, data_args, run.loss, args)

@@ -73,12 +73,20 @@ def _make_job(model_args, predict_args, files: list[Path], phrases: list[str], p
         prompts,
         workers=predict_args.workers,
         skip_bad=predict_args.on_bad_images == "skip",
+        image_channels=predict_args.image_channels,
         settings={
             "model": model_args.model_name_or_path,
             "weights": compute_weights_fingerprint(model_args.model_name_or_path, model_args.model_revision),
+            **_fingerprint_concepts(model_args),
             **{key: getattr(model_args, key) for key in keys if hasattr(model_args, key)},
         },
     )
+
+
+def _fingerprint_concepts(model_args) -> dict[str, list[str]]:
+    """Return the fingerprints of the concepts, if there are any; predictions of other concepts are not mixed."""
+    names = getattr(model_args, "concepts", [])
+    return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in names]} if names else {}
 
 
 def _load_predictor(predictor: type, model_args, predict_args):

@@ -75,7 +75,7 @@ def make_probe(
     rows = data.validation
     chosen = rows.select(np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int).tolist())
     phrases = [{"text": text, "instances": [], "exhaustive": False} for text in kinds]
-    chosen = chosen.map(lambda row: {"instances": [], "phrases": phrases}, features=FEATURES, keep_in_memory=True)
+    chosen = chosen.map(lambda _row: {"instances": [], "phrases": phrases}, features=FEATURES, keep_in_memory=True)
     probe = Probe(chosen, kinds)
     if labelled is not None:
         labelled_rows = [
@@ -140,7 +140,7 @@ class Retention:
         if self.before is None:
             self.before = self.predict()
             if self.trainer.is_world_process_zero():
-                content = {name: store.plain() for name, store in self.before.items()}
+                content = {name: store.to_plain() for name, store in self.before.items()}
                 write_json(self.folder / "base.json", {"description": self._describe_probe(), **content})
 
     def compare(self, *, log: bool = False) -> dict[str, float]:
@@ -151,8 +151,8 @@ class Retention:
             log (`bool`): Whether to pass the metrics to the loggers of the trainer.
 
         Returns:
-            `dict[str, float]`: Metrics of [`compute_agreement`] with the prefix `eval_`; with a labelled probe set also
-            `eval_retention_AP50_before` and `eval_retention_AP50`.
+            `dict[str, float]`: Metrics of [`compute_agreement`] with the prefix `eval_`; with a labelled probe set
+            also `eval_retention_AP50_before` and `eval_retention_AP50`.
         """
         if self.probe is None:
             return {}

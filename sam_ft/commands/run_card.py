@@ -36,13 +36,14 @@ from ..training.run_cost import find_run_cost
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
-from .run_report import MOST_IMPROVED, RunReport, draw_pictures
+from .report_pictures import MOST_IMPROVED, draw_pictures
+from .run_report import RunReport
 
 
 logger = logging.getLogger("sam_ft.run")
 
 PICTURES = 3
-_OURS = "apache-2.0"
+_OWN_LICENCE = "apache-2.0"
 
 
 def publish(
@@ -97,21 +98,23 @@ def write_card(
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = isinstance(model, AdaptedSam)
     family = get_family_of_model(unwrap_sam(model))
-    base, base_id, licence = _base(model_args.model_name_or_path, family)
-    revision = model_args.model_revision
+    concepts = trainer.concepts if family.takes_phrases else None
+    # The name of the run's model may be that of earlier concepts.
+    named = (model_args.model_name_or_path, model_args.model_revision)
+    name, revision = named if concepts is None else (concepts.info.base, concepts.info.revision)
+    base, base_id, licence = _base(name, family)
     if adapter:
         base_id, revision = trainer.hub.find_or_push_base(model), model.peft_config["default"].revision
-    first_source = data_args.annotation_file or data_args.dataset_name
-    sources = [source for source in (first_source, *data_args.extra_datasets, data_args.replay) if source]
     facts = CardFacts(
         name=trainer.hub_model_id or replace_local_paths(folder.as_posix()),
         family=family,
-        form="adapter" if adapter else "full",
+        form="adapter" if adapter else "full" if concepts is None else "concepts",
+        concepts=[] if concepts is None else concepts.index.phrases,
         base=base,
         base_id=base_id,
         revision=revision,
         licence=licence,
-        datasets=[_dataset(source, data_args.dataset_license if source == sources[0] else None) for source in sources],
+        datasets=_list_datasets(data_args),
         phrases=sorted(trainer.trained_phrases or ()),
         columns=report.columns,
         pictures=_save_pictures(trainer, report, data, owned),
@@ -121,13 +124,25 @@ def write_card(
         has_report=(folder / "report.html").is_file() and trainer.args.hub_pictures,
         side=_changed_side(model, family) if adapter else None,
     )
-    if adapter:
+    return _write_cards(owned, facts)
+
+
+def _write_cards(owned: OwnedFiles, facts: CardFacts) -> Path:
+    """Write the card of an adapter's merged weights and that of the run, and return the file of the latter."""
+    if facts.form == "adapter":
         merged = replace(facts, name=f"{facts.name}-merged", form="merged")
         owned.write_unless_edited("card/merged.md", redact(model_card(merged)))
     file, is_replaced = owned.write_unless_edited("README.md", redact(model_card(facts)))
     if not is_replaced:
         logger.warning("README.md was edited and is kept; the new model card is %s", file)
     return file
+
+
+def _list_datasets(data_args: SharedDataArguments) -> list[DatasetFacts]:
+    """List the training data sets; `dataset_license` is that of the first."""
+    sources = [data_args.source_name, *data_args.extra_datasets, data_args.replay]
+    sources = [source for source in sources if source]
+    return [_dataset(source, data_args.dataset_license if source == sources[0] else None) for source in sources]
 
 
 def _save_pictures(
@@ -161,9 +176,9 @@ def _save_pictures(
 def _base(name: str, family: FamilySpec) -> tuple[str, str | None, str]:
     """Return description, Hub id and licence of the base: SAM License for SAM 3, Apache-2.0 for SAM 2."""
     if name in (*PACKAGED_MODELS, *map(str, PACKAGED_MODELS.values())):
-        return f"`{name}`, the tiny model that sam-ft carries,", None, _OURS
+        return f"`{name}`, the tiny model in the package sam-ft,", None, _OWN_LICENCE
     if name == family.random_name:
-        return f"`{name}`, a model of sam-ft with random weights,", None, _OURS
+        return f"`{name}`, a model of sam-ft with random weights,", None, _OWN_LICENCE
     family_licence = family.card.licence
     if not Path(name).is_dir():
         return f"[{name}](https://huggingface.co/{name})", name, family_licence
@@ -171,7 +186,7 @@ def _base(name: str, family: FamilySpec) -> tuple[str, str | None, str]:
     if card.is_file():
         with contextlib.suppress(ValueError, yaml.YAMLError):
             licence = ModelCard.load(card).data.license
-    return f"`{Path(name).name}`, a local model,", None, _OURS if licence == _OURS else family_licence
+    return f"`{Path(name).name}`, a local model,", None, _OWN_LICENCE if licence == _OWN_LICENCE else family_licence
 
 
 def _changed_side(model: AdaptedSam, family: FamilySpec) -> int | None:

@@ -152,9 +152,8 @@ def keep_images_per_step(args) -> None:
     if images % batch:
         raise ValueError(
             f"`output_dir`: the run in {args.output_dir} has {images} images per step with {processes} processes, "
-            f"which "
-            f"{args.world_size} processes of {args.per_device_train_batch_size} images cannot keep. Start {processes} "
-            "processes, or set `start_over: true`"
+            f"which {args.world_size} processes of {args.per_device_train_batch_size} images cannot keep. Start "
+            f"{processes} processes, or set `start_over: true`"
         )
     args.gradient_accumulation_steps = images // batch
     logger.info(

@@ -18,6 +18,7 @@ from .keyed_random import keyed_draws
 from .readers.records import Split
 from .readers.repeated_pictures import RepeatedPictures
 from .readers.rows import RowMaker
+from .reading_report import DataReport
 from .row_schema import DatasetFormatError, open_image_value, validate_example
 
 
@@ -40,6 +41,8 @@ class LazyRows(Sequence):
         source_indices (`list[int]`, *optional*): Indices of the source that are used; all by default.
         skip (`bool`): Replace a row that cannot be used by the next usable row, and log one warning, `False` by
             default.
+        report (`DataReport`, *optional*): Report to which `make` adds annotations that it leaves out; they are logged
+            once instead.
     """
 
     def __init__(
@@ -50,8 +53,9 @@ class LazyRows(Sequence):
         groups: list[range] | None = None,
         source_indices=None,
         skip: bool = False,
+        report: DataReport | None = None,
     ):
-        self.make, self.length, self.groups, self.skip = make, length, groups, skip
+        self.make, self.length, self.groups, self.skip, self.report = make, length, groups, skip, report
         self.source_indices = np.arange(length) if source_indices is None else np.asarray(source_indices)
         self.warned: set[int] = set()
 
@@ -83,6 +87,7 @@ class LazyRows(Sequence):
         source_index = int(self.source_indices[index])
         try:
             row = self.make(source_index)
+            self._warn_once(source_index, self._take_dropped())
             try:
                 return row | {"image": open_image_value(row["image"])}
             except ValueError as error:
@@ -90,15 +95,33 @@ class LazyRows(Sequence):
         except ValueError as error:
             if not self.skip:
                 raise
-            if source_index not in self.warned:
-                self.warned.add(source_index)
-                logger.warning("left out: %s", error)
+            self._warn_once(source_index, [*self._take_dropped(), str(error)])
             return None
+
+    def _take_dropped(self) -> list[str]:
+        """Return and forget the messages of annotations that were left out, which would grow with every epoch."""
+        if self.report is None:
+            return []
+        messages, self.report.dropped = self.report.dropped, []
+        return messages
+
+    def _warn_once(self, source_index: int, messages: list[str]) -> None:
+        if messages and source_index not in self.warned:
+            self.warned.add(source_index)
+            for message in messages:
+                logger.warning("left out: %s", message)
 
     def select(self, indices) -> "LazyRows":
         """Return the rows at some indices, as `datasets.Dataset.select` does."""
         source_indices = self.source_indices[np.asarray(list(indices), dtype=np.int64)]
-        return LazyRows(self.make, self.length, groups=self.groups, source_indices=source_indices, skip=self.skip)
+        return LazyRows(
+            self.make,
+            self.length,
+            groups=self.groups,
+            source_indices=source_indices,
+            skip=self.skip,
+            report=self.report,
+        )
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """

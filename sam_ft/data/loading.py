@@ -1,24 +1,21 @@
 """Training and validation rows of a run, from the names of data sets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from datasets import Dataset
 
 from ..options.data import SYNTHETIC, SYNTHETIC_STREAM, DatasetOptions, HubSource, ReadOptions
+from .annotation_files import find_annotation_splits, locate_annotation_files
 from .hold_out import hold_out, refuse_same_annotations
 from .lazy_rows import LazyRows, MixedRows, texts_of
 from .phrases.attributes import SynonymMapping
-from .phrases.vocabulary import normalize_phrase
-from .readers.coco import read_json_split
-from .readers.coco_tree import CocoFiles
+from .phrases.vocabulary import spell_phrases
 from .readers.layouts import ACCEPTED
 from .reading_report import DataReport, assign_category_ids
 from .row_schema import to_dataset
 from .safe_text import to_printable
-from .sources import LocalSplit, SplitSource, find_sources, read_splits, refuse_unused
+from .sources import SplitSource, find_sources, read_splits, refuse_unused
 from .splits import keep_unseen, without_phrases
 from .synthetic.scene_files import SceneRows, write_scenes_once
 
@@ -76,14 +73,16 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         _refuse_stream_keys(options, reading)
         return _stream_scenes(options, with_train)
     _check_scene_keys(options)
+    options = locate_annotation_files(options)
     notes, warnings = [], []
     _weights(options)
     if with_train and options.annotation_file and options.eval_annotation_file:
         refuse_same_annotations(options.annotation_file, options.eval_annotation_file)
     splits = _find_splits(options, notes)
-    names = options.others if with_train else []
+    names = options.additional_datasets if with_train else []
     others = [(name, find_sources(name, None, HubSource(streaming=options.streaming), notes)) for name in names]
-    if with_train or not options.others:  # Additional data sets may use keys that `dataset_name` does not.
+    # Additional data sets may use keys that `dataset_name` does not.
+    if with_train or not options.additional_datasets:
         sources = [splits, *(extra for _, extra in others)]
         refuse_unused([split for named in sources for split in named.values()], reading)
     evaluation = _find_evaluation_split(options, splits, warnings)
@@ -100,10 +99,10 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         train, validation = hold_out(train, options.validation_fraction, options.max_eval_samples, notes, warnings)
     else:
         validation = read[evaluation][0]
-    train, validation = _select_rows(train, validation, options, notes, with_train=with_train)
-    unseen = [normalize_phrase(text) for text in options.unseen_phrases]
+    unseen = spell_phrases(options.unseen_phrases, texts_of(train) or () if options.unseen_phrases else ())
+    train, validation = _select_rows(train, validation, unseen, options, notes, with_train=with_train)
     learned = None if train is None else texts_of(train)
-    if train is not None and options.others:
+    if train is not None and options.additional_datasets:
         train = _mix(train, others, unseen, options, reading, reports, notes)
         texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
         learned = None if None in texts else set().union(*texts)
@@ -139,14 +138,16 @@ def _find_evaluation_split(options: DatasetOptions, splits: dict, warnings: list
     return options.eval_split
 
 
-def _select_rows(train, validation: Dataset, options: DatasetOptions, notes: list[str], *, with_train: bool) -> tuple:
+def _select_rows(
+    train, validation: Dataset, unseen: list[str], options: DatasetOptions, notes: list[str], *, with_train: bool
+) -> tuple:
     """Apply the limits of rows and the unseen phrases; the training rows are `None` without `with_train`."""
     if options.max_eval_samples:
         validation = validation.select(range(min(len(validation), options.max_eval_samples)))
-    if options.unseen_phrases and train is not None:
+    if unseen and train is not None:
         if not isinstance(train, Dataset):
             raise ValueError("`unseen_phrases` cannot be combined with `streaming: true`; remove one of them")
-        train, validation = keep_unseen(train, validation, [normalize_phrase(text) for text in options.unseen_phrases])
+        train, validation = keep_unseen(train, validation, unseen)
         notes.append(
             f"{len(validation)} images are evaluated; training has none of {', '.join(options.unseen_phrases)}"
         )
@@ -176,8 +177,8 @@ def find_phrase_splits(
         `ValueError`: As [`load_phrase_dataset`].
     """
     notes = []
-    splits = _find_splits(options, notes)
-    if reading is not None and not options.others:  # Additional data sets may use other keys.
+    splits = _find_splits(locate_annotation_files(options), notes)
+    if reading is not None and not options.additional_datasets:  # Additional data sets may use other keys.
         refuse_unused(list(splits.values()), reading)
     return splits, notes
 
@@ -212,7 +213,7 @@ def _mix(
         reports.append(report)
     mixed = MixedRows(sources, _weights(options))
     shares = ", ".join(f"{weight:.0%}" for weight in mixed.weights)
-    names = ", ".join([str(options.dataset_name), *options.others])
+    names = ", ".join([str(options.dataset_name), *options.additional_datasets])
     notes.append(f"an epoch draws {len(mixed)} images, {shares} of them from {names}")
     return mixed
 
@@ -248,25 +249,7 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
 
 def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSource]:
     if options.annotation_file:
-        if options.layout is not None or replace(options.hub, streaming=False) != HubSource():
-            raise ValueError(
-                "`layout`, `column_mapping` and other keys of folders and Hub data sets have no effect on "
-                "`annotation_file`; remove them"
-            )
-        if options.dataset_name not in (None, SYNTHETIC) and Path(options.dataset_name).is_dir():
-            raise ValueError(
-                f"`annotation_file` and `dataset_name` ({options.dataset_name!r}) are both set; remove one"
-            )
-        splits = {options.train_split: _coco_split(options.annotation_file, options.image_folder, "image_folder")}
-        if options.eval_annotation_file:
-            if options.eval_split == options.train_split:
-                raise ValueError(
-                    f"`eval_split` and `train_split` are both {options.train_split!r} beside two annotation files; "
-                    "set `eval_split: validation`"
-                )
-            folder = options.eval_image_folder or options.image_folder
-            splits[options.eval_split] = _coco_split(options.eval_annotation_file, folder, "eval_image_folder")
-        return splits
+        return find_annotation_splits(options)
     for name in ("image_folder", "eval_annotation_file", "eval_image_folder"):
         if getattr(options, name):
             raise ValueError(f"`{name}` is {getattr(options, name)!r}, but `annotation_file` is not set; set it too")
@@ -276,10 +259,3 @@ def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSo
     if not folder:
         raise ValueError(f"`dataset_name` is not set. Pass the folder of a data set; {ACCEPTED}")
     return find_sources(str(folder), options.layout, options.hub, notes)
-
-
-def _coco_split(file: str, folder: str | None, argument: str) -> SplitSource:
-    folder = Path(folder) if folder else Path(file).parent
-    if not folder.is_dir():
-        raise ValueError(f"`{argument}`: there is no folder {str(folder)!r}")
-    return LocalSplit(partial(read_json_split, CocoFiles(Path(file), [folder])), "coco", [folder, Path(file).parent])

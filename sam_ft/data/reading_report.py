@@ -1,12 +1,16 @@
-"""Report of reading a data set: counts, assumptions, inconsistencies and rows that were left out."""
+"""Report of reading a data set: counts, assumptions, inconsistencies, and rows and annotations that were left out."""
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from .folded_notes import fold_notes
 from .safe_text import to_printable
 
 
 MAX_REMARKS = 1000  # of a kind; more are only counted
+_MAX_DROPPED_LINES = 50  # messages of annotations in the text of a report; more are only counted
+DROPPED_EFFECT = "their phrases (all phrases, if the class is unknown) are not exhaustive in their images"
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,15 @@ class DataReport:
         remarks (`list[Remark]`): Inconsistencies of single records, the first `MAX_REMARKS` of each kind.
         remark_counts (`Counter`): Number of inconsistencies of each kind.
         skipped (`list[str]`): With `on_bad_rows: skip`, one message for each row that was left out.
+        skipped_images (`list[Path]`): Image files of these rows.
+        dropped (`list[str]`): With `on_bad_rows: skip`, one message for each annotation that was left out of a row.
         category_ids (`dict[str, int]`): Category id of each phrase in the source, for results.
         num_images (`int`): Number of images.
         num_instances (`int`): Number of instances, without crowds.
         num_crowds (`int`): Number of crowd regions.
         num_box_only (`int`): Number of instances with a box but no mask.
         num_absent (`int`): Number of absent (image, phrase) pairs.
-        positives (`Counter`): Number of instances of each phrase.
+        positives (`Counter`): Number of instances of each phrase, without crowds.
     """
 
     source: str
@@ -50,6 +56,8 @@ class DataReport:
     remarks: list[Remark] = field(default_factory=list)
     remark_counts: Counter = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
+    skipped_images: list[Path] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     category_ids: dict[str, int] = field(default_factory=dict)
     num_images: int = 0
     num_instances: int = 0
@@ -72,7 +80,7 @@ class DataReport:
         self.num_instances += sum(not i["is_crowd"] for i in row["instances"])
         self.num_box_only += sum(i["segmentation"] is None for i in row["instances"])
         for phrase in row["phrases"]:
-            self.positives[phrase["text"]] += len(phrase["instances"])
+            self.positives[phrase["text"]] += sum(not row["instances"][i]["is_crowd"] for i in phrase["instances"])
             self.num_absent += not phrase["instances"]
 
     def lines(self) -> list[str]:
@@ -86,13 +94,18 @@ class DataReport:
             f"{self.num_crowds} crowd regions, {self.num_absent} absent (image, phrase) pairs",
             f"  {len(self.positives)} phrases, {len(used)} of them with instances: {listing}{more}",
         ]
-        lines += [f"  note: {note}" + (f" ({n}×)" if n > 1 else "") for note, n in self.notes.items()]
+        lines += [f"  note: {note}" for note in fold_notes(self.notes.items())]
         for kind, n in self.remark_counts.items():
             first = next(remark for remark in self.remarks if remark.kind == kind)
             lines.append(f"  note: {kind} ({n}×), such as {first.record}: {first.detail}")
         if self.skipped:
             lines.append(f"  {len(self.skipped)} rows left out:")
             lines += [f"    {message}" for message in self.skipped]
+        if self.dropped:
+            lines.append(f"  {len(self.dropped)} annotations left out; {DROPPED_EFFECT}:")
+            lines += [f"    {message}" for message in self.dropped[:_MAX_DROPPED_LINES]]
+            if len(self.dropped) > _MAX_DROPPED_LINES:
+                lines.append(f"    … {len(self.dropped) - _MAX_DROPPED_LINES} more")
         return [to_printable(line) for line in lines]
 
 

@@ -213,12 +213,26 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(image, dtype=np.float32)
-        values = np.nan_to_num(
-            values, nan=np.nanmin(values) if np.isfinite(values).any() else 0.0, posinf=None, neginf=None
-        )
-        low, high = float(values.min()), float(values.max())
-        if high > 255 or low < 0 or image.mode == "F":
-            values = (values - low) * (255.0 / max(high - low, 1e-6))
-        image = PILImage.fromarray(values.round().astype(np.uint8))
+        image = PILImage.fromarray(scale_to_bytes(np.asarray(image)))
     return image.convert("RGB")
+
+
+def scale_to_bytes(values: np.ndarray) -> np.ndarray:
+    """
+    Convert pixel values to 8 bits: floats, and integers outside 0 to 255, are scaled by their range.
+
+    Args:
+        values (`np.ndarray`): Pixel values of all channels.
+
+    Returns:
+        `np.ndarray` of the same shape: uint8.
+    """
+    is_float = np.issubdtype(values.dtype, np.floating)
+    values = values.astype(np.float32)
+    values = np.nan_to_num(
+        values, nan=np.nanmin(values) if np.isfinite(values).any() else 0.0, posinf=None, neginf=None
+    )
+    low, high = float(values.min()), float(values.max())
+    if high > 255 or low < 0 or is_float:
+        values = (values - low) * (255.0 / max(high - low, 1e-6))
+    return values.round().astype(np.uint8)

@@ -9,7 +9,8 @@ from ..options.data import HubSource, ReadOptions
 from .hub.convert import convert, convert_lazily
 from .hub.source import is_hub_folder, open_splits
 from .lazy_rows import LazyRows, RecordRows
-from .readers.layouts import ACCEPTED, LAYOUT_KEYS, SplitReader, find_splits
+from .readers.files import folder_of_file
+from .readers.layouts import ACCEPTED, LAYOUT_KEYS, SplitReader, find_splits, find_splits_of_file
 from .readers.records import deduplicate_ids
 from .readers.rows import make_rows
 from .reading_report import DataReport
@@ -58,8 +59,8 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
     Find the splits of a data set.
 
     Args:
-        name (`str`): A folder, or a Hub id such as `owner/name`.
-        layout (`str`, *optional*): Layout of the folder; see [`find_splits`].
+        name (`str`): A folder, an annotation file, or a Hub id such as `owner/name`.
+        layout (`str`, *optional*): Layout of the folder or file; see [`find_splits`].
         hub (`HubSource`): Reading options of a Hub data set.
         notes (`list[str]`): List that notes on assumptions are appended to.
 
@@ -71,19 +72,26 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
     """
     if len(Path(name).name) > 255:
         raise ValueError(f"`dataset_name`: {name[:60]!r}… is longer than a name can be")
-    if Path(name).is_dir():
+    path = Path(name)
+    if path.is_file():
+        detected, splits = find_splits_of_file(path, layout)
+        notes.append(f"the file {name} is read as {detected}; `layout` overrides")
+        _refuse_hub_keys(hub, f"{name} is a file of the layout {detected}")
+        return {split: LocalSplit(read, detected, [folder_of_file(path)]) for split, read in splits.items()}
+    if path.is_dir():
         try:
-            detected, splits = find_splits(Path(name), layout)
+            detected, splits = find_splits(path, layout)
         except ValueError:
-            if layout is not None or not is_hub_folder(Path(name)):
+            if layout is not None or not is_hub_folder(path):
                 raise
         else:
             notes.append(f"{name} is read as {detected}; `layout` overrides")
             _refuse_hub_keys(hub, f"{name} is a folder of the layout {detected}")
-            return {split: LocalSplit(read, detected, [Path(name)]) for split, read in splits.items()}
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
+            return {split: LocalSplit(read, detected, [path]) for split, read in splits.items()}
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
         raise ValueError(
-            f"`dataset_name`: there is no folder {name!r}. Pass the folder of a data set, or a Hub id; {ACCEPTED}"
+            f"`dataset_name`: there is no folder {name!r}, and no such file. Pass the folder or annotation file of a "
+            f"data set, or a Hub id; {ACCEPTED}"
         )
     elif layout is not None:
         raise ValueError(
@@ -184,8 +192,8 @@ def read_splits(
             records = replace(records, labels=dict(sorted(inferred_labels.items())))
         if name in lazy:
             make = RecordRows(records, options)
-            rows = LazyRows(make, len(records.records), skip=options.on_bad_rows == "skip")
-            result[name] = rows, make.maker.report
+            skip, report = options.on_bad_rows == "skip", make.maker.report
+            result[name] = LazyRows(make, len(records.records), skip=skip, report=report), report
         else:
             rows, report = make_rows(records, options)
             result[name] = to_dataset(rows), report

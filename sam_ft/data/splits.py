@@ -6,7 +6,7 @@ from datasets import Dataset, concatenate_datasets
 
 from ..utils.text import list_some
 from .keyed_random import keyed_draws
-from .phrases.vocabulary import normalize_phrase
+from .phrases.vocabulary import spell_phrases
 
 
 def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Dataset]:
@@ -117,16 +117,14 @@ def match_phrases(splits: dict[str, Dataset], phrases: list[str], argument: str)
         `ValueError`: If no split has a phrase; contains the most similar phrase of the data.
     """
     vocabulary = {phrase["text"] for rows in splits.values() for of_row in rows["phrases"] for phrase in of_row}
-    spellings = []
-    for text in phrases:
-        spelling = text if text in vocabulary else normalize_phrase(text)
+    spellings = spell_phrases(phrases, vocabulary)
+    for text, spelling in zip(phrases, spellings, strict=True):
         if spelling not in vocabulary:
             similar = difflib.get_close_matches(spelling, vocabulary, 1)
             hint = f"Did you mean {similar[0]!r}?" if similar else f"The data have {list_some(sorted(vocabulary), 20)}"
             raise ValueError(
                 f"`{argument}` contains {text!r}, which is not among the {len(vocabulary)} phrases of the data. {hint}"
             )
-        spellings.append(spelling)
     return spellings
 
 

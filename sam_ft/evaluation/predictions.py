@@ -37,7 +37,7 @@ class PredictionStore:
     corrected: dict = field(default_factory=dict)
     problems: dict = field(default_factory=dict)
 
-    def plain(self) -> dict:
+    def to_plain(self) -> dict:
         """Return plain values for JSON; the inverse of [`from_plain`]."""
         return {
             "presence": [[*key, probability] for key, probability in sorted(self.presence.items())],
@@ -46,7 +46,7 @@ class PredictionStore:
 
     @classmethod
     def from_plain(cls, content: dict) -> "PredictionStore":
-        """Build a store from the values of [`plain`]."""
+        """Build a store from the values of [`to_plain`]."""
         detections = {(example, phrase): values for example, phrase, values in content["detections"]}
         return cls(detections, {(example, phrase): p for example, phrase, p in content["presence"]})
 
@@ -95,7 +95,7 @@ def save_evaluation(scored: "ScoredEvaluation", folder: Path) -> None:
     metrics of each phrase and, for SAM 2, `objects.json` with the scores of each object.
 
     Args:
-        scored (`ScoredEvaluation`): ScoredEvaluation evaluation.
+        scored (`ScoredEvaluation`): Metrics and data of the evaluation.
         folder (`Path`): Output folder; created where it does not exist.
     """
     presence = [{"image_id": pair.image_id, "phrase": pair.phrase, "presence": pair.presence} for pair in scored.pairs]
@@ -253,13 +253,13 @@ def score_results(
     objects = objects or {}
     # Prompts give each object's location, so that presence and concept metrics do not apply.
     excluded = {MetricGroup.CONCEPT, MetricGroup.PHRASE} if objects else set()
-    metrics |= _select_metrics(summarize(measured, measured_kind, is_counted=is_counted), excluded)
+    metrics |= _select_metrics(summarize(measured, is_counted), excluded)
     groups: dict[str, list[Measured]] = {}
     for item in measured:
         if is_counted(item.pair.phrase):
             groups.setdefault(item.pair.phrase, []).append(item)
     for phrase, group in sorted(groups.items()):
-        numbers = _select_metrics(summarize(group, measured_kind), excluded)
+        numbers = _select_metrics(summarize(group), excluded)
         phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **numbers}
     metrics |= object_numbers(objects.values())
     return ScoredEvaluation(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects)

@@ -16,7 +16,7 @@ from .. import __version__
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..models.model_files import TRAINED_PHRASES, add_model_to_errors, resolve_source
 from ..models.sam3.model import Sam3ForConceptSegmentation
-from ..models.sam3.official_names import from_official, official_only, to_official
+from ..models.sam3.official_names import build_official_only, from_official, to_official
 from ..utils.json_files import write_json
 from .onnx_graphs import check_graphs, write_graphs
 from .output_parity import build_inputs, compute_max_difference, compute_outputs
@@ -134,16 +134,17 @@ def to_official_file(export: Export, output: Path) -> float:
         `ValueError`: If the base does not fit, or the written file differs from its source.
     """
     config = export.model.config
+    computed = build_official_only(config, get_official_side(config))
+    computed = {DETECTOR + name: tensor for name, tensor in computed.items()}
     if export.base is None:
-        whole = {DETECTOR + name: tensor for name, tensor in official_only(config, get_official_side(config)).items()}
+        whole = computed
     else:
         whole = read_official_base(export.base, config)
         # the official trainer writes names without the prefix that the official loader needs
         if not any(name.startswith(DETECTOR) for name in whole):
             whole = {DETECTOR + name: tensor for name, tensor in whole.items()}
         # a trainer's checkpoint may lack the tensors that the model computes
-        computed = official_only(config, get_official_side(config))
-        whole = {DETECTOR + name: tensor for name, tensor in computed.items()} | whole
+        whole = computed | whole
     if export.side != get_official_side(config):
         logger.warning(
             "the model was tuned at %d px, but the official package runs at %d px",

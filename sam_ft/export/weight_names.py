@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Sam3Config, Sam3Model, Sam3VideoConfig, Sam3VideoModel
 
-from ..models.sam3.official_names import official_only, to_official
+from ..models.sam3.official_names import build_official_only, to_official
 
 
 SAM3 = "Sam3Model (Transformers)"
@@ -170,7 +170,7 @@ def list_needed_shapes(layout: str, config: Sam3Config | Sam3VideoConfig) -> Sha
     if layout == SAM3:
         return _shapes(weights)
     with torch.device("meta"):
-        weights = to_official(weights, official_only(detector, get_official_side(detector)))
+        weights = to_official(weights, build_official_only(detector, get_official_side(detector)))
     return _shapes({DETECTOR * (layout == OFFICIAL) + name: tensor for name, tensor in weights.items()})
 
 

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -58,6 +59,7 @@ class PredictionJob:
             image name.
         workers (`int`): Number of processes that load images, 0 by default.
         skip_bad (`bool`): Skip images that cannot be read and report them at the end, `False` by default.
+        image_channels (`list[int]`): Three channels of the images, from 1; see [`read_channels`].
         settings (`dict`): Settings of the model; a folder contains the predictions of one model only.
     """
 
@@ -68,6 +70,7 @@ class PredictionJob:
     prompts: dict[str, Exemplars | list[ObjectPrompt]] = field(default_factory=dict)
     workers: int = 0
     skip_bad: bool = False
+    image_channels: list[int] = field(default_factory=list)
     settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -168,6 +171,7 @@ def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
     settings = {
         "phrases": job.phrases,
         "outputs": sorted(job.outputs),
+        "image_channels": job.image_channels,
         "exemplars": {name: _to_plain(prompts) for name, prompts in job.prompts.items()},
         **dataclasses.asdict(predictor.options),
         **job.settings,
@@ -194,10 +198,10 @@ def _predict_missing(predictor: Predictor, job: PredictionJob, owned: OwnedFiles
         logger.info("%d of %d images were predicted before; resuming", num_done, len(job.files))
     problems, filled = [], 0
     with progress_bar(total=len(job.files), initial=num_done, leave=True) as bar:
-        for batch in _load_batches(predictor, missing, job.workers):
+        for batch in _load_batches(predictor, missing, job):
             bad = [views for views in batch if views.problem]
             if bad and not job.skip_bad:
-                raise ValueError(f"{bad[0].problem}. Copy it again, or set `--on_bad_images skip` to skip such files")
+                raise ValueError(f"{bad[0].problem}. Correct it, or set `--on_bad_images skip` to skip such files")
             problems += [f"{missing[views.name]}: {views.problem}" for views in bad]
             readable = [views for views in batch if not views.problem]
             for prediction in predictor.predict_job(readable, job):
@@ -214,11 +218,11 @@ def _to_plain(prompts: Exemplars | list[ObjectPrompt]):
     return dataclasses.asdict(prompts)
 
 
-def _load_batches(predictor: Predictor, files: dict[str, str], workers: int) -> Iterator[list[Views]]:
-    views = FileViews(files, predictor.resolution, *predictor.tiling)
+def _load_batches(predictor: Predictor, files: dict[str, str], job: PredictionJob) -> Iterator[list[Views]]:
+    views = FileViews(files, predictor.resolution, *predictor.tiling, channels=job.image_channels)
     # The tiles of one image fill a batch.
     batch_size = predictor.options.views_per_batch if views.tile_size is None else 1
-    yield from DataLoader(views, batch_size=batch_size, num_workers=min(workers, len(files)), collate_fn=list)
+    yield from DataLoader(views, batch_size=batch_size, num_workers=min(job.workers, len(files)), collate_fn=list)
 
 
 def _write_image(prediction: ImagePrediction, image: str, job: PredictionJob) -> int:
@@ -229,7 +233,11 @@ def _write_image(prediction: ImagePrediction, image: str, job: PredictionJob) ->
     record.parent.mkdir(parents=True, exist_ok=True)
     pending.touch()
     filled = 0
-    writers = {"overlays": write_overlay, "masks": write_masks, "labelme": write_labelme}
+    writers = {
+        "overlays": partial(write_overlay, channels=job.image_channels),
+        "masks": write_masks,
+        "labelme": write_labelme,
+    }
     for name, writer in writers.items():
         if name in job.outputs:
             writer(prediction, image, job.folder / name)

@@ -4,7 +4,7 @@ import base64
 import io
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 
 
-def write_overlay(prediction: ImagePrediction, image: str, folder: Path) -> None:
+def write_overlay(prediction: ImagePrediction, image: str, folder: Path, channels: Sequence[int] = ()) -> None:
     """
     Write `NAME.jpg`: masks, boxes and scores drawn on the image.
 
@@ -32,6 +32,7 @@ def write_overlay(prediction: ImagePrediction, image: str, folder: Path) -> None
         prediction (`ImagePrediction`): The prediction.
         image (`str`): Image file.
         folder (`Path`): Output folder.
+        channels (`Sequence[int]`): Three channels of the image, from 1; see [`open_trusted_image`].
     """
     texts = {phrase: escape_control_characters(" ".join(phrase.split())) for phrase in prediction.detections}
     colors = {text: color_of(i) for i, text in enumerate(texts.values())}
@@ -43,10 +44,10 @@ def write_overlay(prediction: ImagePrediction, image: str, folder: Path) -> None
     title = ", ".join(f"{text}: {len(prediction.detections[phrase])}" for phrase, text in texts.items())
     file = folder / f"{prediction.name}.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)
-    draw_instances(to_rgb(open_trusted_image(image)), drawn, colors, title).save(file, quality=90)
+    draw_instances(to_rgb(open_trusted_image(image, channels)), drawn, colors, title).save(file, quality=90)
 
 
-def write_masks(prediction: ImagePrediction, image: str, folder: Path) -> None:
+def write_masks(prediction: ImagePrediction, _image: str, folder: Path) -> None:
     """
     Write `NAME/PHRASE.png` for each phrase: a pixel's value is the rank of its instance by score, 0 without one.
 
@@ -54,7 +55,7 @@ def write_masks(prediction: ImagePrediction, image: str, folder: Path) -> None:
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        image (`str`): Image file.
+        _image (`str`): Image file; unused, as all writers have the same parameters.
         folder (`Path`): Output folder.
     """
     names = derive_phrase_file_names(list(prediction.detections))

@@ -89,7 +89,7 @@ class Predictor:
         return cls._assemble(model, processor, source, options)
 
     @classmethod
-    def _assemble(cls, model, processor, source: ModelOptions, options):
+    def _assemble(cls, model, processor, _source: ModelOptions, options):
         return cls(model, processor, options)
 
     @property

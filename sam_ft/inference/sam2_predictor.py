@@ -86,7 +86,7 @@ class Sam2Predictor(Predictor):
             self._predict_batch(images[begin : begin + size], predictions[begin : begin + size], prompts)
         return predictions
 
-    @torch.inference_mode()
+    @torch.no_grad()  # Transformers caches position encodings, and training cannot use tensors of inference mode.
     def _predict_batch(
         self, images: list[Views], predictions: list[ImagePrediction], prompts: dict[str, list[ObjectPrompt]]
     ) -> None:

@@ -1,6 +1,7 @@
 """Predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from ..models.finite import NonFiniteError, NonFiniteOutputError
 from ..models.lora import AdaptedSam
 from ..models.model_files import find_saved_file
 from ..models.outputs import PairPrediction
+from ..models.sam3.concepts import ConceptTokens
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.steps import ConceptPredictionStep
 from ..options.evaluation import DetectionLimits
@@ -57,7 +59,9 @@ class Sam3Predictor(Predictor):
         options: PredictOptions | None = None,
     ):
         super().__init__(model, processor, options)
-        self.thresholds, self._collate = thresholds or Thresholds(), Sam3Collator(processor.tokenizer)
+        concepts = self._sam.concepts
+        self.thresholds = add_concept_thresholds(thresholds or Thresholds(), concepts)
+        self._collate = Sam3Collator(processor.tokenizer, concepts=None if concepts is None else concepts.index)
 
     @classmethod
     def _assemble(cls, model, processor, source: ModelOptions, options: PredictOptions | None):
@@ -148,7 +152,7 @@ class Sam3Predictor(Predictor):
         saved = self.thresholds.of(phrase)
         return saved if self.options.score_threshold is None else self.options.score_threshold
 
-    @torch.inference_mode()
+    @torch.no_grad()  # Transformers caches position encodings, and training cannot use tensors of inference mode.
     def _predict_batch(
         self, batch: list[tuple[Views, View]], phrases: list[str], exemplars: dict[str, Exemplars]
     ) -> Iterable[tuple[tuple[Views, View], str, float, list[dict]]]:
@@ -206,12 +210,29 @@ class Sam3Predictor(Predictor):
     def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         """Calibrate the scores of a pair and select the detections above the phrase's threshold."""
         presence = float(output.presence)
-        scores = torch.tensor([self.thresholds.rescore(score, presence) for score in output.scores.tolist()])
+        scores = torch.tensor([self.thresholds.rescore(score, presence, text) for score in output.scores.tolist()])
         selected = torch.nonzero(scores >= self.threshold(text)).flatten()
         at = selected.to(output.scores.device)
         masks = None if output.masks is None else output.masks[at]
         detections = to_detections(scores[selected], output.boxes_xyxy[at], masks, *size)
-        return self.thresholds.presence(presence), detections
+        return self.thresholds.presence(presence, text), detections
+
+
+def add_concept_thresholds(thresholds: Thresholds, concepts: ConceptTokens | None) -> Thresholds:
+    """
+    Add the score thresholds that are saved with concepts.
+
+    Args:
+        thresholds (`Thresholds`): Thresholds of the model; they take precedence.
+        concepts (`ConceptTokens`, *optional*): Concepts of the model.
+    """
+    entries = [] if concepts is None else [e for e in concepts.info.concepts if e.threshold is not None]
+    entries = [entry for entry in entries if entry.phrase not in thresholds.phrases]
+    return replace(
+        thresholds,
+        phrases=thresholds.phrases | {entry.phrase: entry.threshold for entry in entries},
+        temperatures=thresholds.temperatures | {entry.phrase: entry.temperature for entry in entries},
+    )
 
 
 def check_phrases(phrases: list[str]) -> list[str]:

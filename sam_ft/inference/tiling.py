@@ -1,12 +1,15 @@
 """Views of an image: the whole image on the model's canvas, and tiles of large images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ..data.image_channels import describe_channels, read_channels
 from ..data.row_schema import open_image_value, to_rgb
 from ..data.samples.transforms import Geometry
 
@@ -101,21 +104,34 @@ def cut_views(
     )
 
 
-def open_trusted_image(file: str) -> Image.Image:
+def open_trusted_image(file: str, channels: Sequence[int] = ()) -> Image.Image:
     """
     Open an image without Pillow's size limit for untrusted files, because a user's images may have gigapixels.
 
     Args:
         file (`str`): Image file.
+        channels (`Sequence[int]`): Three channels of the image, from 1, see [`read_channels`]; by default an image
+            with more channels is refused.
 
     Returns:
         `PIL.Image.Image`: As from [`open_image_value`].
+
+    Raises:
+        `ValueError`: If the image cannot be read, or has channels of which three must be chosen.
     """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return open_image_value(file)
+        if channels:
+            return read_channels(Path(file), list(channels))
+        image = open_image_value(file)
+    except ValueError as error:
+        raise ValueError(describe_channels(Path(file)) or str(error)) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    problem = describe_channels(Path(file), len(image.getbands()))
+    if problem is not None:
+        raise ValueError(problem)
+    return image
 
 
 class FileViews(Dataset):
@@ -129,10 +145,19 @@ class FileViews(Dataset):
         resolution (`int`): Side of the model's canvas, px.
         tile_size (`int`, *optional*): Side of a tile, px; see [`compute_windows`].
         overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
+        channels (`Sequence[int]`): Three channels of the images, from 1; see [`open_trusted_image`].
     """
 
-    def __init__(self, files: dict[str, str], resolution: int, tile_size: int | None = None, overlap: float = 0.2):
+    def __init__(
+        self,
+        files: dict[str, str],
+        resolution: int,
+        tile_size: int | None = None,
+        overlap: float = 0.2,
+        channels: Sequence[int] = (),
+    ):
         self.files, self.resolution, self.tile_size, self.overlap = list(files.items()), resolution, tile_size, overlap
+        self.channels = channels
 
     def __len__(self):
         return len(self.files)
@@ -140,7 +165,7 @@ class FileViews(Dataset):
     def __getitem__(self, index: int) -> Views:
         name, file = self.files[index]
         try:
-            image = open_trusted_image(file)
+            image = open_trusted_image(file, self.channels)
         except ValueError as error:
             return Views(name, (0, 0), [], problem=str(error))
         return cut_views(image, name, self.resolution, self.tile_size, self.overlap)

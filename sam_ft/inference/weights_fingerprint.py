@@ -8,18 +8,20 @@ from transformers.utils.hub import extract_commit_hash
 
 from ..models.families import PACKAGE_MODEL_NAMES, PACKAGED_MODELS
 from ..models.lora import BASE_FOLDER
-from ..models.model_files import find_adapter_file, find_saved_file
+from ..models.model_files import find_adapter_file, find_concept_info, find_saved_file
+from ..models.sam3.concept_files import read_concept_info
+from ..options.concepts import CONCEPT_INFO
 from ..utils.files import file_digest
 from ..utils.json_files import read_json_file
 
 
-_FILES = ("*.safetensors", "*.bin", "config.json", ADAPTER_CONFIG, "thresholds.json")
+_FILES = ("*.safetensors", "*.bin", "config.json", ADAPTER_CONFIG, CONCEPT_INFO, "thresholds.json")
 _MAX_DEPTH = 8  # limit for adapters whose base is an adapter
 
 
 def compute_weights_fingerprint(name: str, revision: str | None = None) -> str:
     """
-    Compute a fingerprint of the weights, and for an adapter also of its base.
+    Compute a fingerprint of the weights, and for an adapter or concepts also of their base.
 
     Args:
         name (`str`): Folder, Hub id, or name of a packaged model.
@@ -40,14 +42,18 @@ def _parts(name: str, revision: str | None, depth: int = 0) -> list[str]:
         folder = PACKAGED_MODELS.get(name)
         files = [] if folder is None else sorted(folder.glob("*.safetensors"))
         return [name, *map(file_digest, files)]
-    adapter = find_adapter_file(name, revision)
+    concepts = find_concept_info(name, revision)
+    adapter = None if concepts is not None else find_adapter_file(name, revision)
     if Path(name).is_dir():
         files = sorted({file for pattern in _FILES for file in Path(name).glob(pattern)})
         parts = [f"{file.name} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
     else:
-        file = adapter or find_saved_file(name, "config.json", revision)
+        file = concepts or adapter or find_saved_file(name, "config.json", revision)
         commit = None if file is None else extract_commit_hash(str(file), None)
         parts = [f"{name} {commit}"]
+    if concepts is not None:
+        info = read_concept_info(concepts)
+        return [*parts, "base", *_parts(info.base, info.revision, depth + 1)] if depth < _MAX_DEPTH else parts
     if adapter is None or depth == _MAX_DEPTH:
         return parts
     config = read_json_file(adapter, "model_name_or_path", remedy="Copy the adapter again")

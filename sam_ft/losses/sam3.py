@@ -73,12 +73,7 @@ class Sam3Criterion(ConceptLossOptions):
             )
             _report(parts, {name: weight * value for name, value in terms.items()}, suffix)
 
-        presence = F.binary_cross_entropy_with_logits(
-            outputs.presence_logits.float(), present.expand_as(outputs.presence_logits), reduction="none"
-        )
-        is_labelled = torch.tensor(targets.list_labelled(), dtype=presence.dtype)
-        is_labelled = is_labelled.to(presence.device, non_blocking=True)
-        presence = w.presence_alpha * (presence * is_labelled).sum(1) / normalizers.pairs  # (num_layers,)
+        presence = self._presence_term(outputs.presence_logits.float(), present, targets, normalizers)
         loss = loss + w.presence * presence.sum()
         _report(parts, {"presence_loss": presence}, "")
 
@@ -131,6 +126,14 @@ class Sam3Criterion(ConceptLossOptions):
             "loss_bbox": zeros.index_add(0, matches.layer, distance) / normalizers.instances,
             "loss_giou": zeros.index_add(0, matches.layer, 1 - giou) / normalizers.instances,
         }
+
+    def _presence_term(
+        self, logits: torch.Tensor, present: torch.Tensor, targets: PairTargets, normalizers: Normalizers
+    ) -> torch.Tensor:
+        """Compute the presence term of all layers, of shape `(num_layers,)`, over the labelled pairs."""
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, present.expand_as(logits), reduction="none")
+        is_labelled = torch.tensor(targets.list_labelled(), dtype=logits.dtype).to(logits.device, non_blocking=True)
+        return self.weights.presence_alpha * (cross_entropy * is_labelled).sum(1) / normalizers.pairs
 
     def _supervised_background(self, boxes: torch.Tensor, targets: PairTargets) -> torch.Tensor:
         """Return the unmatched queries to supervise as background; bool, broadcasts to `(layers, pairs, queries)`."""

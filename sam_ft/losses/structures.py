@@ -52,7 +52,7 @@ class DenseMasks:
 
     logits: torch.Tensor
 
-    def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int]):
+    def select(self, pair: torch.Tensor, query: torch.Tensor, _pairs: list[int]):
         """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
         return (self.logits[pair, query],), lambda start, stop, logits: logits[start:stop]
 

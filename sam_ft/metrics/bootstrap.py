@@ -7,7 +7,7 @@ import numpy as np
 
 from .average_precision import coco_evaluation
 from .concept_f1 import weighted_concept_f1
-from .pairs import SCORE
+from .pair_metrics import PAIR_METRICS
 from .regions import NAMES as REGION_NAMES
 from .summary import Measured
 
@@ -58,7 +58,7 @@ def resampled_pairs(measured: list[Measured], images: list[int], names: Collecti
     Args:
         measured (`list[Measured]`): Measurements of all pairs.
         images (`list[int]`): Image ids in the order of the weights.
-        names (`Collection[str]`): Metrics of [`concept_f1`] and [`mean_quality`], and `presence_accuracy`.
+        names (`Collection[str]`): Metrics of [`concept_f1`], [`mean_quality`] and `PAIR_METRICS`.
 
     Returns:
         `Callable[[np.ndarray], dict[str, float]]`: Metrics for weights of shape `(num_images,)`; NaN where undefined.
@@ -66,23 +66,21 @@ def resampled_pairs(measured: list[Measured], images: list[int], names: Collecti
     index_of = {image: i for i, image in enumerate(images)}
     with_counts = [item for item in measured if item.counts is not None]
     with_quality = [item for item in measured if item.quality is not None]
-    with_presence = [
-        item.pair
-        for item in measured
-        if item.pair.presence is not None and (item.pair.is_present or item.pair.is_absent)
-    ]
     counts_index, quality_index = (
         [index_of[item.pair.image_id] for item in group] for group in (with_counts, with_quality)
     )
-    presence_index = [index_of[pair.image_id] for pair in with_presence]
     compute_f1 = weighted_concept_f1([item.counts for item in with_counts]) if with_counts else None
     quality = {name: np.array([item.quality[i] for item in with_quality]) for i, name in enumerate(REGION_NAMES)}
-    is_correct = np.array([(pair.presence >= SCORE) == pair.is_present for pair in with_presence], dtype=np.float64)
+    of_pairs = {}  # name -> image indices and values of the pairs that have one
+    for name in PAIR_METRICS.keys() & names:
+        chosen = [item for item in measured if name in item.values]
+        index = [index_of[item.pair.image_id] for item in chosen]
+        of_pairs[name] = index, np.array([item.values[name] for item in chosen])
 
     def compute(weights: np.ndarray) -> dict[str, float]:
         metrics = compute_f1(weights[counts_index]) if compute_f1 else {}
         metrics |= {name: _weighted_mean(values, weights[quality_index]) for name, values in quality.items()}
-        metrics["presence_accuracy"] = _weighted_mean(is_correct, weights[presence_index])
+        metrics |= {name: _weighted_mean(values, weights[index]) for name, (index, values) in of_pairs.items()}
         return {name: metrics.get(name, np.nan) for name in names}
 
     return compute

@@ -1,22 +1,6 @@
-"""Presence metrics: presence accuracy and rejection of near misses."""
+"""Rejection of near misses: absent phrases that differ from a present one in one word."""
 
 from collections.abc import Iterable
-
-
-def presence_accuracy(predictions: Iterable[tuple[float, bool]], threshold: float = 0.5) -> float | None:
-    """
-    Compute the share of (image, phrase) pairs with a correct presence prediction.
-
-    Args:
-        predictions (`Iterable[tuple[float, bool]]`): Predicted probability that the phrase is in the image, and
-            whether it is.
-        threshold (`float`): Lowest probability of a phrase that counts as present, default 0.5.
-
-    Returns:
-        `float`: In `[0, 1]`; `None` without any pair.
-    """
-    hits = [(probability >= threshold) == present for probability, present in predictions]
-    return sum(hits) / len(hits) if hits else None
 
 
 def rejection_rate(probabilities: Iterable[float], threshold: float = 0.5) -> float | None:

@@ -120,5 +120,6 @@ class RegionQuality(CocoMetric):
     description = "Mean IoU, Dice and boundary F1 of phrases."
     citation = "Liu et al. 2023; Dice 1945; Csurka et al. 2013"
 
-    def _compute(self, predictions, ground_truth, kind="mask", threshold=SCORE):
+    # `evaluate` passes arguments by name, and all metrics of this package take `kind`.
+    def _compute(self, predictions, ground_truth, kind="mask", threshold=SCORE):  # noqa: ARG002
         return region_quality(pairs_of(ground_truth, drop_null_fields(predictions)), threshold)

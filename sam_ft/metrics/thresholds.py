@@ -27,6 +27,8 @@ class Thresholds:
         presence_temperature (`float`): Calibrated presence is `sigmoid(logit / temperature)`; scores scale with it.
         default (`float`): Threshold of phrases that are not in `phrases`.
         phrases (`dict[str, float]`): Phrase -> threshold.
+        temperatures (`dict[str, float]`): Phrase -> temperature that replaces `presence_temperature`, of concepts that
+            were trained apart.
         rule (`str`): Rule of the fit, for reports.
         num_images (`int`): Number of validation images of the fit.
     """
@@ -36,6 +38,7 @@ class Thresholds:
     phrases: dict[str, float] = field(default_factory=dict)
     rule: str = "none: 0.5 for all"
     num_images: int = 0
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     def of(self, phrase: str) -> float:
         """
@@ -52,13 +55,14 @@ class Thresholds:
         normalized = {phrase_words(name): threshold for name, threshold in reversed(self.phrases.items())}
         return next((normalized[text] for text in phrase_spellings(phrase) if text in normalized), self.default)
 
-    def presence(self, probability: float) -> float:
-        """Return a presence probability at the fitted temperature."""
-        return float(_sigmoid(_logit(probability) / self.presence_temperature))
+    def presence(self, probability: float, phrase: str | None = None) -> float:
+        """Return the presence probability of a phrase at the fitted temperature."""
+        temperature = self.temperatures.get(phrase, self.presence_temperature)
+        return float(_sigmoid(_logit(probability) / temperature))
 
-    def rescore(self, score: float, presence: float) -> float:
-        """Return a detection's score, query probability times presence, at the fitted temperature."""
-        return score / max(presence, _EPSILON) * self.presence(presence)
+    def rescore(self, score: float, presence: float, phrase: str | None = None) -> float:
+        """Return a detection's score, query probability times presence, at the fitted temperature of its phrase."""
+        return score / max(presence, _EPSILON) * self.presence(presence, phrase)
 
     def save(self, folder: Path) -> None:
         """Write `thresholds.json` to a folder."""

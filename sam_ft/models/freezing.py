@@ -29,9 +29,11 @@ def freeze(model: torch.nn.Module, parts: list[str], *, with_masks: bool = True)
 
 
 def count_parameters(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """Count the parameters of each part: part -> (trainable, all)."""
+    """Count the parameters of each part, and of `concepts` if there are any: part -> (trainable, all)."""
+    parts = get_family_of_model(model).parts.prefixes
     counts = {}
-    for part, prefixes in get_family_of_model(model).parts.prefixes.items():
+    for part, prefixes in (parts | {"concepts": ("concepts.",)}).items():
         sizes = [(p.numel(), p.requires_grad) for n, p in model.named_parameters() if n.startswith(prefixes)]
-        counts[part] = sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+        if sizes or part in parts:
+            counts[part] = sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
     return counts

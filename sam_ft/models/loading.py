@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
+from ..options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS
 from ..options.model import LoraOptions, ModelOptions
 from .activation_checkpointing import enable_activation_checkpointing
 from .adapter_files import check_adapter_config, read_adapter_weights
@@ -22,10 +23,26 @@ from .families import FAMILIES, PACKAGE_MODEL_NAMES, get_family_of_model
 from .family_spec import FamilySpec
 from .finite import NonFiniteError, check_weights
 from .freezing import freeze
-from .lora import BASE_FOLDER, AdaptedSam, add_adapters, check_same_adapter, find_differing_tensors, merge_adapters
-from .model_files import add_model_to_errors, detect_family, find_adapter_file, find_saved_file, resolve_source
+from .lora import (
+    BASE_FOLDER,
+    AdaptedSam,
+    add_adapters,
+    check_same_adapter,
+    find_differing_tensors,
+    merge_adapters,
+    unwrap_sam,
+)
+from .model_files import (
+    add_model_to_errors,
+    detect_family,
+    find_adapter_file,
+    find_concept_info,
+    find_saved_file,
+    resolve_source,
+)
 from .processors import load_processor, read_saved_resolution
 from .quantization import build_quantization_arguments, disable_cpu_packing
+from .sam3.concept_files import ConceptFile, add_concept_files, read_concepts
 
 
 def load_model(options: ModelOptions) -> PreTrainedModel:
@@ -42,6 +59,7 @@ def load_model(options: ModelOptions) -> PreTrainedModel:
         `ValueError`: If the resolution is not a multiple of the patch size, or the name is neither a folder nor a Hub
             id, or as in [`load_adapted`].
     """
+    _refuse_concepts(options)
     if find_adapter_file(options.model_name_or_path, options.revision) is None:
         return _load_base(options)
     model = merge_adapters(load_adapted(replace(options, dtype="float32")))
@@ -50,12 +68,84 @@ def load_model(options: ModelOptions) -> PreTrainedModel:
 
 
 def load_as_trained(options: ModelOptions) -> PreTrainedModel | AdaptedSam:
-    """Load a model for evaluation without merging an adapter: a sum with half-precision weights would be rounded."""
+    """
+    Load a model for evaluation, with its concepts.
+
+    An adapter is not merged: a sum with half-precision weights would be rounded.
+    """
+    base, files = read_concept_sources(options)
+    if files:
+        return _load_with_concepts(base, files)
     return (
         _load_base(options)
         if find_adapter_file(options.model_name_or_path, options.revision) is None
         else load_adapted(options)
     )
+
+
+def load_for_concepts(options: ModelOptions, dropout: float) -> PreTrainedModel | AdaptedSam:
+    """
+    Load a frozen model for the training of concepts, with those that its options name.
+
+    Args:
+        options (`ModelOptions`): A base model, or a folder of concepts; concepts are frozen.
+        dropout (`float`): Probability that a token is hidden in a training step.
+
+    Raises:
+        `ValueError`: As in [`load_as_trained`].
+    """
+    model = _load_with_concepts(*read_concept_sources(options), dropout)
+    return model.requires_grad_(False)
+
+
+def _load_with_concepts(
+    base: ModelOptions, files: list[ConceptFile], dropout: float = 0.0
+) -> PreTrainedModel | AdaptedSam:
+    model = load_as_trained(base)
+    name, revision = base.model_name_or_path, base.revision
+    add_concept_files(unwrap_sam(model), files, base=name, revision=revision, dropout=dropout)
+    return model
+
+
+def read_concept_sources(options: ModelOptions) -> tuple[ModelOptions, list[ConceptFile]]:
+    """
+    Read the concepts that options name, and return the options of their base.
+
+    Args:
+        options (`ModelOptions`): A model or a folder of concepts, and further `concepts`.
+
+    Returns:
+        `tuple[ModelOptions, list[ConceptFile]]`: Options without concepts, which name a model or an adapter; the
+        concepts, those of `model_name_or_path` first.
+
+    Raises:
+        `ValueError`: If a name has no concepts, or its files cannot be read.
+    """
+    names, base = list(options.concepts), replace(options, concepts=[])
+    if find_concept_info(options.model_name_or_path, options.revision) is not None:
+        names.insert(0, options.model_name_or_path)
+    files = []
+    for number, name in enumerate(names):
+        revision = options.revision if name == options.model_name_or_path else None
+        info, weights = find_concept_info(name, revision), find_saved_file(name, CONCEPT_WEIGHTS, revision)
+        if info is None or weights is None:
+            raise ValueError(f"`concepts`: {name!r} contains no {CONCEPT_INFO if info is None else CONCEPT_WEIGHTS}")
+        files.append(read_concepts(weights, info, name))
+        if number == 0 and name == options.model_name_or_path:
+            found = files[0].info
+            resolution = options.resolution or found.resolution
+            base = replace(base, model_name_or_path=found.base, revision=found.revision, resolution=resolution)
+    return base, files
+
+
+def _refuse_concepts(options: ModelOptions) -> None:
+    """Raise `ValueError` if options name concepts, where a model itself is trained, merged or exported."""
+    if options.concepts or find_concept_info(options.model_name_or_path, options.revision) is not None:
+        name = options.concepts[0] if options.concepts else options.model_name_or_path
+        raise ValueError(
+            f"{name!r} contains concepts, tokens in front of a frozen model. Pass their base model; to train further "
+            "concepts set `concept_tokens`"
+        )
 
 
 def load_adapted(options: ModelOptions) -> AdaptedSam:
@@ -133,6 +223,7 @@ def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: list[str] = ()) -
         `ValueError`: As in [`load_adapted`] and [`add_adapters`], or if a saved adapter has other settings than
             `lora`.
     """
+    _refuse_concepts(options)
     if find_adapter_file(options.model_name_or_path, options.revision) is not None:
         adapted = load_adapted(options)
         check_same_adapter(adapted, lora, frozen=frozen, with_masks=options.with_masks)

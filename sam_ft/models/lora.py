@@ -102,8 +102,8 @@ def add_adapters(
     Raises:
         `ValueError`: If the target, a rank pattern or a module to save matches nothing; names similar modules.
     """
-    get_frozen_prefixes = get_family_of_model(model).parts.get_frozen_prefixes(list(frozen), with_masks=with_masks)
-    saved_modules = find_modules_to_save(model, options.modules_to_save, get_frozen_prefixes)
+    frozen_prefixes = get_family_of_model(model).parts.get_frozen_prefixes(list(frozen), with_masks=with_masks)
+    saved_modules = find_modules_to_save(model, options.modules_to_save, frozen_prefixes)
     targets = find_targets(model, options.target, frozen=frozen, with_masks=with_masks)
     targets = [name for name in targets if not any(name == w or name.startswith(f"{w}.") for w in saved_modules)]
     as_peft = [rf"(.*\.)?({pattern})" for pattern in options.rank_pattern]

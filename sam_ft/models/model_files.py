@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from ..options.concepts import CONCEPT_INFO
 from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
 from .families import DEFAULT_FAMILY, FAMILIES, PACKAGE_MODEL_NAMES, PACKAGED_MODELS, UNTRAINED
@@ -116,6 +117,17 @@ def find_adapter_file(name: str, revision: str | None = None) -> str | None:
         return find_adapter_config_file(name, revision=revision)
 
 
+def find_concept_info(name: str, revision: str | None = None) -> Path | None:
+    """Return the path of the description of concepts, or `None` if the name is a model or an adapter."""
+    if name in PACKAGE_MODEL_NAMES:
+        return None
+    if Path(name).is_dir():
+        file = Path(name) / CONCEPT_INFO
+        return file if file.is_file() else None
+    check_exists(name)
+    return find_saved_file(name, CONCEPT_INFO, revision)
+
+
 def find_saved_file(name: str, file: str, revision: str | None = None) -> Path | None:
     """Return the path of a file that is saved with a model's weights, in a folder or on the Hub, or `None`."""
     with add_model_to_errors(name):
@@ -182,7 +194,7 @@ def add_model_to_errors(name: str):
 def check_exists(name: str) -> None:
     """Raise `ValueError` if `name` is neither a folder with a model or adapter nor of the form `owner/name`."""
     if Path(name).is_dir():
-        if not any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
+        if not any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG, CONCEPT_INFO)):
             raise ValueError(
                 f"`model_name_or_path`: the folder {name!r} contains no config.json, so it is no saved model "
                 "or adapter. Pass the output folder of a training, or a checkpoint-N folder in it."

@@ -6,14 +6,15 @@ from ..utils.json_files import read_json_file
 from ..utils.text import short_repr
 from .families import UNTRAINED, get_family_of_model
 from .family_spec import FamilySpec
-from .model_files import add_model_to_errors, detect_family, find_saved_file, resolve_source
+from .model_files import add_model_to_errors, detect_family, find_concept_info, find_saved_file, resolve_source
+from .sam3.concept_files import read_concept_info
 
 
 def load_processor(
     model_name_or_path: str, revision: str | None = None, family: FamilySpec | None = None
 ) -> ProcessorMixin:
     """
-    Load the processor that is saved with a model's weights.
+    Load the processor that is saved with a model's weights, or with those of the base of concepts.
 
     Args:
         model_name_or_path (`str`): Hub id, folder, or name of a model of this package.
@@ -23,6 +24,10 @@ def load_processor(
     Returns:
         `ProcessorMixin`: `Sam3Processor` or `Sam2Processor`.
     """
+    info = find_concept_info(model_name_or_path, revision)
+    if info is not None:
+        found = read_concept_info(info)
+        return load_processor(found.base, found.revision, family)
     if model_name_or_path in UNTRAINED:
         return UNTRAINED[model_name_or_path].build_tiny_processor()
     family = family or detect_family(model_name_or_path, revision)

@@ -89,7 +89,10 @@ def _check_polygon(polygon, part: int):
             f"polygon part {part} has an odd number of values ({len(values)}); x and y must come in pairs"
         )
     if len(values) < 6:
-        raise ValueError(f"polygon part {part} has {len(values) // 2} point(s), a polygon needs at least 3")
+        raise ValueError(
+            f"polygon part {part} has {len(values) // 2} point(s), a polygon needs at least 3; redraw it, remove the "
+            "annotation, or set `on_bad_rows: skip` to leave it out"
+        )
     if np.abs(values).max() > COORDINATE_LIMIT:
         raise ValueError(
             f"polygon part {part} contains the coordinate {values[np.abs(values).argmax()]:g}, farther than "

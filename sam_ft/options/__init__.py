@@ -1,5 +1,5 @@
 """
-Plain dataclasses of options, which rooms take and from which the keys of the commands are made.
+Dataclasses of options for the functions of other folders; they also declare the keys of the commands.
 
 Code that imports torch, Transformers or another folder than `utils` does not belong here.
 """

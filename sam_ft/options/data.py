@@ -14,13 +14,24 @@ SYNTHETIC_FOLDER = Path("data/test_shapes")
 # Registry of layouts: name -> module of `sam_ft/data/readers/` that reads it. In the order of detection: layouts with
 # distinctive files come before those whose files several layouts share.
 LAYOUTS = {
+    "supervisely": "supervisely",
+    "darwin": "darwin",
+    "labelbox": "labelbox",
+    "openimages": "openimages",
+    "roboflow_masks": "roboflow_masks",
+    "cityscapes": "cityscapes",
+    "datumaro": "datumaro",
+    "label_studio": "label_studio",
     "coco": "coco",
+    "coco_panoptic": "coco_panoptic",
     "yolo": "yolo",
     "cvat": "cvat",
+    "isat": "isat",
     "polygons": "polygon_files",
     "via": "via",
     "labelme": "labelme",
     "sa1b": "sa1b",
+    "voc": "voc",
     "mask_files": "mask_files",
     "mask_values": "mask_values",
 }
@@ -68,9 +79,10 @@ class DatasetOptions:
     Data sets of a run.
 
     Attributes:
-        dataset_name (`str`): Folder in one of the accepted layouts, or Hub id; `synthetic`: scenes written to
-            `data/test_shapes`; `synthetic-stream`: new scenes drawn for every sample, with phrases of attributes.
-        annotation_file (`str`, *optional*): COCO file to use instead of `dataset_name`.
+        dataset_name (`str`): Folder or annotation file in one of the accepted layouts, or Hub id; `synthetic`: scenes
+            written to `data/test_shapes`; `synthetic-stream`: new scenes drawn for every sample, with phrases of
+            attributes.
+        annotation_file (`str`, *optional*): COCO file, in the folder `dataset_name` or instead of it.
         image_folder (`str`, *optional*): Folder of its images.
         eval_annotation_file (`str`, *optional*): COCO file for evaluation.
         eval_image_folder (`str`, *optional*): Folder of its images.
@@ -93,12 +105,17 @@ class DatasetOptions:
 
     dataset_name: str | None = key(
         SYNTHETIC,
-        "Data set: a folder in a supported layout (see docs/data.md), or a Hub id, owner/name. synthetic: scenes of "
-        "coloured shapes, written once to a folder below data/test_shapes; synthetic-stream: such scenes drawn during "
-        "training, with phrases from attributes.",
+        "Data set: a folder or an annotation file in a supported layout (see docs/data.md), or a Hub id, owner/name. "
+        "synthetic: scenes of coloured shapes, written once to a folder below data/test_shapes; synthetic-stream: "
+        "such scenes drawn during training, with phrases from attributes.",
     )
-    annotation_file: str | None = key(None, "COCO annotation file of the training images; replaces `dataset_name`.")
-    image_folder: str | None = key(None, "Image folder of `annotation_file`. Default: the folder of the file.")
+    annotation_file: str | None = key(
+        None, "COCO annotation file of the training images, in the folder `dataset_name` if that is set."
+    )
+    image_folder: str | None = key(
+        None,
+        "Image folder of `annotation_file`. Default: the folder of the file, or the usual folders of `dataset_name`.",
+    )
     eval_annotation_file: str | None = key(
         None, "COCO annotation file of the evaluation images, used with `annotation_file`."
     )
@@ -155,7 +172,7 @@ class DatasetOptions:
         check_values(self)
 
     @property
-    def others(self) -> list[str]:
+    def additional_datasets(self) -> list[str]:
         """Names of all additional training data sets."""
         return [*self.extra_datasets, *([self.replay] if self.replay else [])]
 
@@ -174,11 +191,16 @@ class ReadOptions:
             other phrase of the file is absent.
         class_name (`str`, *optional*): Class of all instances if the source has no class names.
         class_names (`str`, *optional*): File of names of numbered classes; see `read_class_names`.
-        class_attribute (`str`, *optional*): VIA attribute that contains the class.
+        class_attribute (`str`, *optional*): VIA attribute that contains the class, or several with commas between
+            them.
         mask_values (`str`, *optional*): Meaning of the values of mask images. `instances`: one object each; `classes`:
             one mask for each class; `components`: classes whose connected parts are objects.
         attributes (`AttributeTemplates`, *optional*): Templates of additional phrases from classes and attributes.
-        on_bad_rows (`str`): `error` stops at the first row that cannot be used, `skip` leaves it out and reports it.
+        on_bad_rows (`str`): `error` stops at the first row that cannot be used. `skip` leaves out and reports an
+            annotation that cannot be used, whose phrases are then not exhaustive in its image, or the row if its image
+            cannot be used.
+        image_channels (`list[int]`): Three channels, numbered from 1, that are used as red, green and blue of images
+            with more channels; none by default.
         verify_images (`bool`): Decode every image while reading, so that damage is detected before training.
         allow_outside_images (`bool`): Read images that lie outside the folders of the data set.
     """
@@ -201,7 +223,11 @@ class ReadOptions:
     class_names: str | None = key(
         None, 'JSON, YAML or text file of class names for numeric classes: {"0": "road"} or a list.'
     )
-    class_attribute: str | None = key(None, "Region attribute that contains the class in VIA files.")
+    class_attribute: str | None = key(
+        None,
+        "Region attribute that contains the class in VIA files, or several with commas between them, of which the "
+        "first that a region has is its class.",
+    )
     mask_values: str | None = key(
         None,
         "Meaning of the numbers in mask images. instances: one number per object; classes: one number per class, as "
@@ -211,8 +237,15 @@ class ReadOptions:
     attributes: object | None = None
     on_bad_rows: str = key(
         "error",
-        "Handling of a row that is not valid. error: stop; skip: leave it out and list it at the end.",
+        "Handling of data that cannot be used. error: stop; skip: leave out an invalid annotation, whose phrase is "
+        "then not exhaustive in its image, or an image that is missing, damaged or of another size, and list them.",
         choices=("error", "skip"),
+    )
+    image_channels: list[int] = key(
+        [],
+        "Three channels, numbered from 1, that are red, green and blue in images with more than three, such as "
+        "multispectral TIFF files: 3 2 1. Training and prediction need the same value. The images are converted while "
+        "they are read; for data sets that do not fit into memory, set `streaming`.",
     )
     verify_images: bool = key(True, "Decode every image once before training to find damaged files.")
     allow_outside_images: bool = key(
@@ -223,3 +256,21 @@ class ReadOptions:
 
     def __post_init__(self):
         check_values(self)
+        check_channels(self.image_channels)
+
+
+def check_channels(channels: list[int]) -> None:
+    """
+    Refuse a value of `image_channels` that does not choose three channels.
+
+    Args:
+        channels (`list[int]`): Numbers from 1; nothing is chosen if empty.
+
+    Raises:
+        `ValueError`: If there are not three whole numbers of 1 or more.
+    """
+    is_valid = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in channels)
+    if channels and (len(channels) != 3 or not is_valid):
+        raise ValueError(
+            f"`image_channels` must be three channels, numbered from 1, such as [3, 2, 1], got {channels!r}"
+        )

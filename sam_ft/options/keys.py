@@ -23,7 +23,7 @@ def key(default, help: str, *, name: str | None = None, low=None, high=None, abo
         choices (`Sequence[str]`, *optional*): Allowed values, or allowed items of a list.
     """
     limits = {"name": name, "low": low, "high": high, "above": above, "below": below, "choices": choices}
-    metadata = {"help": help, **{what: value for what, value in limits.items() if value is not None}}
+    metadata = {"help": help, **{name: value for name, value in limits.items() if value is not None}}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -40,8 +40,7 @@ def key_of(options: type, name: str, default=MISSING, help: str | None = None):
         help (`str`, *optional*): Text of `--help` that replaces the declared one.
     """
     declared = get_keys(options)[name]
-    metadata = {what: value for what, value in declared.metadata.items() if what != "name"}
-    metadata["name"] = name
+    metadata = {**declared.metadata, "name": name}
     if help is not None:
         metadata["help"] = help
     if default is not MISSING:

@@ -32,6 +32,7 @@ class ModelOptions:
         pair_checkpointing (`bool`): SAM 3: gradient checkpointing of the modules behind the encoders.
         quantization (`str`, *optional*): SAM 3: `nf4`: linear layers of the encoders in 4 bits (Dettmers et al. 2023).
         objects_per_chunk (`int`): SAM 2: objects decoded at once.
+        concepts (`list[str]`): SAM 3: folders or Hub ids of concepts to add to the model.
         allow_other_base (`bool`): Load an adapter onto a base with other weights than it was trained on.
         seed (`int`): Random seed of untrained weights.
     """
@@ -93,6 +94,11 @@ class ModelOptions:
         8,
         "Number of objects that are processed at once, at least 1. It changes speed and memory, but no result.",
         low=1,
+    )
+    concepts: list[str] = key(
+        [],
+        "Concepts to add to the model: folders or Hub ids with concepts.safetensors and concepts.json. A phrase with "
+        "a concept uses its tokens; `base:PHRASE` is the same phrase without.",
     )
     allow_other_base: bool = key(
         False,

@@ -82,7 +82,7 @@ class PromptOptions:
     geometry_token: str = key(
         "mixed",
         "Geometry token of text-only prompts in training. always: added, as in the official package; never: left "
-        "out, as in Transformers; mixed: drawn for each phrase, so that the model is right in both.",
+        "out, as in Transformers; mixed: drawn for each phrase, so that the model works with both packages.",
         choices=GEOMETRY_TOKENS,
     )
 

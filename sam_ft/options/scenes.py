@@ -117,7 +117,7 @@ class SceneOptions:
                 f"{self.min_shapes}"
             )
 
-    def plain(self) -> "SceneOptions":
+    def to_plain(self) -> "SceneOptions":
         """Return the same options for plain scenes: few solid objects, none of them small, on a plain background."""
         return replace(
             self,

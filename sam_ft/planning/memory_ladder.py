@@ -51,7 +51,7 @@ def iterate_memory_ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
         _freeze_text,
         _train_adapters,
         lambda run: _cache_image_features(run, cache_folder),
-        lambda run: _lower_resolution(run, side),
+        lambda _run: _lower_resolution(side),
         _train_boxes_only,
     ):
         change = rung(run)
@@ -141,7 +141,7 @@ def _cache_image_features(run, folder: str):
     return None
 
 
-def _lower_resolution(run, side: int):
+def _lower_resolution(side: int):
     lower = (side - 1) // WINDOW_SIDE * WINDOW_SIDE
     if lower:
         return [f"resolution: {lower}"], "accuracy on small objects", {"model": {"resolution": lower}}

@@ -1,5 +1,5 @@
 """
-Metric table, HTML report, pictures, gallery and model card.
+Metric table, HTML report, page of the data check, pictures and model card.
 
 Computation of metrics does not belong here.
 """

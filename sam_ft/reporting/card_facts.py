@@ -34,7 +34,7 @@ class CardFacts:
     Attributes:
         name (`str`): Hub id or folder of the model.
         family (`FamilySpec`): Family of the model.
-        form (`str`): `full`, `adapter` or `merged`.
+        form (`str`): `full`, `adapter`, `merged` or `concepts`.
         base (`str`): Description of the base.
         base_id (`str`, *optional*): Hub id of the base.
         revision (`str`, *optional*): Revision of the base.
@@ -48,6 +48,7 @@ class CardFacts:
         command (`str`): Command of the training run.
         has_report (`bool`): Whether `report.html` lies beside the card.
         side (`int`, *optional*): Side of the model's canvas, px, if it differs from the base's.
+        concepts (`list[str]`): Phrases of the concepts, in the order of their file.
     """
 
     name: str
@@ -66,6 +67,7 @@ class CardFacts:
     command: str = ""
     has_report: bool = False
     side: int | None = None
+    concepts: list[str] = field(default_factory=list)
 
 
 def plain(text: str) -> str:

@@ -29,6 +29,15 @@ def uses_of_sam3(facts: CardFacts) -> list[dict[str, str]]:
     note = ""
     if thresholds is not None and thresholds.presence_temperature != 1:
         note = "; without the presence temperature, so that scores differ a little from those below"
+    if facts.form == "concepts":
+        values |= {
+            "weights": json.dumps(f"{facts.name}/concepts.safetensors", ensure_ascii=False),
+            "index": facts.concepts.index(phrase),
+        }
+        return [
+            _use("With Transformers alone (`image` is a PIL image):", "sam3_concepts.py.j2", values),
+            _use(f"{_SAM_FT[:-1]} (the base is loaded as well):", "sam3_predictor.py.j2", values),
+        ]
     uses = [_use(f"With Transformers alone (`image` is a PIL image{note}):", "sam3_transformers.py.j2", values)]
     if facts.form == "adapter":
         uses.append(_use("On a base that is already loaded, or to merge the adapter:", "sam3_peft.py.j2", values))

@@ -117,11 +117,12 @@ def _phrase(phrase: str, columns: list[Column]) -> dict:
 
 
 def _pictures(heading: str, items: list[tuple[str, Image.Image]]) -> dict:
-    figures = [{"url": _to_data_url(image), "caption": caption} for caption, image in items]
+    figures = [{"url": to_data_url(image), "caption": caption} for caption, image in items]
     return {"heading": heading, "figures": figures}
 
 
-def _to_data_url(image: Image.Image) -> str:
+def to_data_url(image: Image.Image) -> str:
+    """Encode a picture as the JPEG data URL of an `img` element."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -64,19 +64,20 @@ def _metadata(facts: CardFacts, after: Column) -> ModelCardData:
         if spec.in_metadata and exists(after.metrics.get(name))
     ]
     family_card, is_apache = facts.family.card, facts.licence == "apache-2.0"
+    relation = "adapter" if facts.form in ("adapter", "concepts") else "finetune" if facts.base_id else None
     return ModelCardData(
         base_model=facts.base_id,
-        base_model_relation="adapter" if facts.form == "adapter" else "finetune" if facts.base_id else None,
+        base_model_relation=relation,
         license=facts.licence if is_apache else "other",
         license_name=None if is_apache else family_card.licence_name,
         license_link=None if is_apache else family_card.licence_link,
-        library_name="peft" if facts.form == "adapter" else "transformers",
+        library_name={"adapter": "peft", "concepts": "sam-ft"}.get(facts.form, "transformers"),
         pipeline_tag=PIPELINE,
         datasets=[dataset.hub_id for dataset in facts.datasets if dataset.hub_id] or None,
         tags=[
             *family_card.tags,
             "sam-ft",
-            *(["lora"] if facts.form == "adapter" else []),
+            *{"adapter": ["lora"], "concepts": ["concepts"]}.get(facts.form, []),
         ],
         eval_results=results or None,
         model_name=facts.name.rpartition("/")[2],
@@ -88,6 +89,7 @@ def _lead(facts: CardFacts) -> str:
     summary = {
         "full": f"{title}, fine-tuned: {task}.",
         "adapter": f"A LoRA adapter for {title}: {task}.",
+        "concepts": f"Learned prompt tokens for a frozen {title}, whose other outputs they do not change: {task}.",
         "merged": f"{title} with a LoRA adapter merged into its weights: {task}.",
     }[facts.form]
     phrases = _format_phrases(facts.phrases, 6)

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
 
 from ..data.row_schema import to_rgb
-from ..ops.masks import decode_mask
+from ..ops.masks import to_coco_rle
+from .label_layout import place_labels
 
 
 MIN_SCORE = 0.5  # lower scores would cover the image; the metrics include them
 MAX_LONG_SIDE = 720  # px of a panel
 MIN_LONG_SIDE = 320  # px; smaller images are enlarged so that their labels are legible
 SHEET_ROWS = 8
+_STRIP, _FONT_SIZE = 20, 13  # px of the title, of texts
+_SMALL_SIDE = 32  # px; smaller boxes are drawn with thin lines
 CLICK_COLORS = {1: (43, 178, 76), 0: (224, 49, 49)}
 Detections = dict[tuple[str, str], list[dict]]
 
@@ -136,11 +140,13 @@ def draw_instances(
     """
     Draw masks, boxes and phrases on an image, and over them the prompts.
 
+    A label that would hide a small object or another label is left out.
+
     Args:
         image (`PIL.Image.Image`): RGB image.
         instances (`list`): Instances `(phrase, RLE counts or None, box (x, y, w, h) in px, score or None)`.
         colors (`dict[str, tuple]`): RGB colour by phrase.
-        title (`str`): Text above the image.
+        title (`str`): Text above the image; empty for no text.
         prompts (`list`): Points `[x, y, label]` of each prompted object, px; label 1 is a click in the object (green),
             0 a click outside it (red), 2 and 3 are the corners of a box (white).
 
@@ -150,25 +156,78 @@ def draw_instances(
     pixels = np.asarray(image, dtype=np.float32).copy()
     for text, counts, _, _ in instances:
         if counts is not None:
-            mask = decode_mask(counts, image.height, image.width)
-            pixels[mask] = 0.5 * pixels[mask] + 0.5 * np.array(colors[text], dtype=np.float32)
+            part, mask = _mask_part(counts, image.height, image.width)
+            pixels[part][mask] = 0.5 * pixels[part][mask] + 0.5 * np.array(colors[text], dtype=np.float32)
     scale = min(MAX_LONG_SIDE / max(image.size), max(1.0, MIN_LONG_SIDE / max(image.size)))
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
-    strip = 20
+    strip = _STRIP if title else 0
     canvas = Image.new("RGB", (size[0], size[1] + strip), "white")
     canvas.paste(Image.fromarray(pixels.astype(np.uint8)).resize(size), (0, strip))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    draw.text((4, 2), title, fill="black", font=font)
-    for text, _, (x, y, w, h), score in instances:
-        corner = x * scale, y * scale + strip
-        draw.rectangle([*corner, (x + w) * scale, (y + h) * scale + strip], outline=colors[text], width=2)
-        label = text if score is None else f"{text} {score:.2f}"
-        box = draw.textbbox((max(corner[0], 0), max(corner[1] - 16, strip)), label, font=font)
-        draw.rectangle(box, fill=colors[text])
-        draw.text(box[:2], label, fill="black", font=font, anchor="lt")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((4, 2), title, fill="black", font=ImageFont.load_default(_FONT_SIZE))
+    boxes = [_scale_box(box, scale, strip) for _, _, box, _ in instances]
+    for (text, _, _, _), box in zip(instances, boxes, strict=True):
+        is_small = min(box[2] - box[0], box[3] - box[1]) < _SMALL_SIDE
+        draw.rectangle(box, outline=colors[text], width=1 if is_small else 2)
+    labels = [(text, text if score is None else f"{text} {score:.2f}") for text, _, _, score in instances]
+    _draw_labels(draw, boxes, labels, colors, (0, strip, size[0], size[1] + strip))
     for prompt in prompts:
         _draw_prompt(draw, [(x * scale, y * scale + strip, kind) for x, y, kind in prompt])
     return canvas
+
+
+def draw_marks(picture: Image.Image, scale: float, marks: list[list[float]]) -> Image.Image:
+    """
+    Draw a black and white frame, colours that no class has, around each of some boxes.
+
+    Args:
+        picture (`PIL.Image.Image`): Picture of [`draw_instances`] without a title; it is not changed.
+        scale (`float`): Size of the picture relative to its image.
+        marks (`list[list[float]]`): Boxes `(x, y, w, h)` in the image, px.
+
+    Returns:
+        `PIL.Image.Image`: A copy of the picture with the frames.
+    """
+    marked = picture.copy()
+    draw, limits = ImageDraw.Draw(marked), (picture.width - 1, picture.height - 1) * 2
+    for mark in marks:
+        box = _scale_box(mark, scale, 0)
+        for color, distance, width in (("white", 6, 6), ("black", 4, 2)):
+            grown = [box[0] - distance, box[1] - distance, box[2] + distance, box[3] + distance]
+            frame = [min(max(value, 0), limit) for value, limit in zip(grown, limits, strict=True)]
+            draw.rectangle(frame, outline=color, width=width)
+    return marked
+
+
+def _mask_part(counts: str, height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the rows and columns of the box of a mask, and the mask inside it; bool."""
+    rle = to_coco_rle(counts, height, width)
+    x, y, w, h = (int(side) for side in coco_mask.toBbox(rle))
+    part = slice(y, y + h), slice(x, x + w)
+    return part, coco_mask.decode(rle)[part].astype(bool)
+
+
+def _scale_box(box: list[float], scale: float, strip: int) -> list[float]:
+    """Return the corners of a box `(x, y, w, h)` of the image on the picture, px."""
+    x, y, w, h = box
+    return [x * scale, y * scale + strip, (x + w) * scale, (y + h) * scale + strip]
+
+
+def _draw_labels(
+    draw: ImageDraw.ImageDraw,
+    boxes: list[list[float]],
+    labels: list[tuple[str, str]],
+    colors: dict,
+    area: tuple[float, float, float, float],
+) -> None:
+    """Draw the label of each box `(x1, y1, x2, y2)`, given as a pair of phrase and text, where it hides nothing."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    sizes = [draw.textbbox((0, 0), label, font=font, anchor="lt")[2:] for _, label in labels]
+    for position, (width, height), (text, label) in zip(place_labels(boxes, sizes, area), sizes, labels, strict=True):
+        if position is not None:
+            x, y = position
+            draw.rectangle([x, y, x + width, y + height], fill=colors[text])
+            draw.text(position, label, fill="black", font=font, anchor="lt")
 
 
 def _draw_prompt(draw: ImageDraw.ImageDraw, points: list[tuple[float, float, int]], radius: int = 4) -> None:

@@ -100,7 +100,7 @@ class SamTrainer(Trainer):
                 return self._restore_finished(finished)
         if self.model_wrapped is self.model and getattr(self.model, "_is_accelerate_prepared", False):
             # An evaluation has prepared the bare model. Accelerate would treat it as wrapped and skip
-            # DistributedDataParallel, so that each process would silently train a model of its own.
+            # DistributedDataParallel, so that each process would train a separate model without an error.
             self.model = self.model_wrapped = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             self.model._is_accelerate_prepared = False
             self.accelerator._models.clear()

@@ -25,6 +25,7 @@ MODEL_FILES = (
     "preprocessor_config.json",
     "video_preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json",
+    "concepts.safetensors", "concepts.json",
     "merges.txt", "chat_template.jinja", "chat_template.json", "thresholds.json", "trained_phrases.json",
     "training_args.bin",
 )  # fmt: skip

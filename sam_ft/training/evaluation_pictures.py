@@ -36,7 +36,7 @@ def save_evaluation_pictures(
     Args:
         folder (`Path`): Output folder of the evaluation.
         rows (`Dataset`): Rows of the drawn images.
-        scored (`ScoredEvaluation`): ScoredEvaluation evaluation.
+        scored (`ScoredEvaluation`): Metrics and data of the evaluation.
         store (`PredictionStore`): Predictions of the evaluation.
         extra_detections (`dict[str, dict]`): Further detections to draw, by title.
     """

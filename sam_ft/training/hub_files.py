@@ -19,7 +19,7 @@ PUBLISHED_FILES = (
     "preprocessor_config.json",
     "base_fingerprint.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
     "merges.txt", "thresholds.json",
-    "trained_phrases.json", "eval_results.json", "run.yaml", "README.md", "LICENSE*",
+    "concepts.json", "trained_phrases.json", "eval_results.json", "run.yaml", "README.md", "LICENSE*",
 )  # fmt: skip
 PICTURE_FILES = ("report.html", "card/*.png")
 _TEXT_SUFFIXES = (".yaml", ".md", ".json", ".html", ".txt")

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ..metrics.thresholds import Thresholds
+from ..models.lora import unwrap_sam
 from ..models.model_files import TRAINED_PHRASES
+from ..models.sam3.concept_files import read_concepts, restore_concepts, write_concepts
+from ..models.sam3.concepts import ConceptTokens
 from ..models.sam3.pairs import count_pairs
 from ..models.sam3.steps import ConceptTrainingStep
 from ..models.sam3.teacher import Teacher
 from ..optim.parameter_groups import build_sam3_schedule
+from ..options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS
 from ..options.evaluation import DetectionLimits
 from ..utils.json_files import write_json
 from .base_trainer import SamTrainer
@@ -65,8 +70,25 @@ class Sam3Trainer(SamTrainer):
         """Describe a training batch for the log."""
         return f"{len(batch['labels'])} images, {len(batch['pair_image'])} phrases"
 
+    @property
+    def concepts(self) -> ConceptTokens | None:
+        """Concepts that are trained; `None` if the model itself is trained."""
+        concepts = unwrap_sam(self.unwrapped_model).concepts
+        return concepts if concepts is not None and any(p.requires_grad for p in concepts.parameters()) else None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if self.concepts is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            folder = Path(resume_from_checkpoint)
+            file = read_concepts(folder / CONCEPT_WEIGHTS, folder / CONCEPT_INFO, str(folder))
+            restore_concepts(self.concepts, file)
+
     def _load_best_model(self):
-        super()._load_best_model()
+        if self.concepts is None:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
         self.evaluator.discard_thresholds()
 
     def _save(self, output_dir=None, state_dict=None):
@@ -75,14 +97,27 @@ class Sam3Trainer(SamTrainer):
 
         A later evaluation needs the trained phrases to score other phrases separately.
         """
-        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        thresholds = self.evaluator.get_thresholds_at(self.state.global_step)
+        if self.concepts is None:
+            super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return
-        folder, thresholds = (
-            Path(output_dir or self.args.output_dir),
-            self.evaluator.get_thresholds_at(self.state.global_step),
-        )
+        if self.concepts is not None:
+            self._save_concepts(folder, thresholds)
         if thresholds is not None:
             thresholds.save(folder)
         if self.trained_phrases is not None:
             write_json(folder / TRAINED_PHRASES, sorted(self.trained_phrases), indent=1)
+
+    def _save_concepts(self, folder: Path, thresholds: Thresholds | None) -> None:
+        """Write the concepts, without the frozen model; trained ones with their thresholds and metrics."""
+        concepts = self.concepts
+        phrases = self.evaluator.scored.phrases if thresholds is not None and self.evaluator.scored else {}
+        for entry, tokens in zip(concepts.info.concepts, concepts.tokens, strict=True):
+            if tokens.requires_grad and thresholds is not None:
+                entry.threshold = thresholds.of(entry.phrase)
+                entry.temperature = thresholds.presence_temperature
+                entry.scores = {k: v for k, v in phrases.get(entry.phrase, {}).items() if isinstance(v, int | float)}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_concepts(folder, concepts)

@@ -61,7 +61,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
         """Return `optim` as text."""
         return str(getattr(self.optim, "value", self.optim))
 
-    def make_dry(self, folder: str) -> None:
+    def reduce_to_dry_run(self, folder: str) -> None:
         """
         Reduce the run to one optimizer step without checkpoint, logger and Hub upload.
 
@@ -85,7 +85,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
         window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         precision = "bf16" if self.uses_bf16() else "float32"
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
-        rates = self.rates()
+        rates = self.get_learning_rates()
         rate_of_part = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
         rate_text = " / ".join(f"{part}{rate:g}" for part, rate in rate_of_part.items() if rate is not None)
         return (
@@ -98,7 +98,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
         """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""
         return bool(self.bf16) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16"
 
-    def rates(self) -> LearningRates:
+    def get_learning_rates(self) -> LearningRates:
         """Return the learning rates by part."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class Sam3TrainingArguments(Sam3TrainingKeys, SamTrainingArguments):
                 )
         super().__post_init__()
 
-    def rates(self) -> LearningRates:
+    def get_learning_rates(self) -> LearningRates:
         """Return the learning rates by part, multiplied by `lr_scale`."""
         return LearningRates(
             self.learning_rate * self.lr_scale,
@@ -141,7 +141,7 @@ class Sam2TrainingArguments(Sam2TrainingKeys, SamTrainingArguments):
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
         super().__post_init__()
 
-    def rates(self) -> LearningRates:
+    def get_learning_rates(self) -> LearningRates:
         """Return the learning rates by part."""
         vision = self.learning_rate if self.vision_learning_rate is None else self.vision_learning_rate
         return LearningRates(self.learning_rate, vision, None, self.vision_layer_decay, self.weight_decay)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,8 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
         is_main (`bool`): Whether this is the main process; other processes log warnings and errors only, and to no
             file.
     """
+    # bitsandbytes warns at its import that an optional kernel for CPUs is not installed.
+    logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
@@ -123,21 +126,36 @@ def stage(name: str):
 
 
 def progress_bar(
-    images: Iterable | None = None, *, total: int | None = None, initial: int = 0, leave: bool = False
+    images: Iterable | None = None,
+    *,
+    total: int | None = None,
+    caption: str | None = None,
+    initial: int = 0,
+    leave: bool = False,
 ) -> tqdm:
     """
-    Build a progress bar over images, which is shown on a terminal alone.
+    Build a progress bar over images, which is shown on a terminal alone, and by the first process of a machine.
 
     Args:
         images (`Iterable`, *optional*): Images to iterate over; without it, the caller calls `update`.
         total (`int`, *optional*): Number of images; the length of `images` by default.
+        caption (`str`, *optional*): Text before the bar; no text by default.
         initial (`int`): Number of images that are done already, 0 by default.
         leave (`bool`): Whether the bar remains after the last image, `False` by default.
 
     Returns:
         `tqdm`: The bar; it iterates over `images`.
     """
-    return tqdm(images, total=total, initial=initial, unit=" images", leave=leave, disable=None)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    return tqdm(
+        images,
+        total=total,
+        desc=None if caption is None else escape_control_characters(caption),
+        initial=initial,
+        unit=" images",
+        leave=leave,
+        disable=None if is_first else True,
+    )
 
 
 def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:

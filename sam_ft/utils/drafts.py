@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import shorten_name
+from .files import find_drafts, shorten_name
 from .locks import LOCK_FILE, hold_lock
 from .owned_files import RECORD, OwnedFiles
 from .text import list_some
@@ -127,8 +127,8 @@ def _remove_result(folder: Path, kind: str, allowed: tuple[str, ...]) -> bool:
     """Remove the recorded files of a result, and the folder if it is then empty; return whether only locks remain."""
     owned = OwnedFiles(folder, kind)
     remaining = owned.remove(owned.names)
-    for name in (*allowed, RECORD) if not remaining else ():
-        (folder / name).unlink(missing_ok=True)
+    for file in [*(folder / name for name in (*allowed, RECORD)), *find_drafts(folder / RECORD)] * (not remaining):
+        file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
     return not folder.is_dir() or all(_is_ours(p) for p in folder.iterdir())

@@ -1,6 +1,7 @@
 """Atomic writes: a file or folder is written under a temporary name beside its final path and renamed at the end."""
 
 import contextlib
+import glob
 import hashlib
 import shutil
 import uuid
@@ -33,6 +34,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def find_drafts(path: str | Path) -> list[Path]:
+    """Find the temporary files of `path` that [`atomic_path`] left in killed processes."""
+    path = Path(path)
+    return sorted(path.parent.glob(f".{glob.escape(shorten_name(path.name))}.*.part{glob.escape(path.suffix)}"))
 
 
 def shorten_name(name: str) -> str:

@@ -211,9 +211,10 @@ class OwnedFiles:
             file = self.folder / name
             if self.is_owned(name):
                 file.unlink()
-                remove_empty_folders(file.parent, self.folder)
-            elif file.exists():
+            if file.exists() or file.is_symlink():
                 remaining.append(name)
+            else:  # also if a killed process removed the file, but not its folder
+                remove_empty_folders(file.parent, self.folder)
             self._digests.pop(name, None)
         self._save()
         return remaining
@@ -229,6 +230,8 @@ def remove_empty_folders(folder: Path, root: Path) -> None:
     while folder != root and root in folder.parents:
         try:
             folder.rmdir()
+        except FileNotFoundError:
+            pass
         except OSError:
             return
         folder = folder.parent

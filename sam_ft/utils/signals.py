@@ -77,7 +77,7 @@ class SignalWatch:
         if self.received is not None:
             raise Interrupted(self.received)
 
-    def _handle(self, number: int, frame) -> None:
+    def _handle(self, number: int, _frame) -> None:
         if os.getpid() != self._process:  # in a forked loader worker, only a request to terminate counts
             if number != signal.SIGINT:
                 os._exit(128 + number)

@@ -54,7 +54,10 @@ def test_a_copy_in_another_split_is_a_leak_and_not_usable(coco, tmp_path):
     (finding,) = [f for f in inspection.findings if f.kind == "leak between splits"]
     assert finding.detail.startswith("the same file as 1 of train")
     assert not inspection.usable
-    assert inspection.lines(5)[-1] == "not usable as it is"
+    last = inspection.lines(5)[-1]
+    assert last.startswith("not usable as it is: leak between splits: ")
+    assert "b.png, 1: the same file as 1 of train" in last
+    assert finding.other == ("train", "1")
 
 
 def test_a_near_duplicate_image(coco, tmp_path):
@@ -90,15 +93,20 @@ def test_texts_that_are_no_noun_phrases(coco):
     findings = findings_by_kind(coco([square(category_id=4)], categories=categories))
     assert [f.record for f in findings["not a noun phrase"]] == ["'objects'", "'defects resz fkix9ab'", "'loc'"]
     details = [f.detail for f in findings["two phrases for one concept"]]
-    assert details == ["'cat' and 'cats'; merge them with `phrase_map`"]
+    assert details == ["'cat' and 'cats'"]
     assert len(findings["longer than 32 tokens"]) == 1
 
 
 def test_rows_that_cannot_be_used_are_all_listed(coco):
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
-    annotations = [square(), square(2, 2, segmentation=[[1, 2, 3]]), square(3, 3, category_id=9)]
-    inspection = inspect(coco(annotations, images))
-    assert len([f for f in inspection.findings if f.kind == "rows that cannot be used"]) == 2
+    annotations = [square(), square(2, 2), square(3, 3)]
+    coco(annotations, images)
+    images[1]["width"], images[2]["height"] = 41, 31
+    inspection = inspect(coco(annotations, images, draw=False))
+    findings = [f for f in inspection.findings if f.kind == "rows that cannot be used"]
+    assert [(f.record, f.example_id) for f in findings] == [("image id 2 (2.png)", "2"), ("image id 3 (3.png)", "3")]
+    assert all(f.file.endswith("instances_train.json") for f in findings)
+    assert findings[0].detail.startswith("`width`×`height` is 41×30, but the upright image")
     assert not inspection.usable
     assert inspection.plain()["splits"]["train"]["images"] == 1
 
@@ -125,7 +133,7 @@ def test_rotated_and_empty_images_are_reported(coco, tmp_path):
     images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in ((1, "a.jpg"), (2, "b.jpg"))]
     findings = findings_by_kind(coco([square()], images, draw=False))
     assert [f.record for f in findings["rotated by EXIF"]] == ["1"]
-    assert [f.record for f in findings["images without an instance"]] == ["1 of 2, such as 2"]
+    assert [f.record for f in findings["images without an instance"]] == ["2"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -175,7 +183,8 @@ def test_channels_that_a_model_does_not_use_are_reported(coco, tmp_path):
     names = ("grey", "alpha", "deep")
     images = [{"id": i, "file_name": f"{n}.png", "width": 40, "height": 30} for i, n in enumerate(names)]
     findings = findings_by_kind(coco([square(i, i + 1) for i in range(3)], images, draw=False))["channels of images"]
-    assert {f.record for f in findings} == {f"1 of 3, such as {i}" for i in range(3)}
+    assert [f.record for f in findings] == ["0", "1", "2"]
+    assert [Path(f.file).name for f in findings] == ["grey.png", "alpha.png", "deep.png"]
     details = " ".join(f.detail for f in findings)
     for word in ("grey stored as colour", "partly transparent", "more than 8 bits"):
         assert word in details
@@ -229,7 +238,8 @@ def test_augmented_copies_of_one_source(coco, tmp_path):
     names = ["x_jpg.rf.0a.png", "x_jpg.rf.1b.png", "y_jpg.rf.2c.png"]
     images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
     (finding,) = findings_by_kind(coco([square(i, i + 1) for i in range(3)], images))["augmented copies"]
-    assert finding.record == "1 sources, such as x_jpg"
+    assert (finding.record, finding.number, finding.detail) == ("x_jpg", 2, "2 files of one image")
+    assert (finding.example_id, finding.other) == ("1", ("train", "0"))
 
 
 def test_a_labelme_file_with_the_image_data_of_another(tmp_path):
@@ -240,3 +250,19 @@ def test_a_labelme_file_with_the_image_data_of_another(tmp_path):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": data}))
     findings = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
     assert [Path(f.record).name for f in findings] == ["first.json"]
+
+
+def test_an_image_that_cannot_be_used_is_one_finding(coco, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
+    file = coco([square(1, 1), square(2, 2)], images)
+    (tmp_path / "train" / "2.png").write_bytes(b"no image")
+    found = findings_by_kind(file)
+    assert list(found) == ["rows that cannot be used"]
+    assert len(found["rows that cannot be used"]) == 1
+
+
+def test_an_annotation_that_cannot_be_used_is_usable_only_if_it_may_be_left_out(coco):
+    file = coco([square(), square(1, 2, segmentation=[[1, 1, 5, 5]])])
+    assert "annotation id 2" in str(findings_by_kind(file)["annotations that cannot be used"])
+    assert not inspect(file).usable
+    assert inspect(file, on_bad_rows="skip").usable

@@ -177,9 +177,59 @@ def test_invalid_annotations_are_reported_and_can_be_skipped(coco, change, messa
     with pytest.raises(DatasetFormatError, match=message):
         read(file)
     rows, report = read(file, on_bad_rows="skip")
-    assert [row["example_id"] for row in rows] == ["2"]
-    assert len(report.skipped) == 1
-    assert "1 rows left out:" in "\n".join(report.lines())
+    assert [len(row["instances"]) for row in rows] == [0, 1]
+    assert rows[0]["phrases"] == []  # The phrase is neither present nor absent.
+    assert len(report.dropped) == 1
+    assert not report.skipped
+    assert "1 annotations left out; their phrases" in "\n".join(report.lines())
+
+
+CAT_AND_DOG = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "cat_is_exhaustive", "dog_is_absent"),
+    [({"segmentation": [[1, 1, 5, 5]]}, False, True), ({"category_id": 3}, False, False)],
+)
+def test_an_invalid_annotation_costs_its_phrase_and_not_its_image(coco, change, cat_is_exhaustive, dog_is_absent):
+    """An annotation of an unknown category may show any phrase, so none of them is exhaustive in its image."""
+    annotations = [square(annotation_id=i, x=2 + 12 * i) for i in range(3)] + [square(annotation_id=3, **change)]
+    rows, report = read(coco(annotations, categories=CAT_AND_DOG), on_bad_rows="skip")
+    phrases = {phrase["text"]: phrase for phrase in rows[0]["phrases"]}
+    assert phrases["cat"]["instances"] == [0, 1, 2]
+    assert phrases["cat"]["exhaustive"] is cat_is_exhaustive
+    assert ("dog" in phrases) is dog_is_absent
+    (message,) = report.dropped
+    assert "annotation id 3" in message
+
+
+def test_an_image_that_cannot_be_used_costs_its_row(coco, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3, 4)]
+    file = coco([square(i, i) for i in (1, 2, 3, 4)], images)
+    (tmp_path / "train" / "1.png").unlink()
+    (tmp_path / "train" / "2.png").write_bytes(b"no image")
+    Image.new("RGB", (30, 40)).save(tmp_path / "train" / "3.png")
+    rows, report = read(file, on_bad_rows="skip")
+    assert [row["example_id"] for row in rows] == ["4"]
+    assert [name in message for name, message in zip(("1.png", "2.png", "3.png"), report.skipped, strict=True)] == [
+        True
+    ] * 3
+    assert [path.name for path in report.skipped_images] == ["2.png", "3.png"]
+    assert not report.dropped
+
+
+@pytest.mark.parametrize("image_id", [1, "1"])
+def test_image_ids_as_text_and_as_numbers_are_matched(coco, image_id):
+    other = str(image_id) if isinstance(image_id, int) else int(image_id)
+    images = [{"id": image_id, "file_name": "a.png", "width": 40, "height": 30}]
+    rows, report = read(coco([square(other), square(image_id, 2, x=20)], images))
+    assert len(rows[0]["instances"]) == 2
+    assert any(f"such as {other!r} and {image_id!r}; matched" in note for note in report.notes)
+
+
+def test_image_ids_that_are_not_listed_are_refused(coco):
+    with pytest.raises(DatasetFormatError, match="image_id 01: annotations refer to 1 image ids"):
+        read(coco([square("01")]))
 
 
 def test_missing_image_is_reported(coco, tmp_path):

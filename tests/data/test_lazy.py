@@ -107,14 +107,34 @@ def test_bad_rows_raise_or_are_replaced(coco, caplog):
     from ..conftest import square
 
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
-    file = coco([square(1, 1), square(2, 2, segmentation=[[1, 2, 3]]), square(3, 3)], images)
+    file = coco([square(1, 1), square(2, 2), square(3, 3)], images)
+    (file.parent.parent / "train" / "2.png").write_bytes(b"no image")
     splits, _ = find_phrase_splits(DatasetOptions(str(file.parent.parent)))
     stream = read_splits(splits, ReadOptions(), lazy=("train",))["train"][0]
     assert stream[0]["example_id"] == "1"
-    with pytest.raises(ValueError, match="image id 2.*odd number"):
+    with pytest.raises(ValueError, match="image id 2.*cannot be read"):
         stream[1]
     stream = read_splits(splits, ReadOptions(on_bad_rows="skip"), lazy=("train",))["train"][0]
     assert [row["example_id"] for row in stream] == ["1", "3", "3"]
+
+
+def test_invalid_annotations_are_left_out_of_streamed_rows(coco, caplog):
+    from ..conftest import square
+
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
+    file = coco([square(1, 1), square(2, 2), square(2, 3, segmentation=[[1, 2, 3, 4]])], images)
+    splits, _ = find_phrase_splits(DatasetOptions(str(file.parent.parent)))
+    with pytest.raises(ValueError, match="annotation id 3.*2 point"):
+        read_splits(splits, ReadOptions(), lazy=("train",))["train"][0][1]
+    options = ReadOptions(on_bad_rows="skip")
+    whole = read_splits(splits, options)["train"][0]
+    stream = read_splits(splits, options, lazy=("train",))["train"][0].select([0, 1])
+    for _ in range(2):
+        for before, after in zip(whole, stream, strict=True):
+            assert after["instances"] == before["instances"]
+            assert after["phrases"] == before["phrases"]
+    assert [phrase["exhaustive"] for row in stream for phrase in row["phrases"]] == [True, False]
+    assert [record.getMessage().count("annotation id 3") for record in caplog.records] == [1]
 
 
 def numbered(name: str, size: int) -> list[dict]:
@@ -155,8 +175,10 @@ def test_held_out_rows_of_a_stream_are_not_in_training(coco):
 
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in range(1, 11)]
     bad = {1, 4, 7}
-    annotations = [square(i, i, **({"segmentation": [[1, 2, 3]]} if i in bad else {})) for i in range(1, 11)]
-    folder = str(coco(annotations, images).parent.parent)
+    folder = coco([square(i, i) for i in range(1, 11)], images).parent.parent
+    for i in bad:
+        (folder / "train" / f"{i}.png").write_bytes(b"no image")
+    folder = str(folder)
     options = DatasetOptions(folder, streaming=True, validation_fraction=0.4)
     data = load_phrase_dataset(options, ReadOptions(on_bad_rows="skip"))
     validation_ids, train_ids = set(data.validation["example_id"]), {row["example_id"] for row in data.train}

@@ -9,8 +9,9 @@ import pytest
 from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments
 from sam_ft.commands.candidates import Candidate, evaluate_model, evaluate_results, parse_candidates
 from sam_ft.commands.key_conversion import to_dataset_options, to_read_options
+from sam_ft.commands.report_pictures import draw_pictures
 from sam_ft.commands.run import Run
-from sam_ft.commands.run_report import build_columns, draw_pictures
+from sam_ft.commands.run_report import build_columns
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.metrics.thresholds import Thresholds
 from sam_ft.training.training_arguments import Sam3TrainingArguments

@@ -114,7 +114,7 @@ def test_stored_probe_predictions_are_read_after_a_restart(stars, tmp_path, monk
     with pytest.raises(TypeError):  # a different probe needs new predictions
         other.measure_initial_model()
     file = tmp_path / "retention" / "base.json"
-    file.write_text(file.read_text().replace('"description"', '"asked"', 1))
+    file.write_text(file.read_text().replace('"description"', '"other"', 1))
     with pytest.raises(TypeError):  # and so does a file of another format
         again.measure_initial_model()
 

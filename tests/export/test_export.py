@@ -1,5 +1,6 @@
 """Exports loaded by their target: the loader of the official package, Sam3Model, Sam3VideoModel and ONNX Runtime."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam3Model, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
 from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
 
+from sam_ft.arguments import ExportArguments
 from sam_ft.export import formats
 from sam_ft.export.formats import FORMATS, Export
 from sam_ft.export.output_paths import check_output
@@ -27,6 +29,11 @@ from sam_ft.testing import random_batch
 from sam_ft.utils.owned_files import OwnedFiles
 
 from .. import official, official_model
+
+
+def test_every_format_is_a_choice_of_the_key():
+    key = next(field for field in dataclasses.fields(ExportArguments) if field.name == "format")
+    assert key.metadata["choices"] == tuple(FORMATS)
 
 
 @pytest.fixture(scope="module")

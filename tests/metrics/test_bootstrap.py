@@ -74,7 +74,7 @@ def test_resampled_images_equal_repeated_images(case, kind):
         numbers = precision(weights)
         assert numbers[f"{kind}_AP"] == pytest.approx(expected["AP"], abs=1e-12)
         assert numbers[f"{kind}_AP50"] == pytest.approx(expected["AP50"], abs=1e-12)
-        summary = summarize(measure(pairs_of(repeated_truth, repeated_results), kind), kind)
+        summary = summarize(measure(pairs_of(repeated_truth, repeated_results), kind))
         numbers = pairs(weights)
         for name in ("cgF1", "pmF1", "IL_MCC"):
             assert numbers[name] == pytest.approx(summary[name], abs=1e-12)

@@ -2,13 +2,7 @@
 
 import pytest
 
-from sam_ft.metrics.grounding import (
-    attribute_accuracy,
-    compute_phrase_metrics,
-    concept_recall,
-    false_positives_per_absent,
-    grounding_accuracy,
-)
+from sam_ft.metrics.grounding import attribute_accuracy, compute_phrase_metrics
 from sam_ft.metrics.pairs import Pair
 
 
@@ -20,19 +14,29 @@ def pair(phrase, truth, found=(), presence=0.9, image=1, **more) -> Pair:
     return Pair(image, phrase, (50, 80), boxes, [{"bbox": b, "score": s} for b, s in found], presence=presence, **more)
 
 
+def test_presence_accuracy_counts_false_positives_and_negatives():
+    predictions = [(0.9, True), (0.5, True), (0.49, True), (0.1, False), (0.5, False)]
+    pairs = [pair("a", [LEFT] * present, presence=probability) for probability, present in predictions]
+    assert compute_phrase_metrics(pairs, "box")["presence_accuracy"] == pytest.approx(3 / 5)
+    assert compute_phrase_metrics(pairs, "box", threshold=0.2)["presence_accuracy"] == pytest.approx(4 / 5)
+    assert "presence_accuracy" not in compute_phrase_metrics([pair("a", [LEFT], presence=None)], "box")
+
+
 def test_recall_and_grounding_accuracy():
     """In the first pair, the best box is wrong and the second one correct: it counts for recall only."""
     both = pair("a", [LEFT], [(RIGHT, 0.9), (LEFT, 0.6)])
     low = pair("b", [LEFT], [(LEFT, 0.2)])
     missed = pair("c", [LEFT])
-    assert concept_recall([both, low, missed], "box") == pytest.approx(1 / 3)
-    assert grounding_accuracy([both, low, missed]) == pytest.approx(1 / 3)
-    assert concept_recall([pair("d", [])], "box") is None
+    numbers = compute_phrase_metrics([both, low, missed], "box")
+    assert numbers["concept_recall"] == pytest.approx(1 / 3)
+    assert numbers["grounding_accuracy"] == pytest.approx(1 / 3)
+    assert "concept_recall" not in compute_phrase_metrics([pair("d", [])], "box")
 
 
 def test_a_box_needs_an_iou_of_a_half():
-    assert grounding_accuracy([pair("a", [LEFT], [([0.0, 0.0, 20.0, 10.0], 0.9)])]) == 1  # IoU 0.5
-    assert grounding_accuracy([pair("a", [LEFT], [([0.0, 0.0, 20.0, 9.9], 0.9)])]) == 0
+    for height, expected in ((10.0, 1), (9.9, 0)):  # IoU 0.5 and less
+        pairs = [pair("a", [LEFT], [([0.0, 0.0, 20.0, height], 0.9)])]
+        assert compute_phrase_metrics(pairs, "box")["grounding_accuracy"] == expected
 
 
 def test_attribute_accuracy_compares_phrases_that_differ_in_one_word():
@@ -48,15 +52,16 @@ def test_false_positives_of_absent_phrases():
     crowd = pair("c", [LEFT], [(LEFT, 0.9)])
     crowd.truth[0]["iscrowd"] = 1
     pairs = [pair("a", [], [(LEFT, 0.9), (RIGHT, 0.5), (RIGHT, 0.4)]), pair("b", []), crowd]
-    assert false_positives_per_absent(pairs) == 1  # a pair with a crowd region only is neither present nor absent
-    assert false_positives_per_absent(pairs, threshold=0.6) == 0.5
+    # A pair with a crowd region only is neither present nor absent.
+    assert compute_phrase_metrics(pairs, "box")["false_positives_per_absent"] == 1
+    assert compute_phrase_metrics(pairs, "box", threshold=0.6)["false_positives_per_absent"] == 0.5
 
 
 def test_all_metrics():
     numbers = compute_phrase_metrics(
         [pair("red square", [LEFT], [(LEFT, 0.9)]), pair("blue square", [], presence=0.2)], "box"
     )
-    assert numbers == {
+    expected = {
         "presence_accuracy": 1,
         "near_miss_rejection": 1,
         "false_positives_per_absent": 0,
@@ -64,3 +69,4 @@ def test_all_metrics():
         "grounding_accuracy": 1,
         "attribute_accuracy": 1,
     }
+    assert {name: numbers[name] for name in expected} == expected

@@ -1,13 +1,6 @@
 import pytest
 
-from sam_ft.metrics.presence import is_near_miss, presence_accuracy, rejection_rate
-
-
-def test_presence_accuracy_counts_false_positives_and_negatives():
-    predictions = [(0.9, True), (0.5, True), (0.49, True), (0.1, False), (0.5, False)]
-    assert presence_accuracy(predictions) == pytest.approx(3 / 5)
-    assert presence_accuracy(predictions, threshold=0.2) == pytest.approx(4 / 5)
-    assert presence_accuracy([]) is None
+from sam_ft.metrics.presence import is_near_miss, rejection_rate
 
 
 def test_rejection_rate_counts_probabilities_below_the_threshold():

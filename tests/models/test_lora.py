@@ -191,9 +191,8 @@ def test_adapters_of_4_bit_encoders_get_gradients(tmp_path):
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     # 4-bit rounding changes the loss by some percent.
-    assert float(loss.detach()) == pytest.approx(
-        float(load_model(ModelOptions("sam-ft/tiny")).train()(**random_batch(PAIRS)).loss), rel=0.1
-    )
+    plain = load_model(ModelOptions("sam-ft/tiny")).train()(**random_batch(PAIRS)).loss
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=0.1)
     model.save_pretrained(tmp_path)
     whole = load_model(ModelOptions(str(tmp_path)))
     assert {p.dtype for p in whole.parameters()} == {torch.float32}

@@ -6,7 +6,7 @@ import torch
 from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.models.freezing import freeze
 from sam_ft.models.processors import load_processor
-from sam_ft.models.sam3.official_names import from_official, to_official, transformers_names
+from sam_ft.models.sam3.official_names import from_official, to_official, to_transformers_names
 from sam_ft.models.sam3.steps import ConceptTrainingStep
 from sam_ft.options.model_names import RANDOM_TINY
 from sam_ft.testing import random_batch, tiny_sam3
@@ -124,7 +124,7 @@ def test_training_forward_equals_the_official_model(models, name, exemplars):
 def test_weights_are_equal_after_conversion_in_both_directions(models):
     ours, theirs = models
     weights, base = ours.state_dict(), theirs.state_dict()
-    assert {n for name in base for n in transformers_names(name)} == weights.keys()
+    assert {n for name in base for n in to_transformers_names(name)} == weights.keys()
     converted = to_official(weights, base)
     assert converted.keys() == base.keys()
     restored = from_official(converted)
@@ -135,4 +135,4 @@ def test_weights_are_equal_after_conversion_in_both_directions(models):
 
 def test_an_unknown_official_name_is_refused():
     with pytest.raises(KeyError, match="decoder.nothing"):
-        transformers_names("decoder.nothing")
+        to_transformers_names("decoder.nothing")

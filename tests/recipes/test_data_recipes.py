@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from PIL import Image
-
-from sam_ft.data.readers import images, rows
+from PIL import Image, ImageFile
 
 from ..conftest import square
 from ..data.readers.trees import TREES
@@ -26,7 +24,7 @@ def run(script):
     return run
 
 
-def test_a_check_prints_a_report_and_writes_a_gallery(tmp_path, run):
+def test_a_check_prints_a_report_and_writes_a_page(tmp_path, run):
     TREES["polygons"](tmp_path / "data")
     output = run(
         "check_data.py", "--config", CONFIGS / "sam3_full.yaml", "--dataset_name", tmp_path / "data", "--gallery_dir",
@@ -34,10 +32,13 @@ def test_a_check_prints_a_report_and_writes_a_gallery(tmp_path, run):
     )  # fmt: skip
     assert "read as polygons" in output
     assert "apple (2), pear (1)" in output
-    assert output.index("images without an instance: 1") < output.index("usable")
+    assert output.index("images without an instance: 1") < output.index("index.html")
+    assert output.splitlines()[-1] == "usable"
     page = (tmp_path / "check" / "index.html").read_text()
-    assert page.count("<figure>") == 2
-    assert (tmp_path / "check" / "sheet-1.png").stat().st_size > 1000
+    samples = page[page.index('<section id="samples">') :]
+    assert samples.count("<figure") == 2
+    assert samples.count("<img src=") == 4  # the row and the model's input
+    assert page.count("<figure") == 3  # the image without an instance is also a finding
 
 
 def test_a_check_as_json(tmp_path, run):
@@ -48,6 +49,8 @@ def test_a_check_as_json(tmp_path, run):
     )
     assert not report["usable"]
     assert report["findings"][0]["kind"] == "a split cannot be read"
+    assert report["findings"][0]["severity"] == "blocks training"
+    assert report["verdict"].startswith("not usable as it is: a split cannot be read: ")
     error = run("check_data.py", "--dataset_name", tmp_path / "nothing", status=2)
     assert "there is no folder" in error
 
@@ -141,6 +144,11 @@ def check(run, folder, *arguments, status):
     return json.loads(run("check_data.py", *keys, status=status))
 
 
+def blocking_details(report: dict) -> list[str]:
+    """List the details of the findings that block training."""
+    return [record["detail"] for group in report["findings"] if not group["usable"] for record in group["records"]]
+
+
 def write_validation(tmp_path, file, content: str) -> None:
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "a.png").write_bytes((tmp_path / "train" / "b.png").read_bytes())
@@ -158,31 +166,30 @@ def test_a_check_fails_where_a_training_run_refuses_the_data(tmp_path, run, coco
     write_validation(tmp_path, file, negative)
     report = check(run, tmp_path, status=1)
     assert not report["usable"]
-    assert any("no phrase has a single instance" in f["detail"] and not f["usable"] for f in report["findings"])
+    assert any("no phrase has a single instance" in detail for detail in blocking_details(report))
     (file.parent / "instances_val.json").write_text("{")
     report = check(run, tmp_path, status=1)
-    assert any("this is not JSON" in f["detail"] and not f["usable"] for f in report["findings"])
+    assert any("this is not JSON" in detail for detail in blocking_details(report))
     assert check(run, tmp_path, "--eval_split", "train", status=0)["usable"]
 
 
 def test_a_check_fails_for_keys_that_a_training_run_refuses(tmp_path, run, coco):
     coco([square(0, 1)], entries("ab"))
     report = check(run, tmp_path, "--eval_split", "test", status=1)
-    assert report["findings"][-1]["kind"] == "a training run is refused"
-    assert report["findings"][-1]["detail"] == "`eval_split` is 'test', found train"
+    assert report["findings"][0]["kind"] == "a training run is refused"
+    assert blocking_details(report) == ["`eval_split` is 'test', found train"]
     report = check(run, tmp_path, "--unseen_phrases", "zebra", status=1)
-    assert "`unseen_phrases` contains 'zebra'" in report["findings"][-1]["detail"]
+    (detail,) = blocking_details(report)
+    assert "`unseen_phrases` contains 'zebra'" in detail
 
 
 def test_a_check_decodes_no_image_twice(tmp_path, run, coco, monkeypatch):
-    coco([square(0, 1)], entries("ab"))
+    coco([square(0, 1)], [entry | {"file_name": f"{entry['id']}.jpg"} for entry in entries("ab")])
     decoded = []
-    measure = images.upright_size
-    monkeypatch.setattr(
-        rows, "upright_size", lambda image, decode: decoded.append(decode) or measure(image, decode=decode)
-    )
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self) or load(self))
     check(run, tmp_path, status=0)
-    assert decoded.count(True) == 2
+    assert len({id(image) for image in decoded}) == 2
 
 
 def test_control_characters_are_escaped_in_the_output(tmp_path, run, coco):

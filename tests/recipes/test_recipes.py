@@ -55,7 +55,9 @@ def recipe_of(config):
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
 def test_all_keys_of_all_yaml_files_are_valid(file):
     arguments = (
-        load(ROOT / "recipes" / recipe_of(file)).COMMAND.make_parser().parse(["--config", str(file), "--use_cpu", "true"])
+        load(ROOT / "recipes" / recipe_of(file))
+        .COMMAND.make_parser()
+        .parse(["--config", str(file), "--use_cpu", "true"])
     )
     assert len(arguments) == 4
     assert yaml.safe_load(file.read_text())
@@ -94,7 +96,7 @@ def test_documented_commands_parse(line):
     load(ROOT / script).COMMAND.make_parser().parse([*rest, "--use_cpu", "true"])
 
 
-def test_documented_commands_keep_the_launcher_quiet():
+def test_documented_commands_pass_quiet_to_the_launcher():
     """Without `--quiet`, the launcher adds eleven lines of traceback to each error message."""
     loud = [
         f"{page.name}: {line}"
@@ -118,7 +120,7 @@ def test_documented_files_exist(page):
     start = "emory ladder" if "emory ladder" in text else "#"
     keys = {a.dest for a in load(ROOT / "recipes" / recipe).COMMAND.make_parser()._actions}
     for key in re.findall(r"`(\w+): [^`]+`", text[text.index(start) :]):
-        assert key in keys, f"{page} speaks of the key {key}"
+        assert key in keys, f"{page} contains the key {key}, which does not exist"
 
 
 def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):

@@ -8,7 +8,6 @@ from PIL import Image
 
 from sam_ft.reporting.html_report import as_page
 from sam_ft.reporting.metric_table import Column, as_markdown, as_plain, best_of, phrases_of
-from sam_ft.reporting.template_rendering import render_template
 
 
 BASE = Column(
@@ -63,14 +62,6 @@ def test_page_is_self_contained_and_well_formed():
     assert "http" not in text
     assert "<name>" not in text
     assert "<1>" not in text
-
-
-def test_captions_of_the_gallery_are_escaped():
-    pictures = [{"file": "picture-0.jpg", "caption": '<script> & "quoted"'}]
-    text = render_template("gallery.html.j2", title="<x>", pictures=pictures)
-    assert "<script>" not in text
-    assert "&lt;script&gt; &amp; &#34;quoted&#34;" in text
-    assert "<title>&lt;x&gt;</title>" in text
 
 
 def test_notes_come_before_the_metrics():

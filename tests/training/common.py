@@ -19,6 +19,7 @@ from sam_ft.arguments import (
     Sam2ModelArguments,
 )
 from sam_ft.commands.build import load_sam
+from sam_ft.commands.build_concepts import add_concepts_of_run
 from sam_ft.commands.build_sam2 import build_sam2_trainer
 from sam_ft.commands.build_sam3 import build_sam3_trainer
 from sam_ft.commands.key_conversion import to_dataset_options, to_read_options
@@ -96,6 +97,7 @@ def build(dataset, output_dir, model_name=RANDOM_TINY, *, data=None, loss=None, 
     model_args = ModelArguments(model_name_or_path=str(model_name), **(model or {}))
     rows = load_phrase_dataset(to_dataset_options(data_args), to_read_options(data_args))
     sam3, processor = load_sam(model_args, training_args.seed)
+    add_concepts_of_run(sam3, processor, rows, model_args, training_args.seed)
     return build_sam3_trainer(sam3, processor, rows, data_args, LossArguments(**(loss or {})), training_args)
 
 
@@ -172,10 +174,10 @@ def outputs_by_run(text, runs):
     return parts
 
 
-def kill_when(condition, given, cwd, number=signal.SIGKILL):
+def kill_when(condition, command, cwd, number=signal.SIGKILL):
     """Start a command, send it a signal as soon as the condition holds, and return its exit status."""
     process = subprocess.Popen(
-        given,
+        command,
         cwd=cwd,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -202,5 +204,5 @@ def distance(first, second, start):
     return float(difference / moved)
 
 
-def same(first, second):
+def have_equal_tensors(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)

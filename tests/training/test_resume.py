@@ -21,7 +21,7 @@ from sam_ft.training.checkpoints import (
 from sam_ft.utils.output_folders import lock_folder
 from sam_ft.utils.owned_files import OwnedFiles
 
-from .common import command, kill_when, same, weights
+from .common import command, have_equal_tensors, kill_when, weights
 
 
 ARGUMENTS = {
@@ -90,11 +90,11 @@ def test_killed_runs_end_on_the_same_weights(script, shapes, tmp_path):
     assert find_checkpoints(killed)[0].name in ("checkpoint-4", "checkpoint-5")
     assert find_damage(find_checkpoints(killed)[0]) is None
     assert "resuming from" in run(killed)
-    assert same(weights(killed), weights(tmp_path / "whole"))
+    assert have_equal_tensors(weights(killed), weights(tmp_path / "whole"))
     assert [file.read_text() for file in foreign] == ["mine"] * 4
     # Starting the finished run again changes nothing.
     run(killed)
-    assert same(weights(killed), weights(tmp_path / "whole"))
+    assert have_equal_tensors(weights(killed), weights(tmp_path / "whole"))
 
 
 def make_checkpoint(folder):

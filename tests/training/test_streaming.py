@@ -15,7 +15,7 @@ GIVEN = {
 STREAM = {"streaming": True}
 
 
-def seen_by(trainer) -> list[str]:
+def record_example_ids(trainer) -> list[str]:
     """Record the ids of all examples that reach the collator, in order."""
     ids, collate = [], trainer.data_collator
 
@@ -40,10 +40,10 @@ def test_stream_gives_the_same_weights(shapes, tmp_path):
 def test_stopped_stream_resumes_with_the_next_rows(shapes, tmp_path):
     """Four images an epoch: the stop after three steps is in the middle of the first."""
     whole = build(shapes, tmp_path / "whole", data=STREAM, **GIVEN)
-    ids = seen_by(whole)
+    ids = record_example_ids(whole)
     whole.train()
     again = build(shapes, tmp_path / "again", data=STREAM, **GIVEN)
-    resumed = seen_by(again)
+    resumed = record_example_ids(again)
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert len(set(ids[:4])) == 4
     # The loader reads one sample ahead of the step.

@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
+from sam_ft.data.readers.class_names import read_class_names
 from sam_ft.data.readers.layouts import find_splits
-from sam_ft.data.readers.mask_values import read_class_names
 from sam_ft.utils.yaml_files import read_yaml_mapping
 
 

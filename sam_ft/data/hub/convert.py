@@ -29,11 +29,12 @@ _CONVERTED = Features(
     {
         **FEATURES,
         "problem": Value("string"),
+        "dropped": List(Value("string")),  # messages of annotations that were left out
         "remarks": List({f.name: Value("string") for f in fields(Remark)}),
         "picture": Value("string"),  # digest of an image's bytes
     }
 )
-_FORMAT = 3  # Raise it when the result of a conversion changes, so that cached rows are converted again.
+_FORMAT = 4  # Raise it when the result of a conversion changes, so that cached rows are converted again.
 _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instances": [], "phrases": []}
 
 
@@ -65,7 +66,8 @@ def convert(
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
     groups = Dataset.from_dict({"indices": indices}, features=Features({"indices": List(Value("int64"))}))
-    inputs = [rows._fingerprint, converter.schema, columns.roles, converter.labels, options]
+    files = [file["filename"] for file in rows.cache_files]  # Equal fingerprints of local folders may differ in these.
+    inputs = [rows._fingerprint, files, converter.schema, columns.roles, converter.labels, options]
     converted = _map_cached(groups, converter, inputs, f"reading {name}")
     maker = replace(converter).maker  # The report of the converter's maker is replaced for each row.
     maker.report.notes.update(_schema_notes(schema, columns))
@@ -77,13 +79,14 @@ def convert(
     if problems and options.on_bad_rows != "skip":
         raise DatasetFormatError(problems[0].removeprefix(f"{name}, "), file=name)
     maker.report.skipped += problems
+    maker.report.dropped += [message for messages in converted["dropped"] for message in messages]
     if problems:
         converted = converted.filter(lambda problem: problem is None, input_columns=["problem"])
     converted, contradictions = without_contradictions(converted, name)
     if contradictions and options.on_bad_rows != "skip":
         raise contradictions[0]
     maker.report.skipped += map(str, contradictions)
-    converted = converted.remove_columns(["problem", "remarks", "picture"])
+    converted = converted.remove_columns(["problem", "dropped", "remarks", "picture"])
     _count(converted, maker)
     return converted, maker.report
 
@@ -138,12 +141,13 @@ def convert_lazily(
         images = group_rows(rows, converter.columns)
         if images is not None:
             groups = ranges_of(images, groups) if groups is not None else None
-            return LazyRows(GatheredRows(converter, images), len(images), groups=groups, skip=skip), maker.report
+            make = GatheredRows(converter, images)
+            return LazyRows(make, len(images), groups=groups, skip=skip, report=maker.report), maker.report
         note = (
             "streamed: images have no names, or their rows are far apart, so each phrase of an image is a separate row"
         )
         maker.report.notes[note] += 1
-    return LazyRows(converter.row, len(rows), groups=groups, skip=skip), maker.report
+    return LazyRows(converter.row, len(rows), groups=groups, skip=skip, report=maker.report), maker.report
 
 
 @dataclass
@@ -225,17 +229,18 @@ class Converter:
             group (`dict`): `indices` of the source rows of one image.
 
         Returns:
-            `dict`: The row with `problem` (`None`), `remarks` and `picture` (digest of its image); if it cannot be
-                used, an empty row with the reason in `problem`.
+            `dict`: The row with `problem` (`None`), `dropped`, `remarks` and `picture` (digest of its image); if it
+                cannot be used, an empty row with the reason in `problem`.
         """
         self.maker.report = DataReport(self.source)
         try:
             row = self.row(*group["indices"])
         except DatasetFormatError as error:
-            return _UNUSABLE | {"problem": str(error), "remarks": [], "picture": None}
+            return _UNUSABLE | {"problem": str(error), "dropped": [], "remarks": [], "picture": None}
         content = row["image"]["bytes"] if isinstance(row["image"], dict) else None
         return row | {
             "problem": None,
+            "dropped": self.maker.report.dropped,
             "remarks": [asdict(remark) for remark in self.maker.report.remarks],
             "picture": hashlib.blake2b(content, digest_size=16).hexdigest() if content else None,
         }

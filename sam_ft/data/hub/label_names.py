@@ -4,6 +4,7 @@ from datasets import Dataset
 
 from ...options.data import HubSource, ReadOptions
 from ..phrases.vocabulary import normalize_phrase
+from ..readers.class_names import find_instance_name
 from .columns import Columns
 from .schemas import Schema, declared_names
 from .source import class_names, names_in_row
@@ -68,7 +69,10 @@ def label_names(rows: Dataset, columns: Columns, schema: Schema, source: HubSour
 
 
 def _labels_of_masks(source: HubSource, options: ReadOptions) -> dict:
-    names = class_names(source, options.class_names) if options.mask_values != "instances" else {}
+    if options.mask_values == "instances":
+        name = find_instance_name(source.name, options)
+        return {name: name}
+    names = class_names(source, options.class_names)
     if not names and not options.class_name:
         raise ValueError(
             f"the masks of {source.name!r} have no class names. Pass a file `class_names: names.json` with "

@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 
 from ...options.data import ReadOptions
 from ..phrases.vocabulary import normalize_phrase
+from ..readers.class_names import find_roles
 from ..readers.image_roots import ImageRoots
 from ..readers.images import IMAGE_ERRORS
 from ..readers.mask_values import read_binary_mask, read_numbers, shapes_of_values
@@ -243,7 +244,7 @@ def _class_map(row: dict, context: Context) -> list[Shape]:
     if context.options.class_name in context.names:  # With a single class, all values except 0 are the class.
         values = values if kind == "instances" else values != 0
         return [replace(s, label=context.options.class_name) for s in shapes_of_values(values, kind, {1: ""})]
-    return shapes_of_values(values, kind, context.names)
+    return shapes_of_values(values, kind, context.names, find_roles(context.names, context.options))
 
 
 def _sa1b(row: dict, context: Context) -> list[Shape]:

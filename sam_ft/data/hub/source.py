@@ -1,5 +1,6 @@
 """Access to Hub data sets, and to folders in one of the Hub's formats, with `datasets`."""
 
+import hashlib
 import itertools
 import json
 import tarfile
@@ -12,8 +13,8 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ...options.data import HubSource
+from ..readers.class_names import read_class_names
 from ..readers.files import SPLIT_WORDS
-from ..readers.mask_values import read_class_names
 from .parquet import ParquetRows, undecoded
 
 
@@ -115,6 +116,8 @@ def _refuse_shared_keys(folder: Path) -> None:
 
 def _load(source: HubSource, revision: str | None, notes: list[str]):
     arguments = {"revision": revision}
+    if Path(source.name).is_dir():
+        arguments["cache_dir"] = _folder_cache(Path(source.name))
     if source.data_files:
         arguments["data_files"] = source.data_files
     try:
@@ -147,6 +150,20 @@ def _load(source: HubSource, revision: str | None, notes: list[str]):
         raise ValueError(
             f"`dataset_name`: {source.name!r} cannot be read ({type(error).__name__}: {error})"
         ) from error
+
+
+def _folder_cache(folder: Path) -> str:
+    """
+    Return a cache folder for the present files of a local data set.
+
+    The cache of `datasets` confuses local folders of one name if their `README.md` lists `data_files`: its key
+    contains neither the path nor the time of the files.
+    """
+    digest = hashlib.blake2b(str(folder.resolve()).encode("utf-8", "surrogateescape"), digest_size=16)
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        status = file.stat()
+        digest.update(repr((str(file.relative_to(folder)), status.st_size, status.st_mtime_ns)).encode())
+    return str(Path(config.HF_DATASETS_CACHE) / "sam-ft-folders" / digest.hexdigest())
 
 
 def _script_message(name: str) -> str:

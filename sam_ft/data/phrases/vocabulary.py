@@ -1,11 +1,45 @@
 """From class names to noun phrases: the default normalizer and the phrase map of the user."""
 
 import re
+import unicodedata
+from collections.abc import Container, Iterable
 
+from ...options.data import ReadOptions
 from ...options.phrases import PhraseMap
 from ...utils.text import phrase_words, short_repr
 from ...utils.yaml_files import read_yaml_mapping
 from ..safe_text import clean_name
+
+
+# Words of class names that stand for no object: pixels without a label, and regions without a known content.
+_BACKGROUND_NAMES = frozenset({"background", "unlabeled", "unlabelled"})
+_IGNORED_NAMES = frozenset({"ignore", "ignored", "void"})
+
+
+def is_background_name(name: str) -> bool:
+    """Return whether a class name stands for the absence of objects, such as `_background_` of LabelMe."""
+    return phrase_words(clean_name(name)) in _BACKGROUND_NAMES
+
+
+def is_ignored_name(name: str) -> bool:
+    """Return whether a class name stands for regions to ignore, such as `__ignore__` of LabelMe."""
+    return phrase_words(clean_name(name)) in _IGNORED_NAMES
+
+
+def find_classes_without_objects(names: Iterable[str], options: ReadOptions) -> tuple[set[str], set[str]]:
+    """
+    Find the class names that are no phrases; a name that `phrase_map` or `class_name` contains is one.
+
+    Args:
+        names (`Iterable[str]`): Class names as in the data.
+        options (`ReadOptions`): Options of the conversion.
+
+    Returns:
+        `tuple[set[str], set[str]]`: The names of background, and the names of regions to ignore.
+    """
+    chosen = {clean_name(name) for name in (*options.phrase_map.names, options.class_name) if name is not None}
+    names = [name for name in names if clean_name(name) not in chosen]
+    return {name for name in names if is_background_name(name)}, {name for name in names if is_ignored_name(name)}
 
 
 def read_phrase_map(path: str) -> PhraseMap:
@@ -60,7 +94,29 @@ def normalize_phrase(name: str) -> str:
     return phrase_words(without_brackets) or phrase_words(name)
 
 
-def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | None]:
+def final_phrase(text: str) -> str:
+    """
+    Return a phrase of a file that contains final phrases: the text itself, with its control characters escaped.
+
+    Args:
+        text (`str`): Phrase as in the data.
+    """
+    cleaned = clean_name(text)
+    return text if unicodedata.normalize("NFC", text) == cleaned else cleaned
+
+
+def spell_phrases(texts: Iterable[str], vocabulary: Container[str]) -> list[str]:
+    """
+    Return requested phrases in the spelling of the data.
+
+    Args:
+        texts (`Iterable[str]`): Phrases of the user.
+        vocabulary (`Container[str]`): Phrases of the data. A text that is none of them is normalized.
+    """
+    return [text if text in vocabulary else normalize_phrase(text) for text in texts]
+
+
+def name_phrases(names: list[str], phrase_map: PhraseMap, *, are_final: bool = False) -> dict[str, str | None]:
     """
     Assign a phrase to each class name.
 
@@ -70,6 +126,7 @@ def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | Non
     Args:
         names (`list[str]`): Class names as in the data.
         phrase_map (`PhraseMap`): Phrases of the user; they take precedence over the normalizer.
+        are_final (`bool`): The names are phrases, which are not normalized. Default: `False`.
 
     Returns:
         `dict[str, str | None]`: Class name to phrase; `None` for a class that the map drops.
@@ -83,6 +140,8 @@ def name_phrases(names: list[str], phrase_map: PhraseMap) -> dict[str, str | Non
         composed = clean_name(name)
         if composed in chosen:
             phrases[name] = chosen[composed]
+        elif are_final:
+            phrases[name] = final_phrase(name)
         else:
             short = normalize_phrase(name)
             phrases[name] = phrase_words(composed) if len(spellings[short]) > 1 else short

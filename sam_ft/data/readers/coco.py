@@ -6,13 +6,15 @@ from pathlib import Path
 
 from ...options.data import ReadOptions
 from ...utils.text import short_repr
-from ..phrases.vocabulary import normalize_phrase
-from ..reading_report import Remark
+from ..conversion_info import parse_conversion_info
+from ..phrases.vocabulary import final_phrase, normalize_phrase
 from ..row_schema import DatasetFormatError
-from .coco_tree import CocoFiles, find_coco_splits
+from .coco_boxes import boxes_are_normalized, boxes_beyond_one
+from .coco_tree import CocoFiles, find_coco_splits, has_coco_lists, image_folders_of
+from .files import folder_of_file, split_of_name
 from .images import count_bare_names, file_name_text, find_image_or_error
 from .json_files import read_json
-from .records import Record, Shape, Split
+from .records import Record, Shape, Split, join_labels
 from .saco import is_saco, read_saco_content
 
 
@@ -23,18 +25,25 @@ FORM = "\n  ".join(
         "annotations/train_coco.json, annotations/val_coco.json beside train_images/, val_images/",
         "annotations/*train*.json, annotations/*val*.json beside images/ (SA-Co; CVAT's COCO export)",
         "train/_annotations.coco.json, valid/_annotations.coco.json, images beside them or in images/ (Roboflow)",
+        "NAME.json beside its images or images/ (COCO)",
         "or one file and one folder by name: annotation_file, image_folder (eval_annotation_file, eval_image_folder)",
     )
 )
 KEYS = ("phrase_source", "noun_phrases")
-# Largest coordinate of a box in fractions of the image. It exceeds 1 because tools round, and boxes cross the edge.
-NORMALIZED_LIMIT = 1.05
 
 
 def find(folder: Path) -> dict[str, partial] | None:
     """Return a function that reads each split of a folder of COCO files; `None` for another layout."""
     splits = find_coco_splits(folder)
     return {name: partial(read_json_split, files) for name, files in splits.items()} or None
+
+
+def find_file(file: Path) -> dict[str, partial] | None:
+    """Return a function that reads a COCO file as training data; `None` for another file."""
+    if file.suffix != ".json" or not has_coco_lists(file):
+        return None
+    files = CocoFiles(file, image_folders_of(folder_of_file(file), file, split_of_name(file.stem) or "train"))
+    return {"train": partial(read_json_split, files)}
 
 
 def read_json_split(files: CocoFiles, options: ReadOptions) -> Split:
@@ -85,11 +94,13 @@ class _CocoReader:
     def __init__(self, content, files: CocoFiles, options: ReadOptions):
         self.file, self.folders, self.options = str(files.annotation_file), files.image_folders, options
         self._check(content)
+        self.info = parse_conversion_info(content.get("info"))
+        self.to_phrase = normalize_phrase if self.info is None else final_phrase
         self.images, annotations = content["images"], content["annotations"]
         self._refuse_duplicate_ids(self.images, "image")
         self._refuse_duplicate_ids([a for a in annotations if a.get("id") is not None], "annotation")
         self.name_counts = count_bare_names(file_name_text(image["file_name"]) for image in self.images)
-        self.split = Split(self.file, [], {})
+        self.split = Split(self.file, [], {}, has_final_phrases=self.info is not None)
         self.split.labels = self._read_categories(content.get("categories") or [], annotations)
         self.split.phrases = self._closed_phrases(annotations)
         self.annotations: dict = {}
@@ -138,6 +149,7 @@ class _CocoReader:
 
     def _refuse_orphans(self):
         image_ids = {image["id"] for image in self.images}
+        self._match_ids_as_text(image_ids)
         orphans = [image_id for image_id in self.annotations if image_id not in image_ids]
         if orphans:
             self._refuse(
@@ -145,14 +157,28 @@ class _CocoReader:
                 f"image_id {orphans[0]}",
             )
 
+    def _match_ids_as_text(self, image_ids: set):
+        """Match image ids of which one is a number and the other a text, such as 1 and "1"; texts are unique."""
+        by_text = {str(image_id): image_id for image_id in image_ids}
+        matches = {i: by_text[str(i)] for i in self.annotations if i not in image_ids and str(i) in by_text}
+        for image_id, match in matches.items():
+            self.annotations.setdefault(match, []).extend(self.annotations.pop(image_id))
+        if matches:
+            first, match = next(iter(matches.items()))
+            self.split.notes.append(
+                f"{len(matches)} `image_id` of annotations are text where `images` has numbers, or the reverse, such "
+                f"as {first!r} and {match!r}; matched"
+            )
+
     def _detect_conventions(self, annotations: list[dict]):
         """Detect the conventions of the whole file: normalized boxes, crowd flags and a federated vocabulary."""
         notes = self.split.notes
-        self.normalized = self._boxes_are_normalized(annotations)
+        notes += [] if self.info is None else self.info.notes(Path(self.file))
+        self.normalized = self.info is None and boxes_are_normalized(annotations, self.file)
         if self.normalized:
             notes.append("boxes are normalised to [0, 1]; multiplied by the image's size")
-            self.split.remarks += _boxes_beyond_one(annotations)
-        self.crowds_are_instances = bool(annotations) and all(_is_crowd(a) for a in annotations)
+            self.split.remarks += boxes_beyond_one(annotations)
+        self.crowds_are_instances = self.info is None and bool(annotations) and all(map(_is_crowd, annotations))
         if self.crowds_are_instances:
             notes.append(
                 "every annotation has iscrowd: 1, as CVAT exports brush masks; read as instances. Export with "
@@ -172,39 +198,14 @@ class _CocoReader:
         if self.federated:
             notes.append("a federated vocabulary (LVIS): only the `neg_category_ids` of an image are absent phrases")
 
-    def _boxes_are_normalized(self, annotations: list[dict]) -> bool:
-        """
-        Return whether boxes are in fractions of the image, as in SA-Co and noun-phrase files.
-
-        Args:
-            annotations (`list[dict]`): All annotations of the file.
-
-        Returns:
-            `bool`: `True` if no coordinate of a box is above `NORMALIZED_LIMIT`.
-
-        Raises:
-            `DatasetFormatError`: If some boxes are in fractions and others in pixels; contains their numbers.
-        """
-        boxes = [box for annotation in annotations if (box := _box_of(annotation)) is not None]
-        in_pixels = sum(max(box) > NORMALIZED_LIMIT for box in boxes)
-        if not in_pixels:
-            return bool(boxes)
-        fractions = [annotation for annotation in annotations if _is_fraction(annotation)]
-        if fractions:
-            self._refuse(
-                f"{len(fractions)} boxes without a mask are in fractions of the image, 0 to 1, and {in_pixels} boxes "
-                f"have numbers above {NORMALIZED_LIMIT}, as in pixels; write all boxes in pixels, or all in fractions",
-                f"annotation id {fractions[0].get('id')}",
-            )
-        return False
-
     def _read_categories(self, categories: list[dict], annotations: list[dict]) -> dict[int | str, str]:
         """Return the name of each category id; Roboflow's placeholder categories are left out."""
         if not isinstance(categories, list) or not all(isinstance(c, dict) for c in categories):
             self._refuse('`categories` must be a list of {"id": …, "name": …}')
         for category in categories:
             name = category.get("name")
-            if not isinstance(category.get("id"), int | str) or not (isinstance(name, str) and normalize_phrase(name)):
+            has_name = isinstance(name, str) and self.to_phrase(name).strip()
+            if not isinstance(category.get("id"), int | str) or not has_name:
                 self._refuse(f"a category needs a number `id` and a text `name`, found {short_repr(category)}")
         self._refuse_duplicate_ids(categories, "category")
         used = Counter(a.get("category_id") for a in annotations)
@@ -224,14 +225,21 @@ class _CocoReader:
         if self.options.phrase_source == "category" or self.options.noun_phrases != "closed":
             return []
         phrases = (a.get("noun_phrase") for a in annotations)
-        return [*dict.fromkeys(normalize_phrase(p) for p in phrases if isinstance(p, str) and p.strip())]
+        return [*dict.fromkeys(self.to_phrase(p) for p in phrases if isinstance(p, str) and p.strip())]
 
     def _record(self, image: dict) -> Record:
         name = file_name_text(image["file_name"])
         path = find_image_or_error(name, self.folders, self.name_counts)
-        shapes = [self._shape(annotation) for annotation in self.annotations.get(image["id"], [])]
+        annotations = self.annotations.get(image["id"], [])
+        shapes = [self._shape(annotation) for annotation in annotations]
+        example_id = str(image["id"])
+        if self.info is not None:
+            example_id = str(image.get("example_id", example_id))
+            numbers = (a.get("instance") for a in annotations)
+            numbers = [n if isinstance(n, int) else -i for i, n in enumerate(numbers, 1)]
+            shapes = join_labels(zip(shapes, numbers, strict=True))
         record = Record(
-            str(image["id"]),
+            example_id,
             f"image id {image['id']} ({name})",
             path,
             shapes,
@@ -266,20 +274,22 @@ class _CocoReader:
         if self.options.phrase_source in ("category", "both"):
             shape.label = annotation.get("category_id")
             if shape.label not in self.split.labels:
+                shape.label, category = None, shape.label
                 ids = ", ".join(map(repr, list(self.split.labels)[:10])) or "none"
                 raise ValueError(
-                    f"`category_id` {short_repr(shape.label)} is not among `categories` (known ids: {ids}); add the "
+                    f"`category_id` {short_repr(category)} is not among `categories` (known ids: {ids}); add the "
                     "category, or correct the id (1 and '1' differ)"
                 )
         if self.options.phrase_source in ("noun_phrase", "both"):
             phrase = annotation.get("noun_phrase")
-            if phrase is not None and not (isinstance(phrase, str) and normalize_phrase(phrase)):
+            if phrase is not None and not (isinstance(phrase, str) and self.to_phrase(phrase).strip()):
+                shape.label = None  # Its phrase is unknown, even if its category is not.
                 raise ValueError(f"`noun_phrase` is {short_repr(phrase)}; expected a text")
             if phrase is None and self.options.phrase_source == "noun_phrase":
                 raise ValueError(
                     "`noun_phrase` is missing; add it, or set `phrase_source: category` to use category names"
                 )
-            shape.phrases = [] if phrase is None else [normalize_phrase(phrase)]
+            shape.phrases = [] if phrase is None else [self.to_phrase(phrase)]
 
     def _set_geometry(self, shape: Shape, segmentation):
         if isinstance(segmentation, dict):
@@ -303,31 +313,3 @@ def _is_crowd(annotation: dict) -> bool:
     """Return whether an annotation is a crowd; tools write the flag as a number, a boolean or a string."""
     flag = annotation.get("iscrowd", annotation.get("is_crowd", 0))
     return str(flag).strip().lower() in ("1", "1.0", "true")
-
-
-def _box_of(annotation: dict) -> list | None:
-    """Return the box of an annotation if it is a list of four numbers."""
-    box = annotation.get("bbox")
-    if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
-        return box
-    return None
-
-
-def _is_fraction(annotation: dict) -> bool:
-    """Return whether an annotation has only a box, with fractional coordinates of at most `NORMALIZED_LIMIT`."""
-    box = _box_of(annotation)
-    if box is None or annotation.get("segmentation"):
-        return False
-    return all(1 - NORMALIZED_LIMIT <= v <= NORMALIZED_LIMIT for v in box) and not all(
-        float(v).is_integer() for v in box
-    )
-
-
-def _boxes_beyond_one(annotations: list[dict]) -> list[Remark]:
-    """Return remarks on normalized boxes with a coordinate above 1, a result of rounding."""
-    boxes = ((a.get("id"), box) for a in annotations if (box := _box_of(a)) is not None)
-    return [
-        Remark("normalised box beyond 1", f"annotation id {annotation_id}", f"{box}; clipped at the image's edge")
-        for annotation_id, box in boxes
-        if max(box) > 1.0 + 1e-6
-    ]

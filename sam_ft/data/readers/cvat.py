@@ -1,9 +1,10 @@
 """Reader of CVAT for images 1.1: one XML file for all images of a task."""
 
+import contextlib
 import math
-import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ...options.data import ReadOptions
 from ..row_schema import DatasetFormatError
-from .files import split_of_folder, split_of_name
+from .files import folder_of_file, split_of_folder, split_of_name
 from .images import count_bare_names, find_image_or_error
 from .outlines import ellipse
 from .records import Record, Shape, Split, join_parts
@@ -19,26 +20,60 @@ from .records import Record, Shape, Split, join_parts
 
 FORM = "annotations.xml beside images/ (CVAT for images)"
 _MAX_MASK_SIDE = 30_000  # px
+_XML_ERRORS = (ElementTree.ParseError, OSError, ValueError, LookupError)
 _SHAPE_TAGS = ("polygon", "box", "mask", "ellipse", "polyline", "points", "cuboid", "skeleton")
 
 
 def find(folder: Path) -> dict[str, partial] | None:
     """Return a function that reads each split of a folder of CVAT files; `None` for another layout."""
     files = [f for f in sorted([*folder.glob("*.xml"), *folder.glob("*/*.xml")]) if _is_cvat(f)]
-    if not files:
-        return None
-    splits: dict[str, list[tuple[Path, str | None]]] = {}
+    return _find_splits(folder, files) or None
+
+
+def find_file(file: Path) -> dict[str, partial] | None:
+    """Return a function that reads each split of a CVAT file; `None` for another file."""
+    return _find_splits(folder_of_file(file), [file]) if file.suffix == ".xml" and _is_cvat(file) else None
+
+
+def _find_splits(folder: Path, files: list[Path]) -> dict[str, partial]:
+    splits: dict[str, list[_Subsets]] = {}
     for file in files:
-        for subset in _subsets(file) or [None]:
-            split = split_of_folder(file, folder) if subset is None else split_of_name(subset) or subset
-            splits.setdefault(split, []).append((file, subset))
+        chosen: dict[str, list[str]] = {}
+        for subset in _subset_names(file):
+            # CVAT writes `default` for images that were put into no subset.
+            split = split_of_folder(file, folder) if subset in ("", "default") else split_of_name(subset) or subset
+            chosen.setdefault(split, []).append(subset)
+        for split, names in chosen.items():
+            splits.setdefault(split, []).append(_Subsets(file, names, is_divided=len(chosen) > 1))
     return {split: partial(_read, folder, chosen) for split, chosen in splits.items()}
 
 
-def _subsets(file: Path) -> list[str]:
-    """Return the subsets of a task's images; most tasks have none."""
-    subsets = re.findall(r'<image\b[^>]*\bsubset="([^"]*)"', file.read_text(encoding="utf-8", errors="replace"))
-    return list(dict.fromkeys(subsets))
+@dataclass
+class _Subsets:
+    """
+    Images of one file that belong to one split.
+
+    Attributes:
+        file (`Path`): The annotation file.
+        names (`list[str]`): Names of their subsets, empty for images without one.
+        is_divided (`bool`): Whether the file has images of other splits.
+    """
+
+    file: Path
+    names: list[str]
+    is_divided: bool
+
+
+def _subset_names(file: Path) -> list[str]:
+    """Return the subsets of a task's images, empty for those without one; most tasks have none."""
+    names = {}
+    with contextlib.suppress(*_XML_ERRORS):  # A damaged file is refused when its split is read.
+        for event, element in ElementTree.iterparse(file, events=("start", "end")):
+            if element.tag == "image" and event == "start":
+                names[element.get("subset") or ""] = None
+            elif element.tag == "image":
+                element.clear()
+    return list(names) or [""]
 
 
 def _is_cvat(file: Path) -> bool:
@@ -50,27 +85,20 @@ def _is_cvat(file: Path) -> bool:
     return "<annotations" in start and ("<image" in start or "<meta" in start)
 
 
-def _read(folder: Path, files: list[tuple[Path, str | None]], options: ReadOptions) -> Split:
-    split = Split(str(files[0][0] if len(files) == 1 else folder), [], {})
-    for file, subset in files:
-        try:
-            root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, OSError, ValueError) as error:
-            raise DatasetFormatError(
-                f"the file is not XML ({error}); export the task again as `CVAT for images 1.1`", file=str(file)
-            ) from error
-        if root.tag != "annotations" or (root.find("track") is not None and root.find("image") is None):
-            raise DatasetFormatError(
-                "the file is not in the format `CVAT for images` (a file with tracks is for video); export the task "
-                "again in that format",
-                file=str(file),
-            )
-        for name in root.findall("meta//labels/label/name"):
-            if name.text and name.text.strip():
-                split.labels.setdefault(name.text.strip(), name.text.strip())
-        images = [image for image in root.findall("image") if subset is None or image.get("subset") == subset]
+def _read(folder: Path, files: list[_Subsets], _options: ReadOptions) -> Split:
+    split = Split(str(files[0].file if len(files) == 1 else folder), [], {})
+    roots = [_parse(chosen.file) for chosen in files]
+    declared, drawn, tags = _labels(roots)
+    split.labels |= {name: name for name in declared}
+    if tags:
+        split.notes.append(f"the tags {', '.join(map(repr, tags))} describe images, not objects, and are no phrases")
+    for chosen, root in zip(files, roots, strict=True):
+        images = [image for image in root.findall("image") if (image.get("subset") or "") in chosen.names]
+        without = sum(not image.get("subset") for image in images)
+        if without and chosen.is_divided:
+            split.notes.append(f"{without} images without a subset belong to this split")
         name_counts = count_bare_names(image.get("name") or "" for image in images)
-        split.records += [_record(image, file, folder, name_counts) for image in images]
+        split.records += [_record(image, chosen.file, folder, name_counts, {*declared, *drawn}) for image in images]
     for record in split.records:
         for shape in record.shapes:
             if shape.label is not None:
@@ -78,10 +106,59 @@ def _read(folder: Path, files: list[tuple[Path, str | None]], options: ReadOptio
     return split
 
 
-def _record(image: ElementTree.Element, file: Path, folder: Path, name_counts: Counter) -> Record:
-    name = image.get("name") or ""
-    path = find_image_or_error(name, [file.parent, file.parent / "images", folder / "images", folder], name_counts)
+def _parse(file: Path) -> ElementTree.Element:
+    try:
+        root = ElementTree.parse(file).getroot()
+    except _XML_ERRORS as error:
+        raise DatasetFormatError(
+            f"the file is not XML ({error}); export the task again as `CVAT for images 1.1`", file=str(file)
+        ) from error
+    if root.tag != "annotations" or (root.find("track") is not None and root.find("image") is None):
+        raise DatasetFormatError(
+            "the file is not in the format `CVAT for images` (a file with tracks is for video); export the task "
+            "again in that format",
+            file=str(file),
+        )
+    return root
+
+
+def _labels(roots: list[ElementTree.Element]) -> tuple[list[str], set[str], list[str]]:
+    """
+    Find the labels of objects and those of tags: of the type `tag`, or of any type and used by tags alone.
+
+    Args:
+        roots (`list[ElementTree.Element]`): Contents of all files of a split.
+
+    Returns:
+        `tuple[list[str], set[str], list[str]]`: Declared labels of objects, labels that are drawn, and labels of tags.
+    """
+    types: dict[str, set[str]] = {}
+    for label in (label for root in roots for label in root.findall("meta//labels/label")):
+        types.setdefault(_text(label.findtext("name")), set()).add(_text(label.findtext("type")))
+    elements = [element for root in roots for image in root.findall("image") for element in image]
+    drawn = {_text(element.get("label")) for element in elements if element.tag in _SHAPE_TAGS}
+    tags = {_text(element.get("label")) for element in elements if element.tag == "tag"}
+    tags = (tags | {name for name, kinds in types.items() if kinds == {"tag"}}) - drawn - {""}
+    tags -= {name for name, kinds in types.items() if kinds - {"tag", "any", ""}}
+    return [name for name in types if name and name not in tags], drawn, sorted(tags)
+
+
+def _text(value: str | None) -> str:
+    return (value or "").strip()
+
+
+def _record(image: ElementTree.Element, file: Path, folder: Path, name_counts: Counter, objects: set[str]) -> Record:
+    name, subset = image.get("name") or "", image.get("subset") or ""
+    folders = [parent / "images" / subset for parent in (file.parent, folder) if subset]
+    folders += [file.parent, file.parent / "images", folder / "images", folder]
+    path = find_image_or_error(name, folders, name_counts)
     shapes = _shapes(image)
+    # A tag with the label of objects: the image shows some, which may not be drawn.
+    shapes += [
+        Shape("tag", _text(tag.get("label")), unknown_extent="it is a tag of the image")
+        for tag in image.findall("tag")
+        if _text(tag.get("label")) in objects
+    ]
     where = f"{file.name}, image {name!r}"
     return Record(
         f"{file.parent.relative_to(folder).as_posix()}/{name}".removeprefix("./"), where, path, shapes, _size(image)
@@ -100,7 +177,7 @@ def _shapes(image: ElementTree.Element) -> list[Shape]:
 
 
 def _shape(number: int, element: ElementTree.Element) -> Shape:
-    label = (element.get("label") or "").strip()
+    label = _text(element.get("label"))
     shape = Shape(f"{element.tag} {number}", label or None)
     if not label:
         shape.problem = "it has no `label`; set one in CVAT and export again"

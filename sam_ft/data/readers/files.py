@@ -69,6 +69,11 @@ def group_by_split(files: list[Path], root: Path) -> dict[str, list[Path]]:
     return splits
 
 
+def folder_of_file(file: Path) -> Path:
+    """Return the folder of the data set of an annotation file: that of the file, or above a folder `annotations`."""
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
 def example_id_of(file: Path, root: Path) -> str:
     """Return the path of a file relative to `root` without its suffix: unique, and equal on every machine."""
     return file.relative_to(root).with_suffix("").as_posix()

@@ -3,11 +3,13 @@
 import contextlib
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
 from ...utils.text import short_repr
+from ..image_channels import describe_channels, read_channels
 
 
 # Pillow raises these for files that are damaged, not images, or above its limit against decompression bombs.
@@ -80,30 +82,49 @@ def find_image_or_error(file_name: str, folders: list[Path], name_counts: Counte
         return error
 
 
-def upright_size(image: Path | bytes, *, decode: bool = True) -> tuple[int, int, bool]:
+def upright_size(image: Path | bytes, *, decode: bool = True, channels: Sequence[int] = ()) -> tuple[int, int, bool]:
     """
     Return the size of an image after its EXIF rotation.
+
+    Pillow rotates a TIFF file itself: its size changes when it is opened (Pillow 11) or decoded (Pillow 10). Such a
+    file is therefore always decoded, and only a rotation that remains afterwards swaps the sides.
 
     Args:
         image (`Path` or `bytes`): The file, or its content.
         decode (`bool`): Also decode the pixels (JPEG at 1/8 of its size) to detect truncated files, `True` by default.
+        channels (`Sequence[int]`): Channels that are used, see [`read_channels`]; all by default.
 
     Returns:
-        `tuple[int, int, bool]`: Width and height, px, and whether EXIF swaps them.
+        `tuple[int, int, bool]`: Width and height, px, and whether EXIF swaps the sides that are stored in the file.
 
     Raises:
-        `ImageError`: If the file is not an image, or is truncated.
+        `ImageError`: If the file is not an image, or is truncated, or has channels of which three must be chosen.
     """
+    if channels:
+        try:
+            return *read_channels(image, list(channels)).size, False
+        except ValueError as error:
+            raise ImageError(str(error)) from error
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             width, height = opened.size
-            is_rotated = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            if decode:
-                opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1)))
+            is_rotated = remaining = _exif_swaps_sides(opened)
+            if decode or (is_rotated and opened.format == "TIFF"):
+                is_reduced = opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1))) is not None
                 opened.load()
+                width, height = (width, height) if is_reduced else opened.size
+                remaining = _exif_swaps_sides(opened)
+            problem = describe_channels(image, len(opened.getbands())) if opened.format == "TIFF" else None
     except IMAGE_ERRORS as error:
         name = "inside the file" if isinstance(image, bytes) else image
         raise ImageError(
-            f"the image {name} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
+            describe_channels(image)
+            or f"the image {name} cannot be read ({error}). Copy it again, or set `on_bad_rows: skip` to leave it out"
         ) from error
-    return (height, width, True) if is_rotated else (width, height, False)
+    if problem is not None:
+        raise ImageError(problem)
+    return (height, width, is_rotated) if remaining else (width, height, is_rotated)
+
+
+def _exif_swaps_sides(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

@@ -41,7 +41,7 @@ def _is_labelme(file: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
+def _read(folder: Path, files: list[Path], _options: ReadOptions) -> Split:
     split, labels = Split(str(folder if len(files) > 1 else files[0]), [], {}), set()
     for file in files:
         content = read_json(file, "LabelMe")
@@ -74,7 +74,8 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
     name = file_name_text(content.get("imagePath") or "").replace("\\", "/")
     for path in (file.parent / name, file.parent / bare_name(name)):
         with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
-            if name and path.is_file():
+            # Converters write the name of the JSON file instead of the image's.
+            if name and path.is_file() and not path.samefile(file):
                 if _differs(content.get("imageData"), path):
                     detail = "re-encoded, or of another picture; the file is used"
                     split.remarks.append(Remark("`imageData` is not the image file's content", str(file), detail))

@@ -9,6 +9,7 @@ from ...options.data import LAYOUTS, ReadOptions
 from ...utils.yaml_files import read_yaml_mapping
 from .json_files import read_json
 from .records import Split
+from .unread_formats import find_unread_format
 
 
 SplitReader = Callable[[ReadOptions], Split]
@@ -24,7 +25,7 @@ _PARSERS = {
 _MAX_FILE_BYTES = 2**24  # of a file that is parsed to report why no layout was detected
 # Keys of `ReadOptions` that only some layouts use; every layout uses the others.
 LAYOUT_KEYS = {
-    **{name: reader.KEYS for name, reader in _READERS.items() if hasattr(reader, "KEYS")},
+    **{name: (*getattr(reader, "KEYS", ()), "image_channels") for name, reader in _READERS.items()},
     "hub": ("noun_phrases", "class_name", "class_names", "mask_values"),
 }
 ACCEPTED = "\n  ".join(["the layouts that are read:", *(reader.FORM for reader in _READERS.values())])
@@ -57,8 +58,45 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
     expected = f"not of the layout {layout!r}" if layout else "none of"
     damaged = "".join(f"\n  cannot be read: {problem}" for problem in _find_damaged_files(folder))
     raise ValueError(
-        f"`dataset_name`: the folder {str(folder)!r} contains {content}, which is {expected}; {ACCEPTED}{damaged}"
+        f"`dataset_name`: the folder {str(folder)!r} contains {content}, which is {expected}; {ACCEPTED}"
+        f"{damaged}{_describe_unread_format(folder)}"
     )
+
+
+def find_splits_of_file(file: Path, layout: str | None = None) -> tuple[str, dict[str, SplitReader]]:
+    """
+    Find the layout of an annotation file that describes many images, and its splits.
+
+    Args:
+        file (`Path`): The annotation file.
+        layout (`str`, *optional*): One of `LAYOUTS`, detected by default.
+
+    Returns:
+        `tuple[str, dict[str, SplitReader]]`: As [`find_splits`].
+
+    Raises:
+        `ValueError`: If the file is in none of the layouts with such a file.
+    """
+    readers = {name: reader for name, reader in _READERS.items() if hasattr(reader, "find_file")}
+    for name in readers if layout is None else [layout] if layout in readers else []:
+        splits = readers[name].find_file(file)
+        if splits:
+            return name, splits
+    expected = f"not of the layout {layout!r}" if layout else f"of none of the layouts {', '.join(readers)}"
+    problem = _find_problem(file)
+    raise ValueError(
+        f"`dataset_name`: the file {str(file)!r} is {expected}. Pass such an annotation file, or the folder of the "
+        "data set" + (f"\n  cannot be read: {problem}" if problem else "") + _describe_unread_format(file)
+    )
+
+
+def _describe_unread_format(source: Path) -> str:
+    """Return the last line of the error: the format of a folder or file, if it is known, and what is read instead."""
+    recognised = find_unread_format(source)
+    if recognised is None:
+        return ""
+    unread, file = recognised
+    return f"\n  {file} is recognised as {unread.name}, which is not read. {unread.remedy}."
 
 
 def _find_damaged_files(folder: Path) -> list[str]:
@@ -68,10 +106,14 @@ def _find_damaged_files(folder: Path) -> list[str]:
         for f in sorted([*folder.glob("*"), *folder.glob("*/*")])
         if f.suffix in _PARSERS and f.is_file() and f.stat().st_size < _MAX_FILE_BYTES
     ]
-    problems = []
-    for file in files[:8]:
+    return [problem for problem in map(_find_problem, files[:8]) if problem][:3]
+
+
+def _find_problem(file: Path) -> str | None:
+    """Return the error of a file that cannot be parsed; `None` if it can, or is of another kind."""
+    if file.suffix in _PARSERS and file.stat().st_size < _MAX_FILE_BYTES:
         try:
             _PARSERS[file.suffix](file)
         except (ValueError, OSError, LookupError, ElementTree.ParseError) as error:
-            problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
-    return problems[:3]
+            return str(error) if str(file) in str(error) else f"{file}: {error}"
+    return None

@@ -1,21 +1,19 @@
 """Reader of one mask image for each picture, whose pixel values are objects (PennFudan) or classes."""
 
-import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-import yaml
 from PIL import Image
 from scipy import ndimage
 
 from ...options.data import ReadOptions
-from ...utils.text import short_repr
-from ...utils.yaml_files import parse_yaml
 from ..row_schema import MAX_INSTANCES, DatasetFormatError
+from .class_names import find_class_names, find_instance_name, find_roles
 from .files import SPLIT_WORDS, example_id_of, images_in
 from .images import IMAGE_ERRORS
-from .json_files import parse_json
 from .records import Record, Shape, Split
 
 
@@ -33,8 +31,8 @@ _MASK_FOLDERS = (
     "label",
 )
 _MASK_SUFFIXES = ("", "_mask", "_masks", "_instance", "_label", "_seg", "_gt")
-_CLASS_NAME_FILES = ("id2label.json", "classes.json", "classes.txt", "labels.txt")
 _BACKGROUND, _IGNORED = 0, 255
+_NO_ROLES = MappingProxyType({})
 
 
 def find(folder: Path) -> dict[str, partial] | None:
@@ -82,20 +80,22 @@ def _read(
             "whose connected parts are objects)",
             file=str(folder),
         )
+    if options.mask_values != "instances" and any(mask.parent.name == "SegmentationObject" for _, mask in pairs):
+        raise DatasetFormatError(
+            f"`mask_values` is {options.mask_values!r}, but the values in SegmentationObject are objects. Put the "
+            "images of classes into SegmentationClass beside it, or set `mask_values: instances`",
+            file=str(folder),
+        )
     if options.mask_values == "instances":
-        if not options.class_name:
-            raise DatasetFormatError(
-                "the mask images have no class names. Set the class that they show, such as `class_name: person`",
-                file=str(folder),
-            )
-        labels, is_binary = {0: options.class_name}, False
+        labels, is_binary = {0: find_instance_name(folder, options)}, False
     else:
-        labels, is_binary = _class_names(folder, options)
+        labels, is_binary = find_class_names(folder, options)
     split = Split(str(folder), [], labels)
+    roles = find_roles(labels, options)
     for image, mask in pairs:
-        shapes = partial(read_mask_values, mask, options.mask_values, labels, binary=is_binary)
+        shapes = partial(read_mask_values, mask, options.mask_values, labels, roles, binary=is_binary)
         split.records.append(Record(example_id_of(image, image_folder), str(image), image, shapes))
-    if _BACKGROUND in labels and options.mask_values != "instances":
+    if _BACKGROUND in labels and _BACKGROUND not in roles and options.mask_values != "instances":
         split.notes.append(
             f"the value 0 is the class {labels[_BACKGROUND]!r}; remove it from the class names if it is background"
         )
@@ -106,58 +106,9 @@ def _read(
     return split
 
 
-def _class_names(folder: Path, options: ReadOptions) -> tuple[dict[int, str], bool]:
-    """Return the class of each pixel value, and whether masks are binary: all values except 0 are `class_name`."""
-    file = Path(options.class_names) if options.class_names else None
-    file = file or next((folder / name for name in _CLASS_NAME_FILES if (folder / name).is_file()), None)
-    if file is None and options.class_name:
-        return {1: options.class_name}, True
-    if file is None:
-        raise DatasetFormatError(
-            f'the classes have no names. Add a file {_CLASS_NAME_FILES[0]} with {{"1": "road", …}} to the folder, or '
-            "set `class_name` if there is only one class",
-            file=str(folder),
-        )
-    return read_class_names(file), False
-
-
-def read_class_names(file: Path) -> dict[int, str]:
-    """
-    Read class names from a file.
-
-    Args:
-        file (`Path`): JSON or YAML with `{"0": "name", …}` or `["name", …]`, or text with one name a line, with or
-            without its number. The suffix selects the format.
-
-    Returns:
-        `dict[int, str]`: Class name of each number.
-
-    Raises:
-        `DatasetFormatError`: If the file contains something else; contains its path.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix in (".json", ".yaml", ".yml"):
-            content = parse_json(text) if file.suffix == ".json" else parse_yaml(text)
-        else:
-            content = [line.strip() for line in text.splitlines() if line.strip()]
-            numbered = [re.fullmatch(r"(\d+)[\s:,=]+(\S.*)", line) for line in content]
-            content = dict(match.groups() for match in numbered) if all(numbered) else content
-        if not isinstance(content, dict | list):
-            raise ValueError(f"it contains {short_repr(content)}")
-        entries = list(content.items() if isinstance(content, dict) else enumerate(content))
-        invalid = [name for _, name in entries if not isinstance(name, str)]
-        if invalid:
-            raise ValueError(f"a name is {short_repr(invalid[0])}")
-        names = {int(number): name for number, name in entries}
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise DatasetFormatError(
-            f'expected {{"0": "name", …}} or a list of names ({error})', file=str(file)
-        ) from error
-    return {number: name for number, name in names.items() if name.strip()}
-
-
-def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: bool = False) -> list[Shape]:
+def read_mask_values(
+    file: Path, kind: str, labels: dict[int, str], roles: Mapping[int, str] = _NO_ROLES, *, binary: bool = False
+) -> list[Shape]:
     """
     Read the shapes of a mask image; see [`shapes_of_values`].
 
@@ -165,6 +116,7 @@ def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: b
         file (`Path`): The mask image.
         kind (`str`): `instances`, `classes` or `components`.
         labels (`dict[int, str]`): Class name of each pixel value.
+        roles (`Mapping[int, str]`): Result of [`find_roles`]; none by default.
         binary (`bool`): Treat every value except 0 as 1, `False` by default.
 
     Returns:
@@ -179,7 +131,7 @@ def read_mask_values(file: Path, kind: str, labels: dict[int, str], *, binary: b
         raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
     if file.parent.name == "SegmentationObject":  # In Pascal VOC, 255 is the void border of objects.
         values = np.where(values == _IGNORED, _BACKGROUND, values)
-    return shapes_of_values(values != 0 if binary else values, kind, labels)
+    return shapes_of_values(values != 0 if binary else values, kind, labels, roles)
 
 
 def read_numbers(file) -> np.ndarray:
@@ -246,7 +198,9 @@ def read_mask_file(file: Path) -> np.ndarray:
         raise ValueError(f"the mask {file} cannot be read ({error}); copy it again") from error
 
 
-def shapes_of_values(values: np.ndarray, kind: str, labels: dict[int, str]) -> list[Shape]:
+def shapes_of_values(
+    values: np.ndarray, kind: str, labels: dict[int, str], roles: Mapping[int, str] = _NO_ROLES
+) -> list[Shape]:
     """
     Build the shapes of a mask image.
 
@@ -256,6 +210,8 @@ def shapes_of_values(values: np.ndarray, kind: str, labels: dict[int, str]) -> l
         values (`np.ndarray` of shape `(height, width)`): Integers; 0 is background unless it is a class.
         kind (`str`): `instances`, `classes` or `components`; see [`ReadOptions`].
         labels (`dict[int, str]`): Class name of each value; for `instances`, one entry with the key 0.
+        roles (`Mapping[int, str]`): Result of [`find_roles`]: background has no shape, and each class to ignore has
+            one. None by default.
 
     Returns:
         `list[Shape]`: One shape for each object.
@@ -280,12 +236,14 @@ def shapes_of_values(values: np.ndarray, kind: str, labels: dict[int, str]) -> l
             if number != _BACKGROUND:
                 shape = Shape(f"object {number}", next(iter(labels)))
                 shapes.append(_with_window(shape, indices, index, windows[index]))
+        elif roles.get(number) == "background":
+            continue
         elif number not in labels:
             if number not in (_BACKGROUND, _IGNORED):
                 problem = f"the mask contains {number}, which is the value of no class (classes: {sorted(labels)})"
                 shapes.append(Shape(f"number {number}", problem=problem))
-        elif kind == "classes":
-            shape = Shape(f"class {number}", int(number), exhaustive=False)
+        elif kind == "classes" or number in roles:
+            shape = Shape(f"class {number}", int(number), exhaustive=number in roles)
             shapes.append(_with_window(shape, indices, index, windows[index]))
         else:
             part_windows = _label_parts(indices == index, parts, num_parts)

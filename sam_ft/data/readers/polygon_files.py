@@ -37,7 +37,7 @@ def _has_instances(file: Path) -> bool:
     return isinstance(content, dict) and isinstance(content.get("instances"), list)
 
 
-def _read(folder: Path, files: list[Path], options: ReadOptions) -> Split:
+def _read(folder: Path, files: list[Path], _options: ReadOptions) -> Split:
     split, labels = Split(str(folder), [], {}), set()
     for file in files:
         content = read_json(file, "instances")

@@ -16,12 +16,13 @@ class Shape:
     """
     One annotated object.
 
-    Its geometry is the first of `mask`, `rle`, `polygons` and `box` that is set. Without any it is a point or a line:
-    its phrases are present in the image, with an unknown extent.
+    Its geometry is the first of `mask`, `rle`, `polygons` and `box` that is set. Without any, its phrases are present
+    in the image, with an unknown extent.
 
     Attributes:
         where (`str`): Name of the object in messages, such as `line 3`.
         label (*optional*): Class of the object, a key of `Split.labels`.
+        other_labels (`list`): Further classes of the object, keys of `Split.labels`.
         phrases (`list[str]`): Noun phrases of the object in addition to its class, normalized.
         attributes (`dict[str, str]`): Attributes, such as `{"color": "red"}`.
         mask (`np.ndarray`, or a function that returns it): bool, of the size of the image, or a piece of it. A
@@ -38,11 +39,13 @@ class Shape:
         is_crowd (`bool`): Whether the shape is a region to ignore.
         exhaustive (`bool`): `False` if the shape does not separate its objects, or others of its class may be
             unlabelled.
+        unknown_extent (`str`, *optional*): Reason why the shape has no geometry. Default: it is a point or a line.
         problem (`str`, *optional*): Reason why the shape cannot be used; the error message of its row.
     """
 
     where: str
     label: Hashable | None = None
+    other_labels: list[Hashable] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
     attributes: dict[str, str] = field(default_factory=dict)
     mask: np.ndarray | Callable[[], np.ndarray] | None = None
@@ -56,6 +59,7 @@ class Shape:
     relative_box: bool = False
     is_crowd: bool = False
     exhaustive: bool = True
+    unknown_extent: str | None = None
     problem: str | None = None
 
     def with_mask(self) -> "Shape":
@@ -104,6 +108,7 @@ class Split:
             category ids.
         has_inferred_labels (`bool`): Whether the classes are not declared but inferred from the shapes, so that those
             of other splits belong to the vocabulary too.
+        has_final_phrases (`bool`): Whether the class names are phrases, which are read without a change.
         phrases (`list[str]`): Noun phrases of a closed vocabulary.
         notes (`list[str]`): Assumptions of the reader; equal notes are counted.
         remarks (`list[Remark]`): Inconsistencies of single records.
@@ -115,6 +120,7 @@ class Split:
     records: list[Record]
     labels: dict[Hashable, str]
     has_inferred_labels: bool = False
+    has_final_phrases: bool = False
     phrases: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
@@ -159,3 +165,31 @@ def join_parts(shapes: Iterable[tuple[Shape, Hashable | None]]) -> list[Shape]:
         else:
             joined.append(shape)
     return joined
+
+
+def join_labels(shapes: Iterable[tuple[Shape, int]]) -> list[Shape]:
+    """
+    Join the shapes of one object that differ only in their class.
+
+    Args:
+        shapes (`Iterable[tuple[Shape, int]]`): Shapes with the number of their object in the image.
+
+    Returns:
+        `list[Shape]`: The objects, in the order of their numbers. Shapes with a problem, or with the number but not
+            the geometry of another, remain separate.
+    """
+    joined: list[tuple[int, Shape]] = []
+    objects: dict[int, Shape] = {}
+    for shape, number in shapes:
+        first = objects.setdefault(number, shape)
+        if first is not shape and not (shape.problem or first.problem) and _has_same_geometry(first, shape):
+            first.other_labels.append(shape.label)
+            first.phrases += shape.phrases
+        else:
+            joined.append((number, shape))
+    return [shape for _, shape in sorted(joined, key=lambda pair: pair[0])]
+
+
+def _has_same_geometry(first: Shape, second: Shape) -> bool:
+    names = ("rle", "polygons", "box", "area", "is_crowd")
+    return all(getattr(first, name) == getattr(second, name) for name in names)

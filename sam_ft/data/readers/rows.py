@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 from ...ops import masks as mask_ops
 from ...options.data import ReadOptions
+from ...utils.console import progress_bar
 from ...utils.text import short_repr
+from ..image_channels import encode_channels
 from ..phrases.attributes import LabelledInstance, attribute_values
-from ..phrases.vocabulary import name_phrases
 from ..reading_report import DataReport, Remark
 from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
-from ..safe_text import clean_name
 from .doubts import check_consistency
 from .encoding import clip_box, encode_shape
 from .image_roots import ImageRoots
 from .images import ImageError, upright_size
+from .label_phrases import name_labels
 from .records import Record, Shape, Split
 from .repeated_pictures import RepeatedPictures
 
@@ -38,7 +41,9 @@ def make_rows(split: Split, options: ReadOptions) -> tuple[list[dict], DataRepor
     maker = RowMaker(split, options)
     with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow releases the interpreter's lock while it decodes.
         sizes = pool.map(maker.measure, split.records)
-        rows = list(maker.rows(zip(split.records, sizes, strict=True)))
+        measured = zip(split.records, sizes, strict=True)
+        caption = f"reading {Path(split.source).name}"
+        rows = list(maker.rows(progress_bar(measured, total=len(split.records), caption=caption)))
     maker.check_positives(rows)
     return rows, maker.report
 
@@ -58,7 +63,10 @@ class RowMaker:
         for note in split.notes:
             self._note(note)
         self.report.remark(*split.remarks)
-        self.phrase_of = self._name_labels()
+        labels = name_labels(split.labels, options, are_final=split.has_final_phrases)
+        self.phrase_of, self.ignored, self.report.category_ids = labels.phrase_of, labels.ignored, labels.category_ids
+        for note in labels.notes:
+            self._note(note)
         self.closed = dict.fromkeys(phrase for phrase in self.phrase_of.values() if phrase is not None)
         if options.phrase_source == "noun_phrase":
             self.closed = {}
@@ -78,28 +86,6 @@ class RowMaker:
     def _refuse(self, message: str, record: str | None = None):
         raise DatasetFormatError(message, file=self.split.source, record=record)
 
-    def _name_labels(self) -> dict:
-        """Return the phrase of each label, `None` if the phrase map drops it."""
-        names, phrase_map = self.split.labels, self.options.phrase_map
-        phrases = name_phrases(list(names.values()), phrase_map)
-        unknown = {clean_name(name) for name in phrase_map.names} - {clean_name(name) for name in names.values()}
-        if unknown and self.options.phrase_source != "noun_phrase":
-            names = ", ".join(map(repr, sorted(unknown)))
-            self._note(f"`phrase_map` contains {names}, which are no classes of this file")
-        result = {}
-        for label, name in names.items():
-            phrase = result[label] = phrases[name]
-            category = repr(name) if label == name else f"{label} {name!r}"
-            if phrase is None:
-                self._note(f"category {name!r} is dropped by the phrase map")
-            elif phrase in self.report.category_ids:
-                self._note(f"category {category} has the phrase {phrase!r} of another; merged")
-            else:
-                self.report.category_ids[phrase] = label
-                if phrase != name:
-                    self._note(f"category {name!r} is used as the phrase {phrase!r}")
-        return result
-
     def measure(self, record: Record) -> tuple[int, int] | ImageError:
         """
         Return the size of a record's image, and check it against the listed size.
@@ -116,7 +102,9 @@ class RowMaker:
         try:
             if not isinstance(record.image, bytes):
                 self.roots.check(record.image)
-            width, height, is_rotated = upright_size(record.image, decode=self.options.verify_images)
+            width, height, is_rotated = upright_size(
+                record.image, decode=self.options.verify_images, channels=self.options.image_channels
+            )
         except ImageError as error:
             return error
         listed_size = record.size
@@ -147,6 +135,7 @@ class RowMaker:
                 if self.options.on_bad_rows != "skip":
                     raise
                 self.report.skipped.append(str(error))
+                self.report.skipped_images += [record.image] if isinstance(record.image, Path) else []
                 continue
             self.report.count(row)
             yield row
@@ -167,30 +156,12 @@ class RowMaker:
         """
         if isinstance(size, ImageError):
             self._refuse(str(size), record.where)
-        instances, labelled, members, not_exhaustive = [], [], self._absent(record), set()
-        not_exhaustive |= {self.phrase_of[label] for label in record.not_exhaustive if label in self.phrase_of}
-        try:
-            shapes = record.load_shapes()
-        except (ValueError, OSError) as error:
-            self._refuse(str(error), record.where)
-        if len(shapes) > MAX_INSTANCES:
-            self._refuse(too_many_instances(len(shapes)), record.where)
-        for shape in shapes:
-            where = f"{record.where}, {shape.where}"
-            phrases = self._phrases(shape, where)
-            if not phrases:
-                continue
-            instance = self._instance(shape, *size, where)
-            if instance is None or not shape.exhaustive:
-                not_exhaustive.update(phrases)
-            for phrase in phrases:
-                members.setdefault(phrase, []).extend([] if instance is None else [len(instances)])
-            if instance is not None and self.phrase_of.get(shape.label) is not None:
-                # The attributes of the objects in a crowd are unknown.
-                attributes = {} if shape.is_crowd else shape.attributes
-                labelled.append(LabelledInstance(len(instances), self.phrase_of[shape.label], attributes))
-            instances += [] if instance is None else [instance]
+        members = self._absent(record)
+        not_exhaustive = {self.phrase_of[label] for label in record.not_exhaustive if label in self.phrase_of}
+        shapes = self._load_shapes(record)
+        instances, labelled = self._add_shapes(shapes, record.where, size, members, not_exhaustive)
         open_phrases = self.options.noun_phrases == "open"
+        is_closed = record.absent is None and not not_exhaustive and not any(map(self._is_ignored, shapes))
         phrases = [
             {
                 "text": text,
@@ -202,16 +173,76 @@ class RowMaker:
         ]
         return {
             "example_id": record.example_id,
-            "image": {"bytes": record.image, "path": None} if isinstance(record.image, bytes) else str(record.image),
+            "image": self._image_value(record),
             "width": size[0],
             "height": size[1],
             "instances": instances,
-            "phrases": phrases + self._attribute_phrases(labelled, record, members.keys(), not_exhaustive),
+            "phrases": phrases + self._attribute_phrases(labelled, members.keys(), is_closed=is_closed),
         }
 
-    def _attribute_phrases(
-        self, labelled: list[LabelledInstance], record: Record, class_phrases, not_exhaustive: set[str]
-    ) -> list[dict]:
+    def _load_shapes(self, record: Record) -> list[Shape]:
+        """Return the shapes of a record, those of regions to ignore last, when all phrases of the image are known."""
+        try:
+            shapes = sorted(record.load_shapes(), key=self._is_ignored)
+        except (ValueError, OSError) as error:
+            self._refuse(str(error), record.where)
+        if len(shapes) > MAX_INSTANCES:
+            self._refuse(too_many_instances(len(shapes)), record.where)
+        return shapes
+
+    def _add_shapes(
+        self,
+        shapes: list[Shape],
+        record_name: str,
+        size: tuple[int, int],
+        members: dict[str, list[int]],
+        not_exhaustive: set[str],
+    ) -> tuple[list[dict], list[LabelledInstance]]:
+        """
+        Convert the shapes of a record to instances, and add their indices to their phrases.
+
+        Args:
+            shapes (`list[Shape]`): Result of [`_load_shapes`].
+            record_name (`str`): Name of the record in messages.
+            size (`tuple[int, int]`): Width and height of the image, px.
+            members (`dict[str, list[int]]`): Indices of the instances of each phrase, added to.
+            not_exhaustive (`set[str]`): Phrases of which instances may be unlabelled, added to.
+
+        Returns:
+            `tuple[list[dict], list[LabelledInstance]]`: The instances, and those with a class.
+        """
+        instances, labelled, with_unknown_class = [], [], False
+        for shape in shapes:
+            where = f"{record_name}, {shape.where}"
+            try:
+                phrases = self._phrases(shape, where)
+                if self._is_ignored(shape):
+                    shape, phrases = replace(shape, is_crowd=True), list(members)
+                if not phrases:
+                    continue
+                instance = self._instance(shape, *size, where)
+            except DatasetFormatError as error:
+                if self.options.on_bad_rows != "skip":
+                    raise
+                self.report.dropped.append(str(error))
+                not_exhaustive.update(self._texts_of(shape))
+                is_unknown = shape.label not in self.phrase_of and not shape.phrases
+                with_unknown_class |= is_unknown or self._is_ignored(shape)
+                continue
+            if instance is None or not shape.exhaustive:
+                not_exhaustive.update(phrases)
+            for phrase in phrases:
+                members.setdefault(phrase, []).extend([] if instance is None else [len(instances)])
+            if instance is not None and self.phrase_of.get(shape.label) is not None:
+                # The attributes of the objects in a crowd are unknown.
+                attributes = {} if shape.is_crowd else shape.attributes
+                labelled.append(LabelledInstance(len(instances), self.phrase_of[shape.label], attributes))
+            instances += [] if instance is None else [instance]
+        if with_unknown_class:  # The object that was left out may belong to any of the phrases.
+            not_exhaustive.update(members)
+        return instances, labelled
+
+    def _attribute_phrases(self, labelled: list[LabelledInstance], class_phrases, *, is_closed: bool) -> list[dict]:
         """Return the phrases of classes with attributes; equal texts of two templates are one phrase."""
         if self.options.attributes is None:
             return []
@@ -220,12 +251,22 @@ class RowMaker:
             merged = phrases.setdefault(phrase["text"], phrase)
             merged["instances"] = sorted({*merged["instances"], *phrase["instances"]})
             merged["exhaustive"] &= phrase["exhaustive"]
-        closed = record.absent is None and not not_exhaustive
         return [
-            phrase | {"exhaustive": phrase["exhaustive"] and closed}
+            phrase | {"exhaustive": phrase["exhaustive"] and is_closed}
             for text, phrase in phrases.items()
-            if text not in class_phrases and (phrase["instances"] or closed)
+            if text not in class_phrases and (phrase["instances"] or is_closed)
         ]
+
+    def _image_value(self, record: Record) -> str | dict:
+        """Return the path or the content of a record's image; its content with the chosen channels."""
+        content = record.image
+        if self.options.image_channels:
+            try:
+                content = encode_channels(record.image, self.options.image_channels)
+            except ValueError as error:
+                self._refuse(str(error), record.where)
+        name = record.image.name if isinstance(record.image, Path) else None
+        return {"bytes": content, "path": name} if isinstance(content, bytes) else str(content)
 
     def _absent(self, record: Record) -> dict[str, list[int]]:
         """Return the phrases that are absent unless a shape of the image has them, each with no instances."""
@@ -236,17 +277,23 @@ class RowMaker:
     def _phrases(self, shape: Shape, where: str) -> list[str]:
         if shape.problem:
             self._refuse(shape.problem, where)
-        phrases = list(shape.phrases)
-        if shape.label is not None:
-            if shape.label not in self.phrase_of:
-                classes = ", ".join(map(repr, list(self.phrase_of)[:10])) or "none"
-                self._refuse(
-                    f"the class {short_repr(shape.label)} is not among the classes of the data set ({classes}); "
-                    "correct it, or declare the class",
-                    where,
-                )
-            phrases.insert(0, self.phrase_of[shape.label])
-        return list(dict.fromkeys(p for p in phrases if p is not None))
+        if shape.label is not None and shape.label not in self.phrase_of:
+            classes = ", ".join(map(repr, list(self.phrase_of)[:10])) or "none"
+            self._refuse(
+                f"the class {short_repr(shape.label)} is not among the classes of the data set ({classes}); "
+                "correct it, or declare the class",
+                where,
+            )
+        return self._texts_of(shape)
+
+    def _is_ignored(self, shape: Shape) -> bool:
+        """Return whether a shape is a region to ignore, by its class; a noun phrase makes it an object."""
+        return bool(self.ignored) and not shape.phrases and shape.label in self.ignored
+
+    def _texts_of(self, shape: Shape) -> list[str]:
+        """Return the phrases of a shape, of which the first is that of its class if the class is known."""
+        texts = [*map(self.phrase_of.get, (shape.label, *shape.other_labels)), *shape.phrases]
+        return list(dict.fromkeys(text for text in texts if text is not None))
 
     def _instance(self, shape: Shape, width: int, height: int, where: str) -> dict | None:
         try:
@@ -257,7 +304,8 @@ class RowMaker:
                 box = mask_ops.mask_box_xywh(counts, height, width)
                 self.report.remark(*check_consistency(shape, box, area, (width, height), where))
             elif shape.box is None:
-                reason = "its mask has no pixel inside the image" if counts else "it is a point or a line"
+                reason = "its mask has no pixel inside the image" if counts else shape.unknown_extent
+                reason = reason or "it is a point or a line"
                 detail = f"{reason}; its phrases are not exhaustive in this image"
                 if shape.exhaustive:
                     self.report.remark(Remark("annotation without an area", where, detail))
@@ -293,5 +341,7 @@ class RowMaker:
             )
 
     def _first_reason(self) -> str:
-        skipped = self.report.skipped
-        return f". {len(skipped)} rows cannot be used; the first: {skipped[0]}" if skipped else ""
+        for messages, name in ((self.report.skipped, "rows"), (self.report.dropped, "annotations")):
+            if messages:
+                return f". {len(messages)} {name} cannot be used; the first: {messages[0]}"
+        return ""

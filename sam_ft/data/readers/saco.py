@@ -15,14 +15,14 @@ def is_saco(content) -> bool:
     return isinstance(images, list) and bool(images) and isinstance(images[0], dict) and "text_input" in images[0]
 
 
-def read_saco_content(content: dict, files: CocoFiles, options: ReadOptions) -> Split:
+def read_saco_content(content: dict, files: CocoFiles, _options: ReadOptions) -> Split:
     """
     Build the records of a SA-Co file; only its verified negative phrases are absent.
 
     Args:
         content (`dict`): Content of the file of one annotator.
         files (`CocoFiles`): The file and the folders of its images.
-        options (`ReadOptions`): Unused; SA-Co defines phrases and absences itself.
+        _options (`ReadOptions`): Unused; SA-Co defines phrases and absences itself.
 
     Returns:
         `Split`: The records, one for each image.

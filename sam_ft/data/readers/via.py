@@ -1,6 +1,5 @@
 """Reader of VGG Image Annotator (VIA) 1 and 2: one JSON file of regions for all images of a folder."""
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +19,22 @@ KEYS = ("class_name", "class_attribute")
 
 def find(folder: Path) -> dict[str, partial] | None:
     """Return a function that reads each split of a folder of VIA files; `None` for another layout."""
-    files = [f for f in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if _entries(f) is not None]
-    if not files:
+    entries = {f: _entries(f) for f in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")])}
+    attributes = {file: _attribute_names(content) for file, content in entries.items() if content is not None}
+    if not attributes:
         return None
-    splits = group_by_split(files, folder)
+    splits = group_by_split(list(attributes), folder)
     for split, chosen in splits.items():
         if len(chosen) > 1:
             names = ", ".join(map(str, chosen))
             raise DatasetFormatError(f"the split {split!r} has several VIA files, {names}; keep one", file=str(folder))
-    return {split: partial(_read, chosen[0]) for split, chosen in splits.items()}
+    return {split: partial(_read, chosen[0], attributes) for split, chosen in splits.items()}
+
+
+def find_file(file: Path) -> dict[str, partial] | None:
+    """Return a function that reads a VIA file; `None` for another file."""
+    entries = _entries(file) if file.suffix == ".json" else None
+    return None if entries is None else {"train": partial(_read, file, {file: _attribute_names(entries)})}
 
 
 def _entries(file: Path) -> dict | None:
@@ -45,7 +51,7 @@ def _entries(file: Path) -> dict | None:
     return content if isinstance(first, dict) and {"filename", "regions"} <= first.keys() else None
 
 
-def _read(file: Path, options: ReadOptions) -> Split:
+def _read(file: Path, attributes: dict[Path, list[str]], options: ReadOptions) -> Split:
     entries, split = _entries(file), Split(str(file), [], {})
     for key, entry in entries.items():
         entry_regions = entry.get("regions") if isinstance(entry, dict) else None
@@ -55,8 +61,7 @@ def _read(file: Path, options: ReadOptions) -> Split:
                 file=str(file),
                 record=f"entry {key!r}",
             )
-    regions = [region for entry in entries.values() for _, region in _regions(entry)]
-    attribute = _class_attribute(file, regions, options)
+    class_attributes = _class_attributes(file, attributes, options)
     labels = set()
     name_counts = count_bare_names(str(entry.get("filename")) for entry in entries.values() if isinstance(entry, dict))
     for key, entry in entries.items():
@@ -66,20 +71,22 @@ def _read(file: Path, options: ReadOptions) -> Split:
                 f"`filename` is {short_repr(name)}; expected the image's name", file=str(file), record=f"entry {key!r}"
             )
         image = find_image_or_error(name, [file.parent, file.parent / "images"], name_counts)
-        shapes = [_shape(f"region {number}", region, attribute, options) for number, region in _regions(entry)]
+        shapes = [_shape(f"region {number}", region, class_attributes, options) for number, region in _regions(entry)]
         labels |= {shape.label for shape in shapes if shape.label is not None}
         split.records.append(Record(str(name), f"entry {name!r}", image, shapes))
     split.labels = {label: label for label in sorted(labels)}
     split.has_inferred_labels = True
-    if attribute:
-        split.notes.append(f"the attribute {attribute!r} is the class")
+    if class_attributes:
+        split.notes.append(f"the attribute {' or '.join(map(repr, class_attributes))} is the class")
     return split
 
 
 def _regions(entry) -> list[tuple]:
     """Return pairs of key and region: VIA 1 has an object with the keys "0", "1", …, VIA 2 a list."""
     regions = entry.get("regions") if isinstance(entry, dict) else None
-    return list(regions.items()) if isinstance(regions, dict) else list(enumerate(regions or []))
+    if isinstance(regions, dict):
+        return list(regions.items())
+    return list(enumerate(regions)) if isinstance(regions, list) else []
 
 
 def _attributes(region) -> dict[str, list[str]]:
@@ -94,26 +101,53 @@ def _attributes(region) -> dict[str, list[str]]:
     return result
 
 
-def _class_attribute(file: Path, regions: list, options: ReadOptions) -> str | None:
-    counts = Counter(name for region in regions for name in _attributes(region))
-    if options.class_attribute:
-        if options.class_attribute not in counts:
+def _attribute_names(entries: dict) -> list[str]:
+    """Return the names of the attributes of all regions of a file."""
+    regions = (region for entry in entries.values() for _, region in _regions(entry))
+    return list(dict.fromkeys(name for region in regions for name in _attributes(region)))
+
+
+def _class_attributes(file: Path, attributes: dict[Path, list[str]], options: ReadOptions) -> list[str]:
+    """
+    Return the attributes of which the first that a region has is its class.
+
+    Args:
+        file (`Path`): The VIA file that is read.
+        attributes (`dict[Path, list[str]]`): Names of the attributes in the file of each split.
+        options (`ReadOptions`): `class_attribute` is one name, or several with commas between them.
+
+    Raises:
+        `DatasetFormatError`: If the files of all splits have several attributes and `class_attribute` is not set, or
+            the regions of this file have none of those in `class_attribute`.
+    """
+    chosen = options.class_attribute
+    if chosen:
+        is_name = any(chosen in names for names in attributes.values())
+        names = [chosen] if is_name else [name.strip() for name in chosen.split(",") if name.strip()]
+        is_known = any(name in of_file for of_file in attributes.values() for name in names)
+        if not set(names) & set(attributes[file]) and (attributes[file] or not is_known):
+            several = f", or to several, `{names[0]},{attributes[file][0]}`" if names and attributes[file] else ""
             raise DatasetFormatError(
-                f"`class_attribute` is {options.class_attribute!r}; the regions have {', '.join(counts) or 'none'}",
+                f"`class_attribute` is {chosen!r}; the regions have {', '.join(attributes[file]) or 'none'}. Set it "
+                f"to the attribute that is the class{several}",
                 file=str(file),
             )
-        return options.class_attribute
-    if len(counts) > 1:
+        return names
+    names = list(dict.fromkeys(name for of_file in attributes.values() for name in of_file))
+    if len(names) > 1:
+        listing = "; ".join(f"{', '.join(of_file)} in {path}" for path, of_file in attributes.items() if of_file)
         raise DatasetFormatError(
-            f"the regions have the attributes {', '.join(counts)}; set `class_attribute` to the one that is the class",
+            f"the regions have several attributes ({listing}); set `class_attribute` to the one that is the class, or "
+            f"to several, such as `{','.join(names[:2])}`, of which the first that a region has is its class",
             file=str(file),
         )
-    return next(iter(counts), None)
+    return names
 
 
-def _shape(where: str, region, attribute: str | None, options: ReadOptions) -> Shape:
+def _shape(where: str, region, class_attributes: list[str], options: ReadOptions) -> Shape:
     attributes = _attributes(region)
-    label = " ".join(attributes.pop(attribute, [])) if attribute else None
+    attribute = next((name for name in class_attributes if name in attributes), None)
+    label = None if attribute is None else " ".join(attributes.pop(attribute))
     # With several values, such as green and red, "green apple" is neither certainly present nor certainly absent.
     single = {name: values[0] for name, values in attributes.items() if len(values) == 1}
     shape = Shape(where, label or options.class_name, attributes=single)

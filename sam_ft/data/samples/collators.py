@@ -24,6 +24,8 @@ class Sam3Collator:
         text_features (`dict[str, torch.Tensor]`, *optional*): Phrase to precomputed features `(32, C)` of the frozen
             text encoder. The batch then contains them as `text_features (T, 32, C)`, and the model needs no text
             encoder.
+        concepts (`ConceptIndex`, *optional*): Concepts of the model. The batch then contains `concept_index`, the
+            index of the concept of each phrase or -1.
 
     Raises:
         `ValueError`: If `text_features` lacks a phrase.
@@ -42,8 +44,8 @@ class Sam3Collator:
           `original_size`, and `phrases`, the texts of the batch for messages.
     """
 
-    def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None):
-        self.tokenizer, self.text_features = tokenizer, text_features
+    def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None, concepts=None):
+        self.tokenizer, self.text_features, self.concepts = tokenizer, text_features, concepts
         self.warned: set[str] = set()
 
     def __call__(self, samples: list[Sample]) -> dict:
@@ -52,7 +54,10 @@ class Sam3Collator:
         distill = [(image, phrase) for image, sample in enumerate(samples) for phrase in sample.distill_phrases]
         texts = list(dict.fromkeys(phrase.text for _, phrase in (*pairs, *distill)))
         # A batch without phrases still runs the text encoder, on a placeholder.
-        encoded = texts or [PLACEHOLDER]
+        encoded, indices = texts or [PLACEHOLDER], {}
+        if self.concepts is not None:
+            indices = {"concept_index": [self.concepts.index_of(text) for text in encoded]}
+            encoded = [self.concepts.text_of(text) for text in encoded]
         tokens = self._tokenize(encoded)
         boxes, box_labels = padding_exemplars(len(pairs))
         for row, (_, phrase) in enumerate(pairs):
@@ -62,6 +67,7 @@ class Sam3Collator:
         return {
             **_vision(samples),
             **self._text(encoded),
+            **indices,
             **_build_distillation_pairs(distill, texts),
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],

@@ -50,7 +50,7 @@ class TrainingViews(Dataset):
         """Build the sample of a row without its image."""
         raise NotImplementedError
 
-    def _texts(self, row: dict) -> list[str]:
+    def _texts(self, _row: dict) -> list[str]:
         """Return all texts that may be sampled for a row; directions in them prevent a flip."""
         return []
 
@@ -113,12 +113,12 @@ class EvaluationViews(Dataset):
         """Read cached features instead of decoding images."""
         self.store, self._rows = store, self.rows.remove_columns("image")
 
-    def view(self, index: int, view: int) -> torch.Tensor:
+    def view(self, index: int, _view: int) -> torch.Tensor:
         """Compute the canvas `(3, R, R)`, uint8, of the image of row `index`; there is one view."""
         row = self.rows[index]
         return _on_canvas(to_rgb(row["image"]), self._geometry(row))
 
-    def describe_view(self, row: dict, view: int) -> str:
+    def describe_view(self, row: dict, _view: int) -> str:
         """Describe the view of an image: views with the same description have the same pixels."""
         return str(self._geometry(row))
 

@@ -36,7 +36,7 @@ def scene_row(options: SceneOptions, split: str, index: int) -> dict:
     example_id = f"{split}-{index:09d}"
     rng = keyed_draws(options.seed, 0, example_id, "scene")
     plain = split == "train" and index < options.ramp and rng.random() < 1 - index / options.ramp
-    image, objects = draw_scene(rng, options.plain() if plain else options)
+    image, objects = draw_scene(rng, options.to_plain() if plain else options)
     size = options.height, options.width
     rles = [scene_object.rle() for scene_object in objects]
     return {

@@ -176,6 +176,8 @@ _OUTLINES = {
     ],
 }  # fmt: skip
 _MAX_ROTATION = 0.35  # radians to either side: a square on its corner would be a diamond
+
+
 # Optional shapes; the embedded model was trained on them in the second half of its training.
 def _draw_silhouette(shape: str, pose: _Pose, options: SceneOptions) -> tuple[np.ndarray, int]:
     """Return the mask inside the image, and the area in px that the object would have away from the border."""

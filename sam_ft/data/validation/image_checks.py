@@ -2,21 +2,26 @@
 
 import hashlib
 import io
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Image
-from PIL import ExifTags
+from PIL import ExifTags, ImageOps
 from PIL import Image as PILImage
 
+from ...utils.console import progress_bar
+from ...utils.text import list_some
 from ..readers.files import images_in
-from .row_checks import Finding
+from .findings import Finding
 
 
+MAX_REMEMBERED = 100_000  # image files whose properties are computed once, about 60 MB
 _TURNS = ("", ", turned 90° clockwise,", ", turned 180°,", ", turned 90° counterclockwise,")
 
 
@@ -49,12 +54,32 @@ def look_at(value: dict) -> Picture | None:
     Returns:
         `Picture` or `None`: `None` if the image cannot be read, which the reader has reported already.
     """
+    if value["bytes"]:
+        return _describe_picture(value["bytes"])
     try:
-        content = value["bytes"] or Path(value["path"]).read_bytes()
+        state = os.stat(value["path"])
+    except (OSError, ValueError, TypeError):
+        return None
+    return _describe_file(value["path"], state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _describe_file(path: str, _size: int, _modified: int) -> Picture | None:
+    """Compute the properties of a file, once as long as its size and its time of modification are the same."""
+    try:
+        return _describe_picture(Path(path).read_bytes())
+    except OSError:
+        return None
+
+
+def _describe_picture(content: bytes) -> Picture | None:
+    try:
         with PILImage.open(io.BytesIO(content)) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             image.draft("RGB", (72, 72))
             channel_note = _describe_channels(image)
+            if orientation != 1:
+                image = ImageOps.exif_transpose(image)  # so that an upright copy has the same hash
             small = image.convert("L").resize((9, 9), PILImage.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, TypeError, PILImage.DecompressionBombError):
         return None
@@ -69,8 +94,7 @@ def look_at(value: dict) -> Picture | None:
 
 
 def _difference_hash(grey: np.ndarray) -> int:
-    bits = (grey[:8, 1:] > grey[:8, :-1]).ravel()
-    return int("".join("1" if bit else "0" for bit in bits), 2)
+    return int.from_bytes(np.packbits(grey[:8, 1:] > grey[:8, :-1]).tobytes(), "big")
 
 
 def _describe_channels(image: PILImage.Image) -> str:
@@ -90,13 +114,12 @@ def _is_grey(image: PILImage.Image) -> bool:
     return bool(np.ptp(values, axis=-1).max() <= 2)
 
 
-def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Iterator[Finding]:
+def check_pictures(splits: dict[str, Dataset]) -> Iterator[Finding]:
     """
     Find copies within and between splits, images with EXIF rotation, and unusual channels.
 
     Args:
         splits (`dict[str, datasets.Dataset]`): Rows of each split.
-        progress (`Callable`): Wraps the iteration over all images, for a progress bar.
 
     Yields:
         `Finding`: Each defect.
@@ -104,17 +127,17 @@ def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Ite
     seen: dict[str, tuple[str, str]] = {}
     by_hash: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for split, rows in splits.items():
-        names_by_note = defaultdict(list)
         with ThreadPoolExecutor(max_workers=4) as pool:
-            names = rows["example_id"]
-            for name, (_, picture) in zip(names, progress(seen_pictures(pool, rows)), strict=True):
+            caption = f"checking images of {split}"
+            pictures = progress_bar(seen_pictures(pool, rows), total=len(rows), caption=caption)
+            for name, (_, picture) in zip(rows["example_id"], pictures, strict=True):
                 if picture is None:
                     continue
                 if picture.channel_note:
-                    names_by_note[picture.channel_note].append(name)
+                    yield Finding("channels of images", split, name, picture.channel_note, example_id=name)
                 if picture.orientation != 1:
-                    detail = "rotated upright when it is read; its annotations must be upright too"
-                    yield Finding("rotated by EXIF", split, name, detail)
+                    detail = f"EXIF orientation {picture.orientation}"
+                    yield Finding("rotated by EXIF", split, name, detail, example_id=name)
                 if picture.digest in seen:
                     yield _copy("the same file as", split, name, *seen[picture.digest])
                     continue
@@ -123,9 +146,25 @@ def check_pictures(splits: dict[str, Dataset], progress: Callable = iter) -> Ite
                 if near is not None:
                     yield _copy(relation, split, name, *near)
                 by_hash[picture.hashes[0]].append((split, name))
-        for note, names in names_by_note.items():
-            record = f"{len(names)} of {len(rows)}, such as {', '.join(names[:3])}"
-            yield Finding("channels of images", split, record, note)
+
+
+def can_decode_all(images: list[Path], caption: str) -> bool:
+    """
+    Decode image files at a low resolution, and remember their properties for the later checks.
+
+    Args:
+        images (`list[Path]`): The files.
+        caption (`str`): Text before the progress bar.
+
+    Returns:
+        `bool`: Whether every image can be decoded; `False` for more than `MAX_REMEMBERED` images, which are not read.
+    """
+    if len(images) > MAX_REMEMBERED:
+        return False
+    values = [{"bytes": None, "path": str(image)} for image in images]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        pictures = progress_bar(pool.map(look_at, values), total=len(values), caption=caption)
+        return sum(picture is None for picture in pictures) == 0
 
 
 def seen_pictures(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[dict, Picture | None]]:
@@ -143,6 +182,16 @@ def seen_pictures(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[dic
     for begin in range(0, len(undecoded), 64):
         values = [row["image"] for row in undecoded.select(range(begin, min(begin + 64, len(undecoded))))]
         yield from zip(values, pool.map(look_at, values), strict=True)
+
+
+def undecoded_images(rows: Dataset) -> Iterable[dict]:
+    """
+    Return the images of all rows as `{"bytes", "path"}`.
+
+    Args:
+        rows (`datasets.Dataset`): Rows with a column `image`.
+    """
+    return rows.select_columns("image").cast_column("image", Image(decode=False))["image"]
 
 
 def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator[tuple[str, object]]:
@@ -182,26 +231,30 @@ def roboflow_source(path: str | Path | None) -> str | None:
 
 
 def _copy(relation: str, split: str, name: str, other_split: str, other: str) -> Finding:
+    pair = {"example_id": name, "other": (other_split, other)}
     if split == other_split:
-        return Finding("duplicate image", split, name, f"{relation} {other}")
-    detail = f"{relation} {other} of {other_split}: metrics will be optimistic"
-    return Finding("leak between splits", split, name, detail, usable=not relation.startswith("the same file"))
+        return Finding("duplicate image", split, name, f"{relation} {other}", **pair)
+    is_usable = not relation.startswith("the same file")
+    return Finding("leak between splits", split, name, f"{relation} {other} of {other_split}", is_usable, **pair)
 
 
-def check_unlisted(splits: dict[str, Dataset], unread: dict[str, Path]) -> Iterator[Finding]:
+def check_unlisted(
+    splits: dict[str, Dataset], unread: dict[str, Path], skipped: Iterable[Path] = ()
+) -> Iterator[Finding]:
     """
     Find images without annotations in the folders of the splits; they are unlabelled, or a name is misspelt.
 
     Args:
         splits (`dict[str, datasets.Dataset]`): Rows of each split.
         unread (`dict[str, Path]`): Split that cannot be read to its image folder.
+        skipped (`Iterable[Path]`): Images of rows that cannot be used, which are a finding of their own.
 
     Yields:
         `Finding`: One for each folder with such images.
     """
-    used, split_of_folder = set(), {}
+    used, split_of_folder = {path.resolve() for path in skipped}, {}
     for split, rows in splits.items():
-        for value in rows.cast_column("image", Image(decode=False))["image"]:
+        for value in undecoded_images(rows):
             if value["path"] and not value["bytes"]:
                 path = Path(value["path"]).resolve()
                 used.add(path)
@@ -211,8 +264,9 @@ def check_unlisted(splits: dict[str, Dataset], unread: dict[str, Path]) -> Itera
     for folder, split in split_of_folder.items():
         files = [file for file in images_in(folder) if file.resolve() not in used and file.parent.resolve() == folder]
         if files:
-            record = f"{len(files)} in {folder}, such as {files[0].name}"
-            yield Finding("images that no annotation lists", split, record, "they are not used")
+            record = f"{len(files)} images, such as {list_some(file.name for file in files)}"
+            kind = "images that no annotation lists"
+            yield Finding(kind, split, record, "not used", number=len(files), file=str(folder))
 
 
 def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
@@ -223,30 +277,25 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
         splits (`dict[str, datasets.Dataset]`): Rows of each split.
 
     Yields:
-        `Finding`: One for each split with such copies.
+        `Finding`: One for each source and split with such copies.
     """
-    counts_of: dict[str, Counter] = defaultdict(Counter)
+    copies_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, rows in splits.items():
-        for value in rows.cast_column("image", Image(decode=False))["image"]:
+        for name, value in zip(rows["example_id"], undecoded_images(rows), strict=True):
             source = roboflow_source(value["path"])
             if source is not None:
-                counts_of[source][split] += 1
-    for split in splits:
-        shared = [stem for stem, counts in counts_of.items() if counts[split] and len(counts) > 1]
-        repeated = [stem for stem, counts in counts_of.items() if counts[split] > 1]
-        if shared and split != next(iter(counts_of[shared[0]])):
-            record = f"{len(shared)} sources, such as {shared[0]}"
-            yield Finding(
-                "leak between splits",
-                split,
-                record,
-                "augmented copies of one image are in several splits: metrics will be optimistic",
-            )
-        if repeated:
-            record = f"{len(repeated)} sources, such as {repeated[0]}"
-            yield Finding(
-                "augmented copies",
-                split,
-                record,
-                "Roboflow exported several augmented files of one image; sam_ft augments during training",
-            )
+                copies_of[source][split].append(name)
+    for source, names_of in copies_of.items():
+        first_split, first_names = next(iter(names_of.items()))
+        for split, names in names_of.items():
+            if split != first_split:
+                detail = f"augmented copy of the source of {first_names[0]} of {first_split}"
+                yield Finding(
+                    "leak between splits", split, source, detail, number=len(names), example_id=names[0],
+                    other=(first_split, first_names[0]),
+                )  # fmt: skip
+            if len(names) > 1:
+                yield Finding(
+                    "augmented copies", split, source, f"{len(names)} files of one image", number=len(names),
+                    example_id=names[1], other=(split, names[0]),
+                )  # fmt: skip

@@ -1,9 +1,7 @@
 """Row checks: defects of readable data that would reduce the quality of a model."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from datasets import Dataset
@@ -11,11 +9,15 @@ from pycocotools import mask as coco_mask
 
 from ...ops.masks import decode_mask, to_coco_rle
 from ..reading_report import DataReport
+from ..safe_text import to_printable
 from ..samples.transforms import Geometry
+from .findings import Finding
+from .statistics import MAX_QUERIES, SplitStatistics
 
 
 LOSS_SIDE = 288  # side of the mask loss of SAM 3 at 1008 px, px
 NEAR_IDENTICAL = 0.9  # IoU of two masks of a phrase
+_MAX_MARKED = 8  # instances of a phrase that get a frame in the picture of a finding
 _BLOCK = 512  # number of masks that are compared with all others at a time
 # Class names without visual meaning.
 NO_PHRASES = frozenset(
@@ -27,74 +29,91 @@ NO_PHRASES = frozenset(
 )  # fmt: skip
 
 
-@dataclass
-class Finding:
-    """
-    Defect of a data set.
-
-    Attributes:
-        kind (`str`): Kind of the defect, in a few words.
-        split (`str`): Split that contains it.
-        record (`str`): Image and instance, or phrase.
-        detail (`str`): Description with the values.
-        usable (`bool`): `False` if the data should not be used for training before it is fixed.
-        number (`int`): Number of records with the defect.
-    """
-
-    kind: str
-    split: str
-    record: str
-    detail: str
-    usable: bool = True
-    number: int = 1
-
-
-def check_report(split: str, report: DataReport, skipped: bool) -> Iterator[Finding]:
+def check_report(
+    split: str, report: DataReport, skipped: bool, example_ids: Iterable[tuple[str, str]]
+) -> list[Finding]:
     """
     Convert the report of a reader to findings.
 
     Args:
         split (`str`): Name of the split.
         report (`DataReport`): Report of the reader.
-        skipped (`bool`): Rows that cannot be used may be left out.
+        skipped (`bool`): Rows and annotations that cannot be used may be left out.
+        example_ids (`Iterable[tuple[str, str]]`): Name in messages and example id of each record; empty if unknown.
 
-    Yields:
-        `Finding`: Each defect of the report.
+    Returns:
+        `list[Finding]`: Each defect of the report.
     """
-    for text in report.skipped:
-        yield Finding("rows that cannot be used", split, "", text, usable=skipped)
+    id_of, findings = dict(example_ids), []
+    for kind, messages in (
+        ("rows that cannot be used", report.skipped),
+        ("annotations that cannot be used", report.dropped),
+    ):
+        for text in messages:
+            record, detail = _split_message(text.removeprefix(f"{to_printable(report.source)}, "), id_of)
+            findings.append(
+                Finding(kind, split, record, detail, skipped, file=report.source, example_id=_id_of(record, id_of))
+            )
     for remark in report.remarks:
-        yield Finding(remark.kind, split, remark.record, remark.detail)
+        example_id = _id_of(remark.record, id_of)
+        findings.append(
+            Finding(remark.kind, split, remark.record, remark.detail, file=report.source, example_id=example_id)
+        )
     for kind, number in report.remark_counts.items():
         rest = number - sum(remark.kind == kind for remark in report.remarks)
         if rest > 0:
-            yield Finding(kind, split, f"{rest} more", "the first are listed above", number=rest)
+            detail = "only the first are listed"
+            findings.append(Finding(kind, split, f"{rest} more", detail, number=rest, file=report.source))
+    return findings
 
 
-def check_rows(split: str, rows: Dataset, resolution: int, progress: Callable = iter) -> Iterator[Finding]:
+def _split_message(text: str, id_of: dict[str, str]) -> tuple[str, str]:
+    """Split a message into its record and the problem; the record may contain the separator."""
+    ends = [match.start() for match in re.finditer(": ", text[:1000])]
+    for end in ends:
+        if _id_of(text[:end], id_of) is not None:
+            return text[:end], text[end + 2 :]
+    return (text[: ends[0]], text[ends[0] + 2 :]) if ends else ("", text)
+
+
+def _id_of(record: str, id_of: dict[str, str]) -> str | None:
+    """Return the example id of `RECORD` or of `RECORD, ANNOTATION`."""
+    if record in id_of:
+        return id_of[record]
+    names = (record[: match.start()] for match in re.finditer(", ", record[:1000]))
+    return next((id_of[name] for name in names if name in id_of), None)
+
+
+def check_rows(split: str, rows: Iterable[dict], statistics: SplitStatistics) -> Iterator[Finding]:
     """
-    Find duplicate instances, instances too small for the mask loss, and images without an instance.
+    Find duplicate instances, instances too small for the mask loss, too many instances, and images without one.
 
     Args:
         split (`str`): Name of the split.
-        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
-        resolution (`int`): Side of the canvas of the model, px.
-        progress (`Callable`): Wraps the iteration over all rows, for a progress bar.
+        rows (`Iterable[dict]`): Rows as in `row_schema.py`; their images are not read.
+        statistics (`SplitStatistics`): Statistics that the rows are added to; has the resolution of the model.
 
     Yields:
         `Finding`: Each defect.
     """
-    empty = []
-    for row in progress(rows.remove_columns("image")):
+    side = LOSS_SIDE * statistics.resolution // 1008
+    for row in rows:
+        statistics.add(row)
         if not any(phrase["instances"] for phrase in row["phrases"]):
-            empty.append(row["example_id"])
+            name = row["example_id"]
+            yield Finding("images without an instance", split, name, "no phrase is present", example_id=name)
         yield from _find_duplicates(split, row)
-        yield from _find_too_small(split, row, LOSS_SIDE * resolution // 1008)
-    if empty:
-        detail = "correct if the images contain none of the phrases; check a few"
-        yield Finding(
-            "images without an instance", split, f"{len(empty)} of {len(rows)}, such as {', '.join(empty[:3])}", detail
-        )
+        yield from _find_too_small(split, row, side)
+        yield from _find_too_many(split, row)
+
+
+def _find_too_many(split: str, row: dict) -> Iterator[Finding]:
+    for phrase in row["phrases"]:
+        objects = tuple(i for i in phrase["instances"] if not row["instances"][i]["is_crowd"])
+        if len(objects) > MAX_QUERIES:
+            record = f"{row['example_id']}, {phrase['text']!r}"
+            detail = f"{len(objects)} instances of the phrase, and {MAX_QUERIES} queries"
+            yield Finding("more instances than queries", split, record, detail, example_id=row["example_id"])
 
 
 def _find_duplicates(split: str, row: dict) -> Iterator[Finding]:
@@ -113,7 +132,10 @@ def _find_duplicates(split: str, row: dict) -> Iterator[Finding]:
             for a, b in np.argwhere(overlap > NEAR_IDENTICAL):
                 detail = "identical" if overlap[a, b] == 1 else f"IoU {overlap[a, b]:.2f}"
                 record = f"{row['example_id']}, {phrase['text']!r} {indices[begin + a]} and {indices[b]}"
-                yield Finding("duplicate instance", split, record, detail)
+                pair = indices[begin + a], indices[b]
+                yield Finding(
+                    "duplicate instance", split, record, detail, example_id=row["example_id"], instances=pair
+                )
 
 
 def _find_too_small(split: str, row: dict, side: int) -> Iterator[Finding]:
@@ -129,7 +151,10 @@ def _find_too_small(split: str, row: dict, side: int) -> Iterator[Finding]:
                 f"{instance['area']:.0f} px of {row['width']}×{row['height']} are no pixel at {side} px, the "
                 "resolution of the mask loss"
             )
-            yield Finding("too small for the mask loss", split, f"{row['example_id']}, instance {i}", detail)
+            record = f"{row['example_id']}, instance {i}"
+            yield Finding(
+                "too small for the mask loss", split, record, detail, example_id=row["example_id"], instances=(i,)
+            )
 
 
 def check_phrases(split: str, rows: Dataset, too_long: Callable[[list[str]], list[str]]) -> Iterator[Finding]:
@@ -144,16 +169,24 @@ def check_phrases(split: str, rows: Dataset, too_long: Callable[[list[str]], lis
     Yields:
         `Finding`: Each defect.
     """
-    texts = Counter(phrase["text"] for phrases in rows["phrases"] for phrase in phrases)
-    for text in texts:
+    first: dict[str, tuple[str, tuple[int, ...]]] = {}  # of each phrase the first image that contains it
+    for name, phrases in zip(rows["example_id"], rows["phrases"], strict=True):
+        for phrase in phrases:
+            if not first.get(phrase["text"], ("", ()))[1]:
+                first[phrase["text"]] = name, tuple(phrase["instances"][:_MAX_MARKED])
+
+    def describe(kind: str, text: str, detail: str) -> Finding:
+        name, instances = first[text]
+        return Finding(kind, split, repr(text), detail, example_id=name, instances=instances)
+
+    for text in first:
         problem = _problem_of(text)
         if problem:
-            yield Finding("not a noun phrase", split, repr(text), f"{problem}; rename it with `phrase_map`")
-    for text in too_long(list(texts)):
-        yield Finding("longer than 32 tokens", split, repr(text), "it is truncated; shorten it with `phrase_map`")
-    for text, (singular, plural) in _plurals(texts):
-        detail = f"{singular!r} and {plural!r}; merge them with `phrase_map`"
-        yield Finding("two phrases for one concept", split, repr(text), detail)
+            yield describe("not a noun phrase", text, problem)
+    for text in too_long(list(first)):
+        yield describe("longer than 32 tokens", text, "it is truncated")
+    for text, (singular, plural) in _plurals(first):
+        yield describe("two phrases for one concept", text, f"{singular!r} and {plural!r}")
 
 
 def _problem_of(text: str) -> str | None:

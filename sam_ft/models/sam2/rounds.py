@@ -122,7 +122,7 @@ def build_center_clicks(truth: torch.Tensor) -> NextClicks:
     """
     targets = truth.cpu().numpy()
 
-    def clicks(step: int, masks: torch.Tensor):
+    def clicks(_step: int, masks: torch.Tensor):
         points_and_labels = [center_click(*pair) for pair in zip(targets, masks.cpu().numpy(), strict=True)]
         return tuple(torch.tensor(part, device=truth.device) for part in zip(*points_and_labels, strict=True))
 

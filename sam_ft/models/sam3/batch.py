@@ -8,7 +8,9 @@ from ...losses.structures import Normalizers
 from .pairs import PairLabels, Pairs
 
 
-_ENCODER_KEYS = ("pixel_values", "vision_features", "input_ids", "attention_mask", "text_features")
+_ENCODER_KEYS = (
+    "pixel_values", "vision_features", "input_ids", "attention_mask", "text_features", "concept_index",
+)  # fmt: skip
 _PAIR_KEYS = ("pair_image", "pair_phrase", "input_boxes", "input_boxes_labels", "geometry_token")
 _LABEL_KEYS = ("labels", "pair_instances", "pair_ignore", "pair_exhaustive", "normalizers")
 _DISTILLATION_KEYS = ("distill_image", "distill_phrase", "distill_token")
@@ -28,6 +30,8 @@ class ConceptBatch:
         attention_mask (`torch.Tensor` of shape `(T, 32)`): 1 for a token, 0 for padding.
         text_features (`torch.Tensor` of shape `(T, 32, C)`, *optional*): Precomputed text features of
             [`Sam3ForConceptSegmentation.encode_texts`]; `input_ids` is then not read.
+        concept_index (`list[int]` of length T, *optional*): Index of the concept of each phrase, see
+            [`ConceptTokens`]; -1 for a phrase without one.
         pairs (`Pairs`): The pairs and their exemplar boxes.
         labels (`PairLabels`, *optional*): Ground truth of the pairs.
         distillation_pairs (`Pairs`, *optional*): Pairs for which a teacher predicts the targets.
@@ -39,6 +43,7 @@ class ConceptBatch:
     input_ids: torch.Tensor | None
     attention_mask: torch.Tensor
     text_features: torch.Tensor | None
+    concept_index: list[int] | None
     pairs: Pairs
     labels: PairLabels | None = None
     distillation_pairs: Pairs | None = None
@@ -86,4 +91,5 @@ class ConceptBatch:
     def _normalizers(self, counts: torch.Tensor | None) -> Normalizers:
         if counts is not None:
             return Normalizers(*counts)
-        return self.labels.normalizers(0 if self.distillation_pairs is None else len(self.distillation_pairs.image))
+        num_distillation_pairs = 0 if self.distillation_pairs is None else len(self.distillation_pairs.image)
+        return self.labels.count_normalizers(num_distillation_pairs)

@@ -81,7 +81,7 @@ SAM3 = FamilySpec(
     ),
     takes_phrases=True,
     model_settings=("with_masks", "pairs_per_chunk", "pair_checkpointing"),
-    loading_options=("dropout", "official_dropout", "quantization"),
+    loading_options=("concepts", "dropout", "official_dropout", "quantization"),
     set_dropout=set_dropout,
     add_official_dropout=apply_official_dropout,
 )

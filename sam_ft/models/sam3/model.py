@@ -10,6 +10,7 @@ from ...ops.prompts import PADDING_LABEL
 from ..contexts import frozen_without_graph, full_precision, get_dtype
 from ..offloading import OffloadingModel
 from .batch import ConceptBatch
+from .concepts import ConceptTokens
 from .detr import embed_pixels, run_decoder
 from .features import DecodedPairs, EncodedBatch
 from .pairs import Pairs
@@ -28,6 +29,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Set by [`configure`], as the two below.
         with_masks (`bool`): Whether masks are trained and predicted.
         pair_checkpointing (`bool`): Gradient checkpointing of fusion encoder, decoder and pixel decoder.
+        concepts (`ConceptTokens`, *optional*): Learned prompt tokens of phrases; saved in files of their own.
 
     Examples:
         >>> loss = model(**Sam3Collator(processor.tokenizer)(samples)).loss  # with the default criterion
@@ -52,6 +54,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         super().__init__(config)
         self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
         self.pairs_per_chunk, self.with_masks, self.pair_checkpointing = 4, True, False
+        self.concepts: ConceptTokens | None = None
         self.prepare_offloading()
 
     def configure(
@@ -112,13 +115,20 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         return (step or ConceptTrainingStep())(self, ConceptBatch.from_inputs(inputs))
 
     def encode(self, batch: ConceptBatch) -> EncodedBatch:
-        """Encode images and phrases of a batch; precomputed features are used where the batch has them."""
+        """
+        Encode images and phrases of a batch; precomputed features are used where the batch has them.
+
+        Phrases with a concept get its tokens in place of their text features.
+        """
         vision_features, text_features = batch.vision_features, batch.text_features
         if vision_features is None:
             vision_features = self.encode_images(batch.pixel_values)
         if text_features is None:
             text_features = self.encode_texts(batch.input_ids, batch.attention_mask)
-        return EncodedBatch(self.compute_pyramid(vision_features), text_features, batch.attention_mask.bool())
+        text_mask = batch.attention_mask.bool()
+        if batch.concept_index is not None and self.concepts is not None:
+            text_features, text_mask = self.concepts.insert(text_features, text_mask, batch.concept_index)
+        return EncodedBatch(self.compute_pyramid(vision_features), text_features, text_mask)
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Compute the ViT features `(I, h, w, C)` of `pixel_values` as in `forward`."""
@@ -192,7 +202,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
         return DecodedPairs(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
 
-    def encode_geometry(self, coarse, position, boxes, box_labels, shown):
+    def encode_geometry(self, coarse, position, boxes, box_labels, with_token):
         """
         Encode the exemplar boxes of p pairs.
 
@@ -201,11 +211,11 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             position (`torch.Tensor` of shape `(1, C, h, w)`): Position encoding of `coarse`.
             boxes (`torch.Tensor` of shape `(p, K, 4)`): As `boxes` of [`Pairs`].
             box_labels (`torch.Tensor` of shape `(p, K)`): As `box_labels` of [`Pairs`].
-            shown (`torch.Tensor` of shape `(p,)`, bool): As `geometry_token` of [`Pairs`].
+            with_token (`torch.Tensor` of shape `(p,)`, bool): As `geometry_token` of [`Pairs`].
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Tokens of the boxes and the CLS token, `(p, K + 1, C)`; attention
-                mask, `False` for all tokens of a pair without boxes and `shown`.
+                mask, `False` for all tokens of a pair without boxes and without `with_token`.
         """
         valid, dtype = box_labels != PADDING_LABEL, get_dtype(self.geometry_encoder)
         with full_precision(coarse):
@@ -216,8 +226,26 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
                 img_feats=(coarse.to(dtype),),
                 img_pos_embeds=(position.to(dtype).expand(coarse.shape[0], -1, -1, -1),),
             )
-        shown = shown | valid.any(1)
-        return encoded.last_hidden_state, encoded.attention_mask & shown[:, None]
+        is_used = with_token | valid.any(1)
+        return encoded.last_hidden_state, encoded.attention_mask & is_used[:, None]
+
+    def encode_exemplars(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """
+        Encode exemplar boxes of one image, as the initial tokens of a concept.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(1, 3, H, W)`): The image, as in [`encode_images`].
+            boxes (`torch.Tensor` of shape `(1, K, 4)`): Boxes `(cx, cy, w, h)`, normalised.
+
+        Returns:
+            `torch.Tensor` of shape `(K, C)`: Tokens of the boxes.
+        """
+        coarse = self.compute_pyramid(self.encode_images(pixel_values))[-1]
+        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
+        labels = torch.ones(boxes.shape[:2], dtype=torch.long, device=coarse.device)
+        used = torch.ones(1, dtype=torch.bool, device=coarse.device)
+        tokens, _ = self.encode_geometry(coarse, position, boxes.to(coarse.device), labels, used)
+        return tokens[0, : boxes.shape[1]]
 
     def embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
         """Compute the pixel embeddings `(num_pairs, C, h, w)` of the mask head for the pairs of a chunk."""

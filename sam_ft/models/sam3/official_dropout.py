@@ -42,7 +42,8 @@ def apply_official_dropout(model: Sam3Model) -> None:
         layer.mlp.register_forward_hook(lambda m, _, out, rate=rate: _drop_path(out, rate, m.training, len(out)))
 
 
-def _attention_with_dropout(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+# Transformers' attention layers pass all arguments by name.
+def _attention_with_dropout(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):  # noqa: ARG001
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask=attention_mask, dropout_p=RATE if module.training else 0.0, scale=scaling
     )

@@ -131,7 +131,7 @@ def _rules(source: int, target: int) -> list[_Rule]:
 _TO_TRANSFORMERS, _TO_OFFICIAL = _rules(0, 1), _rules(1, 0)
 
 
-def transformers_names(official_name: str) -> list[str]:
+def to_transformers_names(official_name: str) -> list[str]:
     """
     Return the Transformers names of an official tensor.
 
@@ -152,7 +152,7 @@ def transformers_names(official_name: str) -> list[str]:
     return [name.replace("{qkv}", letter) for letter in "qkv"] if "{qkv}" in name else [name]
 
 
-def official_name(transformers_name: str) -> str:
+def to_official_name(transformers_name: str) -> str:
     """
     Return the official name, without `detector.`, of a tensor of `Sam3Model`; q, k and v share one name.
 
@@ -169,7 +169,7 @@ def from_official(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Convert the official detector's state dict (names without `detector.`) to Transformers' names and shapes."""
     converted = {}
     for name, tensor in weights.items():
-        names = transformers_names(name)
+        names = to_transformers_names(name)
         if name == _POSITIONS:
             tensor = tensor[:, 1:]  # row 0 is the position of a class token that SAM 3 does not use
         elif name == _TEXT_PROJECTION:
@@ -185,9 +185,9 @@ def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor])
 
     Args:
         weights (`dict[str, torch.Tensor]`): Weights with Transformers' names.
-        base (`dict[str, torch.Tensor]`): The official detector that was fine-tuned, or [`official_only`]. Source of
-            the tensors that `Sam3Model` lacks: class token position, point prompts, rotary buffers, the tracker's
-            neck.
+        base (`dict[str, torch.Tensor]`): The official detector that was fine-tuned, or [`build_official_only`].
+            Source of the tensors that `Sam3Model` lacks: class token position, point prompts, rotary buffers, the
+            tracker's neck.
 
     Returns:
         `dict[str, torch.Tensor]`: Weights with official names.
@@ -195,9 +195,9 @@ def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor])
     Raises:
         `KeyError`: If `weights` lacks a tensor of `base`, or contains a name that is not of `Sam3Model`.
     """
-    converted = {name: tensor for name, tensor in base.items() if not transformers_names(name)}
-    for official in dict.fromkeys([*base, *map(official_name, weights)]):
-        names = transformers_names(official)
+    converted = {name: tensor for name, tensor in base.items() if not to_transformers_names(name)}
+    for official in dict.fromkeys([*base, *map(to_official_name, weights)]):
+        names = to_transformers_names(official)
         if not names:
             continue
         missing = [n for n in names if n not in weights]
@@ -213,7 +213,7 @@ def to_official(weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor])
     return converted
 
 
-def official_only(config: Sam3Config, side: int) -> dict[str, torch.Tensor]:
+def build_official_only(config: Sam3Config, side: int) -> dict[str, torch.Tensor]:
     """
     Build the tensors that the official model needs and `Sam3Model` lacks, for an export without a base.
 

@@ -74,11 +74,11 @@ class PairLabels:
     ignore: list[list[int]] | None
     exhaustive: list[bool]
 
-    def present(self) -> list[bool]:
+    def list_present(self) -> list[bool]:
         """Return whether each pair has instances."""
         return [len(instances) > 0 for instances in self.instances]
 
-    def targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
+    def build_targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
         """Build the packed targets of the pairs in `chunk`; masks are stored once an instance, not once a pair."""
         boxes, mask_index, rows = [], [], []
         images = dict.fromkeys(self.pairs.image[pair] for pair in chunk)
@@ -101,7 +101,7 @@ class PairLabels:
             names=[self.name(pair) for pair in chunk],
         )
 
-    def normalizers(self, distillation_pairs: int = 0) -> Normalizers:
+    def count_normalizers(self, distillation_pairs: int = 0) -> Normalizers:
         """Count the normalisers of this batch; `distillation_pairs` is the number of distillation pairs."""
         counts = count_pairs(self.labels, self.pairs.image, self.instances, self.ignore, self.exhaustive)
         return Normalizers(*counts, distillation_pairs)

@@ -34,7 +34,7 @@ Criterion = Callable[[ConceptOutputs, PairTargets, Normalizers], Loss]
 LossBlock = tuple[Callable[[EncodedBatch, list[int]], Loss], list[int]]
 
 # Parameters outside these prefixes are applied to a chunk of pairs, not once a batch.
-ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.")
+ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.", "concepts.")
 
 
 class ConceptTrainingStep:
@@ -159,7 +159,7 @@ def _supervised_blocks(
             "`step=ConceptPredictionStep(limits, collect)`"
         )
     compute = partial(_compute_supervised_loss, model, batch, criterion, predict)
-    return [(compute, chunk) for chunk in batch.pairs.chunks(model.pairs_per_chunk, batch.labels.present())]
+    return [(compute, chunk) for chunk in batch.pairs.chunks(model.pairs_per_chunk, batch.labels.list_present())]
 
 
 def _compute_supervised_loss(
@@ -172,7 +172,7 @@ def _compute_supervised_loss(
 ) -> Loss:
     """Compute the loss of a chunk of labelled pairs."""
     decoded = model.decode(encoded, batch.pairs, chunk, with_one_to_many=True)
-    targets = batch.labels.targets(chunk, model.with_masks)
+    targets = batch.labels.build_targets(chunk, model.with_masks)
     masks = model.with_masks and targets.masks is not None and sum(targets.counts) > 0
     pixels = model.embed_pixels(decoded) if masks else None
     if predict is not None:

@@ -14,19 +14,40 @@ from sam_ft.data.phrases.attributes import AttributeTemplates
 from sam_ft.data.readers import layouts
 from sam_ft.data.readers.layouts import find_splits
 from sam_ft.data.sources import read_splits
-from sam_ft.data.writers.conversion import write_coco
 from sam_ft.ops.masks import decode_mask
 from sam_ft.options.data import LAYOUTS, DatasetOptions, HubSource, ReadOptions
 
-from .trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, TREES, WIDTH
+from .dataset_trees import DATASET_TREES
+from .export_trees import EXPORT_TREES
+from .trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, WIDTH
+from .trees import TREES as TOOL_TREES
+from .voc_trees import VOC_TREES
 
 
+TREES = TOOL_TREES | EXPORT_TREES | DATASET_TREES | VOC_TREES
 DETECTED_AS = {
     **{name: name for name in TREES},
-    **{"labelme_inside": "labelme", "via2": "via", "class_masks": "mask_values", "lvis": "coco", "saco": "coco"},
+    **{
+        "voc_colors": "voc",
+        "yolo_classes": "yolo",
+        "labelme_inside": "labelme",
+        "via2": "via",
+        "class_masks": "mask_values",
+        "lvis": "coco",
+        "saco": "coco",
+    },
 }
 WITHOUT_CLASSES = ("sa1b", "mask_files", "mask_values")
-SINGLE_POLYGON = ("yolo", "via", "via2", "class_masks")  # layouts in which an object is one polygon
+SINGLE_POLYGON = (
+    "yolo",
+    "yolo_classes",
+    "via",
+    "via2",
+    "class_masks",
+    "labelbox",
+    "roboflow_masks",
+    "cityscapes",
+)  # layouts in which an object is one polygon
 
 
 def read(folder, **options):
@@ -77,18 +98,6 @@ def test_a_layout_is_detected_and_its_masks_are_read(tmp_path, name):
         assert np.asarray(row["image"]).shape[:2] == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("name", TREES)
-@pytest.mark.parametrize("polygons", [False, True])
-def test_rows_are_unchanged_by_writing_and_reading_coco(tmp_path, name, polygons):
-    options = TREES[name](tmp_path / "source")
-    rows, _ = read(tmp_path / "source", **options)
-    write_coco(rows, tmp_path / "written", "train", polygons=polygons)
-    again, _ = read(tmp_path / "written")
-    assert content(again) == content(rows)
-    for before, after in zip(rows, again, strict=True):
-        assert np.array_equal(np.asarray(before["image"].convert("RGB")), np.asarray(after["image"].convert("RGB")))
-
-
 def test_only_verified_absences_are_absent(tmp_path):
     def absent(name):
         options = TREES[name](tmp_path / name)
@@ -99,8 +108,10 @@ def test_only_verified_absences_are_absent(tmp_path):
         }
 
     closed = {("second", name): True for name in NAMES}
-    for name in ("yolo", "labelme", "via", "cvat", "polygons", "class_masks"):
+    closed_layouts = ("supervisely", "darwin", "labelbox", "roboflow_masks", *DATASET_TREES)
+    for name in ("yolo", "labelme", "via", "cvat", "polygons", "class_masks", *closed_layouts):
         assert absent(name) == closed
+    assert absent("openimages") == {("second", "pear"): True}
     assert absent("lvis") == {("first", "plum"): True}
     # The pair of the second picture and "pear" is not exhaustive, so the phrase is not absent.
     assert absent("saco") == {("first", "plum"): True, ("second", "apple"): True, ("second", "plum"): True}
@@ -282,3 +293,48 @@ def test_an_attribute_with_two_values_makes_its_phrases_not_exhaustive(tmp_path)
     assert exhaustive(text) is True
     before, _, after = text.partition('"hidden": false')
     assert exhaustive(f'{before}"hidden": true{after}') is not True
+
+
+def write_via(folder, split, attribute):
+    """Write a VIA file whose regions have one attribute of the given name."""
+    TREES["via"](folder / "source")
+    file = folder / "source" / "train" / "via_region_data.json"
+    file.write_text(file.read_text().replace('"fruit"', f'"{attribute}"'))
+    file.parent.rename(folder / split)
+
+
+def test_attributes_of_via_files_that_differ_are_refused_in_all_splits_or_named(tmp_path):
+    """A class of one split would be absent in the other although it was never labelled there."""
+    write_via(tmp_path, "train", "fruit")
+    write_via(tmp_path, "val", "kind")
+    splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path)))
+    for name in splits:
+        with pytest.raises(ValueError, match=r"fruit in .*train.*; kind in .*val.*such as `fruit,kind`"):
+            read_splits(splits, ReadOptions(), only=[name])
+    with pytest.raises(ValueError, match="val.*`class_attribute` is 'fruit'; the regions have kind.*`fruit,kind`"):
+        read_splits(splits, ReadOptions(class_attribute="fruit"))
+    results = read_splits(splits, ReadOptions(class_attribute="fruit,kind"))
+    assert len({str(dict(report.positives)) for _, report in results.values()}) == 1
+
+
+def test_a_via_file_without_regions_needs_no_attribute(tmp_path):
+    write_via(tmp_path, "train", "fruit")
+    write_via(tmp_path, "val", "fruit")
+    file = tmp_path / "val" / "via_region_data.json"
+    entries = json.loads(file.read_text())
+    file.write_text(json.dumps({key: entry | {"regions": {}} for key, entry in entries.items()}))
+    splits, _ = find_phrase_splits(DatasetOptions(str(tmp_path)))
+    with pytest.raises(ValueError, match="no phrase has a single instance"):
+        read_splits(splits, ReadOptions(class_attribute="fruit"), only=["validation"])
+    with pytest.raises(ValueError, match="`class_attribute` is 'frut'; the regions have fruit"):
+        read_splits(splits, ReadOptions(class_attribute="frut"))
+
+
+def test_an_image_path_that_names_the_labelme_file_itself_is_missing(tmp_path):
+    TREES["labelme_inside"](tmp_path)
+    before, _ = read(tmp_path)
+    for file in tmp_path.glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"imagePath": file.name}))
+    rows, report = read(tmp_path)
+    assert content(rows) == content(before)
+    assert any("read from `imageData`" in note for note in report.notes)

@@ -82,6 +82,18 @@ def yolo(folder: Path) -> dict:
     return {}
 
 
+def yolo_classes(folder: Path) -> dict:
+    """Write an export of Label Studio, which has classes.txt and notes.json instead of data.yaml."""
+    yolo(folder)
+    for name in ("images", "labels"):
+        (folder / "train" / name).rename(folder / name)
+    (folder / "train").rmdir()
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_text("\n".join(NAMES) + "\n")
+    write_json(folder / "notes.json", {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)]})
+    return {}
+
+
 def labelme(folder: Path) -> dict:
     save_pictures(folder)
     for name, drawn_objects in PICTURES.items():
@@ -302,6 +314,7 @@ def saco(folder: Path) -> dict:
 
 TREES = {
     "yolo": yolo,
+    "yolo_classes": yolo_classes,
     "labelme": labelme,
     "labelme_inside": labelme_inside,
     "via": via,

@@ -1,0 +1,108 @@
+"""File names of written images: those of the source, with its sub-folders, unique and safe."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pyarrow.compute as pc
+from datasets import Dataset, Image
+from PIL import Image as PILImage
+
+from ..safe_text import to_printable
+
+
+_MAX_BYTES = 200  # of a file's stem and of a folder's name; file systems allow 255
+_CHUNK = 256  # rows whose paths are listed at a time
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # of formats that are written without a change
+
+
+def source_names(rows: Dataset) -> Iterator[str | None]:
+    """
+    Yield the name of each row's image in its source.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+
+    Yields:
+        `str` or `None`: Path relative to the folder that contains all image files of the rows, with `/`; the stored
+            name of an embedded image, `None` if it has none.
+    """
+    paths = list(_paths(rows))
+    folders = {os.path.dirname(path) for path, is_file in paths if is_file}
+    root = os.path.commonpath(folders) if folders else ""
+    for path, is_file in paths:
+        if is_file:
+            yield Path(os.path.relpath(path, root)).as_posix()
+        else:
+            name = PurePosixPath((path or "").replace("\\", "/"))
+            # The folders of an absolute path are those of another machine.
+            is_absolute = name.is_absolute() or PureWindowsPath(path or "").is_absolute()
+            yield (name.name if is_absolute else name.as_posix()) or None if path else None
+
+
+def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
+    """Yield the path of each row's image, and whether it is a file instead of the name of an embedded image."""
+    undecoded = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
+    for begin in range(0, len(undecoded), _CHUNK):
+        images = undecoded[begin : begin + _CHUNK]["image"]
+        paths, is_file = pc.struct_field(images, "path"), pc.is_null(pc.struct_field(images, "bytes"))
+        for path, without_content in zip(paths.to_pylist(), is_file.to_pylist(), strict=True):
+            yield (os.path.abspath(path), True) if without_content and path else (path, False)
+
+
+class ImageNames:
+    """Assignment of unique file names to the images of one folder, also where the case of letters is ignored."""
+
+    def __init__(self):
+        self._used: set[str] = set()
+
+    def assign(self, name: str, suffix: str) -> str:
+        """
+        Return a free name.
+
+        Args:
+            name (`str`): Name in the source, with its sub-folders.
+            suffix (`str`): Suffix of the written file.
+
+        Returns:
+            `str`: `name` with the suffix, numbered if another image has it; folders that lead outside are left out.
+        """
+        *folders, last = (_safe_part(part) for part in name.replace("\\", "/").split("/"))
+        folders = [_shorten(part) for part in folders if part.strip(".")]
+        if PurePosixPath(last).suffix.lower() in PILImage.registered_extensions():
+            last = PurePosixPath(last).stem
+        stem, number = _shorten(last) if last.strip(".") else "image", 0
+        while (path := "/".join([*folders, f"{stem}{f'-{number}' * (number > 0)}{suffix}"])).casefold() in self._used:
+            number += 1
+        # A folder is not the name of a file.
+        self._used |= {path.casefold(), *("/".join(folders[: i + 1]).casefold() for i in range(len(folders)))}
+        return path
+
+
+def kept_suffix(name: str, image: PILImage.Image) -> str:
+    """
+    Return the suffix of an image that is written without a change.
+
+    Args:
+        name (`str`): Name in the source; its suffix is kept if it is one of the image's format.
+        image (`PIL.Image.Image`): The opened image, in one of the formats of `SUFFIXES`.
+    """
+    suffix = PurePosixPath(name).suffix
+    is_of_format = PILImage.registered_extensions().get(suffix.lower()) == image.format
+    return suffix if is_of_format else SUFFIXES[image.format]
+
+
+def _safe_part(part: str) -> str:
+    """Replace control characters and those that are no valid UTF-8 in a part of a path."""
+    return re.sub(r"[\x00-\x1f\x7f\\]", "_", to_printable(part))
+
+
+def _shorten(name: str) -> str:
+    """Shorten a name, so that a number and a suffix fit; a digest replaces the rest."""
+    encoded = name.encode()
+    if len(encoded) <= _MAX_BYTES:
+        return name
+    digest = hashlib.blake2b(encoded, digest_size=6).hexdigest()
+    return encoded[: _MAX_BYTES - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
