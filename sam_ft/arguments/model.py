@@ -49,7 +49,7 @@ class LoraArguments(Keys):
             value = getattr(self, name)
             if value != get_default(declared):
                 raise ValueError(
-                    f"`{name}` is {value!r}, but `lora` is not set, so all weights would be trained. Set `lora: "
+                    f"`{name}` is {value!r}, but `lora` is not set, so there are no adapters. Set `lora: "
                     f"attention`, or leave `{name}` out"
                 )
 
@@ -77,6 +77,16 @@ class ConceptArguments(Keys):
 
     concepts: list[str] = key_of(ModelOptions, "concepts")
 
+    def __post_init__(self):
+        super().__post_init__()
+        for name, declared in get_keys(ConceptOptions).items():
+            value = getattr(self, name)
+            if self.concept_tokens is None and value != get_default(declared):
+                raise ValueError(
+                    f"`{name}` is {value!r}, but `concept_tokens` is not set, so there are no concepts to train. Set "
+                    f"`concept_tokens: 8`, or leave `{name}` out"
+                )
+
 
 @dataclass
 class ModelArguments(ConceptArguments, SharedModelArguments):
@@ -100,8 +110,8 @@ class ModelArguments(ConceptArguments, SharedModelArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.concept_tokens and (self.lora or self.freeze):
-            name = "lora" if self.lora else "freeze"
+        name = next((key for key in ("lora", "freeze", "quantization") if getattr(self, key)), None)
+        if self.concept_tokens and name:
             raise ValueError(
                 f"`concept_tokens` trains prompt tokens in front of a frozen model, but `{name}` is set. Leave out "
                 f"`{name}` or `concept_tokens`"

@@ -21,6 +21,7 @@ from .transformers_keys import read_transformers_keys
 
 logger = logging.getLogger("sam_ft.run")
 
+_OUTPUT_KEYS = ("predictions_dir", "target_dir", "gallery_dir", "output_path")
 _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
@@ -179,7 +180,9 @@ class RecipeParser(argparse.ArgumentParser):
             return f" It was renamed to `{prefix}{RENAMED_KEYS[name]}`."
         recipes = [recipe for recipe, groups in RECIPES.items() if name in describe_keys(groups)]
         if recipes:
-            return f" It is a key of {' and '.join(recipes)}, and this command has no such key."
+            folders = [key for key in self._specs if key in _OUTPUT_KEYS] if name == "output_dir" else []
+            instead = f" Set `{prefix}{folders[0]}`, the output folder of this command." if folders else ""
+            return f" It is a key of {' and '.join(recipes)}, and this command has no such key.{instead}"
         close_matches = difflib.get_close_matches(f"{prefix}{name}", valid_names, 1)
         return f" Did you mean `{close_matches[0]}`?" if close_matches else ""
 

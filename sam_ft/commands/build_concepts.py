@@ -64,7 +64,7 @@ def add_concepts(
     phrases = _choose_phrases(data, options)
     for phrase, tokens in zip(known, concepts.tokens, strict=True):
         tokens.requires_grad_(phrase in options.phrases)
-    added = [phrase for phrase in phrases if phrase not in known]
+    added = [phrase for phrase in phrases if concepts.index.index_of(phrase) < 0]
     for phrase in added:
         generator = torch.Generator().manual_seed(int(keyed_draws(seed, 0, phrase, "concept").integers(2**62)))
         features = _encode_phrase(model, processor, phrase)

@@ -228,8 +228,10 @@ def add_concept_thresholds(thresholds: Thresholds, concepts: ConceptTokens | Non
     """
     entries = [] if concepts is None else [e for e in concepts.info.concepts if e.threshold is not None]
     entries = [entry for entry in entries if entry.phrase not in thresholds.phrases]
+    without_fit = entries and thresholds.rule == Thresholds.rule
     return replace(
         thresholds,
+        rule="those saved with the concepts" if without_fit else thresholds.rule,
         phrases=thresholds.phrases | {entry.phrase: entry.threshold for entry in entries},
         temperatures=thresholds.temperatures | {entry.phrase: entry.temperature for entry in entries},
     )

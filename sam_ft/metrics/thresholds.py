@@ -50,14 +50,13 @@ class Thresholds:
         Returns:
             `float`: Threshold; `default` for a phrase without one.
         """
-        if phrase in self.phrases:
-            return self.phrases[phrase]
-        normalized = {phrase_words(name): threshold for name, threshold in reversed(self.phrases.items())}
-        return next((normalized[text] for text in phrase_spellings(phrase) if text in normalized), self.default)
+        return _find_spelling(self.phrases, phrase, self.default)
 
     def presence(self, probability: float, phrase: str | None = None) -> float:
-        """Return the presence probability of a phrase at the fitted temperature."""
-        temperature = self.temperatures.get(phrase, self.presence_temperature)
+        """Return the presence probability of a phrase, in any spelling, at its fitted temperature."""
+        temperature = self.presence_temperature
+        if phrase is not None:
+            temperature = _find_spelling(self.temperatures, phrase, temperature)
         return float(_sigmoid(_logit(probability) / temperature))
 
     def rescore(self, score: float, presence: float, phrase: str | None = None) -> float:
@@ -67,6 +66,14 @@ class Thresholds:
     def save(self, folder: Path) -> None:
         """Write `thresholds.json` to a folder."""
         write_json(folder / FILE, asdict(self), indent=1)
+
+
+def _find_spelling(values: dict[str, float], phrase: str, default: float) -> float:
+    """Return the value of a phrase in any spelling, or `default`."""
+    if phrase in values or not values:
+        return values.get(phrase, default)
+    normalized = {phrase_words(name): value for name, value in reversed(values.items())}
+    return next((normalized[text] for text in phrase_spellings(phrase) if text in normalized), default)
 
 
 def read_thresholds(folder: Path) -> Thresholds | None:

@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
-from ..options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS
 from ..options.model import LoraOptions, ModelOptions
 from .activation_checkpointing import enable_activation_checkpointing
 from .adapter_files import check_adapter_config, read_adapter_weights
@@ -42,7 +41,7 @@ from .model_files import (
 )
 from .processors import load_processor, read_saved_resolution
 from .quantization import build_quantization_arguments, disable_cpu_packing
-from .sam3.concept_files import ConceptFile, add_concept_files, read_concepts
+from .sam3.concept_files import ConceptFile, add_concept_files, read_concept_source
 
 
 def load_model(options: ModelOptions) -> PreTrainedModel:
@@ -75,7 +74,7 @@ def load_as_trained(options: ModelOptions) -> PreTrainedModel | AdaptedSam:
     """
     base, files = read_concept_sources(options)
     if files:
-        return _load_with_concepts(base, files)
+        return _load_with_concepts(options, base, files)
     return (
         _load_base(options)
         if find_adapter_file(options.model_name_or_path, options.revision) is None
@@ -94,15 +93,25 @@ def load_for_concepts(options: ModelOptions, dropout: float) -> PreTrainedModel 
     Raises:
         `ValueError`: As in [`load_as_trained`].
     """
-    model = _load_with_concepts(*read_concept_sources(options), dropout)
+    model = _load_with_concepts(options, *read_concept_sources(options), dropout)
     return model.requires_grad_(False)
 
 
 def _load_with_concepts(
-    base: ModelOptions, files: list[ConceptFile], dropout: float = 0.0
+    options: ModelOptions, base: ModelOptions, files: list[ConceptFile], dropout: float = 0.0
 ) -> PreTrainedModel | AdaptedSam:
-    model = load_as_trained(base)
     name, revision = base.model_name_or_path, base.revision
+    try:
+        model = load_as_trained(base)
+    except NonFiniteError:
+        raise
+    except ValueError as error:
+        if options.model_name_or_path == name:
+            raise
+        raise ValueError(
+            f"`model_name_or_path`: the concepts {options.model_name_or_path!r} were trained on {name!r}, which "
+            f"cannot be loaded. Pass a copy of that model, and the concepts in `concepts`. ({error})"
+        ) from error
     add_concept_files(unwrap_sam(model), files, base=name, revision=revision, dropout=dropout)
     return model
 
@@ -127,10 +136,7 @@ def read_concept_sources(options: ModelOptions) -> tuple[ModelOptions, list[Conc
     files = []
     for number, name in enumerate(names):
         revision = options.revision if name == options.model_name_or_path else None
-        info, weights = find_concept_info(name, revision), find_saved_file(name, CONCEPT_WEIGHTS, revision)
-        if info is None or weights is None:
-            raise ValueError(f"`concepts`: {name!r} contains no {CONCEPT_INFO if info is None else CONCEPT_WEIGHTS}")
-        files.append(read_concepts(weights, info, name))
+        files.append(read_concept_source(name, revision))
         if number == 0 and name == options.model_name_or_path:
             found = files[0].info
             resolution = options.resolution or found.resolution

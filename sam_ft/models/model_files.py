@@ -130,9 +130,12 @@ def find_concept_info(name: str, revision: str | None = None) -> Path | None:
 
 def find_saved_file(name: str, file: str, revision: str | None = None) -> Path | None:
     """Return the path of a file that is saved with a model's weights, in a folder or on the Hub, or `None`."""
+    if name in UNTRAINED:
+        return None
+    source = resolve_source(name)
     with add_model_to_errors(name):
-        path = None if name in UNTRAINED else cached_file(
-            resolve_source(name), file, revision=revision, _raise_exceptions_for_missing_entries=False,
+        path = cached_file(
+            source, file, revision=revision, _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=not is_offline_mode(),
         )  # fmt: skip
     return Path(path) if path else None
@@ -191,6 +194,11 @@ def add_model_to_errors(name: str):
         raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
 
 
+def is_hub_id(name: str) -> bool:
+    """Return whether a name has the form `owner/name`."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def check_exists(name: str) -> None:
     """Raise `ValueError` if `name` is neither a folder with a model or adapter nor of the form `owner/name`."""
     if Path(name).is_dir():
@@ -200,7 +208,7 @@ def check_exists(name: str) -> None:
                 "or adapter. Pass the output folder of a training, or a checkpoint-N folder in it."
             )
         return
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise ValueError(
             f"`model_name_or_path`: there is no folder {name!r}. Pass a folder written by save_pretrained, a "
             f"Hub id such as facebook/sam3 or facebook/sam2.1-hiera-tiny, or {' or '.join(PACKAGED_MODELS)}."

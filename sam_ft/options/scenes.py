@@ -161,4 +161,4 @@ class SceneFiles:
     def __post_init__(self):
         check_values(self)
         if self.train_labels is not None:
-            check_choice("scene_train_labels", self.train_labels, self.scenes.shapes)
+            check_choice("scene_train_labels", self.train_labels, list(dict.fromkeys(self.scenes.shapes)))

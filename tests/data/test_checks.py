@@ -242,12 +242,13 @@ def test_augmented_copies_of_one_source(coco, tmp_path):
     assert (finding.example_id, finding.other) == ("1", ("train", "0"))
 
 
-def test_a_labelme_file_with_the_image_data_of_another(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_a_labelme_file_with_the_image_data_of_another(tmp_path, prefix):
     TREES["labelme"](tmp_path)
     for name, image in (("first", "second"), ("second", "second")):
         file = tmp_path / f"{name}.json"
         data = base64.b64encode((tmp_path / f"{image}.png").read_bytes()).decode()
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": data}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": prefix + data}))
     findings = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
     assert [Path(f.record).name for f in findings] == ["first.json"]
 

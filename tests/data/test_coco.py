@@ -345,6 +345,8 @@ def test_polygons_in_fractions_of_the_image_are_refused(coco):
     [
         ([12, 4, 22, 4, 22, 14, 12, 14], [4, 15, 10, 10]),  # x and y swapped
         ([20, 16, 39, 16, 39, 29, 20, 29], [10, 8, 9.5, 8]),  # of an image of twice the size
+        ([2, 2, 4, 2, 4, 4, 2, 4], [0, 0, 30, 25]),  # less than 1 % of the box
+        ([0, 0, 40, 0, 40, 30, 0, 30], [10, 10, 9, 9]),  # less than 10 % of the mask is in the box
     ],
 )
 def test_a_mask_that_does_not_match_its_box_is_refused(coco, polygon, box):
@@ -381,3 +383,12 @@ def test_images_with_equal_names_in_different_folders_are_not_confused(coco, tmp
     Image.new("RGB", (40, 30)).save(tmp_path / "train" / "a.png")
     with pytest.raises(DatasetFormatError, match=r"image id 2 .*'y/a.png' is missing"):
         read(file)
+
+
+def test_attributes_are_texts_and_numbers(coco):
+    attributes = {"color": "red", "parts": 2, "size": 1.5, "note": " ", "list": ["x"], "nothing": None}
+    file = coco([square(attributes=attributes), square(annotation_id=2, x=20)])
+    split = read_json_split(CocoFiles(file, [file.parent.parent / "train"]), ReadOptions())
+    with_attributes, without = split.records[0].load_shapes()
+    assert with_attributes.attributes == {"color": "red", "parts": "2", "size": "1.5"}
+    assert without.attributes == {}

@@ -69,3 +69,22 @@ def test_absent_phrases_have_no_box_term():
     assert len(absent.rows[0]) == 0
     moved = predictions(presence=-3.0, box=(0.1, 0.1, 0.05, 0.05))
     assert float(distillation_loss(moved, absent)) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("without", ["student", "teacher"])
+def test_boxes_are_distilled_without_masks(without):
+    student, teacher = predictions(box=(0.7, 0.5, 0.2, 0.2), mask=1.0), predictions()
+    (student if without == "student" else teacher).masks = None
+    score = sigmoid(3.0) * sigmoid(2.0)
+    assert float(distillation_loss(student, teacher)) == pytest.approx(
+        score * (BOX_WEIGHT * 0.2 + GIOU_WEIGHT), rel=1e-4
+    )
+
+
+def test_at_most_16_queries_with_the_threshold_included(monkeypatch):
+    monkeypatch.setattr("sam_ft.losses.distillation.SCORE_THRESHOLD", 0.5)
+    logits = torch.full((2, 20), -1.0)
+    logits[0, 3:] = 0.0  # 17 scores of exactly 0.5
+    pair, query = select_distilled_queries(torch.tensor([100.0, 100.0]), logits)
+    assert pair.tolist() == [0] * 16
+    assert len(set(query.tolist()) & set(range(3, 20))) == 16

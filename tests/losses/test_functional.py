@@ -51,3 +51,13 @@ def test_sampled_points_prefer_uncertain_ones():
     assert points.shape == sampled.shape == (1, 64)
     assert (points.abs() < 4.5).float().mean() > 0.3
     assert sampled.all()
+
+
+def test_sampled_logits_and_targets_of_different_sizes_are_aligned():
+    logits = ((torch.arange(8) + 0.5) / 8 - 0.25).expand(4, 8, 8)  # negative in the left quarter
+    target = torch.zeros(4, 64, 64, dtype=torch.bool)
+    target[:, :, 16:] = True
+    points, sampled = sample_rows(logits, target, num_points=256)
+    assert 0.2 < sampled.float().mean() < 0.8
+    near = (points.abs() > 1e-4) & (points.abs() < 0.1)
+    assert torch.equal(sampled[near], points[near] > 0)

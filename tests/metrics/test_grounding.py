@@ -36,7 +36,8 @@ def test_recall_and_grounding_accuracy():
 def test_a_box_needs_an_iou_of_a_half():
     for height, expected in ((10.0, 1), (9.9, 0)):  # IoU 0.5 and less
         pairs = [pair("a", [LEFT], [([0.0, 0.0, 20.0, height], 0.9)])]
-        assert compute_phrase_metrics(pairs, "box")["grounding_accuracy"] == expected
+        numbers = compute_phrase_metrics(pairs, "box")
+        assert numbers["grounding_accuracy"] == numbers["concept_recall"] == expected
 
 
 def test_attribute_accuracy_compares_phrases_that_differ_in_one_word():

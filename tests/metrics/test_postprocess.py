@@ -1,6 +1,6 @@
 import torch
 
-from sam_ft.metrics.postprocess import to_detections
+from sam_ft.metrics.postprocess import masks_at, to_detections
 from sam_ft.ops.masks import decode_mask
 
 
@@ -24,3 +24,7 @@ def test_empty_masks_and_detections():
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     assert to_detections(torch.tensor([0.5]), boxes, None, 10, 20) == [{"score": 0.5, "bbox": [0, 0, 20, 10]}]
     assert to_detections(torch.zeros(0), boxes[:0], None, 10, 20) == []
+
+
+def test_pixels_with_a_logit_of_0_are_outside_the_mask():
+    assert masks_at(torch.tensor([[[0.0, 1e-6]]]), 1, 2).tolist() == [[[False, True]]]

@@ -78,6 +78,8 @@ def test_region_quality_compares_unions():
 def test_crowd_regions_and_non_exhaustive_pairs_are_excluded():
     a, crowd = rectangle(2, 2, 20, 10), rectangle(30, 20, 20, 10)
     assert region_quality([pair([a], [(a | crowd, 0.9)], [crowd])])["mean_IoU"] == 1
+    half = rectangle(2, 2, 10, 10)
+    assert region_quality([pair([a], [(half | crowd, 0.9)], [crowd])])["mean_IoU"] == pytest.approx(0.5)
     assert region_quality([pair([a], [(a, 0.9)], exhaustive=False), pair([], [])]) == {}
 
 

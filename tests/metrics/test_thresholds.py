@@ -141,3 +141,33 @@ def test_non_finite_thresholds_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="`default` is not a finite number"):
         Thresholds(default=float("nan")).save(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_duplicates_are_false_positives_and_detections_of_crowds_do_not_count():
+    def pairs_with_second(annotations, second):
+        truth = [{"bbox": box(0), "iscrowd": 0}, *annotations]
+        detections = [{"bbox": box(0), "score": 0.9}, {"bbox": second, "score": 0.6}, {"bbox": box(0), "score": 0.2}]
+        return [Pair(i, "a", (30, 300), truth, detections) for i in range(4)]
+
+    crowd = {"bbox": box(2), "iscrowd": 1}
+    for annotations, second, middle in (([], box(0), 0.75), ([], box(2), 0.75), ([crowd], box(2), 0.55)):
+        pairs = pairs_with_second(annotations, second)
+        # Without the detection of the crowd, the next observed score below 0.9 is 0.2.
+        assert choose_thresholds(pairs, "box").of("a") == pytest.approx(middle, abs=1e-5)
+
+
+def test_temperature_needs_present_and_absent_phrases():
+    objects = [{"bbox": box(0), "iscrowd": 0}]
+    for truth in (objects, []):
+        pairs = [Pair(i, "a", (30, 30), truth, presence=0.6) for i in range(10)]
+        assert choose_thresholds(pairs, "box").presence_temperature == 1
+
+
+def test_a_temperature_holds_for_every_spelling_of_its_phrase():
+    thresholds = Thresholds(phrases={"traffic light": 0.3}, temperatures={"traffic light": 2.0})
+    calibrated = thresholds.rescore(0.6, 0.8, "traffic light")
+    assert calibrated != thresholds.rescore(0.6, 0.8)
+    assert calibrated == thresholds.rescore(0.6, 0.8, "Traffic_light")
+    for other in ("base:traffic light", "light"):
+        assert thresholds.rescore(0.6, 0.8, other) == thresholds.rescore(0.6, 0.8)
+        assert thresholds.of(other) == thresholds.default

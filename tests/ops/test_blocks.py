@@ -50,6 +50,6 @@ def test_without_blocks_and_without_gradient():
     assert extras == []
     assert torch.equal(x.grad, torch.zeros(3))
     with torch.no_grad():
-        loss, extras = sum_over_blocks(lambda i, x: (x[i], i), range(3), (x,))
+        loss, extras = sum_over_blocks(lambda i, x: (x[i], (i, torch.is_grad_enabled())), range(3), (x,))
     torch.testing.assert_close(loss, x.detach().sum())
-    assert extras == [0, 1, 2]
+    assert extras == [(0, False), (1, False), (2, False)]  # no activations are stored for a backward pass

@@ -35,3 +35,12 @@ def test_boxes_in_region_equals_the_covered_share():
     region[:, :10] = True  # the left half
     boxes = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0], [0.25, 0.2, 0.75, 0.8], [0.1, 0.1, 0.1, 0.1]])
     torch.testing.assert_close(boxes_in_region(boxes, region), torch.tensor([1.0, 0.0, 0.5, 0.0]))
+
+
+def test_boxes_in_region_equals_slices_also_outside_the_region():
+    region = torch.rand(7, 9) < 0.5
+    corners = torch.stack([torch.randint(-3, 13, (200, 2)), torch.randint(-3, 11, (200, 2))], -1).sort(1).values
+    shares = boxes_in_region(corners.flatten(1) / torch.tensor([9, 7, 9, 7]), region)
+    for share, ((x1, y1), (x2, y2)) in zip(shares, corners.clamp(min=0).tolist(), strict=True):
+        pixels = region[y1:y2, x1:x2].float()
+        torch.testing.assert_close(share, pixels.mean() if pixels.numel() else torch.tensor(0.0))

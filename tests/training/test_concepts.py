@@ -14,6 +14,7 @@ from sam_ft.data.samples.collators import Sam3Collator
 from sam_ft.models.base_fingerprint import compute_base_fingerprint
 from sam_ft.models.loading import load_as_trained, load_model
 from sam_ft.models.lora import unwrap_sam
+from sam_ft.models.sam3.concepts import ConceptIndex
 from sam_ft.models.sam3.steps import ConceptPredictionStep
 from sam_ft.options.evaluation import DetectionLimits
 from sam_ft.options.model import ModelOptions
@@ -146,6 +147,7 @@ def test_files_are_small_and_the_predictor_uses_them(tuned_concepts):
     folder = tuned_concepts.folder
     assert (folder / "concepts.safetensors").stat().st_size < 8 * 1024  # 3 × 8 tokens of 64 floats
     assert not list(folder.glob("model*.safetensors"))
+    assert (folder / "concepts.safetensors").stat().st_mode == (folder / "concepts.json").stat().st_mode
     sample = tuned_concepts.trainer.eval_dataset.rows[0]["image"]
     alone = Sam3Predictor.from_pretrained(str(folder))
     added = Sam3Predictor.from_pretrained("sam-ft/tiny", concepts=[str(folder)])
@@ -158,6 +160,7 @@ def test_files_are_small_and_the_predictor_uses_them(tuned_concepts):
     assert without.presence["circle"] == base(sample, phrases).presence["circle"]
     entry = next(c for c in json.loads((folder / "concepts.json").read_text())["concepts"] if c["phrase"] == "star")
     assert added.threshold("star") == entry["threshold"] == alone.threshold("star")
+    assert added.describe_thresholds().startswith("those saved with the concepts; 0.5 for phrases without")
     assert entry["scores"]["mask_AP50"] > 0
 
 
@@ -232,6 +235,19 @@ def damage_weights(folder):
     (folder / "concepts.safetensors").write_bytes(content[:100])
 
 
+def test_spellings_of_a_phrase_have_one_concept():
+    index = ConceptIndex()
+    index.add("traffic light", ["stop-light"])
+    index.add("T-shirt")
+    index.add("t shirt")
+    assert [index.index_of(text) for text in ("Traffic_light", "Stop light", "T-shirt", "t shirt")] == [0, 0, 1, 2]
+    assert [index.index_of(text) for text in ("light", "base:Traffic light")] == [-1, -1]
+    assert index.text_of("base:Traffic_light") == "Traffic_light"
+    assert index.text_of("base:light") == "base:light"
+    index.enabled = False
+    assert index.index_of("Traffic_light") == -1
+
+
 def change_info(**values):
     def change(folder):
         info = json.loads((folder / "concepts.json").read_text())
@@ -255,7 +271,12 @@ def write_nan(folder):
         (change_info(concepts=[]), "must be a list of phrases"),
         (change_info(format=9), "`format` is 9, expected 1"),
         (change_info(digests={"vision_trunk": "0"}), "other weights in vision_trunk"),
-        (write_nan, "contain NaN or infinity"),
+        (write_nan, "contain NaN or infinity. Copy both concept files again"),
+        (
+            lambda folder: (folder / "concepts.json").unlink(),
+            "^`concepts`: the folder '.*' contains no concepts.json. P",
+        ),
+        (shutil.rmtree, "^`concepts`: there is no folder '.*saved'. Pass the output folder"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -271,6 +292,11 @@ def test_invalid_requests_are_refused(shapes, saved, tmp_path):
         load_as_trained(ModelOptions("sam-ft/tiny", concepts=[str(saved), str(tmp_path / "copy")]))
     with pytest.raises(ValueError, match="other weights"):
         load_as_trained(ModelOptions("sam-ft/random-tiny", concepts=[str(saved)]))
+    change_info(base="moved/base")(tmp_path / "copy")
+    with pytest.raises(
+        ValueError, match=r"the concepts '.*copy' were trained on 'moved/base', which cannot be loaded"
+    ):
+        load_as_trained(ModelOptions(str(tmp_path / "copy")))
     with pytest.raises(ValueError, match="Pass their base model"):
         build(shapes, tmp_path / "out", str(saved))
     with pytest.raises(ValueError, match="`concept_phrases` contains 'zebra', but no training image shows it"):
@@ -278,8 +304,12 @@ def test_invalid_requests_are_refused(shapes, saved, tmp_path):
     for tokens in (0, 33):
         with pytest.raises(ValueError, match="`concept_tokens` must be an integer between 1 and 32"):
             build(shapes, tmp_path / "out", model={"concept_tokens": tokens})
-    with pytest.raises(ValueError, match="`lora` is set"):
-        build(shapes, tmp_path / "out", model={"concept_tokens": 4, "lora": "attention"})
+    for keys in ({"lora": "attention"}, {"freeze": ["scoring"]}, {"quantization": "nf4"}):
+        with pytest.raises(ValueError, match=rf"but `{next(iter(keys))}` is set. Leave out"):
+            build(shapes, tmp_path / "out", model={"concept_tokens": 4} | keys)
+    for keys in ({"concept_init": "random"}, {"concept_phrases": ["star"]}, {"concept_dropout": 0.1}):
+        with pytest.raises(ValueError, match=rf"`{next(iter(keys))}` is .* but `concept_tokens` is not set"):
+            build(shapes, tmp_path / "out", model=keys)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ _KINDS = {
     "a split cannot be read": FindingKind(
         WRONG,
         "No row of the split is used.",
-        "Correct the file, or remove the split's folder if you do not need it.",
+        "Set the key or correct the file that the message names.",
     ),
     "rows that cannot be used": FindingKind(
         MINOR,
@@ -116,7 +116,7 @@ _KINDS = {
     ),
     "images without an instance": FindingKind(
         MINOR,
-        "All phrases are trained as absent in these images.",
+        "Every phrase whose labels are complete is trained as absent in these images.",
         "Correct if the images contain none of the phrases; check a few, and remove images that are not labelled.",
     ),
     "too small for the mask loss": FindingKind(

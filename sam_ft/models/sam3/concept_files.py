@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ...options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS, MAX_TOKENS
 from ...utils.files import write_atomically
 from ...utils.json_files import read_json_file, write_json
-from ...utils.text import short_repr
+from ...utils.text import phrase_words, short_repr
 from ..base_fingerprint import compute_base_fingerprint
 from ..families import get_family_of_model, get_resolution
+from ..model_files import find_concept_info, find_saved_file, is_hub_id
 from .concepts import FORMAT, ConceptEntry, ConceptInfo, ConceptTokens
 
 
@@ -67,8 +68,35 @@ def write_concepts(folder: Path, concepts: ConceptTokens) -> None:
         concepts (`ConceptTokens`): Tokens and their description.
     """
     tensors = {f"concept.{i}": t.detach().float().cpu().contiguous() for i, t in enumerate(concepts.tokens)}
-    write_atomically(folder / CONCEPT_WEIGHTS, lambda file: save_file(tensors, file))
+    # `save_file` of safetensors 0.8 makes files that only their owner can read, whatever the umask.
+    write_atomically(folder / CONCEPT_WEIGHTS, lambda file: file.write_bytes(save(tensors)))
     write_json(folder / CONCEPT_INFO, asdict(concepts.info), indent=1)
+
+
+def read_concept_source(name: str, revision: str | None = None) -> ConceptFile:
+    """
+    Read the concepts of a folder or of a Hub id.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+
+    Raises:
+        `ValueError`: If there are no concepts, or as in [`read_concepts`]; names the folder or file.
+    """
+    remedy = "Pass the output folder of a run with `concept_tokens`, or the Hub id of one"
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise ValueError(f"`concepts`: there is no folder {name!r}. {remedy}")
+    info = find_concept_info(name, revision)
+    weights = None if info is None else find_saved_file(name, CONCEPT_WEIGHTS, revision)
+    if info is None or weights is None:
+        missing = CONCEPT_INFO if info is None else CONCEPT_WEIGHTS
+        if Path(name).is_dir():
+            raise ValueError(f"`concepts`: the folder {name!r} contains no {missing}. {remedy}")
+        raise ValueError(
+            f"`concepts`: there is no folder {name!r}, and no {missing} of that name on the Hub is available. {remedy}"
+        )
+    return read_concepts(weights, info, name)
 
 
 def read_concepts(weights: Path, info_file: Path, name: str) -> ConceptFile:
@@ -99,7 +127,10 @@ def read_concepts(weights: Path, info_file: Path, name: str) -> ConceptFile:
         raise ValueError(f"`concepts`: {weights} cannot be read: {error}. {_REMEDY}") from error
     for entry, tensor in zip(info.concepts, tokens, strict=True):
         if not tensor.isfinite().all():
-            raise ValueError(f"`concepts`: the tokens of {entry.phrase!r} in {weights} contain NaN or infinity")
+            raise ValueError(
+                f"`concepts`: the tokens of {entry.phrase!r} in {weights} contain NaN or infinity. "
+                f"{_REMEDY}, or train the concept again"
+            )
     return ConceptFile(name, info, tokens)
 
 
@@ -169,12 +200,13 @@ def add_concept_files(
                 f"{', '.join(differing)}. Load the base model that it was trained on"
             )
         for entry, tokens in zip(file.info.concepts, file.tokens, strict=True):
-            if entry.phrase in sources:
+            spelling = phrase_words(entry.phrase)
+            if spelling in sources:
                 raise ValueError(
-                    f"`concepts`: the phrase {entry.phrase!r} is defined by {sources[entry.phrase]!r} and by "
+                    f"`concepts`: the phrase {entry.phrase!r} is defined by {sources[spelling]!r} and by "
                     f"{file.name!r}. Load one of them"
                 )
-            sources[entry.phrase] = file.name
+            sources[spelling] = file.name
             concepts.add(entry, tokens)
     concepts.requires_grad_(False)
     model.concepts = concepts

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ...options.concepts import MAX_TOKENS
+from ...utils.text import phrase_words
 
 
 BASE_PREFIX = "base:"  # `base:star` is the phrase "star" without its concept.
@@ -79,21 +80,30 @@ class ConceptIndex:
         self.phrases: list[str] = []
         self.enabled = True
         self._aliases: dict[str, int] = {}
+        self._spellings: dict[str, int] = {}
 
     def add(self, phrase: str, synonyms: list[str] = ()) -> None:
         """Add a phrase and further texts that have the same concept."""
         for text in (phrase, *synonyms):
             self._aliases.setdefault(text, len(self.phrases))
+            self._spellings.setdefault(phrase_words(text), len(self.phrases))
         self.phrases.append(phrase)
 
     def index_of(self, text: str) -> int:
-        """Return the index of the concept of a phrase or synonym, -1 without one or while concepts are disabled."""
-        return self._aliases.get(text, -1) if self.enabled else -1
+        """
+        Return the index of the concept of a phrase or synonym, -1 without one or while concepts are disabled.
+
+        As in [`Thresholds.of`], spellings that differ in case and separators only are equivalent.
+        """
+        return self._find(text) if self.enabled else -1
 
     def text_of(self, text: str) -> str:
         """Return the text to tokenize: `base:star` is "star" if that phrase has a concept."""
         plain = text.removeprefix(BASE_PREFIX)
-        return plain if plain != text and plain in self._aliases else text
+        return plain if plain != text and self._find(plain) >= 0 else text
+
+    def _find(self, text: str) -> int:
+        return self._aliases[text] if text in self._aliases else self._spellings.get(phrase_words(text), -1)
 
 
 class ConceptTokens(torch.nn.Module):

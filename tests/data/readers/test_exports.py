@@ -257,6 +257,29 @@ class TestOpenImages:
         assert len(rows) == 2
         assert any("1 listed images have no file" in note for note in report.notes)
 
+    def test_only_three_columns_are_required(self, tmp_path):
+        file = self.make(tmp_path)
+        expected, _ = read(tmp_path, "validation")
+        file.write_text("".join(",".join(line.split(",")[:3]) + "\n" for line in file.read_text().splitlines()))
+        rows, _ = read(tmp_path, "validation")
+        assert [row["instances"] for row in rows] == [row["instances"] for row in expected]
+
+    def test_malformed_quotes_are_refused(self, tmp_path):
+        file = self.make(tmp_path)
+        file.write_text(file.read_text().replace("first_m0pear_2.png", '"first_m0pear"_2.png'))
+        with pytest.raises(ValueError, match="the CSV file cannot be read"):
+            read(tmp_path, "validation")
+
+    def test_boxes_are_compared_with_the_masks(self, tmp_path):
+        file = self.make(tmp_path)
+        assert not [remark for remark in read(tmp_path, "validation")[1].remarks if "box" in remark.kind]
+        header, first, *others = file.read_text().splitlines()
+        values = first.split(",")
+        values[5] = str(float(values[5]) + 0.3)  # BoxXMax
+        file.write_text("\n".join([header, ",".join(values), *others]) + "\n")
+        (remark,) = [remark for remark in read(tmp_path, "validation")[1].remarks if "box" in remark.kind]
+        assert remark.kind == "listed box is not the mask's"
+
     def test_paths_of_masks_stay_in_the_folder(self, tmp_path):
         file = self.make(tmp_path / "data")
         Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "outside.png")

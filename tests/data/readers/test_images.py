@@ -1,12 +1,14 @@
 """Tests of image sizes: the size of a reader equals that of the decoded image, for every format and EXIF rotation."""
 
+import re
+
 import numpy as np
 import pytest
 from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import ExifTags, Image
 
-from sam_ft.data.readers.images import upright_size
+from sam_ft.data.readers.images import ImageError, upright_size
 from sam_ft.data.row_schema import open_image_value, to_rgb
 from sam_ft.data.validation.image_checks import look_at
 
@@ -68,3 +70,17 @@ def test_a_rotated_image_has_the_hash_of_its_upright_copy(tmp_path, suffix):
     )
     assert (rotated.orientation, upright.orientation) == (6, 1)
     assert (rotated.hashes[0] ^ upright.hashes[0]).bit_count() <= 1
+
+
+def test_an_image_of_chosen_channels_is_not_rotated(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGBA", STORED).save(file)
+    assert upright_size(file, channels=(1, 2, 3)) == (*STORED, False)
+
+
+def test_the_error_of_a_damaged_image_contains_its_file(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"no image")
+    for source, name in ((file, str(file)), (b"no image", "inside the file")):
+        with pytest.raises(ImageError, match=f"the image {re.escape(name)} cannot be read"):
+            upright_size(source)

@@ -259,3 +259,12 @@ def test_the_coco_export_is_found(tmp_path):
     write_json(tmp_path / "result.json", content)
     assert find_splits(tmp_path)[0] == "coco"
     assert read(tmp_path)[1].positives == {"apple": 1}
+
+
+def test_results_that_are_not_read_are_noted(tmp_path):
+    choices = {"type": "choices", "value": {"choices": ["ripe"]}}
+    relation = {"type": "relation", "from_id": "a", "to_id": "a"}
+    _, report = read_single(tmp_path, polygon(id="a"), choices, relation)
+    notes = " ".join(report.notes)
+    assert "results of the type 'choices' of whole images are not read" in notes
+    assert "results of the type 'relation' of regions are not read" in notes

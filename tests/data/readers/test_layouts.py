@@ -328,6 +328,8 @@ def test_a_via_file_without_regions_needs_no_attribute(tmp_path):
         read_splits(splits, ReadOptions(class_attribute="fruit"), only=["validation"])
     with pytest.raises(ValueError, match="`class_attribute` is 'frut'; the regions have fruit"):
         read_splits(splits, ReadOptions(class_attribute="frut"))
+    with pytest.raises(ValueError, match="`class_attribute` is 'frut'; the regions have none"):
+        read_splits(splits, ReadOptions(class_attribute="frut"), only=["validation"])
 
 
 def test_an_image_path_that_names_the_labelme_file_itself_is_missing(tmp_path):
