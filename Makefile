@@ -38,9 +38,9 @@ PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 --d
 test: setup
 	$(PYTEST)
 
-# Unit tests, without training.
+# Unit tests, without training and other slow ones.
 test-fast: setup
-	$(PYTEST) tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
+	$(PYTEST) -m "not slow and not browser" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
 quality: setup
 	$(VENV)/bin/ruff check .

@@ -16,6 +16,8 @@ from sam_ft.ops.masks import encode_mask
 from .readers.trees import png, write_json
 
 
+pytestmark = pytest.mark.slow
+
 MEMORY_LIMIT = 160  # MB beyond the imports
 SPECKS = 900  # masks of 0.5 MB each
 MASKS = 220  # masks of 1.0 MB each

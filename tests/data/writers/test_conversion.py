@@ -231,6 +231,7 @@ def converter(tmp_path, image):
         process.stdin.close()
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_no_half(tmp_path, image, converter):
     """Before every change of a file: the target is missing, the earlier conversion, or the complete new one."""
     with conversion_target(tmp_path / "earlier", overwrite=False) as draft:
