@@ -151,7 +151,10 @@ def test_the_listed_geometry_of_faulty_records_is_collected(coco):
     images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2)]
     file = coco(annotations, images)
     Image.new("RGB", (50, 30)).save(file.parent.parent / "train" / "2.png")
-    records = inspect(file).records
+    inspection = inspect(file)
+    records = inspection.records
+    examples = json.loads(json.dumps(inspection.plain()))["examples"]
+    assert [1, 1, 4, 6] in [box for example in examples for box in example["boxes"]]
     (dropped,) = [record for (_, name), record in records.items() if name.endswith("annotation id 2")]
     assert dropped.boxes == [[1, 1, 4, 6]]
     (skipped,) = [record for (_, name), record in records.items() if name == "image id 2 (2.png)"]

@@ -121,6 +121,10 @@ class Inspection:
             "notes": self.notes,
             "splits": splits,
             "findings": [group.plain() for group in self.groups],
+            "examples": [
+                {"split": split, "record": record, **dataclasses.asdict(listed)}
+                for (split, record), listed in self.records.items()
+            ],
         }
 
 
