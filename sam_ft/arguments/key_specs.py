@@ -35,7 +35,7 @@ class KeySpec:
 
     @property
     def is_list(self) -> bool:
-        """Whether the value is a list; a key that also takes text is none."""
+        """Return whether the value is a list; a key that also takes text is none."""
         return "str" not in self.types and any(part.startswith("list[") for part in self.types)
 
     @property

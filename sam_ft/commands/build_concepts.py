@@ -62,8 +62,10 @@ def add_concepts(
     """
     known, concepts = model.concepts.index.phrases, model.concepts
     phrases = _choose_phrases(data, options)
+    # A phrase may be written in another way than its concept.
+    continued = {known[i] for phrase in phrases if (i := concepts.index.index_of(phrase)) >= 0}
     for phrase, tokens in zip(known, concepts.tokens, strict=True):
-        tokens.requires_grad_(phrase in options.phrases)
+        tokens.requires_grad_(bool(options.phrases) and phrase in continued)
     added = [phrase for phrase in phrases if concepts.index.index_of(phrase) < 0]
     for phrase in added:
         generator = torch.Generator().manual_seed(int(keyed_draws(seed, 0, phrase, "concept").integers(2**62)))
@@ -130,13 +132,15 @@ def _encode_exemplars(model: Sam3ForConceptSegmentation, data: PhraseData, phras
     images = [i for i, row in enumerate(names) if any(p["text"] == phrase and p["instances"] for p in row["phrases"])]
     rows = data.train.select(images[:number])
     samples = EvaluationSamples(rows, resolution=get_resolution(model.config), geometry_token=True, with_masks=False)
-    boxes = []  # (round, image, box): the first box of each image comes first
-    for image in range(len(rows)):
-        found = next(p for p in rows[image]["phrases"] if p["text"] == phrase)
-        boxes += [(turn, image, samples[image].boxes[index]) for turn, index in enumerate(found["instances"])]
-    tokens = []
-    for _, image, box in sorted(boxes, key=lambda item: item[:2])[:number]:
-        tokens.append(model.encode_exemplars(samples[image].image[None].to(model.device), box[None, None]))
+    boxes = []  # (turn, sample, box): the first box of each image comes first
+    for sample in (samples[i] for i in range(len(rows))):
+        # The indices of the sample leave out crowd regions.
+        instances = next((p.instances for p in sample.phrases if p.text == phrase), [])
+        boxes += [(turn, sample, sample.boxes[index]) for turn, index in enumerate(instances)]
+    tokens = [
+        model.encode_exemplars(sample.image[None].to(model.device), box[None, None])
+        for _, sample, box in sorted(boxes, key=lambda item: item[0])[:number]
+    ]
     if not tokens:
         raise ValueError(f"`concept_init: exemplars`: no training image shows {phrase!r}. Set `concept_init: word`")
     return torch.cat(tokens).float().cpu()

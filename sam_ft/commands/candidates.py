@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def is_results(self) -> bool:
-        """Whether `source` is a COCO results file."""
+        """Return whether `source` is a COCO results file."""
         return self.source.endswith(".json")
 
 

@@ -85,12 +85,12 @@ class KeyTable:
 
     @property
     def fits(self) -> bool:
-        """Whether no tensor is missing, unexpected or misshapen."""
+        """Return whether no tensor is missing, unexpected or misshapen."""
         return not (self.missing or self.unexpected or self.misshapen)
 
     @property
     def loads_officially(self) -> bool:
-        """Whether the official loader reads the tensors: it ignores names without `detector`, such as a trainer's."""
+        """Return whether the official loader reads the tensors; it ignores names without `detector`."""
         return self.layout != TRAINER
 
     def lines(self) -> list[str]:

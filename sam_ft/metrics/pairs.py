@@ -42,12 +42,12 @@ class Pair:
 
     @property
     def is_present(self) -> bool:
-        """Whether an object is labelled."""
+        """Return whether an object is labelled."""
         return bool(self.objects)
 
     @property
     def is_absent(self) -> bool:
-        """Whether the pair is exhaustive without any annotation, crowd regions included."""
+        """Return whether the pair is exhaustive without any annotation, crowd regions included."""
         return not self.truth and self.exhaustive
 
     def has(self, kind: str) -> bool:

@@ -123,7 +123,7 @@ class FamilySpec:
 
     @property
     def has_text_encoder(self) -> bool:
-        """Whether the model encodes text, so that its processor has a tokenizer."""
+        """Return whether the model encodes text, so that its processor has a tokenizer."""
         return "text_encoder" in self.encoders
 
 

@@ -95,5 +95,5 @@ class ClickOptions:
 
     @property
     def has_mask_prompts(self) -> bool:
-        """Whether the decoder receives mask prompts, so that their part of the prompt encoder gets gradients."""
+        """Return whether the decoder receives mask prompts; only then their encoder gets gradients."""
         return self.n_rounds > 1 or self.mask_prompt_probability > 0

@@ -111,7 +111,7 @@ class SamTrainer(Trainer):
 
     @property
     def can_evaluate_before_training(self) -> bool:
-        """Whether the model can be evaluated before training; FSDP and DeepSpeed shard it for good."""
+        """Return whether the model can be evaluated before training; FSDP and DeepSpeed shard it for good."""
         return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     @property

@@ -66,7 +66,7 @@ class Evaluator:
 
     @property
     def with_masks(self) -> bool:
-        """Whether masks are scored."""
+        """Return whether masks are scored."""
         return True
 
     @property

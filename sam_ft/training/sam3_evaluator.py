@@ -26,7 +26,7 @@ class Sam3Evaluator(Evaluator):
 
     @property
     def with_masks(self) -> bool:
-        """Whether masks are scored."""
+        """Return whether masks are scored."""
         return unwrap_sam(self.trainer.unwrapped_model).with_masks
 
     def predict_batch(self, model, inputs: dict) -> torch.Tensor:

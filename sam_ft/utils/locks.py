@@ -50,12 +50,12 @@ class LockOwner:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process was started on this host."""
+        """Return whether the process was started on this host."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process of this host still runs; false for another host's, which cannot be looked up."""
+        """Return whether a process of this host still runs; false for another host's, which cannot be looked up."""
         try:
             return self.is_here and abs(psutil.Process(self.pid).create_time() - self.started) < 2
         except psutil.Error:

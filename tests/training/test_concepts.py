@@ -162,6 +162,7 @@ def test_files_are_small_and_the_predictor_uses_them(tuned_concepts):
     assert added.threshold("star") == entry["threshold"] == alone.threshold("star")
     assert added.describe_thresholds().startswith("those saved with the concepts; 0.5 for phrases without")
     assert entry["scores"]["mask_AP50"] > 0
+    assert json.loads((folder / "concepts.json").read_text())["version"]
 
 
 def test_a_resumed_run_gives_the_same_concepts(shapes, tmp_path):
@@ -192,7 +193,7 @@ def test_a_phrase_is_added_without_changing_the_others(shapes, saved, tmp_path):
     assert {len(tokens) for name, tokens in after.items() if name != "concept.0"} == {6}
     with pytest.raises(ValueError, match="all phrases of the data have a concept"):
         build(shapes, tmp_path / "none", str(tmp_path / "more"), model={"concept_tokens": 6}, **STEPS)
-    again = {"concept_tokens": 6, "concept_phrases": [first]}
+    again = {"concept_tokens": 6, "concept_phrases": [first.capitalize()]}
     trainer = build(shapes, tmp_path / "further", str(tmp_path / "more"), model=again, **STEPS)
     trainer.train()
     trainer.save_model()

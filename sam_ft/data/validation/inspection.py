@@ -58,7 +58,7 @@ class Inspection:
 
     @property
     def usable(self) -> bool:
-        """Whether the data can be used for training as they are."""
+        """Return whether the data can be used for training as they are."""
         return self.train_split in self.splits and all(finding.usable for finding in self.findings)
 
     @property
@@ -68,7 +68,7 @@ class Inspection:
 
     @property
     def verdict(self) -> str:
-        """Whether the data are usable; if not, the most important cause and its fix, on one line."""
+        """Return whether the data are usable; if not, the most important cause and its fix, on one line."""
         groups = self.groups
         if self.usable:
             wrong = [group.kind for group in groups if group.severity == WRONG]

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ... import __version__
 from ...options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS, MAX_TOKENS
 from ...utils.files import write_atomically
 from ...utils.json_files import read_json_file, write_json
@@ -190,7 +191,9 @@ def add_concept_files(
         `ValueError`: If a file belongs to another base, or two files define a phrase; names both.
     """
     width = model.config.detr_encoder_config.hidden_size
-    info = ConceptInfo(base, revision, get_resolution(model.config), width, compute_part_digests(model))
+    info = ConceptInfo(
+        base, revision, get_resolution(model.config), width, compute_part_digests(model), version=__version__
+    )
     concepts, sources = ConceptTokens(info, dropout), {}
     for file in files:
         differing = [part for part, digest in info.digests.items() if file.info.digests.get(part) != digest]
