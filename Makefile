@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality test-oldest test-browser benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -17,10 +17,13 @@ $(VENV)/.done: setup.cfg pyproject.toml
 
 setup: $(VENV)/.done
 
-# Fine-tunes a tiny SAM 3 on three new shapes and prints AP before and after, for new and old shapes; a second call
-# starts over.
+# Trains concepts of three new shapes for a tiny SAM 3 and prints AP before and after, for new and old shapes;
+# `demo-full` trains all weights on the same data. A second call starts over.
+DEMO := $(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --start_over true
 demo: setup
-	$(VENV)/bin/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/sam3_ft.py --config recipes/configs/demo.yaml --start_over true
+	$(DEMO) --config recipes/configs/demo.yaml
+demo-full: setup
+	$(DEMO) --config recipes/configs/demo_full.yaml
 
 # Trains the weights of sam-ft/tiny, in two halves of two hours each on two cores; the same call resumes a killed one.
 PRETRAIN := OMP_NUM_THREADS=1 $(VENV)/bin/torchrun --standalone --nproc_per_node 2 recipes/sam3_ft.py --per_device_train_batch_size 4 --use_cpu true

@@ -54,7 +54,7 @@ def make_cells(out: str) -> list[tuple[str, str, object, tuple, int]]:
         ("evaluation", "evaluation", gpu_cells.evaluation, (), 90),
         ("criterion", "criterion", gpu_cells.criterion, (), 60),
     ]
-    demo = ["--config", "recipes/configs/demo.yaml"]
+    demo = ["--config", "recipes/configs/demo_full.yaml"]
     fine_tune = [python, "recipes/sam3_ft.py", "--output_dir", "out/gpu-demo", *demo]
     cells += [("commands", "demo", gpu_cells.command, (fine_tune,), 120)]
     cells += [("commands", "plan of the demo", gpu_cells.command, ([python, "recipes/plan.py", *demo],), 60)]

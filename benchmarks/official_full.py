@@ -85,7 +85,8 @@ def picture() -> Image.Image:
 
 def export(folder: Path) -> Path:
     """Export a model of random weights to `sam3.pt`."""
-    from sam_ft.export.formats import FORMATS, Export
+    from sam_ft.export.checked_export import Export
+    from sam_ft.export.formats import FORMATS
 
     begin = time.perf_counter()
     model = build_random_model(Sam3Config(), 0).eval()

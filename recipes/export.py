@@ -5,6 +5,7 @@ r"""Export of a tuned model: merged weights, the official sam3.pt, the video lay
         --output_path out/sam3_tuned.pt
     python recipes/export.py --model_name_or_path out/mine --format video --base facebook/sam3 --output_path out/video
     python recipes/export.py --model_name_or_path out/mine --format onnx --output_path out/onnx
+    python recipes/export.py --model_name_or_path out/concepts --format onnx --output_path out/onnx_concepts
     python recipes/export.py --model_name_or_path path/to/sam3.pt --format transformers --output_path out/from_official
     python recipes/export.py --verify path/to/anything.pt
 

@@ -40,6 +40,7 @@ _PUBLIC = {
     "Sam3Predictor": "inference.sam3_predictor",
     "Sam3Trainer": "training.sam3_trainer",
     "Sam3TrainingArguments": "training.training_arguments",
+    "ReferenceImage": "inference.references",
     "RegionQuality": "metrics.regions",
     "adapt": "models.loading",
     "add_adapters": "models.lora",

@@ -67,6 +67,11 @@ class PredictArguments(SharedPredictArguments):
         'JSON file {"image": [[x, y, w, h], …]} of exemplar boxes in px; a fifth number 0 marks a negative exemplar. '
         "Used together with `phrases` or without them.",
     )
+    exemplar_images: str | None = key(
+        None,
+        'JSON file of reference images, which are not predicted: {"pothole": {"a.jpg": [[x, y, w, h], …]}}, or '
+        'without a phrase {"a.jpg": [[x, y, w, h], …]}, in px; or a COCO file. Paths are relative to the file.',
+    )
 
 
 @dataclass

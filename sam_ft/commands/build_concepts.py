@@ -138,7 +138,7 @@ def _encode_exemplars(model: Sam3ForConceptSegmentation, data: PhraseData, phras
         instances = next((p.instances for p in sample.phrases if p.text == phrase), [])
         boxes += [(turn, sample, sample.boxes[index]) for turn, index in enumerate(instances)]
     tokens = [
-        model.encode_exemplars(sample.image[None].to(model.device), box[None, None])
+        model.encode_exemplars(sample.image[None].to(model.device), box[None, None])[:1]
         for _, sample, box in sorted(boxes, key=lambda item: item[0])[:number]
     ]
     if not tokens:

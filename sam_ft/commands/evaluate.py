@@ -149,7 +149,7 @@ def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[
                 evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
             )
             write_json(output_dir / RESULTS_FILE, metrics, indent=4)
-    for line in comparison_table(None, metrics):
+    for line in comparison_table({result.name: result.metrics for result in evaluated}):
         logger.info("%s", line)
     for column in columns if is_main else ():
         for note in column.notes:

@@ -11,7 +11,7 @@ from ..models.family_spec import resolve
 from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
-from ..utils.console import comparison_table, logging_to_file, stage
+from ..utils.console import comparison_table, log_to_file_only, logging_to_file, read_metrics, stage
 from .build import load_data, load_sam
 from .build_concepts import add_concepts_of_run
 from .retention_probe import build_retention
@@ -20,6 +20,7 @@ from .run_card import publish
 from .run_family import get_family_of_run
 from .run_folder import ClaimedRun, claim_run
 from .run_report import report_run
+from .run_summary import describe_run
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -119,14 +120,17 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
     with stage("report"):
         warnings = [*data.warnings, *(record.list_warnings() if record is not None else [])]
         report = report_run(trainer, metrics, retention, data, data_args, warnings)
-        for line in [*report.notes, *comparison_table(before_file, metrics)]:
+        for line in warnings:
             logger.info("%s", line)
+        measured = {"before": read_metrics(before_file, "before_"), "after": metrics}
+        log_to_file_only([*report.notes, *comparison_table(measured)])
     publish(trainer, report, data, model_args, data_args)
     close_event_files(trainer.callback_handler.callbacks)
     for message in [message for report in data.reports for message in (*report.skipped, *report.dropped)]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:
-        logger.info("model, its card (README.md), log, pictures (eval/pictures.png) and report.html: %s", output_dir)
+        for line in describe_run(trainer, report):
+            logger.info("%s", line)
 
 
 def _check_data(record: DataRecord, trainer) -> None:

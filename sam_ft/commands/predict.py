@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..arguments import ModelArguments, PredictArguments, Sam2ModelArguments, Sam2PredictArguments
 from ..inference.batch_prediction import PredictionJob, find_images, run_job
-from ..inference.prompt_files import read_exemplars, read_prompts
+from ..inference.prompt_files import read_exemplar_images, read_exemplars, read_prompts
+from ..inference.references import assign_phrases
 from ..inference.sam2_predictor import Sam2Predictor
 from ..inference.sam3_predictor import Sam3Predictor
 from ..inference.weights_fingerprint import compute_weights_fingerprint
@@ -30,14 +31,21 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
     """
     files = find_images(predict_args.images, Path(predict_args.predictions_dir))
     exemplars = read_exemplars(predict_args.exemplar_file, files) if predict_args.exemplar_file else {}
-    trained = read_trained_phrases(model_args.model_name_or_path, model_args.model_revision) or []
-    phrases = predict_args.phrases or ([] if exemplars else sorted(trained))
+    phrases, references = predict_args.phrases, []
+    if predict_args.exemplar_images:
+        references = read_exemplar_images(predict_args.exemplar_images, files, predict_args.image_channels)
+        phrases = list(assign_phrases(references, phrases))
+    elif not phrases and not exemplars:
+        phrases = sorted(read_trained_phrases(model_args.model_name_or_path, model_args.model_revision) or [])
     job = _make_job(model_args, predict_args, files, phrases, exemplars)
+    job.settings["exemplar_images"] = [reference.describe() for reference in references]
     prompts = ", ".join(phrases) or "exemplar boxes"
     logger.info("%s: %d images, prompts: %s", model_args.model_name_or_path, len(files), prompts)
     with stage("model"):
         predictor = _load_predictor(Sam3Predictor, model_args, predict_args)
         logger.info("  thresholds: %s", predictor.describe_thresholds())
+        if references:
+            job.references = predictor.prepare_references(references, phrases)
     _run(predictor, job)
 
 
@@ -84,9 +92,10 @@ def _make_job(model_args, predict_args, files: list[Path], phrases: list[str], p
 
 
 def _fingerprint_concepts(model_args) -> dict[str, list[str]]:
-    """Return the fingerprints of the concepts, if there are any; predictions of other concepts are not mixed."""
-    names = getattr(model_args, "concepts", [])
-    return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in names]} if names else {}
+    """Return the fingerprints of the concepts, also of none, so that predictions of other concepts are not mixed."""
+    if not hasattr(model_args, "concepts"):
+        return {}
+    return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in model_args.concepts]}
 
 
 def _load_predictor(predictor: type, model_args, predict_args):

@@ -1,14 +1,19 @@
 """Pictures of a report: the best and worst images, and those that changed most."""
 
+import itertools
+from pathlib import Path
+
 from PIL import Image
 
 from ..data.loading import PhraseData
 from ..evaluation.predictions import ScoredEvaluation
-from ..reporting.pictures import comparison_of, tile
+from ..reporting.pictures import comparison_of, draw_examples, tile
+from ..utils.owned_files import OwnedFiles
 from .candidates import CandidateEvaluation
 
 
 MOST_IMPROVED, MOST_DEGRADED = "Most improved since", "Most degraded since"
+EXAMPLES = 3  # lines of the sheet of examples
 
 
 def draw_pictures(
@@ -43,21 +48,101 @@ def draw_pictures(
         improved = [image for image in changed[::-1] if last[image] > first.get(image, 0.0)]
         chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
         chosen[f"{MOST_IMPROVED} {evaluated[0].name}"] = improved[:number]
-    examples = {image["id"]: image["example_id"] for image in evaluated[-1].scored.ground_truth["images"]}
-    index_of_example = {example: i for i, example in enumerate(data.validation["example_id"])}
+    rows = _RowsOfImages(evaluated[-1].scored, data)
     stages = {candidate.name: candidate.detections for candidate in evaluated}
     return {
         heading: [
             (
-                f"{examples[image]} · {metric}: {_scores(image, by_image)}",
-                tile(
-                    [comparison_of(_select_phrases(data.validation[index_of_example[examples[image]]], only), stages)]
-                ),
+                f"{rows.examples[image]} · {metric}: {_scores(image, by_image)}",
+                tile([comparison_of(_select_phrases(rows[image], only), stages)]),
             )
             for image in images
         ]
         for heading, images in chosen.items()
     }
+
+
+def draw_before_and_after(
+    evaluated: list[CandidateEvaluation], data: PhraseData, trained: set[str] | None
+) -> Image.Image | None:
+    """
+    Draw the images whose trained phrases improved most from the first evaluation to the last one, or degraded least.
+
+    Detections of trained phrases are drawn, and those of other phrases that are in the image.
+
+    Args:
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
+        data (`PhraseData`): Data of the evaluations.
+        trained (`set[str]`, *optional*): Trained phrases; by default all phrases count.
+
+    Returns:
+        `PIL.Image.Image` or `None`: The sheet; `None` with one evaluation, or if no image contains a trained phrase.
+    """
+    if len(evaluated) < 2:
+        return None
+    first, last = evaluated[0].scored, evaluated[-1].scored
+    before, after = (_mean_iou(s) if last.objects else _mean_f1(s, trained) for s in (first, last))
+    gains = {image: value - before.get(image, 0.0) for image, value in after.items()}
+    shown: dict[int, set[str]] = {image: set() for image in gains}
+    for pair in last.pairs:
+        if pair.image_id in shown and pair.objects and (trained is None or pair.phrase in trained):
+            shown[pair.image_id].add(pair.phrase)
+    chosen = _choose_examples(sorted(shown, key=lambda image: (-gains[image], -len(shown[image]), image)), shown)
+    if not chosen:
+        return None
+    stages = {candidate.name: candidate.detections for candidate in (evaluated[0], evaluated[-1])}
+    rows_of_images, rows = _RowsOfImages(last, data), []
+    for image in chosen:
+        row = rows_of_images[image]
+        present = {phrase["text"] for phrase in row["phrases"] if phrase["instances"]}
+        rows.append(_select_phrases(row, None if trained is None else trained | present))
+    return draw_examples(rows, stages)
+
+
+def _choose_examples(order: list[int], shown: dict[int, set[str]]) -> list[int]:
+    """Choose the first images of an order; those with a phrase that no earlier one shows come first."""
+    chosen: list[int] = []
+    while len(chosen) < min(EXAMPLES, len(order)):
+        remaining = [image for image in order if image not in chosen]
+        covered = set().union(*(shown[image] for image in chosen))
+        chosen.append(next((image for image in remaining if shown[image] - covered), remaining[0]))
+    return chosen
+
+
+class _RowsOfImages:
+    """
+    Rows of the validation split by image id.
+
+    Attributes:
+        examples (`dict[int, str]`): Example id of each image id.
+    """
+
+    def __init__(self, scored: ScoredEvaluation, data: PhraseData):
+        self.examples = {image["id"]: image["example_id"] for image in scored.ground_truth["images"]}
+        self._rows = data.validation
+        self._indices = {example: i for i, example in enumerate(data.validation["example_id"])}
+
+    def __getitem__(self, image: int) -> dict:
+        return self._rows[self._indices[self.examples[image]]]
+
+
+def save_picture(owned: OwnedFiles, name: str, picture: Image.Image) -> str:
+    """
+    Save a picture; if a file of that name is not owned, a number is added to the name.
+
+    Args:
+        owned (`OwnedFiles`): Files of the folder.
+        name (`str`): Relative path of the picture.
+        picture (`PIL.Image.Image`): The picture.
+
+    Returns:
+        `str`: Relative path of the file that was written.
+    """
+    path = Path(name)
+    names = (path.with_stem(f"{path.stem}{'' if i == 0 else f'-{i}'}").as_posix() for i in itertools.count())
+    free = next(candidate for candidate in names if owned.is_free(candidate))
+    owned.write(free, picture.save, "output_dir")
+    return free
 
 
 def _select_phrases(row: dict, only: set[str] | None) -> dict:

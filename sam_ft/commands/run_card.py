@@ -1,7 +1,6 @@
 """Model card of a run: facts and pictures for the card, and upload to the Hub."""
 
 import contextlib
-import itertools
 import logging
 import platform
 import shlex
@@ -36,7 +35,7 @@ from ..training.run_cost import find_run_cost
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
-from .report_pictures import MOST_IMPROVED, draw_pictures
+from .report_pictures import MOST_IMPROVED, draw_pictures, save_picture
 from .run_report import RunReport
 
 
@@ -105,8 +104,11 @@ def write_card(
     base, base_id, licence = _base(name, family)
     if adapter:
         base_id, revision = trainer.hub.find_or_push_base(model), model.peft_config["default"].revision
+    elif concepts is not None and Path(name).is_dir():
+        base_id = trainer.hub.find_or_push_base(model)
     facts = CardFacts(
         name=trainer.hub_model_id or replace_local_paths(folder.as_posix()),
+        is_on_hub=trainer.hub_model_id is not None,
         family=family,
         form="adapter" if adapter else "full" if concepts is None else "concepts",
         concepts=[] if concepts is None else concepts.index.phrases,
@@ -166,10 +168,7 @@ def _save_pictures(
     bad = [(f"worst image: {caption}", picture) for caption, picture in worst[:1] if (caption, picture) not in good]
     saved = []
     for number, (caption, picture) in enumerate(good + bad, 1):
-        names = (f"card/{number}{'' if i == 0 else f'-{i}'}.png" for i in itertools.count())
-        name = next(candidate for candidate in names if owned.is_free(candidate))
-        owned.write(name, picture.save, "output_dir")
-        saved.append((caption, name))
+        saved.append((caption, save_picture(owned, f"card/{number}.png", picture)))
     return saved
 
 

@@ -1,5 +1,6 @@
 """Report of one or several evaluations: metrics with confidence intervals, differences and pictures."""
 
+import fnmatch
 import json
 import logging
 from collections.abc import Callable
@@ -35,11 +36,13 @@ from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
 from .candidates import CandidateEvaluation
-from .report_pictures import draw_pictures
+from .report_pictures import draw_before_and_after, draw_pictures, save_picture
 from .retention_probe import Retention, compute_agreement
 
 
 logger = logging.getLogger("sam_ft.run")
+
+BEFORE_AND_AFTER = "before_after.png"
 
 
 def build_columns(evaluated: list[CandidateEvaluation], eval_args: EvalArguments) -> list[Column]:
@@ -188,11 +191,15 @@ class RunReport:
         evaluated (`list[CandidateEvaluation]`): Evaluations before, if there is one, and after; empty in all
             processes but the first.
         columns (`list[Column]`): Columns of these evaluations.
+        page (`Path`, *optional*): The report; `None` without `num_pictures`.
+        picture (`Path`, *optional*): Sheet of the most improved images; `None` if there is none.
     """
 
     notes: list[str]
     evaluated: list[CandidateEvaluation]
     columns: list[Column]
+    page: Path | None = None
+    picture: Path | None = None
 
 
 def report_run(
@@ -236,7 +243,20 @@ def report_run(
             kind=RUN_KIND,
         )
     columns[-1].notes = columns[-1].notes if len(evaluated) > 1 else notes
-    return RunReport(notes, evaluated, columns)
+    if not trainer.num_pictures:
+        return RunReport(notes, evaluated, columns)
+    picture = _save_before_and_after(folder, evaluated, data, trainer.trained_phrases)
+    return RunReport(notes, evaluated, columns, folder / "report.html", picture)
+
+
+def _save_before_and_after(
+    folder: Path, evaluated: list[CandidateEvaluation], data: PhraseData, trained: set[str] | None
+) -> Path | None:
+    """Save the sheet of the most improved images; that of an earlier call is removed unless it was edited."""
+    owned = OwnedFiles(folder, RUN_KIND)
+    owned.remove(name for name in owned.names if fnmatch.fnmatch(name, "before_after*.png"))
+    sheet = draw_before_and_after(evaluated, data, trained)
+    return None if sheet is None else folder / save_picture(owned, BEFORE_AND_AFTER, sheet)
 
 
 def collect_before_and_after(

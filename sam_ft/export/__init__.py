@@ -1,5 +1,5 @@
 """
-Export to other layouts: one function per format; each export is loaded back and compared with its source.
+Export to other layouts: one module per format; each export is loaded back and compared with its source.
 
 `FORMATS` in `formats.py` registers them.
 

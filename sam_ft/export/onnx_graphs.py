@@ -1,31 +1,22 @@
-"""Export of SAM 3 as three ONNX graphs: vision encoder, text encoder, and a detector for one image and P phrases."""
+"""ONNX graphs of SAM 3: vision encoder, text encoder, and a detector for one image and P phrases."""
 
 import contextlib
 import logging
-import shutil
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
-from transformers import Sam3Processor
 
 from ..models.sam3.detr import boxes_to_xyxy, run_decoder
 from ..models.sam3.model import Sam3ForConceptSegmentation
-from ..ops.prompts import PADDING_LABEL, padding_exemplars
-from .output_parity import build_inputs
+from ..ops.prompts import padding_exemplars
 
 
 OPSET = 20
 MAX_INLINE_BYTES = 2**30  # larger weights are written beside the graph, since protobuf files are limited to 2 GB
 MAX_PHRASES, MAX_BOXES = 4096, 256  # per call
-CHECKED_PHRASE_COUNTS = (1, 3, 17)
-SCRIPT = Path(__file__).parent / "onnx_script.py"
 _LEVELS = ["fine", "middle", "coarse"]
 
 
@@ -100,13 +91,14 @@ class DetectorGraph(nn.Module):
 
 
 @torch.no_grad()
-def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
+def write_graphs(model: Sam3ForConceptSegmentation, folder: Path, *, with_text_encoder: bool = True) -> None:
     """
-    Write `vision_encoder.onnx`, `text_encoder.onnx`, `detector.onnx`, and `predict.py`, which runs them without torch.
+    Write `vision_encoder.onnx`, `text_encoder.onnx` and `detector.onnx`.
 
     Args:
         model (`Sam3ForConceptSegmentation`): The model.
         folder (`Path`): Existing output folder.
+        with_text_encoder (`bool`): Whether `text_encoder.onnx` is written, `True` by default.
 
     Raises:
         `ImportError`: If onnx, onnxruntime or onnxscript is not installed.
@@ -122,14 +114,15 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
     pyramid, text = VisionGraph(model)(pixels), TextGraph(model)(ids, mask)
     exemplars = padding_exemplars(3, 2)
     _export_graph(VisionGraph(model), (pixels,), folder / "vision_encoder.onnx", ["pixel_values"], _LEVELS, None)
-    _export_graph(
-        TextGraph(model),
-        (ids, mask),
-        folder / "text_encoder.onnx",
-        ["input_ids", "attention_mask"],
-        ["text"],
-        ({0: phrases}, {0: phrases}),
-    )
+    if with_text_encoder:
+        _export_graph(
+            TextGraph(model),
+            (ids, mask),
+            folder / "text_encoder.onnx",
+            ["input_ids", "attention_mask"],
+            ["text"],
+            ({0: phrases}, {0: phrases}),
+        )
     with _pool_boxes_at_once(model.geometry_encoder):
         _export_graph(
             DetectorGraph(model),
@@ -139,7 +132,6 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path) -> None:
             ["scores", "boxes_xyxy", "presence", "masks"],
             (None, None, None, {0: phrases}, {0: phrases}, {0: phrases, 1: boxes}, {0: phrases, 1: boxes}),
         )
-    shutil.copyfile(SCRIPT, folder / "predict.py")
 
 
 def _require_onnx() -> None:
@@ -204,58 +196,3 @@ def _pool_boxes_at_once(encoder: nn.Module) -> Iterator[None]:
         yield
     finally:
         del encoder._encode_boxes
-
-
-@torch.no_grad()
-def check_graphs(model: Sam3ForConceptSegmentation, processor: Sam3Processor, folder: Path) -> float:
-    """
-    Compare the graphs with the model for 1, 3 and 17 phrases, with and without exemplar boxes.
-
-    The graphs run in a process that cannot import torch.
-
-    Args:
-        model (`Sam3ForConceptSegmentation`): The model.
-        processor (`Sam3Processor`): Its processor.
-        folder (`Path`): Folder of the graphs.
-
-    Returns:
-        `float`: Maximum absolute difference of scores, boxes, presence and masks (as probabilities).
-    """
-    largest = 0.0
-    generator = torch.Generator().manual_seed(0)
-    for number in CHECKED_PHRASE_COUNTS:
-        inputs = build_inputs(processor, model.config.image_size, tuple(f"thing {i}" for i in range(number)))
-        boxes = 0.3 + 0.4 * torch.rand(number, 2, 4, generator=generator)
-        labels = torch.tensor([[1, 0], [1, PADDING_LABEL], [PADDING_LABEL] * 2])[torch.arange(number) % 3]
-        pyramid = VisionGraph(model)(inputs.pixel_values)
-        text = TextGraph(model)(inputs.input_ids, inputs.attention_mask)
-        expected = DetectorGraph(model)(*pyramid, text, inputs.attention_mask, boxes, labels)
-        tensors = {
-            "pixel_values": inputs.pixel_values,
-            "input_ids": inputs.input_ids,
-            "attention_mask": inputs.attention_mask,
-            "boxes": boxes,
-            "box_labels": labels,
-        }
-        outputs = _run_script(folder, {name: tensor.numpy() for name, tensor in tensors.items()})
-        for name, tensor in zip(("scores", "boxes_xyxy", "presence", "masks"), expected, strict=True):
-            output = torch.from_numpy(outputs[name])
-            pair = (tensor.sigmoid(), output.sigmoid()) if name == "masks" else (tensor, output)
-            largest = max(largest, float((pair[0] - pair[1]).abs().max()))
-    return largest
-
-
-def _run_script(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run `predict.py` of an exported folder on tensors, in a process of its own."""
-    with tempfile.TemporaryDirectory() as temporary:
-        input_file, output_file = Path(temporary, "inputs.npz"), Path(temporary, "outputs.npz")
-        np.savez(input_file, **inputs)
-        done = subprocess.run(
-            [sys.executable, str(folder / "predict.py"), "--tensors", str(input_file), str(output_file)],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise ValueError(f"the exported graphs do not run in ONNX Runtime: {done.stderr[-800:]}")
-        with np.load(output_file) as stored:
-            return {name: stored[name] for name in stored.files}

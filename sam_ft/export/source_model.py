@@ -8,9 +8,11 @@ import torch
 from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
 from ..models.finite import check_weights
-from ..models.loading import load_model
+from ..models.loading import has_concepts, load_as_trained, load_model
+from ..models.lora import AdaptedSam, merge_adapters
 from ..models.model_files import add_model_to_errors, check_exists, resolve_source
 from ..models.processors import load_processor_of_model
+from ..models.sam3.concept_files import add_concept_files, read_concept_source
 from ..models.sam3.config import set_resolution
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.official_names import from_official
@@ -26,7 +28,7 @@ RELEASED_MODEL = "facebook/sam3"
 
 def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConceptSegmentation, Sam3Processor]:
     """
-    Load the model of an export in float32 with merged adapters, and its processor.
+    Load the model of an export in float32 with merged adapters and its concepts, and its processor.
 
     Args:
         options (`ModelOptions`): Model; its name may also be a weight file in any layout of SAM 3.
@@ -41,7 +43,7 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     """
     name = options.model_name_or_path
     if not is_weight_file(name):
-        model = load_model(options)
+        model = _load_with_concepts(options) if has_concepts(options) else load_model(options)
         return model, load_processor_of_model(model, name, options.revision)
     if options.revision is not None:
         raise ValueError(f"`model_revision` applies to models of the Hub; {name!r} is a file. Remove the key")
@@ -65,7 +67,22 @@ def load_source(options: ModelOptions, base: str | None) -> tuple[Sam3ForConcept
     model = Sam3ForConceptSegmentation(config)
     model.load_state_dict(_to_sam3_names(weights, table.layout))
     check_weights(model, name)
+    if options.concepts:
+        add_concept_files(model, [read_concept_source(concepts) for concepts in options.concepts], base=name)
     return model.eval(), load_processor_of_model(model, config_source)
+
+
+def _load_with_concepts(options: ModelOptions) -> Sam3ForConceptSegmentation:
+    """Load a model with its concepts, whose digests are those of the model before an adapter is merged."""
+    model = load_as_trained(options)
+    return merge_adapters(model) if isinstance(model, AdaptedSam) else model
+
+
+def find_concept_source(options: ModelOptions) -> str | None:
+    """Return the first folder or Hub id of concepts that the options of an export name, `None` without concepts."""
+    if options.concepts or is_weight_file(options.model_name_or_path):
+        return next(iter(options.concepts), None)
+    return options.model_name_or_path if has_concepts(options) else None
 
 
 def _find_config_source(file: str, base: str | None) -> str:

@@ -42,6 +42,11 @@ def detect_layout(names) -> str:
             "these tensors are a LoRA adapter, which cannot be loaded without its base; give the adapter's folder as "
             "`model_name_or_path`"
         )
+    if "concept" in prefixes:
+        raise ValueError(
+            "these tensors are concepts, which are used with their base model; give their folder as "
+            "`model_name_or_path` or in `concepts`"
+        )
     examples = ", ".join(sorted(names)[:4])
     raise ValueError(f"these are no weights of SAM 3: no layout has names such as {examples}")
 

@@ -30,9 +30,10 @@ from .output_writers import (
     write_yolo,
     write_yolo_names,
 )  # fmt: skip
+from .phrases import VISUAL, check_phrases
 from .predictor import ImagePrediction, Predictor
 from .prompt_files import ObjectPrompt
-from .sam3_predictor import VISUAL, check_phrases
+from .prompted_views import PreparedReferences
 from .tiling import FileViews, Views
 
 
@@ -61,6 +62,7 @@ class PredictionJob:
         skip_bad (`bool`): Skip images that cannot be read and report them at the end, `False` by default.
         image_channels (`list[int]`): Three channels of the images, from 1; see [`read_channels`].
         settings (`dict`): Settings of the model; a folder contains the predictions of one model only.
+        references (`PreparedReferences`, *optional*): References in other images.
     """
 
     files: dict[str, str]
@@ -72,6 +74,7 @@ class PredictionJob:
     skip_bad: bool = False
     image_channels: list[int] = field(default_factory=list)
     settings: dict = field(default_factory=dict)
+    references: PreparedReferences | None = None
 
     def __post_init__(self):
         self.phrases = check_phrases(self.phrases)

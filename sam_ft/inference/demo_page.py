@@ -83,7 +83,9 @@ def load_predictors(tuned: ModelOptions, base: str | None, device: str | None) -
     Returns:
         `dict[str, Sam3Predictor]`: Predictors by the names on the page.
     """
-    names = {"base": replace(tuned, model_name_or_path=base, revision=None)} if base is not None else {}
+    names = {}
+    if base is not None:
+        names["base"] = replace(tuned, model_name_or_path=base, revision=None, concepts=[])
     names["tuned" if base is not None else Path(tuned.model_name_or_path).name] = tuned
     return {name: Sam3Predictor.load(options, device=device) for name, options in names.items()}
 

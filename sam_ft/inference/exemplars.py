@@ -22,36 +22,35 @@ class Exemplars:
     labels: list[int]
 
 
-def check_exemplars(exemplars: Exemplars | None, views: Views) -> None:
+def check_exemplars(exemplars: Exemplars | None, name: str, size: tuple[int, int]) -> None:
     """
     Check the exemplars of an image.
 
     Args:
         exemplars (`Exemplars`, *optional*): The exemplars.
-        views (`Views`): The image.
+        name (`str`): Name of the image, for errors.
+        size (`tuple[int, int]`): Height and width of the image, px.
 
     Raises:
         `ValueError`: If a box has no area or lies outside the image, or a label is not 0 or 1; names the image.
     """
     if exemplars is None:
         return
-    height, width = views.size
+    height, width = size
     if len(exemplars.boxes) != len(exemplars.labels) or not exemplars.boxes:
         raise ValueError(
-            f"exemplars of {views.name!r}: {len(exemplars.boxes)} boxes and {len(exemplars.labels)} labels; give at "
+            f"exemplars of {name!r}: {len(exemplars.boxes)} boxes and {len(exemplars.labels)} labels; give at "
             "least one box, and one label for each box"
         )
     for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
         is_box = len(box) == 4 and all(isinstance(v, int | float) and abs(v) < 1e9 for v in box) and min(box[2:]) > 0
         if not is_box or box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
             raise ValueError(
-                f"exemplars of {views.name!r}: the box {list(box)} does not lie in the image of {width}×{height} px; "
+                f"exemplars of {name!r}: the box {list(box)} does not lie in the image of {width}×{height} px; "
                 "expected [x, y, w, h]"
             )
         if label not in (0, 1):
-            raise ValueError(
-                f"exemplars of {views.name!r}: the label {label!r} is neither 1 (positive) nor 0 (negative)"
-            )
+            raise ValueError(f"exemplars of {name!r}: the label {label!r} is neither 1 (positive) nor 0 (negative)")
 
 
 def convert_exemplars_to_view(exemplars: Exemplars | None, views: Views, view: View) -> list[tuple[list[float], int]]:

@@ -1,12 +1,15 @@
-"""Prompt files in JSON: exemplar boxes of SAM 3, and clicks and boxes of SAM 2."""
+"""Prompt files in JSON: exemplar boxes and reference images of SAM 3, and clicks and boxes of SAM 2."""
 
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .exemplars import Exemplars
+from .references import ReferenceImage
+from .tiling import open_trusted_image
 
 
 UNNAMED = "object"  # label of a prompt without one
@@ -96,7 +99,7 @@ def read_prompts(file: str, files: dict[str, str]) -> dict[str, list[ObjectPromp
             f"`prompt_file`: {file} contains a {type(content).__name__}; "
             'expected {{"image": [{{"box": [x, y, w, h]}}, …]}}'
         )
-    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+    if _is_coco(content):
         return _read_coco_prompts(content, file, files)
     names, prompts = _ImageNames(file, "prompt_file", files), {}
     for image, entries in content.items():
@@ -192,15 +195,85 @@ def read_exemplars(file: str, files: dict[str, str]) -> dict[str, Exemplars]:
         )
     names, exemplars = _ImageNames(file, "exemplar_file", files), {}
     for image, boxes in content.items():
-        is_valid = isinstance(boxes, list) and all(
-            isinstance(box, list) and len(box) in (4, 5) and all(map(_is_number, box)) for box in boxes
-        )
-        if not is_valid or not boxes:
-            raise ValueError(f"`exemplar_file`: {file}, {image!r} is {boxes!r}; expected [[x, y, w, h], …] in px")
-        exemplars[names.resolve(image)] = Exemplars(
-            [box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes]
-        )
+        exemplars[names.resolve(image)] = _parse_exemplars(boxes, f"`exemplar_file`: {file}, {image!r}")
     return exemplars
+
+
+def read_exemplar_images(file: str, targets: dict[str, str], channels: Sequence[int] = ()) -> list[ReferenceImage]:
+    """
+    Read reference images and their boxes from a JSON file, or from a COCO file.
+
+    The JSON file is `{"pothole": {"a.jpg": [[x, y, w, h], …]}}`, or without a phrase `{"a.jpg": [[x, y, w, h], …]}`,
+    with boxes as in [`read_exemplars`]. In a COCO file the phrases are the categories. Paths of images are relative to
+    the folder of the file.
+
+    Args:
+        file (`str`): The file.
+        targets (`dict[str, str]`): Files of the images to predict, by name.
+        channels (`Sequence[int]`): Three channels of the images, from 1; see [`open_trusted_image`].
+
+    Returns:
+        `list[ReferenceImage]`: The references.
+
+    Raises:
+        `ValueError`: If there is no reference, an entry is malformed, an image cannot be read or is among `targets`,
+            or a box lies outside its image; names file and entry.
+    """
+    content = _read_json(file, "exemplar_images")
+    if not isinstance(content, dict) or not content:
+        problem = f"contains a {type(content).__name__}" if content else "has no reference image"
+        raise ValueError(f'`exemplar_images`: {file} {problem}; expected {{"phrase": {{"image": [[x, y, w, h], …]}}}}')
+    content = _group_coco_boxes(content, file) if _is_coco(content) else content
+    predicted = {Path(path).resolve(): path for path in targets.values()}
+    references = []
+    for key, value in content.items():
+        phrase, images = (key, value) if isinstance(value, dict) else (None, {key: value})
+        if not images:
+            raise ValueError(f"`exemplar_images`: {file}, {phrase!r} has no reference image; give at least one")
+        for name, boxes in images.items():
+            exemplars = _parse_exemplars(boxes, f"`exemplar_images`: {file}, {name!r}")
+            path = Path(file).parent / name
+            if path.resolve() in predicted:
+                raise ValueError(
+                    f"`exemplar_images`: {file}, {name!r} is also among `images`. Leave it out of `images`, or give "
+                    "its boxes in `exemplar_file`"
+                )
+            try:
+                references.append(ReferenceImage(open_trusted_image(str(path), channels), exemplars, phrase, name))
+            except ValueError as error:
+                raise ValueError(f"`exemplar_images`: {file}: {error}") from error
+    return references
+
+
+def _is_coco(content: dict) -> bool:
+    return isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list)
+
+
+def _group_coco_boxes(content: dict, file: str) -> dict[str, dict[str, list]]:
+    """Group the boxes of a COCO file by category and image; crowds are left out."""
+    grouped: dict[str, dict[str, list]] = {}
+    try:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        file_names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        for annotation in content["annotations"]:
+            if not annotation.get("iscrowd"):
+                images = grouped.setdefault(names[annotation["category_id"]], {})
+                images.setdefault(file_names[annotation["image_id"]], []).append(annotation["bbox"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"`exemplar_images`: {file} is no COCO file ({type(error).__name__}: {error})") from error
+    if not grouped:
+        raise ValueError(f"`exemplar_images`: {file} has no annotation; give at least one reference image")
+    return grouped
+
+
+def _parse_exemplars(boxes, where: str) -> Exemplars:
+    """Parse the boxes of an image, `[x, y, w, h]` or `[x, y, w, h, label]`."""
+    is_valid = isinstance(boxes, list) and all(
+        isinstance(box, list) and len(box) in (4, 5) and all(map(_is_number, box)) for box in boxes
+    )
+    if not is_valid or not boxes:
+        raise ValueError(f"{where} is {boxes!r}; expected [[x, y, w, h], …] in px")
+    return Exemplars([box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes])
 
 
 class _ImageNames:

@@ -1,5 +1,6 @@
 """Predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -24,11 +25,14 @@ from ..options.model import ModelOptions
 from ..options.prediction import PredictOptions
 from .exemplars import Exemplars, check_exemplars, convert_exemplars_to_view, pad_exemplars
 from .nms import TILE_NMS_IOM, Piece, is_cut, move_to_image, suppress
+from .phrases import check_phrases
 from .predictor import ImagePrediction, Predictor, describe_non_finite
-from .tiling import View, Views, cut_views
+from .prompted_views import PreparedReferences, PromptedView, prompt_view
+from .reference_canvas import MAX_REFERENCES, ReferenceCanvas
+from .references import ReferenceImage, assign_phrases
+from .tiling import Views, cut_views
 
 
-VISUAL = "visual"  # phrase of the official processor for exemplar boxes without a phrase
 _MIN_SCORE = 0.05  # equals the minimum score of the evaluation, on whose detections thresholds are chosen
 
 
@@ -79,13 +83,14 @@ class Sam3Predictor(Predictor):
         return self.options.tile_size, self.options.tile_overlap
 
     def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
-        return self.predict(images, job.phrases, job.prompts)
+        return self.predict(images, job.phrases, job.prompts, job.references)
 
     def __call__(
         self,
         images: Image.Image | list[Image.Image],
         phrases: list[str],
         exemplars: Exemplars | list[Exemplars | None] | None = None,
+        exemplar_images: list[ReferenceImage] | None = None,
     ) -> ImagePrediction | list[ImagePrediction]:
         """
         Predict every instance of each phrase.
@@ -93,9 +98,11 @@ class Sam3Predictor(Predictor):
         Args:
             images (`PIL.Image.Image` or a list of them): Images; their EXIF orientation is applied.
             phrases (`list[str]`): Phrases that each image is prompted with, in one vision pass; may be empty if there
-                are exemplars.
+                are exemplars or references.
             exemplars (`Exemplars` or `list[Exemplars | None]`, *optional*): Exemplar boxes that are added to each
                 phrase; for all images, or one entry per image.
+            exemplar_images (`list[ReferenceImage]`, *optional*): Exemplar boxes in other images, used as
+                `exemplar_method` of the options sets. Pass all images at once, so that they are encoded once.
 
         Returns:
             `ImagePrediction` or `list[ImagePrediction]`: The predictions; a list if `images` is a list.
@@ -113,33 +120,80 @@ class Sam3Predictor(Predictor):
             )
         views = [cut_views(image, str(i), self.resolution, *self.tiling) for i, image in enumerate(image_list)]
         by_name = {v.name: e for v, e in zip(views, per_image, strict=True) if e is not None}
-        predictions = self.predict(views, phrases, by_name)
+        references = None
+        if exemplar_images is not None:
+            references = self.prepare_references(exemplar_images, phrases)
+            phrases = list(references.by_phrase)
+        predictions = self.predict(views, phrases, by_name, references)
         return predictions[0] if is_single else predictions
 
+    @torch.no_grad()
+    def prepare_references(self, exemplar_images: list[ReferenceImage], phrases: list[str]) -> PreparedReferences:
+        """
+        Prepare references for `predict`: encode them, or choose the layout of the canvas.
+
+        Args:
+            exemplar_images (`list[ReferenceImage]`): The references.
+            phrases (`list[str]`): Phrases of the prediction; may be empty, see [`assign_phrases`].
+
+        Raises:
+            `ValueError`: If a phrase is missing or unknown, or has more references than the canvas has cells.
+        """
+        by_phrase = assign_phrases(exemplar_images, phrases)
+        if self.options.exemplar_method == "canvas":
+            crowded = next((text for text, images in by_phrase.items() if len(images) > MAX_REFERENCES), None)
+            if crowded is not None:
+                raise ValueError(
+                    f"`exemplar_images`: {crowded!r} has {len(by_phrase[crowded])} reference images, but a canvas "
+                    f"takes {MAX_REFERENCES}. Leave some out, or set `exemplar_method: tokens`"
+                )
+            patch = self._sam.config.vision_config.backbone_config.patch_size
+            return PreparedReferences(by_phrase, canvas=ReferenceCanvas(self.resolution, patch))
+        tokens = {
+            text: torch.cat(list(map(self._encode_reference, images))) for text, images in by_phrase.items() if images
+        }
+        return PreparedReferences(by_phrase, tokens)
+
+    def _encode_reference(self, reference: ReferenceImage) -> torch.Tensor:
+        """Encode a reference to tokens `(K + 1, C)`, as the exemplars of an image that is predicted."""
+        views = cut_views(reference.image, reference.name, self.resolution)
+        exemplars = convert_exemplars_to_view(reference.exemplars, views, views.views[0])
+        boxes, labels = pad_exemplars([exemplars])
+        return self._sam.encode_exemplars(views.views[0].canvas[None].to(self.device), boxes, labels)
+
     def predict(
-        self, images: list[Views], phrases: list[str], exemplars: dict[str, Exemplars] | None = None
+        self,
+        images: list[Views],
+        phrases: list[str],
+        exemplars: dict[str, Exemplars] | None = None,
+        references: PreparedReferences | None = None,
     ) -> list[ImagePrediction]:
         """Predict images that are cut into views already, with exemplars by image name; see `__call__`."""
-        exemplars = exemplars or {}
+        exemplars, references = exemplars or {}, references or PreparedReferences()
         texts = check_phrases(phrases)
         for views in images:
-            check_exemplars(exemplars.get(views.name), views)
+            check_exemplars(exemplars.get(views.name), views.name, views.size)
             if not texts and not any(exemplars[views.name].labels if views.name in exemplars else ()):
                 raise ValueError(
                     f"image {views.name!r} has no prompt; give phrases, or at least one positive exemplar box"
                 )
         predictions = {views.name: ImagePrediction(views.name, *views.size) for views in images}
         pieces: dict[tuple[str, str], list[Piece]] = {}
-        all_views = [(views, view) for views in images for view in views.views]
-        for begin in range(0, len(all_views), self.options.views_per_batch):
-            batch = all_views[begin : begin + self.options.views_per_batch]
-            for (views, view), text, presence, detections in self._predict_batch(batch, texts, exemplars):
-                prediction = predictions[views.name]
+        inputs = (
+            prompted
+            for views in images
+            for view in views.views
+            for prompted in prompt_view(views, view, texts, exemplars.get(views.name), references)
+        )
+        while batch := list(itertools.islice(inputs, self.options.views_per_batch)):
+            for prompted, text, presence, detections in self._predict_batch(batch, references):
+                name, size, window = prompted.views.name, prompted.views.size, prompted.view.window
+                prediction = predictions[name]
                 prediction.presence[text] = max(presence, prediction.presence.get(text, 0.0))
-                phrase_pieces = pieces.setdefault((views.name, text), [])
+                phrase_pieces = pieces.setdefault((name, text), [])
                 for detection in detections:
-                    moved = move_to_image(detection, view.window, views.size)
-                    phrase_pieces.append(Piece(moved, is_cut(moved["bbox"], view.window, views.size)))
+                    moved = move_to_image(detection, window, size)
+                    phrase_pieces.append(Piece(moved, is_cut(moved["bbox"], window, size)))
         tiled = {views.name for views in images if len(views.views) > 1}
         for (name, text), phrase_pieces in pieces.items():
             threshold = self.options.nms_iom if name not in tiled else self.options.nms_iom or TILE_NMS_IOM
@@ -154,31 +208,29 @@ class Sam3Predictor(Predictor):
 
     @torch.no_grad()  # Transformers caches position encodings, and training cannot use tensors of inference mode.
     def _predict_batch(
-        self, batch: list[tuple[Views, View]], phrases: list[str], exemplars: dict[str, Exemplars]
-    ) -> Iterable[tuple[tuple[Views, View], str, float, list[dict]]]:
-        """Predict one batch; return view, phrase, presence, and detections in px of the view."""
+        self, batch: list[PromptedView], references: PreparedReferences
+    ) -> Iterable[tuple[PromptedView, str, float, list[dict]]]:
+        """Predict one batch; return prompted view, phrase, presence, and detections in px of the view."""
         token = self.options.geometry_token == "always"
-        samples = []
-        for number, (views, view) in enumerate(batch):
-            texts = self._select_phrases(views, view, phrases, exemplars.get(views.name))
-            samples.append(
-                Sample(
-                    example_id=str(number),
-                    original_size=(view.window[3], view.window[2]),
-                    image=view.canvas,
-                    boxes=torch.zeros(0, 4),
-                    masks=None,
-                    has_mask=[],
-                    phrases=[SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in texts],
-                )
+        samples = [
+            Sample(
+                example_id=str(number),
+                original_size=(prompted.view.window[3], prompted.view.window[2]),
+                image=prompted.pixels,
+                boxes=torch.zeros(0, 4),
+                masks=None,
+                has_mask=[],
+                phrases=[
+                    SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in prompted.phrases
+                ],
             )
-        inputs = self._collate(samples)
-        pair_exemplars = [
-            convert_exemplars_to_view(exemplars.get(batch[image][0].name), *batch[image])
-            for image in inputs["pair_image"]
+            for number, prompted in enumerate(batch)
         ]
+        inputs = self._collate(samples)
+        pair_exemplars = [batch[image].exemplars for image in inputs["pair_image"]]
         inputs["input_boxes"], inputs["input_boxes_labels"] = pad_exemplars(pair_exemplars)
         labels = inputs.pop("labels")
+        inputs |= references.pad_tokens(labels[0]["phrases"])
         for name in ("pair_instances", "pair_ignore", "pair_exhaustive"):
             del inputs[name]
         inputs = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
@@ -186,6 +238,8 @@ class Sam3Predictor(Predictor):
 
         def collect(prediction: PairPrediction):
             image = inputs["pair_image"][prediction.pair]
+            if batch[image].canvas is not None:
+                prediction = batch[image].canvas.cut_out_target(prediction)
             text = labels[0]["phrases"][inputs["pair_phrase"][prediction.pair]]
             results.append(
                 (batch[image], text, *self._to_detections(prediction, text, labels[image]["original_size"]))
@@ -196,16 +250,10 @@ class Sam3Predictor(Predictor):
         try:
             self.model(**inputs, step=ConceptPredictionStep(limits, collect))
         except NonFiniteOutputError as error:
-            views, _ = batch[inputs["pair_image"][error.index]]
+            views = batch[inputs["pair_image"][error.index]].views
             text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]
             raise NonFiniteError(describe_non_finite(error, f"{views.name!r}, phrase {text!r}")) from error
         return results
-
-    def _select_phrases(self, views: Views, view: View, phrases: list[str], exemplars: Exemplars | None) -> list[str]:
-        """Select the phrases of a view; without phrases `VISUAL`, if the view contains a positive exemplar."""
-        if phrases or exemplars is None:
-            return phrases
-        return [VISUAL] if any(label for _, label in convert_exemplars_to_view(exemplars, views, view)) else []
 
     def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         """Calibrate the scores of a pair and select the detections above the phrase's threshold."""
@@ -235,24 +283,3 @@ def add_concept_thresholds(thresholds: Thresholds, concepts: ConceptTokens | Non
         phrases=thresholds.phrases | {entry.phrase: entry.threshold for entry in entries},
         temperatures=thresholds.temperatures | {entry.phrase: entry.temperature for entry in entries},
     )
-
-
-def check_phrases(phrases: list[str]) -> list[str]:
-    """
-    Check phrases, and remove surrounding blanks and duplicates.
-
-    Args:
-        phrases (`list[str]`): The phrases.
-
-    Returns:
-        `list[str]`: Distinct phrases, in their order.
-
-    Raises:
-        `ValueError`: If a phrase is empty, or `phrases` is a string.
-    """
-    if isinstance(phrases, str):
-        raise ValueError(f"`phrases` is the string {phrases!r}; give a list, [{phrases!r}]")
-    texts = [str(phrase).strip() for phrase in phrases]
-    if not all(texts):
-        raise ValueError("`phrases` contains an empty phrase; remove it")
-    return list(dict.fromkeys(texts))

@@ -144,9 +144,14 @@ def read_concept_sources(options: ModelOptions) -> tuple[ModelOptions, list[Conc
     return base, files
 
 
+def has_concepts(options: ModelOptions) -> bool:
+    """Return whether options name concepts, as `concepts` or as the model."""
+    return bool(options.concepts) or find_concept_info(options.model_name_or_path, options.revision) is not None
+
+
 def _refuse_concepts(options: ModelOptions) -> None:
-    """Raise `ValueError` if options name concepts, where a model itself is trained, merged or exported."""
-    if options.concepts or find_concept_info(options.model_name_or_path, options.revision) is not None:
+    """Raise `ValueError` if options name concepts, where a model itself is trained or merged."""
+    if has_concepts(options):
         name = options.concepts[0] if options.concepts else options.model_name_or_path
         raise ValueError(
             f"{name!r} contains concepts, tokens in front of a frozen model. Pass their base model; to train further "

@@ -23,6 +23,7 @@ class PredictOptions:
         tile_overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
         views_per_batch (`int`): Number of images or tiles per forward pass of the vision encoder, 1 by default.
         geometry_token (`str`): `never` (default) as in Transformers, `always` as in the official package.
+        exemplar_method (`str`): Use of references in other images: `tokens` or `canvas`.
     """
 
     score_threshold: float | None = key(
@@ -67,6 +68,12 @@ class PredictOptions:
         "package.",
         name="eval_geometry_token",
         choices=("always", "never"),
+    )
+    exemplar_method: str = key(
+        "canvas",
+        "Use of `exemplar_images`. canvas: places at most 5 reference images of a phrase beside each predicted image; "
+        "tokens: adds the encoded boxes of any number of reference images to the prompt.",
+        choices=("canvas", "tokens"),
     )
 
     def __post_init__(self):

@@ -49,6 +49,7 @@ class CardFacts:
         has_report (`bool`): Whether `report.html` lies beside the card.
         side (`int`, *optional*): Side of the model's canvas, px, if it differs from the base's.
         concepts (`list[str]`): Phrases of the concepts, in the order of their file.
+        is_on_hub (`bool`): Whether `name` is a Hub id.
     """
 
     name: str
@@ -68,6 +69,7 @@ class CardFacts:
     has_report: bool = False
     side: int | None = None
     concepts: list[str] = field(default_factory=list)
+    is_on_hub: bool = False
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 
+from ..options.concepts import CONCEPT_WEIGHTS
 from .card_facts import CardFacts
 from .template_rendering import render_template
 
@@ -31,7 +32,9 @@ def uses_of_sam3(facts: CardFacts) -> list[dict[str, str]]:
         note = "; without the presence temperature, so that scores differ a little from those below"
     if facts.form == "concepts":
         values |= {
-            "weights": json.dumps(f"{facts.name}/concepts.safetensors", ensure_ascii=False),
+            "weights": json.dumps(f"{facts.name}/{CONCEPT_WEIGHTS}", ensure_ascii=False),
+            "file": CONCEPT_WEIGHTS,
+            "is_on_hub": facts.is_on_hub,
             "index": facts.concepts.index(phrase),
         }
         return [

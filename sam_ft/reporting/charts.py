@@ -1,12 +1,14 @@
-"""Geometry of bar charts, which templates draw as inline SVG."""
+"""Bar charts: their geometry, which templates draw as inline SVG, and stand-alone SVG files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .template_rendering import render_template
+
 
 WARNING_COLOR = "#c92a2a"
 _LEFT, _TOP, _PLOT_HEIGHT, _BAR, _GAP = 8, 38, 110, 18, 10  # px
-_MIN_WIDTH = 300
+_MIN_WIDTH, _LEGEND_HEIGHT = 300, 24
 
 
 @dataclass
@@ -37,7 +39,7 @@ def column_chart(title: str, unit: str, labels: list[str], series: list[Series],
         warned (`Iterable[int]`): Groups whose labels are red.
 
     Returns:
-        `dict`: Size, title, bars and labels of the chart, px, for the macro `column_chart`.
+        `dict`: Size, title, bars and labels of the chart, px, for the macro `columns`.
     """
     warned = set(warned)
     highest = max((value for one in series for value in one.values), default=0)
@@ -61,6 +63,31 @@ def column_chart(title: str, unit: str, labels: list[str], series: list[Series],
         "title": title, "width": width, "height": _TOP + _PLOT_HEIGHT + 24, "baseline": _TOP + _PLOT_HEIGHT,
         "bars": [bar for bar in bars if bar["value"]], "labels": texts,
     }  # fmt: skip
+
+
+def draw_charts(charts: list[dict], series: list[Series]) -> str:
+    """
+    Draw charts side by side, with a legend, as a stand-alone SVG file.
+
+    Args:
+        charts (`list[dict]`): Charts of [`column_chart`].
+        series (`list[Series]`): Names and colours of the legend.
+
+    Returns:
+        `str`: Content of the file.
+    """
+    lefts, entries = [sum(chart["width"] for chart in charts[:i]) for i in range(len(charts))], []
+    for one in series:
+        x = entries[-1]["x"] + 6 * len(entries[-1]["name"]) + 30 if entries else _LEFT
+        entries.append({"x": x, "name": one.name, "color": one.color})
+    return render_template(
+        "charts.html.j2",
+        charts=[chart | {"left": left} for chart, left in zip(charts, lefts, strict=True)],
+        legend=entries,
+        width=sum(chart["width"] for chart in charts),
+        top=_LEGEND_HEIGHT,
+        height=_LEGEND_HEIGHT + max(chart["height"] for chart in charts),
+    )
 
 
 def css_color(color: tuple[int, int, int]) -> str:

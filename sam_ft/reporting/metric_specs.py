@@ -141,7 +141,7 @@ _SPECS = (
     _precision("mask_APl", "mask AP, large (above 96² px)"),
     _precision("box_AP", "box AP", in_card=True, in_metadata=True, is_resampled=True),
     _precision(
-        "box_AP50", "box AP50", in_card=True, is_resampled=True, lead=Lead(4, "Box AP50 of the trained phrases")
+        "box_AP50", "box AP50", in_card=True, is_resampled=True, lead=Lead(5, "Box AP50 of the trained phrases")
     ),
     _precision_of_phrases(
         "mask_AP50_trained", "mask AP50 of trained phrases", in_card=True,
@@ -150,7 +150,10 @@ _SPECS = (
     _precision_of_phrases(
         "mask_AP50_untrained", "mask AP50 of phrases that were not trained", in_card=True, regression=_UNTRAINED
     ),
-    _precision_of_phrases("box_AP50_trained", "box AP50 of trained phrases", in_card=True),
+    _precision_of_phrases(
+        "box_AP50_trained", "box AP50 of trained phrases", in_card=True,
+        lead=Lead(4, "Box AP50 of the trained phrases"),
+    ),
     _precision_of_phrases(
         "box_AP50_untrained", "box AP50 of phrases that were not trained", in_card=True, regression=_UNTRAINED
     ),

@@ -45,6 +45,12 @@ def exists(value: float | None) -> bool:
     return value is not None and value != -1
 
 
+def lead_metric_of(metrics: dict[str, float]) -> str | None:
+    """Return the name of the metric that summarises an evaluation, the first of its ranking that has a value."""
+    names = [name for name, spec in METRICS.items() if spec.lead is not None and exists(metrics.get(name))]
+    return min(names, key=lambda name: METRICS[name].lead.rank, default=None)
+
+
 def best_of(name: str, columns: list[Column]) -> set[int]:
     """Return the indices of the columns with the best value of a metric; empty with a single value."""
     values = {i: c.metrics[name] for i, c in enumerate(columns) if exists(c.metrics.get(name))}

@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .card_facts import CardFacts, DatasetFacts, plain
 from .metric_specs import METRICS
-from .metric_table import Column, cell_of, exists, rows_of
+from .metric_table import Column, cell_of, exists, lead_metric_of, rows_of
 
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
@@ -95,11 +95,9 @@ def _lead(facts: CardFacts) -> str:
     phrases = _format_phrases(facts.phrases, 6)
     gain = ""
     first, last = facts.columns[0].metrics, facts.columns[-1].metrics
-    leads = [(name, spec.lead) for name, spec in METRICS.items() if spec.lead and exists(last.get(name))]
-    if leads and len(facts.columns) > 1:
-        name, lead = min(leads, key=lambda item: item[1].rank)
-        if exists(first.get(name)):
-            gain = f" {lead.text} went from **{first[name]:.2f}** to **{last[name]:.2f}**."
+    name = lead_metric_of(last)
+    if name is not None and len(facts.columns) > 1 and exists(first.get(name)):
+        gain = f" {METRICS[name].lead.text} went from **{first[name]:.2f}** to **{last[name]:.2f}**."
     return (
         f"{summary} Tuned from {facts.base} on {_format_datasets(facts.datasets)}"
         + (f" to find {phrases}." if phrases else ".")

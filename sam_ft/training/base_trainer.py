@@ -299,6 +299,7 @@ class SamTrainer(Trainer):
         """
         run_loop = partial(super().evaluation_loop, self.get_eval_dataloader(samples), "predictions", True)
         self.evaluator.predict(run_loop, samples)
+        self.callback_handler.on_predict(self.args, self.state, self.control, {})  # This closes the progress bar.
         return self.evaluator.store
 
     @cached_property

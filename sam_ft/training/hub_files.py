@@ -8,6 +8,8 @@ from pathlib import Path
 
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 
+from ..options.concepts import CONCEPT_INFO
+from ..utils.json_files import write_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
 from .checkpoints import CHECKPOINT_FILES, RUN_KIND, matches
@@ -40,7 +42,7 @@ def stage_model(
     Args:
         folder (`Path`): Folder of the run or checkpoint.
         target (`Path`): Target folder; created if needed.
-        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter.
+        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter or concepts.
         excluded (`tuple[str, ...]`): Patterns of files that are left out.
         with_pictures (`bool`): Whether pictures and report are published as well.
 
@@ -70,7 +72,7 @@ def stage_checkpoint(checkpoint: Path, target: Path, *, base: str | None = None)
     Args:
         checkpoint (`Path`): Folder of the checkpoint.
         target (`Path`): Target folder; created if needed.
-        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter.
+        base (`str`, *optional*): Hub id that replaces the base in the config of an adapter or concepts.
     """
     files = [
         file
@@ -100,6 +102,11 @@ def _copy_files(files: list[Path], folder: Path, target_folder: Path, base: str 
         if content["base_model_name_or_path"] != base:
             content |= {"base_model_name_or_path": base, "revision": None}
         config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    concepts = target_folder / CONCEPT_INFO
+    if base is not None and concepts.is_file():
+        content = json.loads(concepts.read_text(encoding="utf-8"))
+        if content["base"] != base:
+            write_json(concepts, content | {"base": base, "revision": None}, indent=1)
 
 
 def _link(file: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..models.loading import load_model
-from ..models.lora import AdaptedSam
+from ..models.lora import AdaptedSam, unwrap_sam
 from ..options.model import ModelOptions
 from ..utils.secrets import check_no_secrets, register_secret
 from .hub_files import PICTURE_FILES, stage_checkpoint, stage_model
@@ -39,7 +39,7 @@ _HUB_ERRORS = (
 
 class HubUploader:
     """
-    Uploader of chosen files of a run's folder, and of the base of an adapter if it is only on this machine.
+    Uploader of chosen files of a run's folder, and of the base of an adapter or of concepts if it is only local.
 
     Only the first process may call its methods. The repositories are `hub_model_id`, with `hub_merged` also
     `NAME-merged`, and `NAME-base` for a local base.
@@ -68,7 +68,7 @@ class HubUploader:
 
     def create_repositories(self, model: nn.Module, token: str | None = None, private: bool | None = None) -> None:
         """
-        Create the repository of the run, and that of an adapter's base.
+        Create the repository of the run, and that of the base of an adapter or of concepts.
 
         Args:
             model (`torch.nn.Module`): Unwrapped model of the run.
@@ -184,38 +184,44 @@ class HubUploader:
 
     def find_or_push_base(self, model: nn.Module) -> str | None:
         """
-        Return the Hub id of an adapter's base; a base that is only local is published once as `NAME-base`.
+        Return the Hub id of the base of an adapter or of concepts; a base that is only local is published once.
 
         Args:
             model (`torch.nn.Module`): Unwrapped model of the run.
 
         Returns:
-            `str` or `None`: `hub_base` if it is set; `None` without an adapter or without a repository.
+            `str` or `None`: `hub_base` if it is set; else `NAME-base` for a local base; `None` for full weights or
+                without a repository.
         """
-        if not isinstance(model, AdaptedSam):
+        concepts, save_base = getattr(unwrap_sam(model), "concepts", None), None
+        if concepts is not None:
+            base = concepts.info.base
+        elif isinstance(model, AdaptedSam):
+            # PEFT sets the first of these names when it saves the adapter.
+            base = model.peft_config["default"].base_model_name_or_path or model.get_base_model().name_or_path
+            save_base = model.save_base
+        else:
             return None
-        # PEFT sets the first of these names when it saves the adapter.
-        base = model.peft_config["default"].base_model_name_or_path or model.get_base_model().name_or_path
-        if model.save_base is None and not Path(base).is_dir():
+        if save_base is None and not Path(base).is_dir():
             return base
         if self.args.hub_base is not None:
             return self.args.hub_base
         if self.repo_id is None:
             return None
         if self._base_id is None:
-            self._base_id = self._push_base(model, base)
+            self._base_id = self._push_base(base, save_base)
         return self._base_id
 
-    def _push_base(self, model: AdaptedSam, base: str) -> str:
+    def _push_base(self, base: str, save_base: Callable[[Path], None] | None) -> str:
         name = f"{self.repo_id}-base"
         self._create_companion(name)
         with self._draft() as draft:
-            if model.save_base is not None:
-                model.save_base(draft)
+            if save_base is not None:
+                save_base(draft)
             else:
                 stage_model(Path(base), draft, excluded=("run.yaml", "eval_results.json"), with_pictures=False)
             self._upload(draft, name, f"The base of {self.repo_id}", is_companion=True)
-        logger.info("  base of the adapter, which was not on the Hub: %s", name)
+        logger.info("  base, which was not on the Hub: %s", name)
         return name
 
     def _create_companion(self, repo: str) -> None:

@@ -59,13 +59,24 @@ def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for handler in logging.getLogger("sam_ft").handlers:
-            if isinstance(handler, logging.FileHandler):
-                line = describe_error(error) or f"{type(error).__name__}: {error}"
-                handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, line, (), None))
+        log_to_file_only([describe_error(error) or f"{type(error).__name__}: {error}"], logging.ERROR)
         raise
     finally:
         log_to_console_and_file(None, is_main=is_main)
+
+
+def log_to_file_only(lines: Iterable[str], level: int = logging.INFO) -> None:
+    """
+    Write lines to the log file of [`logging_to_file`], if there is one, and not to the console.
+
+    Args:
+        lines (`Iterable[str]`): The lines.
+        level (`int`): Their level, `logging.INFO` by default.
+    """
+    files = [h for h in logging.getLogger("sam_ft").handlers if isinstance(h, logging.FileHandler)]
+    for line in lines:
+        for handler in files:
+            handler.handle(logger.makeRecord(logger.name, level, __file__, 0, line, (), None))
 
 
 def _with_filter(handler: logging.Handler) -> logging.Handler:
@@ -175,26 +186,32 @@ def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in numbers.items()}
 
 
-def comparison_table(before_file: Path | None, metrics: dict[str, float]) -> list[str]:
+def comparison_table(columns: dict[str, dict[str, float]]) -> list[str]:
     """
-    Format the metrics before and after training as a table; `-` marks a missing value.
+    Format metrics as a table with one column per evaluation; `-` marks a missing value.
 
     Args:
-        before_file (`Path`, *optional*): JSON file of the metrics before training, with the prefix `before_`.
-        metrics (`dict[str, float]`): Metrics after training, with the prefix `eval_`.
+        columns (`dict[str, dict[str, float]]`): Metrics of each evaluation by its name. The rows are the metrics of
+            the last one with the prefix `eval_`, which is removed from all names.
 
     Returns:
         `list[str]`: Lines of the table.
     """
-    before = read_metrics(before_file, "before_")
 
     def format_value(value):
         return "-" if value is None or value == -1 else f"{value:.4f}"
 
-    names = [n.removeprefix("eval_") for n in metrics if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
+    plain = {
+        title: {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        for title, metrics in columns.items()
+    }
+    last = list(columns.values())[-1]
+    names = [n.removeprefix("eval_") for n in last if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
     width = max([30, *map(len, names)])
-    lines = [f"{'':{width}}{'before':>10}{'after':>10}"]
+    widths = {title: max(10, len(title) + 2) for title in plain}
+    lines = [" " * width + "".join(f"{title:>{widths[title]}}" for title in plain)]
     return lines + [
-        f"{name:{width}}{format_value(before.get(name)):>10}{format_value(metrics.get(f'eval_{name}')):>10}"
+        f"{name:{width}}"
+        + "".join(f"{format_value(metrics.get(name)):>{widths[title]}}" for title, metrics in plain.items())
         for name in names
     ]

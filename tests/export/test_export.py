@@ -1,21 +1,19 @@
-"""Exports loaded by their target: the loader of the official package, Sam3Model, Sam3VideoModel and ONNX Runtime."""
+"""Exports loaded by their target: the loader of the official package, Sam3Model and Sam3VideoModel."""
 
 import dataclasses
 import json
 import pickle
-import subprocess
-import sys
 import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Sam3Model, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
-from transformers.models.sam2_video.video_processing_sam2_video import Sam2VideoVideoProcessor
+from transformers import Sam3Model, Sam3VideoModel
 
 from sam_ft.arguments import ExportArguments
-from sam_ft.export import formats
-from sam_ft.export.formats import FORMATS, Export
+from sam_ft.export import checked_export
+from sam_ft.export.checked_export import Export
+from sam_ft.export.formats import FORMATS
 from sam_ft.export.output_paths import check_output
 from sam_ft.export.source_model import load_source, verify
 from sam_ft.export.weight_files import read_weights
@@ -200,21 +198,6 @@ def test_merged_adapter_loads_in_plain_transformers(tuned_adapter, tmp_path):
     assert json.loads((tmp_path / "merged" / "export.json").read_text())["source"] == name
 
 
-@pytest.fixture(scope="module")
-def video_base(tmp_path_factory):
-    """Save a `Sam3VideoModel` with the tiny detector and a tracker of one layer."""
-    folder = tmp_path_factory.mktemp("video")
-    tracker = Sam3TrackerVideoConfig(memory_attention_num_layers=1, memory_fuser_num_layers=1)
-    Sam3VideoModel(Sam3VideoConfig(detector_config=build_tiny_config(), tracker_config=tracker)).save_pretrained(
-        folder
-    )
-    image = build_tiny_processor()
-    Sam3VideoProcessor(
-        image.image_processor, Sam2VideoVideoProcessor(), image.tokenizer, target_size=96
-    ).save_pretrained(folder)
-    return folder
-
-
 def test_video_layout(source, video_base, tmp_path):
     output = tmp_path / "video"
     FORMATS["video"](Export(source.model, source.processor, TINY, str(video_base)), output)
@@ -241,39 +224,6 @@ def test_video_needs_a_video_base(source, tiny_folder, tmp_path, base):
     with pytest.raises(ValueError, match="`base`.*facebook/sam3"):
         FORMATS["video"](Export(source.model, source.processor, TINY, base and str(tiny_folder)), tmp_path / "video")
     assert not any(tmp_path.iterdir())
-
-
-def small_model():
-    """Build a model with one layer of each kind, because the exporter's time grows with their number."""
-    config = build_tiny_config()
-    config.vision_config.backbone_config.num_hidden_layers = 2
-    config.vision_config.backbone_config.global_attn_indexes = [1]
-    config.detr_encoder_config.num_layers = config.detr_decoder_config.num_layers = 1
-    config.text_config.num_hidden_layers = 1
-    return build_random_model(config, 0)
-
-
-def test_onnx_graphs_without_torch(tmp_path, monkeypatch):
-    monkeypatch.setattr("sam_ft.export.onnx_graphs.MAX_INLINE_BYTES", 0)  # writes the weights beside the graphs
-    processor, output = build_tiny_processor(), tmp_path / "onnx"
-    # the export itself compares 1, 3 and 17 phrases in a process that cannot import torch
-    difference = FORMATS["onnx"](Export(small_model(), processor, RANDOM_TINY), output)
-    assert difference < 1e-3
-    assert (output / "detector.onnx.data").is_file(), "the reference is valid after the folder is renamed"
-    image = tmp_path / "noise.png"
-    picture = torch.rand(60, 80, 3).mul(255).byte().numpy()
-    from PIL import Image
-
-    Image.fromarray(picture).save(image)
-    arguments = ["predict.py", str(image), "red circle", "blue", "--threshold", "0", "--output", str(tmp_path / "m")]
-    script = f"import runpy, sys; sys.argv = {arguments!r}; "
-    script += f"runpy.run_path({str(output / 'predict.py')!r}, run_name='__main__'); "
-    script += "assert sys.modules['torch'] is None"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "red circle: 25 found" in done.stdout
-    with Image.open(tmp_path / "m" / "red_circle.png") as mask:
-        assert mask.size == (80, 60)
 
 
 class Bomb:
@@ -374,7 +324,7 @@ def test_nothing_is_overwritten_or_partly_written(source, official_file, tmp_pat
         check_output(folder, [], overwrite=True, is_file=True)
     # an export whose outputs differ keeps the earlier file
     OwnedFiles(tmp_path, "export").add(["sam3.pt"])
-    monkeypatch.setattr(formats, "compute_max_difference", lambda *_: 0.5)
+    monkeypatch.setattr(checked_export, "compute_max_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"outputs differ from those of its source \(max \|Δ\| 0.5"):
         FORMATS["official"](source, output)
     assert output.read_text() == "mine"

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
-from sam_ft.inference.demo_page import Boxes, predict_and_draw
+from sam_ft.commands.demo import list_phrases
+from sam_ft.inference.demo_page import Boxes, load_predictors, predict_and_draw
+from sam_ft.options.model import ModelOptions
 from sam_ft.options.model_names import TINY
 
-from ..training.common import ROOT
+from ..training.common import ROOT, build
 
 
 def test_two_clicks_make_a_box():
@@ -44,6 +46,20 @@ def test_both_models_predict(shapes):
     assert predictors["base"].options.score_threshold is None
     with pytest.raises(ValueError, match="has no prompt"):
         predict_and_draw(predictors, image, " , ", Boxes(), None)
+
+
+def test_the_base_has_no_concepts_and_the_page_offers_their_phrases(shapes, tmp_path):
+    trainer = build(shapes, tmp_path, TINY, model={"concept_tokens": 2}, max_steps=1)
+    trainer.save_model()
+    tuned = ModelOptions(TINY, concepts=[str(tmp_path)])
+    assert list_phrases(tuned) == ["circle", "rectangle", "triangle"] == list_phrases(ModelOptions(str(tmp_path)))
+    predictors = load_predictors(tuned, TINY, "cpu")
+    image = Image.open(sorted((shapes / "train").glob("*.png"))[0])
+    base, concept, text = (
+        predictors[name](image, [phrase]).presence[phrase]
+        for name, phrase in (("base", "circle"), ("tuned", "circle"), ("tuned", "base:circle"))
+    )
+    assert base == text != concept
 
 
 @pytest.mark.browser

@@ -137,6 +137,38 @@ def test_exemplars_without_phrases(script, shapes, tmp_path):
     assert "visual: 25 in 1 of 1 images" in stderr
 
 
+def test_exemplars_in_reference_images(script, shapes, tmp_path):
+    """A COCO file gives the same prediction, other boxes and another method do not."""
+    shutil.copyfile(shapes / "train" / "00001.png", tmp_path / "reference.png")
+    box = [20, 20, 40, 40]
+    coco = {
+        "images": [{"id": 7, "file_name": "reference.png"}],
+        "categories": [{"id": 3, "name": "circle"}],
+        "annotations": [{"image_id": 7, "category_id": 3, "bbox": box}],
+    }
+    named = {"circle": {"reference.png": [box]}}
+    other = {"circle": {"reference.png": [box, [5, 5, 10, 10, 0]]}}
+    for name, content in {"named": named, "coco": coco, "other": other}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    image = sorted((shapes / "train").glob("*.png"))[1]
+    call = ["sam3_predict.py", "--images", image, "--score_threshold", "0", "--outputs", "coco", "--workers", "0"]
+
+    def predict(name, *options):
+        return script(*call, "--exemplar_images", f"{name}.json", *options)
+
+    status, _, stderr = predict("named")
+    assert status == 0, stderr
+    assert "prompts: circle" in stderr
+    assert "circle: " in stderr
+    status, _, stderr = predict("coco")
+    assert status == 0, stderr
+    assert "1 of 1 images were predicted before" in stderr
+    status, _, stderr = predict("other", "--exemplar_method", "tokens")
+    assert status == 1
+    assert "`exemplar_images` was" in stderr
+    assert "`exemplar_method` was 'canvas', is 'tokens'" in stderr
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -153,6 +185,16 @@ def test_exemplars_without_phrases(script, shapes, tmp_path):
         (["--images", "some", "--exemplar_file", "list.json"], "contains a list"),
         (["--images", "some", "--exemplar_file", "unmatched.json"], "name the image 'b', which is not among `images`"),
         (["--images", "some", "--exemplar_file", "nan.json"], "expected \\[\\[x, y, w, h"),
+        (["--images", "some", "--exemplar_images", "list.json"], "`exemplar_images`: list.json contains a list"),
+        (["--images", "some", "--exemplar_images", "nothing.json"], "nothing.json has no reference image"),
+        (["--images", "some", "--exemplar_images", "no_image.json"], "'circle' has no reference image"),
+        (["--images", "some", "--exemplar_images", "unmatched.json"], "unmatched.json: .*b.* cannot be read"),
+        (["--images", "some", "--exemplar_images", "text.json"], "text.json: .*list.json.* cannot be read"),
+        (["--images", "some", "--exemplar_images", "target.json"], "'some/a.png' is also among `images`"),
+        (["--images", "bad", "--exemplar_images", "outside.json"], "does not lie in the image of 160×120 px"),
+        (["--images", "bad", "--exemplar_images", "no_area.json"], "\\[1, 2, 0, 4\\] does not lie in the image"),
+        (["--images", "bad", "--exemplar_images", "negative.json"], "'some/a.png': all boxes are negative"),
+        (["--images", "bad", "--exemplar_images", "no_box.json"], "'some/a.png' is \\[\\]; expected"),
     ],
 )
 def test_invalid_input_is_refused(script, shapes, tmp_path, arguments, message):
@@ -162,7 +204,14 @@ def test_invalid_input_is_refused(script, shapes, tmp_path, arguments, message):
         (tmp_path / name).mkdir()
     shutil.copyfile(shapes / "train" / "00001.png", tmp_path / "some" / "a.png")
     (tmp_path / "bad" / "b.png").write_bytes((shapes / "train" / "00001.png").read_bytes()[:300])
-    for name, content in (("list", "[1]"), ("unmatched", '{"b": [[1, 2, 3, 4]]}'), ("nan", '{"a": [[1, 2, NaN, 4]]}')):
+    references = {
+        "nothing": "{}", "no_image": '{"circle": {}}', "text": '{"list.json": [[1, 2, 3, 4]]}',
+        "target": '{"some/a.png": [[1, 2, 3, 4]]}', "outside": '{"some/a.png": [[500, 2, 3, 4]]}',
+        "no_area": '{"some/a.png": [[1, 2, 0, 4]]}', "negative": '{"some/a.png": [[1, 2, 3, 4, 0]]}',
+        "no_box": '{"some/a.png": []}',
+    }  # fmt: skip
+    exemplars = {"list": "[1]", "unmatched": '{"b": [[1, 2, 3, 4]]}', "nan": '{"a": [[1, 2, NaN, 4]]}'}
+    for name, content in (exemplars | references).items():
         (tmp_path / f"{name}.json").write_text(content)
     status, _, stderr = script("sam3_predict.py", *arguments, "--workers", "0")
     assert status == 1

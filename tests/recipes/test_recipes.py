@@ -185,7 +185,7 @@ def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
     output = run_recipe(
         [*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path
     )
-    for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "before", "mask_AP", "3 phrases"):
+    for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "trained phrases", "3 phrases"):
         assert text in output
     out = tmp_path / "out"
     for name in ("model.safetensors", "config.json", "processor_config.json", "tokenizer.json", "training.log", "run.yaml",
@@ -193,7 +193,9 @@ def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
         assert (out / name).is_file(), name
     assert list(out.glob("runs/**/events*"))
     assert list(out.glob("eval/pictures/*.png"))
-    assert "loss_mask" in (out / "training.log").read_text()
+    log = (out / "training.log").read_text()
+    assert "loss_mask" in log
+    assert re.search(r"^ +before +after\nloss ", log, re.MULTILINE)
 
     from transformers import Sam3Model, Sam3Processor
 

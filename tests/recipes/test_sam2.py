@@ -54,7 +54,8 @@ def test_run_writes_all_files(run, tmp_path):
             (out / name).is_file() or name.startswith("processor") and (out / "preprocessor_config.json").is_file()
         ), name
     assert "objects prompted, 2 rounds" in output
-    assert "IoU@box" in output
+    assert "trained objects  IoU of prompted objects" in output
+    assert "IoU@box" in (out / "training.log").read_text()
     Sam2Model.from_pretrained(out)
     assert Sam2Processor.from_pretrained(out).target_size == 64
     card = (out / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.samples.pipeline import EvaluationSamples
 from sam_ft.data.validation.inspection import inspect_splits
 from sam_ft.options.data import DatasetOptions, ReadOptions
-from sam_ft.reporting.charts import Series, column_chart
+from sam_ft.reporting.charts import Series, column_chart, draw_charts
 from sam_ft.reporting.check_page import CheckPage, write_check_page
 from sam_ft.reporting.label_layout import place_labels
 from sam_ft.reporting.pictures import draw_instances, draw_marks
@@ -157,3 +158,13 @@ def test_columns_have_the_height_of_their_values():
     assert heights.keys() == {"train, a: 4 images", "train, b: 1 images", "v, b: 2 images"}
     assert heights["train, a: 4 images"] == 4 * heights["train, b: 1 images"]
     assert json.dumps(chart)
+
+
+def test_charts_are_drawn_to_a_stand_alone_svg_file():
+    series = [Series("train & more", "#000000", [4, 1]), Series("val", "#ffffff", [0, 2])]
+    chart = column_chart("title", "images", ["a", "b"], series)
+    svg = ElementTree.fromstring(draw_charts([chart, chart], series))
+    texts = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[:2] == ["train & more", "val"]
+    assert texts.count("title") == 2
+    assert int(svg.get("width")) == 2 * chart["width"]

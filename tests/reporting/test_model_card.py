@@ -49,11 +49,14 @@ def test_metadata_of_a_tuned_sam_3():
     assert "accelerate launch recipes/sam3_ft.py --x 'a b'" in text
 
 
-@pytest.mark.parametrize("form, library", [("adapter", "peft"), ("merged", "transformers"), ("full", "transformers")])
+@pytest.mark.parametrize(
+    "form, library",
+    [("adapter", "peft"), ("merged", "transformers"), ("full", "transformers"), ("concepts", "sam-ft")],
+)
 def test_code_of_a_card_is_python_and_names_the_model(form, library):
-    card = ModelCard(model_card(facts(form=form)))
+    card = ModelCard(model_card(facts(form=form, concepts=["star", "pothole"], is_on_hub=True)))
     assert card.data.library_name == library
-    assert card.data.base_model_relation == ("adapter" if form == "adapter" else "finetune")
+    assert card.data.base_model_relation == ("adapter" if form in ("adapter", "concepts") else "finetune")
     blocks = card.text.split("```python\n")[1:]
     assert len(blocks) == (3 if form == "adapter" else 2)
     for block in blocks:

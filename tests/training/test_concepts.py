@@ -1,13 +1,12 @@
 """Concepts: training of prompt tokens in front of a frozen model, their files, and their use."""
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Sam3Model
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sam_ft import Sam3Predictor
 from sam_ft.data.samples.collators import Sam3Collator
@@ -95,51 +94,6 @@ def test_concepts_learn_new_phrases_and_change_no_other_output(tuned_concepts):
     for phrase, before, after in zip(phrases, predict(base, plain), predict(tuned, batch), strict=True):
         is_equal = all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
         assert is_equal == (phrase not in ("star", "heart", "cross")), phrase
-
-
-@pytest.mark.slow
-def test_plain_transformers_runs_a_concept(tuned_concepts):
-    """The six lines of docs/concepts.md give the outputs of the trained model."""
-    folder, trainer = tuned_concepts.folder, tuned_concepts.trainer
-    tuned = unwrap_sam(trainer.model).eval()
-    batch = trainer.data_collator([trainer.eval_dataset[0]])
-    row = batch["labels"][0]["phrases"].index("star")
-    pixels = batch["pixel_values"].float() / 127.5 - 1
-
-    model = Sam3Model.from_pretrained(ModelSource.folder).eval()
-    phrases = [concept["phrase"] for concept in json.loads((folder / "concepts.json").read_text())["concepts"]]
-    tokens = load_file(folder / "concepts.safetensors")[f"concept.{phrases.index('star')}"][None]
-    text = BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens)
-    mask = torch.ones(tokens.shape[:2], dtype=torch.long)
-    with torch.no_grad():
-        outputs = model(pixel_values=pixels, text_embeds=text, attention_mask=mask)
-
-    features = tuned.concepts.insert(torch.zeros(1, 32, tokens.shape[-1]), torch.zeros(1, 32, dtype=torch.bool), [0])
-    assert features[1].sum() == 8
-    pairs = {
-        "pixel_values": batch["pixel_values"],
-        "input_ids": batch["input_ids"][row : row + 1],
-        "attention_mask": batch["attention_mask"][row : row + 1],
-        "concept_index": [tuned.concepts.index.index_of("star")],
-        "pair_image": [0],
-        "pair_phrase": [0],
-        "input_boxes": batch["input_boxes"][:1],
-        "input_boxes_labels": batch["input_boxes_labels"][:1],
-        "geometry_token": torch.zeros(1, dtype=torch.bool),  # as in `Sam3Model`
-    }
-    ((_, scores, boxes, _),) = predict(tuned, pairs)
-    probabilities = outputs.pred_logits[0].sigmoid() * outputs.presence_logits[0].sigmoid()
-    order = probabilities.argsort(descending=True)[: len(scores)]
-    assert torch.allclose(probabilities[order], scores, atol=1e-5)
-    assert torch.allclose(outputs.pred_boxes[0, order].clamp(0, 1), boxes.clamp(0, 1), atol=1e-4)
-
-
-class ModelSource:
-    """Folder of the packaged model, for classes of Transformers that do not resolve its name."""
-
-    from sam_ft.models.families import PACKAGED_MODELS
-
-    folder = PACKAGED_MODELS["sam-ft/tiny"]
 
 
 @pytest.mark.slow
@@ -317,12 +271,13 @@ def test_invalid_requests_are_refused(shapes, saved, tmp_path):
 def test_the_commands_train_evaluate_and_predict_with_concepts(script, shapes, tmp_path):
     options = [
         f"--dataset_name={shapes}", "--use_cpu=true", "--report_to=none", "--dataloader_num_workers=0",
-        "--num_pictures=0", "--disable_tqdm=true", "--bootstrap_samples=0",
+        "--disable_tqdm=true", "--num_pictures=0", "--bootstrap_samples=0",
     ]  # fmt: skip
     folder = tmp_path / "out"
     status, _, err = script(
         "sam3_ft.py",
-        *options[:-1],
+        *options[:-2],
+        "--num_pictures=1",
         f"--output_dir={folder}",
         "--concept_tokens=4",
         "--max_steps=2",
@@ -332,7 +287,24 @@ def test_the_commands_train_evaluate_and_predict_with_concepts(script, shapes, t
     card = (folder / "README.md").read_text()
     assert "Learned prompt tokens for a frozen SAM 3" in card
     assert 'concepts.safetensors")["concept.0"]' in card
-    assert "presence of untrained phrases is predicted as before in 100% of the pairs" in err
+    log = (folder / "training.log").read_text()
+    assert "presence of untrained phrases is predicted as before in 100% of the pairs" in log
+    assert "mask_AP50  " in log
+    assert "mask_AP50  " not in err
+    size = (folder / "concepts.safetensors").stat().st_size
+    for line, text in zip(
+        err.splitlines()[-5:],
+        [
+            r"new phrases      mask AP50 \d\.\d\d → \d\.\d\d \(circle .*, rectangle .*, triangle .*\)",
+            r"other phrases    unchanged: bit-identical in all \d+ \(image, phrase\) pairs",
+            rf"concepts         .*concepts\.safetensors, {size / 1e3:.1f} KB",
+            r"picture          .*out/before_after\.png",
+            r"report           .*out/report\.html",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(text, line), line
+    assert (folder / "before_after.png").is_file()
     words = f"--model_name_or_path={folder}", f"--output_dir={tmp_path / 'score'}", "--compare=base=sam-ft/tiny"
     status, _, err = script("sam3_eval.py", *options, *words)
     assert status == 0, err

@@ -3,18 +3,26 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from transformers import Sam3Model
+from PIL import Image
+from transformers import Sam3Model, TrainingArguments
 
+from sam_ft import PredictOptions, Sam3Predictor
 from sam_ft.commands.run_card import format_command_line
-from sam_ft.models.loading import load_model
+from sam_ft.models.families import PACKAGED_MODELS
+from sam_ft.models.loading import load_as_trained, load_model
+from sam_ft.models.sam3.concept_files import add_concept_files, write_concepts
+from sam_ft.models.sam3.concepts import ConceptEntry
 from sam_ft.options.model import ModelOptions
-from sam_ft.training.hub_files import replace_local_paths
+from sam_ft.training.hub_files import replace_local_paths, stage_model
+from sam_ft.training.hub_upload import HubUploader
 
 from ..hub_server import TOKEN, HubServer
 from .common import ROOT, RUN_SCRIPTS, as_run, outputs_by_run
@@ -104,10 +112,26 @@ _COMMON = [
     "--max_detections",
     "3",
 ]
+CONCEPTS = [
+    "--report_to", "none", "--concept_tokens", "4", "--max_steps", "1", "--hub_model_id", "someone/cracks", "--hub_strategy", "end",
+    "--output_dir", "out/cracks", "--hub_pictures", "false", "--eval_strategy", "no",
+]  # fmt: skip
 PREDICTED = {
     "from the Hub": ["--model_name_or_path", "someone/shapes", *_COMMON],
     "from here": ["--model_name_or_path", "out/mine", "--predictions_dir", "out/local", *_COMMON],
 }
+# Script of a user of this package who loads pushed concepts; pushes leave nothing in the cache.
+CONCEPT_USER = """
+import sys, numpy, torch
+from PIL import Image
+from sam_ft import PredictOptions, Sam3Predictor
+options = PredictOptions(score_threshold=0.0)
+image = Image.fromarray((numpy.indices((96, 96)).sum(0)[..., None] * [1, 2, 3] % 256).astype("uint8"))
+added = Sam3Predictor.from_pretrained("sam-ft/tiny", concepts=["someone/cracks"], options=options)
+alone = Sam3Predictor.from_pretrained("someone/cracks", options=options)
+phrases = alone.model.concepts.index.phrases
+torch.save({name: vars(p(image, phrases)) for name, p in (("added", added), ("alone", alone))}, sys.argv[1])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -143,17 +167,19 @@ def pushes(tmp_path_factory):
         "end",
     ]
     private = ["--hub_pictures", "false", "--hub_private_repo", "true"]
-    arguments = {"adapter": adapter, "full": full, "again": full + private}
+    arguments = {"adapter": adapter, "full": full, "again": full + private, "concepts": CONCEPTS}
     arguments |= {name: ["--output_dir", "out/refused", *words] for name, (words, _) in REFUSED.items()}
     runs = [as_run(name, "sam3_ft.py", [*RUN, *words]) for name, words in arguments.items()]
     runs += [as_run(name, "sam2_ft.py", [*SAM2_RUN, *words]) for name, words in SAM2_RUNS.items()]
     runs += [as_run(name, "sam3_predict.py", words) for name, words in PREDICTED.items()]
+    (folder / "concept_user.py").write_text(CONCEPT_USER)
+    runs.append(as_run("concept user", folder / "concept_user.py", ["concepts.pt"]))
     with HubServer() as hub:
         output = start(RUN_SCRIPTS, hub, folder, folder / "cache", json.dumps(runs), PYTHONPATH=str(ROOT))
         parts = outputs_by_run(output, runs)
         ended = [
             line
-            for name in ("adapter", "full", "again", *SAM2_RUNS, *PREDICTED)
+            for name in ("adapter", "full", "again", "concepts", "concept user", *SAM2_RUNS, *PREDICTED)
             for line in parts[name].splitlines()
             if line.startswith(("exit", "`"))
         ]
@@ -224,6 +250,7 @@ def test_files_pushed_with_an_adapter(pushes):
         "someone/shapes-base": True,
         "someone/shapes-merged": True,
         "someone/full": False,
+        "someone/cracks": False,
     }
     card = ModelCard(files["README.md"].decode())
     assert card.data.base_model == "someone/shapes-base"
@@ -232,6 +259,49 @@ def test_files_pushed_with_an_adapter(pushes):
     merged = ModelCard(hub.repos["someone/shapes-merged"]["README.md"].decode())
     assert merged.data.library_name == "transformers"
     assert "/shapes-base" in outputs["adapter"]
+
+
+def test_pushed_concepts_are_a_small_repository_that_others_load(pushes):
+    hub, folder, _ = pushes
+    files = hub.repos["someone/cracks"]
+    assert {"README.md", "concepts.safetensors", "concepts.json"} <= files.keys()
+    assert [name for name in files if name.endswith(".safetensors")] == ["concepts.safetensors"]
+    assert sum(map(len, files.values())) < 64 * 1024
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.library_name == "sam-ft"
+    assert 'load_file(hf_hub_download("someone/cracks", "concepts.safetensors"))' in card.text
+    loaded = torch.load(folder / "concepts.pt", weights_only=False)
+    predictor = Sam3Predictor.from_pretrained(
+        str(folder / "out/cracks"), options=PredictOptions(score_threshold=0.0), device="cpu"
+    )
+    pixels = np.indices((96, 96)).sum(0)[..., None] * [1, 2, 3] % 256
+    local = vars(predictor(Image.fromarray(pixels.astype("uint8")), predictor.model.concepts.index.phrases))
+    assert len(local["presence"]) > 1
+    assert loaded["alone"] == loaded["added"] == local
+
+
+def test_a_local_base_of_concepts_is_pushed_with_them(tmp_path, monkeypatch):
+    """`concepts.json` names the pushed base."""
+    base, folder = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(PACKAGED_MODELS["sam-ft/tiny"], base)
+    folder.mkdir()
+    model = load_as_trained(ModelOptions(str(base)))
+    concepts = add_concept_files(model, [], base=str(base), revision="main")
+    concepts.add(ConceptEntry("crack"), torch.randn(2, concepts.info.width))
+    write_concepts(folder, concepts)
+    uploader, uploads = HubUploader(TrainingArguments(output_dir=str(folder), report_to=[])), {}
+    uploader.args.hub_base, uploader.repo_id = None, "someone/cracks"
+    monkeypatch.setattr(uploader, "_create_companion", lambda _: None)
+    monkeypatch.setattr(
+        uploader, "_upload", lambda draft, name, *_, **__: uploads.update({name: {f.name for f in draft.iterdir()}})
+    )
+    assert uploader.find_or_push_base(model) == uploader.find_or_push_base(model) == "someone/cracks-base"
+    assert {"model.safetensors", "config.json"} <= uploads["someone/cracks-base"]
+    stage_model(folder, tmp_path / "draft", base="someone/cracks-base")
+    written, staged = (json.loads((f / "concepts.json").read_text()) for f in (folder, tmp_path / "draft"))
+    assert staged == written | {"base": "someone/cracks-base", "revision": None}
+    concepts.info.base = "sam-ft/tiny"
+    assert uploader.find_or_push_base(model) == "sam-ft/tiny"
 
 
 def test_no_file_contains_the_token(pushes):

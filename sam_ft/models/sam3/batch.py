@@ -10,6 +10,7 @@ from .pairs import PairLabels, Pairs
 
 _ENCODER_KEYS = (
     "pixel_values", "vision_features", "input_ids", "attention_mask", "text_features", "concept_index",
+    "reference_tokens", "reference_mask",
 )  # fmt: skip
 _PAIR_KEYS = ("pair_image", "pair_phrase", "input_boxes", "input_boxes_labels", "geometry_token")
 _LABEL_KEYS = ("labels", "pair_instances", "pair_ignore", "pair_exhaustive", "normalizers")
@@ -32,6 +33,9 @@ class ConceptBatch:
             [`Sam3ForConceptSegmentation.encode_texts`]; `input_ids` is then not read.
         concept_index (`list[int]` of length T, *optional*): Index of the concept of each phrase, see
             [`ConceptTokens`]; -1 for a phrase without one.
+        reference_tokens (`torch.Tensor` of shape `(T, M, C)`, *optional*): Tokens of exemplars in other images, see
+            [`Sam3ForConceptSegmentation.encode_exemplars`], that are added to the prompt of each phrase.
+        reference_mask (`torch.Tensor` of shape `(T, M)`, bool, *optional*): `True` for valid reference tokens.
         pairs (`Pairs`): The pairs and their exemplar boxes.
         labels (`PairLabels`, *optional*): Ground truth of the pairs.
         distillation_pairs (`Pairs`, *optional*): Pairs for which a teacher predicts the targets.
@@ -44,6 +48,8 @@ class ConceptBatch:
     attention_mask: torch.Tensor
     text_features: torch.Tensor | None
     concept_index: list[int] | None
+    reference_tokens: torch.Tensor | None
+    reference_mask: torch.Tensor | None
     pairs: Pairs
     labels: PairLabels | None = None
     distillation_pairs: Pairs | None = None

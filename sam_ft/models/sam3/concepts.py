@@ -179,6 +179,18 @@ class ConceptTokens(torch.nn.Module):
         where = torch.tensor(rows, device=features.device)
         return features.index_copy(0, where, padded), mask.index_copy(0, where, valid)
 
+    def encode(self, phrases: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Return the features `(T, 32, C)` and mask `(T, 32)` of T phrases, without tokens for phrases without a concept.
+
+        Args:
+            phrases (`list[str]`): The phrases, in any spelling.
+        """
+        device = next(self.parameters()).device
+        features = torch.zeros(len(phrases), MAX_TOKENS, self.info.width, device=device)
+        mask = torch.zeros(features.shape[:2], dtype=torch.bool, device=device)
+        return self.insert(features, mask, [self.index.index_of(phrase) for phrase in phrases])
+
 
 def repeat_tokens(features: torch.Tensor, number: int, generator: torch.Generator) -> torch.Tensor:
     """

@@ -118,7 +118,8 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         """
         Encode images and phrases of a batch; precomputed features are used where the batch has them.
 
-        Phrases with a concept get its tokens in place of their text features.
+        Phrases with a concept get its tokens in place of their text features. Tokens of exemplars in other images
+        follow them.
         """
         vision_features, text_features = batch.vision_features, batch.text_features
         if vision_features is None:
@@ -128,6 +129,9 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         text_mask = batch.attention_mask.bool()
         if batch.concept_index is not None and self.concepts is not None:
             text_features, text_mask = self.concepts.insert(text_features, text_mask, batch.concept_index)
+        if batch.reference_tokens is not None:
+            text_features = torch.cat([text_features, batch.reference_tokens], dim=1)
+            text_mask = torch.cat([text_mask, batch.reference_mask], dim=1)
         return EncodedBatch(self.compute_pyramid(vision_features), text_features, text_mask)
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -229,23 +233,27 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         is_used = with_token | valid.any(1)
         return encoded.last_hidden_state, encoded.attention_mask & is_used[:, None]
 
-    def encode_exemplars(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def encode_exemplars(
+        self, pixel_values: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
-        Encode exemplar boxes of one image, as the initial tokens of a concept.
+        Encode exemplar boxes of one image, as a prompt for other images or the initial tokens of a concept.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(1, 3, H, W)`): The image, as in [`encode_images`].
             boxes (`torch.Tensor` of shape `(1, K, 4)`): Boxes `(cx, cy, w, h)`, normalised.
+            labels (`torch.Tensor` of shape `(1, K)`, *optional*): 1 for a positive exemplar, 0 for a negative one; all
+                are positive by default.
 
         Returns:
-            `torch.Tensor` of shape `(K, C)`: Tokens of the boxes.
+            `torch.Tensor` of shape `(K + 1, C)`: Tokens of the boxes, then the CLS token.
         """
         coarse = self.compute_pyramid(self.encode_images(pixel_values))[-1]
         position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
-        labels = torch.ones(boxes.shape[:2], dtype=torch.long, device=coarse.device)
+        labels = torch.ones(boxes.shape[:2], dtype=torch.long) if labels is None else labels
         used = torch.ones(1, dtype=torch.bool, device=coarse.device)
-        tokens, _ = self.encode_geometry(coarse, position, boxes.to(coarse.device), labels, used)
-        return tokens[0, : boxes.shape[1]]
+        tokens, _ = self.encode_geometry(coarse, position, boxes.to(coarse.device), labels.to(coarse.device), used)
+        return tokens[0]
 
     def embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
         """Compute the pixel embeddings `(num_pairs, C, h, w)` of the mask head for the pairs of a chunk."""

@@ -1,0 +1,80 @@
+"""Closing lines of a training run, with the files that it wrote."""
+
+from pathlib import Path
+
+from ..models.families import get_family_of_model
+from ..models.lora import unwrap_sam
+from ..options.concepts import CONCEPT_WEIGHTS
+from ..reporting.run_summary import RunOutcome, summarize_run
+from ..training.base_trainer import SamTrainer
+from .candidates import CandidateEvaluation
+from .run_report import RunReport
+
+
+# Weights by the kind of the run; the first kind whose files exist is that of the run.
+_WEIGHTS = {"concepts": CONCEPT_WEIGHTS, "adapter": "adapter_model*.safetensors", "model": "model*.safetensors"}
+
+
+def describe_run(trainer: SamTrainer, report: RunReport) -> list[str]:
+    """
+    Describe a run in its closing lines; see [`summarize_run`].
+
+    Args:
+        trainer (`SamTrainer`): Trainer after the model was saved.
+        report (`RunReport`): Report of the run.
+
+    Returns:
+        `list[str]`: The lines; empty in all processes but the first.
+    """
+    if not report.columns:
+        return []
+    trained, kind, model = trainer.trained_phrases or set(), *_describe_weights(Path(trainer.args.output_dir))
+    files = {kind: model, "picture": report.picture, "report": report.page}
+    outcome = RunOutcome(
+        columns=report.columns,
+        trained=trained,
+        unchanged_pairs=count_unchanged_pairs(report.evaluated, trained),
+        are_new=kind == "concepts",
+        takes_phrases=get_family_of_model(unwrap_sam(trainer.unwrapped_model)).takes_phrases,
+        files={name: str(file) for name, file in files.items() if file is not None},
+    )
+    return summarize_run(outcome)
+
+
+def _describe_weights(folder: Path) -> tuple[str, str]:
+    """Return the kind of a run, and the path of its weights with their size."""
+    for kind, pattern in _WEIGHTS.items():
+        files = sorted(folder.glob(pattern))
+        size = sum(file.stat().st_size for file in files)
+        if files:
+            path = files[0] if len(files) == 1 else folder
+            return kind, f"{path}, {size / 1e6:.1f} MB" if size >= 1e6 else f"{path}, {size / 1e3:.1f} KB"
+    return "model", str(folder)
+
+
+def count_unchanged_pairs(evaluated: list[CandidateEvaluation], trained: set[str]) -> int | None:
+    """
+    Count the (image, phrase) pairs of untrained phrases if the outputs of the first and the last evaluation are equal.
+
+    Args:
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
+        trained (`set[str]`): Trained phrases.
+
+    Returns:
+        `int` or `None`: Number of the pairs; `None` if an output differs or nothing was compared.
+    """
+    before, after = (_outputs_of(evaluation, trained) for evaluation in (evaluated[0], evaluated[-1]))
+    return len(after) if len(evaluated) > 1 and after and before == after else None
+
+
+def _outputs_of(evaluation: CandidateEvaluation, trained: set[str]) -> dict[tuple, tuple]:
+    """Return presence and detections of untrained phrases, by part of the evaluation, image and phrase."""
+    outputs: dict[tuple, tuple] = {
+        ("evaluation", pair.image_id, pair.phrase): (pair.presence, pair.detections)
+        for pair in evaluation.scored.pairs
+        if pair.phrase not in trained
+    }
+    if evaluation.probe is not None:
+        presence, detections = evaluation.probe.presence, evaluation.probe.detections
+        outputs |= {("probe", *key): (presence[key], detections.get(key, [])) for key in presence}
+    return outputs

@@ -1,0 +1,65 @@
+"""Pictures of instances and of examples."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_ft.ops.masks import encode_mask
+from sam_ft.reporting.label_layout import place_labels
+from sam_ft.reporting.pictures import EXAMPLE_SIDE, color_of, draw_examples, draw_instances
+
+
+RED = (255, 0, 0)
+
+
+def instance(height, width, x, y, w, h):
+    mask = np.zeros((height, width), dtype=bool)
+    mask[y : y + h, x : x + w] = True
+    return ("", encode_mask(mask), [x, y, w, h], None)
+
+
+def test_a_mask_is_an_outline_with_a_light_fill():
+    picture = draw_instances(
+        Image.new("RGB", (320, 320), "white"), [instance(320, 320, 100, 100, 80, 80)], {"": RED}, ""
+    )
+    pixels = np.asarray(picture).astype(int)
+    assert (pixels[140, 101] == RED).all()
+    assert (pixels[140, 140] == (255, 178, 178)).all()
+    assert (pixels[140, 99] == (25, 25, 25)).all()
+    assert (pixels[140, 98] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (719, 1441), (37, 11)])
+@pytest.mark.parametrize("corner", [(0, 0), (1, 1)], ids=["first corner", "last corner"])
+def test_the_smallest_mask_is_drawn_at_every_scale(size, corner):
+    width, height = size
+    x, y = (width - 1) * corner[0], (height - 1) * corner[1]
+    picture = draw_instances(Image.new("RGB", size, "white"), [instance(height, width, x, y, 1, 1)], {"": RED}, "")
+    assert (np.asarray(picture) == RED).all(axis=-1).any()
+
+
+def test_an_empty_mask_is_drawn_as_its_box():
+    empty = ("", encode_mask(np.zeros((320, 320), dtype=bool)), [100, 100, 80, 80], None)
+    pixels = np.asarray(draw_instances(Image.new("RGB", (320, 320), "white"), [empty], {"": RED}, ""))
+    assert (pixels[140, 100] == RED).all()
+    assert (pixels[140, 140] == 255).all()
+
+
+def test_a_label_is_centred_above_the_top_of_a_mask():
+    assert place_labels([[50, 50, 90, 90]], [(20, 12)], (0, 0, 200, 100), [70]) == [(60, 38)]
+
+
+def test_a_phrase_has_one_colour_on_a_sheet():
+    def row(name, phrases):
+        instances = [{"segmentation": None, "bbox": [4.0, 4.0, 20.0, 20.0]}]
+        phrases = [{"text": text, "instances": [0] if text == "star" else []} for text in phrases]
+        image = Image.new("RGB", (32, 32), "white")
+        return {"example_id": name, "image": image, "instances": instances, "phrases": phrases}
+
+    sheet = draw_examples([row("a", ["cross", "star"]), row("b", ["star"])], {"before": {}, "after": {}})
+    assert sheet.width == 3 * EXAMPLE_SIDE + 16
+    assert sheet.height > 2 * EXAMPLE_SIDE
+    pixels = np.asarray(sheet)
+    for top in (0, sheet.height // 2):
+        assert (pixels[top : top + 200] == color_of(0)).all(axis=-1).any()
+    assert not (pixels == color_of(1)).all(axis=-1).any()  # Nothing of the phrase "cross" is drawn.
