@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from .cards import Card
@@ -73,13 +72,15 @@ class StepRecorder(TorchDispatchMode):
         self.live -= self._sizes.pop(key, 0)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.prim.device.default:  # most dispatched calls only read `tensor.device`
+            return torch.device(_DEVICE)
         kwargs = kwargs or {}
         if func is _ATEN._local_scalar_dense.default:
             return _read_on_host(args[0])
         out = func(*args, **kwargs)
-        outputs = [tensor for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor)]
+        outputs = _list_tensors((out,))
         self.track(tensor for tensor in outputs if isinstance(tensor, FakeTensor))
-        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
+        inputs = _list_tensors((*args, *kwargs.values()))
         if _launches_kernel(func, inputs, outputs):
             self._count(func, inputs, outputs, args, kwargs, out)
         return out
@@ -94,6 +95,17 @@ class StepRecorder(TorchDispatchMode):
         self.moved += moved
         self.flops += flops
         self.seconds += compute_kernel_seconds(self.card, func._schema.name, moved, flops, is_wide)
+
+
+def _list_tensors(values: Iterable) -> list[torch.Tensor]:
+    """List the tensors among arguments, which may be lists of tensors."""
+    tensors = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif isinstance(value, list | tuple):
+            tensors += _list_tensors(value)
+    return tensors
 
 
 def _launches_kernel(func, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> bool:
