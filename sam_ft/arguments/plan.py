@@ -9,10 +9,21 @@ from .base import Keys
 
 @dataclass
 class PlanArguments(Keys):
-    """Memory limit of the planned run."""
+    """Card and memory limit of the planned run, and images of a predicted step."""
 
     key_topic: ClassVar[str] = "Plan"
 
-    memory_gb: float | None = key(
-        None, "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of this device.", above=0
+    card: str | None = key(
+        None,
+        "Card to predict memory and time for, without weights, data or a GPU: a size such as 24GB, or a name such as "
+        "rtx4090, l4, t4, a100-80gb or h200 (any other text lists all names). Default: measure on this device.",
     )
+    memory_gb: float | None = key(
+        None,
+        "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of the card or device.",
+        above=0,
+    )
+    predicted_phrases: int = key(
+        8, "Number of phrases per image in a prediction, at least 1; half of them have objects.", low=1
+    )
+    predicted_objects: int = key(8, "Number of objects per image in a prediction, at least 1.", low=1)

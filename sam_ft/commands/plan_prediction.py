@@ -17,7 +17,7 @@ from ..data.loading import PhraseData
 from ..data.row_schema import to_dataset
 from ..data.samples.sample import Sample, SamplePhrase
 from ..models.families import FAMILIES, PACKAGE_MODEL_NAMES, get_resolution
-from ..models.family_spec import FamilySpec, resolve
+from ..models.family_spec import resolve
 from ..models.freezing import count_parameters
 from ..models.lora import unwrap_sam
 from ..models.model_files import add_model_to_errors, check_exists, detect_family, find_adapter_file, find_concept_info
@@ -28,12 +28,11 @@ from ..training.feature_cache import STORED_DTYPE, check_frozen_encoder
 from .build import load_to_train
 from .build_concepts import add_concepts_of_run
 from .key_conversion import list_distillation_phrases, to_model_options
+from .plan_measurement import CONTEXT_MEMORY, HEADROOM
 from .run import Run
 from .run_family import get_family_of_run
 
 
-FRAGMENTATION = 1.1  # factor for fragmentation of the allocator and library workspaces
-CONTEXT_MEMORY = int(0.7 * 2**30)  # bytes of the CUDA context; 0.76 GiB was measured on an H200
 _BLOCK = 256  # values of an 8-bit optimizer state that share a scale
 _MIN_8BIT = 4096  # values; smaller states stay in float32
 
@@ -92,14 +91,19 @@ class StepPrediction:
         return self.step_peak - self.weights - self.gradients - self.optimizer
 
     @property
-    def peak(self) -> int:
+    def needed(self) -> int:
         """Memory that the step takes on the card, with fragmentation and the CUDA context."""
-        return int(self.step_peak * FRAGMENTATION) + CONTEXT_MEMORY
+        return int(self.step_peak * HEADROOM) + CONTEXT_MEMORY
+
+    @property
+    def host_seconds(self) -> float:
+        """Time per image in which the host launches the kernels."""
+        return self.kernels * HOST_SECONDS_PER_KERNEL
 
     @property
     def step(self) -> float:
         """Time per image: that of the kernels, or of the host that launches them one after another."""
-        return max(self.kernel_seconds, self.kernels * HOST_SECONDS_PER_KERNEL)
+        return max(self.kernel_seconds, self.host_seconds)
 
 
 def predict(
@@ -223,9 +227,7 @@ def _build_samples(trainer, run: Run, content: StepContent) -> list[Sample]:
     ]
 
 
-def _run_step(
-    trainer, samples: list[Sample], recorder: StepRecorder, weights: int, with_bf16: bool
-) -> StepPrediction:
+def _run_step(trainer, samples: list[Sample], recorder: StepRecorder, weights: int, with_bf16: bool) -> StepPrediction:
     """Run a micro-batch, clipping and the update, with gradients and optimizer states in memory."""
     model, window = trainer.model, trainer.args.gradient_accumulation_steps
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -246,7 +248,12 @@ def _run_step(
     recorder.reset()
     trainer.training_step(model, batch, counts)
     images = len(samples)
-    per_image = [recorder.kernels / images, recorder.flops / images, recorder.moved / images, recorder.seconds / images]
+    per_image = [
+        recorder.kernels / images,
+        recorder.flops / images,
+        recorder.moved / images,
+        recorder.seconds / images,
+    ]
     peak = recorder.peak
     recorder.reset()
     if trainer.args.max_grad_norm:

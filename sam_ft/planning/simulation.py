@@ -71,6 +71,10 @@ class StepRecorder(TorchDispatchMode):
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key, 0)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the wrapper around each call takes time, and nothing is compiled here
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.prim.device.default:  # most dispatched calls only read `tensor.device`
             return torch.device(_DEVICE)
@@ -134,7 +138,7 @@ def _read_on_host(tensor: torch.Tensor) -> bool | int | float:
 
 
 def _copy_to_host(tensor: torch.Tensor) -> np.ndarray:
-    """Return zeros with about four ones a row: as costs and as one-to-many matches, they give usual numbers of rows."""
+    """Return zeros with about four ones a row, which as costs and matches give a usual number of matched queries."""
     dtype = {torch.bool: bool, torch.float64: np.float64}.get(
         tensor.dtype, np.float32 if tensor.is_floating_point() else np.int64
     )
@@ -145,7 +149,7 @@ def _copy_to_host(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _apply(module: torch.nn.Module, function, recurse: bool = True) -> torch.nn.Module:
-    """Apply a cast to the tensors of a module in place; torch's method swaps fake tensors, which weak references bar."""
+    """Apply a cast to the tensors of a module in place; torch's method would swap fake tensors, which is refused."""
     for child in module.children() if recurse else ():
         _apply(child, function)
     for parameter in module._parameters.values():
@@ -209,7 +213,7 @@ def _cuda_functions() -> dict:
 
 
 def _cuda_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_
 ) -> torch.Tensor:
     """
     Run the attention kernel that CUDA would choose: flash without a mask, else the memory-efficient one.
@@ -222,7 +226,9 @@ def _cuda_attention(
         if attn_mask is not None and attn_mask.dtype != torch.bool:
             attn_mask = attn_mask.to(low)
     if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16):
-        return _ATEN._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        return _ATEN._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[
+            0
+        ]
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
             zero, low = query.new_zeros(()), query.new_full((), -math.inf)
