@@ -23,7 +23,12 @@ class PlanArguments(Keys):
         "Memory limit of the run in GB of 2³⁰ bytes, above 0. Default: the memory of the card or device.",
         above=0,
     )
-    predicted_phrases: int = key(
-        8, "Number of phrases per image in a prediction, at least 1; half of them have objects.", low=1
+    predicted_phrases: int | None = key(
+        None,
+        "Number of phrases per image in a prediction, at least 1; half of them have objects. Default: 8, or twice "
+        "`pairs_per_chunk` if that is more, so that a chunk is full.",
+        low=1,
     )
-    predicted_objects: int = key(8, "Number of objects per image in a prediction, at least 1.", low=1)
+    predicted_objects: int | None = key(
+        None, "Number of objects per image in a prediction, at least 1. Default: `predicted_phrases`.", low=1
+    )

@@ -25,6 +25,7 @@ from .run import Run, build_run
 logger = logging.getLogger("sam_ft.run")
 
 _OFFICIAL_SIDE = 1008  # px
+_MIN_PHRASES = 8  # per image of a predicted step
 _COMPONENTS = ("weights", "gradients", "optimizer", "activations")
 
 
@@ -49,7 +50,8 @@ def run_plan(model_args, data_args, loss_args, training: ParsedTraining, plan_ar
     Raises:
         ValueError: If the card is unknown, the command runs in several processes, or the run itself would raise it.
     """
-    content = StepContent(plan_args.predicted_phrases, plan_args.predicted_objects)
+    phrases = plan_args.predicted_phrases or max(_MIN_PHRASES, 2 * model_args.pairs_per_chunk)
+    content = StepContent(phrases, plan_args.predicted_objects or phrases)
     limit = None if plan_args.memory_gb is None else int(plan_args.memory_gb * 2**30)
     if plan_args.card is not None:
         card = find_card(plan_args.card)
