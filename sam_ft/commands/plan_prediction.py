@@ -3,9 +3,11 @@
 import contextlib
 import copy
 import io
+import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +34,8 @@ from .plan_measurement import CONTEXT_MEMORY, HEADROOM
 from .run import Run
 from .run_family import get_family_of_run
 
+
+logger = logging.getLogger("sam_ft.run")
 
 _BLOCK = 256  # values of an 8-bit optimizer state that share a scale
 _MIN_8BIT = 4096  # values; smaller states stay in float32
@@ -67,11 +71,11 @@ class StepPrediction:
         gradients (`int`): Memory of the gradients.
         optimizer (`int`): Memory of the optimizer states.
         side (`int`): Side of the model's input in px.
-        trained (`dict[str, tuple[int, int]]`): Number of (trained, all) parameters by part.
         kernels (`float`): Kernels per image, as the two below.
         flops (`float`): Floating-point operations per image.
         moved (`float`): Bytes read and written per image.
         kernel_seconds (`float`): Time of the kernels per image by the roofline; 0 for a card without rates.
+        trained (`dict[str, tuple[int, int]]`): Number of (trained, all) parameters by part.
     """
 
     step_peak: int
@@ -79,11 +83,11 @@ class StepPrediction:
     gradients: int
     optimizer: int
     side: int
-    trained: dict[str, tuple[int, int]]
     kernels: float
     flops: float
     moved: float
     kernel_seconds: float
+    trained: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def activations(self) -> int:
@@ -125,19 +129,23 @@ def predict(
     Raises:
         ValueError: If the run itself would raise it.
     """
-    args, data_args = copy.deepcopy(run.training), copy.deepcopy(run.data)
+    args = copy.deepcopy(run.training)
     window = args.gradient_accumulation_steps
     args.check_optimizer()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         args.reduce_to_dry_run(f"{folder}/run")
         args.gradient_accumulation_steps, args.disable_tqdm = window, True
+        args.metric_for_best_model = None  # there are no evaluation images
         options = _find_config(to_model_options(run.model, args.seed), Path(folder))
         data = _build_data(content)
         with simulate(card, with_cuda_kernels=with_cuda_kernels) as recorder:
             model = load_to_train(run.model, options)
-            trainer = _build_trainer(replace(run, data=data_args, training=args), model, data, recorder)
-            weights = recorder.live
-            return _run_step(trainer, _build_samples(trainer, run, content), recorder, weights, with_bf16)
+            processor = get_family_of_run(run).build_tiny_processor()
+            add_concepts_of_run(model, processor, data, run.model, args.seed)
+            trained = count_parameters(unwrap_sam(model))
+            trainer = _build_trainer(replace(run, training=args), model, processor, data, recorder)
+            found = _run_step(trainer, _build_samples(trainer, run, content), recorder, with_bf16)
+    return replace(found, trained=trained)
 
 
 def _find_config(options, folder: Path):
@@ -179,11 +187,9 @@ def _build_data(content: StepContent) -> PhraseData:
     return PhraseData(rows, rows, ids, {}, [], [])
 
 
-def _build_trainer(run: Run, model, data: PhraseData, recorder: StepRecorder):
+def _build_trainer(run: Run, model, processor, data: PhraseData, recorder: StepRecorder):
     """Build the trainer of a run; cached encoders are offloaded without computing features."""
     family, sam = get_family_of_run(run), unwrap_sam(model)
-    processor = family.build_tiny_processor()
-    add_concepts_of_run(model, processor, data, run.model, run.training.seed)
     if run.data.feature_cache:
         check_frozen_encoder(sam)
         sam.offload(*sam.offloaded_when_cached)
@@ -227,16 +233,16 @@ def _build_samples(trainer, run: Run, content: StepContent) -> list[Sample]:
     ]
 
 
-def _run_step(trainer, samples: list[Sample], recorder: StepRecorder, weights: int, with_bf16: bool) -> StepPrediction:
+def _run_step(trainer, samples: list[Sample], recorder: StepRecorder, with_bf16: bool) -> StepPrediction:
     """Run a micro-batch, clipping and the update, with gradients and optimizer states in memory."""
     model, window = trainer.model, trainer.args.gradient_accumulation_steps
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    before = recorder.live
+    weights = recorder.live
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
-    gradients = recorder.live - before
+    gradients = recorder.live - weights
     update, states = _build_optimizer(trainer, trained)
-    optimizer = recorder.live - before - gradients
+    optimizer = recorder.live - weights - gradients
     if window == 1:
         model.zero_grad()
     batch = trainer.data_collator(samples)
@@ -262,11 +268,8 @@ def _run_step(trainer, samples: list[Sample], recorder: StepRecorder, weights: i
     update_counts = recorder.kernels, recorder.flops, recorder.moved, recorder.seconds
     per_image = [total + once / (images * window) for total, once in zip(per_image, update_counts, strict=True)]
     del states
-    sam = unwrap_sam(model)
-    return StepPrediction(
-        max(peak, recorder.peak), weights, gradients, optimizer, get_resolution(sam.config), count_parameters(sam),
-        *per_image,
-    )  # fmt: skip
+    side = get_resolution(unwrap_sam(model).config)
+    return StepPrediction(max(peak, recorder.peak), weights, gradients, optimizer, side, *per_image)
 
 
 def _build_optimizer(trainer, trained: list[torch.nn.Parameter]):
@@ -290,6 +293,12 @@ def _build_8bit_states(parameter: torch.nn.Parameter) -> Iterator[torch.Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Trainer, which prints to the standard output."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Silence Trainer, which prints to the standard output, notes about the data, and warnings of Transformers."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -152,6 +152,6 @@ def test_keys_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_prediction_needs_the_memory_of_a_card():
-    found = StepPrediction(2**30, 2**28, 0, 0, 96, {}, 1000, 1e9, 1e9, 0.5)
+    found = StepPrediction(2**30, 2**28, 0, 0, 96, 1000, 1e9, 1e9, 0.5)
     assert found.activations == 2**30 - 2**28
     assert found.step == 0.5
