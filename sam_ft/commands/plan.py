@@ -73,7 +73,10 @@ def run_plan(model_args, data_args, loss_args, training: ParsedTraining, plan_ar
     if device.type == "cuda":
         card = find_card_of_device(torch.cuda.get_device_name(device), get_device_memory(device))
         keys = model_args, data_args, loss_args, training
-        predicted = call_in_process(_predict_on_cpu, keys, card, content)
+        try:
+            predicted = call_in_process(_predict_on_cpu, keys, card, content)
+        except ValueError as error:  # A saved adapter can be measured, but not predicted.
+            logger.info("note: there is no prediction beside the measurement: %s", error)
     for line in plan(run, data, get_device_memory(device) if limit is None else limit, predicted):
         logger.info("%s", line)
 

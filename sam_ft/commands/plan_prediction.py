@@ -247,7 +247,7 @@ def _run_step(trainer, samples: list[Sample], recorder: StepRecorder, with_bf16:
         model.zero_grad()
     batch = trainer.data_collator(samples)
     recorder.track(tensor for tensor in tree_leaves(batch) if isinstance(tensor, torch.Tensor))
-    counts = torch.tensor(trainer._count_batch(batch), dtype=torch.float32)
+    (batch,), counts = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
     trainer.current_gradient_accumulation_steps = window
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=with_bf16)
     model.forward = autocast(model.forward)  # as Accelerate does: the backward pass runs outside

@@ -1,6 +1,8 @@
 """Memory and time are predicted on fake tensors for cards that are not there."""
 
 import dataclasses
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, PlanArguments
 from sam_ft.commands import plan as plan_command
 from sam_ft.commands.plan import plan_for_card
+from sam_ft.commands.plan_measurement import RunMeasurement
 from sam_ft.commands.plan_prediction import StepContent, StepPrediction, predict
 from sam_ft.commands.program import find_command
 from sam_ft.commands.run import Run
@@ -149,6 +152,23 @@ def test_keys_that_do_not_fit_are_refused(tmp_path):
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, feature_cache="features"))
     with pytest.raises(ValueError, match="`feature_cache` needs a frozen image encoder"):
         predict(run, CARD, CONTENT, with_bf16=False)
+
+
+def test_measurement_on_a_gpu_is_shown_beside_the_prediction(tmp_path, monkeypatch, predictions):
+    measured = RunMeasurement(
+        2 * 2**30, 2**30, 2**29, 2**28, 2**26, 2**27, 0.5, 0.1, 96, 0.2, 2**20, 2**20, {"scoring": (1, 2)},
+        reserved=3 * 2**30,
+    )  # fmt: skip
+    monkeypatch.setattr(plan_command, "measure", lambda run, data: measured)
+    data = SimpleNamespace(train=[0] * 4, validation=[0])
+    lines = list(plan_command.plan(make_run(tmp_path), data, int(3.5 * 2**30), predictions["full"]))
+    text = "\n".join(lines)
+    assert "memory of a step on the largest images, measured and predicted" in text
+    assert "  weights                0.25 GB   0.01 GB" in lines
+    gpu_line = r"  on the card +3.70 GB +0.7\d GB: reserved, and 0.70 GB of CUDA context; does not fit 3.50 GB"
+    assert any(re.fullmatch(gpu_line, line) for line in lines)
+    assert "0.500 s per image (predicted 0." in text
+    assert "changes that make it fit, each together with those above it" in lines
 
 
 def test_prediction_needs_the_memory_of_a_card():
