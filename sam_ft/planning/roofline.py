@@ -10,7 +10,7 @@ ATTENTION_SHARE = 0.45  # flash attention, forward and backward
 MASKED_ATTENTION_SHARE = 0.12  # memory-efficient attention with a mask
 CONVOLUTION_SHARE = 0.45
 MIN_KERNEL_SECONDS = 2.5e-6
-HOST_SECONDS_PER_KERNEL = 32e-6  # Python, autograd and launch: 26 to 37 µs a kernel were measured beside an H200
+HOST_SECONDS_PER_KERNEL = 32e-6  # Python, autograd and launch: 25 to 37 µs a kernel were measured beside an H200
 
 
 def compute_kernel_seconds(card: Card, name: str, moved: int, flops: int, is_wide: bool) -> float:
