@@ -56,7 +56,7 @@ def load_sam(
     """
     options = to_model_options(model_args, seed)
     model = (
-        _load_to_train(model_args, options)
+        load_to_train(model_args, options)
         if to_train
         else load_as_trained(dataclasses.replace(options, quantization=None))
     )
@@ -67,7 +67,17 @@ def load_sam(
     return model, processor
 
 
-def _load_to_train(model_args: SharedModelArguments, options: ModelOptions) -> PreTrainedModel | AdaptedSam:
+def load_to_train(model_args: SharedModelArguments, options: ModelOptions) -> PreTrainedModel | AdaptedSam:
+    """
+    Load the model of a training run: add adapters and freeze parts.
+
+    Args:
+        model_args (`SharedModelArguments`): Keys of the model.
+        options (`ModelOptions`): Options of loading, from [`to_model_options`].
+
+    Raises:
+        ValueError: If the keys do not fit each other or the model.
+    """
     if options.family == "sam3" and model_args.concept_tokens is not None:
         return load_for_concepts(options, model_args.concept_dropout)
     adapters, family = to_lora_options(model_args), FAMILIES[options.family]

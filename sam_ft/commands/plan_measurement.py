@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from .run import Run
 from .run_family import get_family_of_run
 
 
+HEADROOM = 1.1  # factor for fragmentation of the allocator and library workspaces
+CONTEXT_MEMORY = int(0.7 * 2**30)  # bytes of the CUDA context; 0.76 GiB was measured on an H200
 _NUM_STEPS = 6  # One warms up, the next ones have the largest images, the others have ordinary ones.
 _NUM_EVALUATION_IMAGES = 2
 
@@ -53,6 +56,7 @@ class RunMeasurement:
         checkpoint (`int`): Size of one checkpoint on disk.
         view (`int`): Size of the cached ViT features of one view of an image.
         trained (`dict[str, tuple[int, int]]`): Number of (trained, all) parameters by part.
+        reserved (`int`, *optional*): Peak of the memory that the allocator reserved on a GPU; `None` on a CPU.
     """
 
     step_peak: int
@@ -68,6 +72,12 @@ class RunMeasurement:
     checkpoint: int
     view: int
     trained: dict[str, tuple[int, int]]
+    reserved: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """Memory that the run takes on the device: reserved and the CUDA context; on a CPU, the peak and 10 %."""
+        return int(self.peak * HEADROOM) if self.reserved is None else self.reserved + CONTEXT_MEMORY
 
     @property
     def peak(self) -> int:
@@ -94,9 +104,26 @@ def measure(run: Run, data: PhraseData) -> RunMeasurement | None:
     Raises:
         ValueError: If the run itself would raise it.
     """
+    return call_in_process(_measure, run, data)
+
+
+def call_in_process(function: Callable, *args):
+    """
+    Call a function of a module in a separate process.
+
+    Args:
+        function (`Callable`): Function to call.
+        args: Its arguments.
+
+    Returns:
+        The result, or `None` if the device runs out of memory.
+
+    Raises:
+        ValueError: If the function raises it.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=_measure_into, args=(queue, run, data))
+    process = context.Process(target=_call_into, args=(queue, function, args))
     with _return_freed_memory():
         process.start()
     while process.is_alive() and queue.empty():
@@ -129,12 +156,12 @@ def _return_freed_memory():
                 os.environ[name] = value
 
 
-def _measure_into(queue, run: Run, data: PhraseData) -> None:
+def _call_into(queue, function: Callable, args: tuple) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints progress.
-            queue.put(_measure(run, data))
+            queue.put(function(*args))
     except (torch.OutOfMemoryError, MemoryError):
         queue.put(None)
     except ValueError as error:
@@ -194,6 +221,7 @@ def _measure(run: Run, data: PhraseData) -> RunMeasurement:
         checkpoint=saved + optimizer,
         view=_view_bytes(sam),
         trained=trained,
+        reserved=meter.reserved,
     )
 
 
@@ -220,7 +248,9 @@ class _Meter(TrainerCallback):
     """Callback that measures peak memory and the times of steps; the first step warms up."""
 
     def __init__(self, device: torch.device):
-        self.device, self.times = device, []
+        self.device, self.times, self.reserved = device, [], None
+        if device.type == "cuda":
+            torch.cuda.init()  # The device of unpickled arguments is set up, but CUDA in this process is not.
         self.before = 0 if device.type == "cuda" else resident_memory()
         self.take()
 
@@ -233,6 +263,7 @@ class _Meter(TrainerCallback):
         """Return the peak memory since the last call in bytes."""
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
+            self.reserved = max(self.reserved or 0, torch.cuda.max_memory_reserved(self.device))
             torch.cuda.reset_peak_memory_stats(self.device)
             return peak
         peak = peak_resident_memory() - self.before

@@ -96,7 +96,7 @@ COMMANDS = (
             (DataArguments, CheckArguments), "check:check_data", ignored=_BOTH, error_status=2),
     Command("convert", ("sam3", "sam2"), "Convert a data set to COCO with phrases, or to rows for the Hub.",
             (DataArguments, ConvertArguments), "convert:convert_data", ignored=_BOTH),
-    Command("plan", ("sam3",), "Measure memory, time and disk of a run before it starts.",
+    Command("plan", ("sam3",), "Measure memory, time and disk of a run before it starts, or predict them.",
             (*SAM3_ARGUMENTS, PlanArguments), "plan:run_plan"),
     Command("export", ("sam3",), "Export a tuned model: Transformers, sam3.pt, video, ONNX.",
             (ModelArguments, ExportArguments), "export:export_model", ignored=SAM3_ARGUMENTS),

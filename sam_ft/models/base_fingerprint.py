@@ -8,6 +8,7 @@ import torch
 
 from ..utils.json_files import read_json_file, write_json
 from .parts import strip_wrappers
+from .weightless import has_values
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -26,7 +27,8 @@ def compute_base_fingerprint(model: torch.nn.Module) -> dict[str, str]:
         model (`torch.nn.Module`): A model without adapters.
 
     Returns:
-        `dict[str, str]`: Name of the weight -> BLAKE2b digest (8 bytes, hexadecimal) of its shape and values.
+        `dict[str, str]`: Name of the weight -> BLAKE2b digest (8 bytes, hexadecimal) of its shape and values; empty
+        for a model without weights.
     """
     # The name of a 4-bit weight is a prefix of the names of its scales.
     quantized = tuple(name for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state"))
@@ -34,7 +36,7 @@ def compute_base_fingerprint(model: torch.nn.Module) -> dict[str, str]:
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or not tensor.numel():
             continue
-        if name.startswith(quantized):
+        if name.startswith(quantized) or not has_values(tensor):
             continue
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous()
         digest = hashlib.blake2b(repr(tuple(values.shape)).encode(), digest_size=8)

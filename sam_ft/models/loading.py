@@ -40,8 +40,9 @@ from .model_files import (
     resolve_source,
 )
 from .processors import load_processor, read_saved_resolution
-from .quantization import build_quantization_arguments, disable_cpu_packing
+from .quantization import build_quantization_arguments, cast_encoders, disable_cpu_packing
 from .sam3.concept_files import ConceptFile, add_concept_files, read_concept_source
+from .weightless import build_without_weights
 
 
 def load_model(options: ModelOptions) -> PreTrainedModel:
@@ -62,7 +63,7 @@ def load_model(options: ModelOptions) -> PreTrainedModel:
     if find_adapter_file(options.model_name_or_path, options.revision) is None:
         return _load_base(options)
     model = merge_adapters(load_adapted(replace(options, dtype="float32")))
-    _cast_encoders(get_family_of_model(model), model, options)
+    cast_encoders(get_family_of_model(model), model, options.dtype)
     return model
 
 
@@ -301,16 +302,8 @@ def _build_untrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
     _adjust_config(family, config, options)
     config._attn_implementation = options.attn_implementation or config._attn_implementation
     model = family.build_random_model(config, options.seed)
-    _cast_encoders(family, model, options)
+    cast_encoders(family, model, options.dtype)
     return model
-
-
-def _cast_encoders(family: FamilySpec, model: PreTrainedModel, options: ModelOptions) -> None:
-    # Buffers, such as rotary frequencies, stay in float32, as in `from_pretrained`.
-    for encoder in family.encoders:
-        for parameter in model.get_submodule(encoder).parameters():
-            if parameter.is_floating_point():  # 4-bit weights are integers
-                parameter.data = parameter.data.to(getattr(torch, options.dtype))
 
 
 def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedModel:
@@ -325,6 +318,8 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
     # SAM 3's checkpoint on the Hub has the config of the video model.
     config = copy.deepcopy(getattr(config, "detector_config", None) or config)
     _adjust_config(family, config, options)
+    if not options.load_weights:
+        return build_without_weights(family, config, options)
     with add_model_to_errors(options.model_name_or_path):
         model, report = family.model_class.from_pretrained(
             source, config=config, output_loading_info=True, **arguments
@@ -336,7 +331,7 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
             f"such as {missing[0]!r}. Use a complete checkpoint of {family.model_class.saved_as.__name__}"
         )
     # `from_pretrained` keeps CLIP's projection in float32, because it has the same name as SAM 3's.
-    _cast_encoders(family, model, options)
+    cast_encoders(family, model, options.dtype)
     if options.quantization:
         disable_cpu_packing(model)
     check_weights(model, options.model_name_or_path)

@@ -1,4 +1,4 @@
-"""4-bit quantisation of frozen encoders with bitsandbytes."""
+"""Precision of the encoders' weights: dtype, and 4-bit quantisation with bitsandbytes."""
 
 from importlib.util import find_spec
 
@@ -6,6 +6,21 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from .family_spec import FamilySpec
+
+
+def cast_encoders(family: FamilySpec, model: torch.nn.Module, dtype: str) -> None:
+    """
+    Cast the weights of the encoders; buffers, such as rotary frequencies, stay in float32, as in `from_pretrained`.
+
+    Args:
+        family (`FamilySpec`): Family of the model.
+        model (`torch.nn.Module`): Model without adapters; changed in place.
+        dtype (`str`): `float32` or `bfloat16`.
+    """
+    for encoder in family.encoders:
+        for parameter in model.get_submodule(encoder).parameters():
+            if parameter.is_floating_point():  # 4-bit weights are integers
+                parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
 def build_quantization_arguments(kind: str, family: FamilySpec) -> dict:

@@ -35,6 +35,8 @@ class ModelOptions:
         concepts (`list[str]`): SAM 3: folders or Hub ids of concepts to add to the model.
         allow_other_base (`bool`): Load an adapter onto a base with other weights than it was trained on.
         seed (`int`): Random seed of untrained weights.
+        load_weights (`bool`): Whether to read weights. Without them the model has the shapes of its config, for a
+            prediction of memory on fake tensors.
     """
 
     model_name_or_path: str = key(
@@ -106,6 +108,7 @@ class ModelOptions:
         "this is an error.",
     )
     seed: int = 0
+    load_weights: bool = True
 
     def __post_init__(self):
         check_values(self)

@@ -30,7 +30,7 @@ class Rung:
     run: Any
 
 
-def iterate_memory_ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
+def iterate_memory_ladder(run, cache_folder: str, side: int, dtype: str = "bfloat16") -> Iterator[Rung]:
     """
     Iterate over the changes that can still reduce a run's memory, each applied on top of the previous ones.
 
@@ -38,6 +38,7 @@ def iterate_memory_ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
         run (`Run`): Planned run; it is not modified.
         cache_folder (`str`): Folder for cached features.
         side (`int`): Side of the model's canvas as planned, px.
+        dtype (`str`): Dtype of the frozen encoders below adapters; float32 for a card without bf16.
 
     Yields:
         `Rung`: A change that applies to the run.
@@ -49,7 +50,7 @@ def iterate_memory_ladder(run, cache_folder: str, side: int) -> Iterator[Rung]:
         _checkpoint_pairs,
         _checkpoint_encoders,
         _freeze_text,
-        _train_adapters,
+        lambda run: _train_adapters(run, dtype),
         lambda run: _cache_image_features(run, cache_folder),
         lambda _run: _lower_resolution(side),
         _train_boxes_only,
@@ -121,9 +122,9 @@ def _freeze_text(run):
     return None
 
 
-def _train_adapters(run):
+def _train_adapters(run, dtype: str):
     if run.model.lora is None and _is_encoder_trained(run):
-        model = {"lora": "attention", "dtype": "bfloat16"}
+        model = {"lora": "attention", "dtype": dtype}
         # Adapters start at zero and need larger learning rates than weights.
         rates = {"learning_rate": 2e-4, "vision_learning_rate": 1e-4, "text_learning_rate": 5e-5}
         training = {**rates, "lr_scale": 1.0, "vision_layer_decay": 1.0}

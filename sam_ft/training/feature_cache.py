@@ -50,8 +50,7 @@ def cache_images(
             disk is too small.
     """
     folder = Path(folder)
-    if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
-        raise ValueError("`feature_cache` needs a frozen image encoder. Add vision_encoder to `freeze`")
+    check_frozen_encoder(model)
     if folder.resolve().is_relative_to(Path(args.output_dir).resolve()):
         raise ValueError(
             f"`feature_cache` is {folder}, inside `output_dir` ({args.output_dir}), which a run with other settings "
@@ -85,6 +84,12 @@ def cache_images(
             )
         part.use(store)
     model.offload(*model.offloaded_when_cached)
+
+
+def check_frozen_encoder(model: OffloadingModel) -> None:
+    """Raise `ValueError` if the image encoder is trained, so that its features cannot be cached."""
+    if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
+        raise ValueError("`feature_cache` needs a frozen image encoder. Add vision_encoder to `freeze`")
 
 
 def _run_on_all_processes(work: Callable[[], None]) -> None:
