@@ -51,10 +51,15 @@ from sam_ft.options.scenes import (  # noqa: E402
 RESOLUTION, ROUNDS = 1008, 3
 
 
-def write_photos(folder: Path) -> Path:
-    """Write scenes in the size and the format of photographs."""
+def write_photos(folder: Path, number: int = 24) -> Path:
+    """Write scenes in the size and the format of photographs.
+
+    Args:
+        folder (`Path`): Folder of the COCO tree.
+        number (`int`): Number of scenes.
+    """
     scenes = SceneOptions(width=640, height=480, shapes=list(ALL_SHAPES), min_shapes=8, max_shapes=8)
-    write_shape_scenes(folder, SceneFiles(scenes, num_train=24, num_validation=1))
+    write_shape_scenes(folder, SceneFiles(scenes, num_train=number, num_validation=1))
     for file in (folder / "train").glob("*.png"):
         Image.open(file).save(file.with_suffix(".jpg"), quality=90)
         file.unlink()
@@ -112,21 +117,22 @@ def official_loader(folder: Path) -> Callable[[int], object]:
     return lambda index: collate_fn_api([dataset[index]], dict_key="all", with_seg_masks=True)
 
 
-def rows_per_second(loaders: list[Callable[[int], object]], number: int) -> list[float]:
+def rows_per_second(loaders: list[Callable[[int], object]], number: int, rounds: int = ROUNDS) -> list[float]:
     """Measure the rows per second of each loader.
 
     Args:
         loaders (`list[Callable[[int], object]]`): Loaders of one row by index. They take turns row by row.
         number (`int`): Rows of a round; the first round is the warm-up.
+        rounds (`int`): Rounds after it.
     """
     times = [0.0] * len(loaders)
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         for index in range(number):
             for i, load in enumerate(loaders):
                 begin = time.perf_counter()
                 load(index)
                 times[i] += (time.perf_counter() - begin) * (round_ > 0)
-    return [ROUNDS * number / seconds for seconds in times]
+    return [rounds * number / seconds for seconds in times]
 
 
 def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
@@ -150,24 +156,36 @@ def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
     return {name: 1000 * seconds / number for name, seconds in spent.items()}
 
 
+def compare(folder: Path, number: int = 24, rounds: int = ROUNDS) -> dict[str, float]:
+    """Measure both loaders on the same files with one thread.
+
+    Args:
+        folder (`Path`): COCO tree.
+        number (`int`): Rows of a round, at most.
+        rounds (`int`): Measured rounds.
+
+    Returns:
+        `dict[str, float]`: Rows per second of both loaders, their ratio, and ms of each step of ours.
+    """
+    torch.set_num_threads(1)
+    random.seed(0)
+    ours, samples = our_loader(folder)
+    number = min(len(samples), number)
+    rate, official_rate = rows_per_second([ours, official_loader(folder)], number, rounds)
+    steps = {f"{step} ms": milliseconds for step, milliseconds in time_of_steps(samples, number).items()}
+    return {"ours rows/s": rate, "official rows/s": official_rate, "ratio": rate / official_rate, **steps}
+
+
 def main():
     """Print the rows per second of both loaders, and the time of each step of ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="a COCO tree")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    random.seed(0)
-    print(device_name())
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(args.folder) if args.folder else write_photos(Path(name) / "photos")
-        ours, samples = our_loader(folder)
-        number = min(len(samples), 24)
-        rate, official_rate = rows_per_second([ours, official_loader(folder)], number)
-        print(
-            f"rows per second, one core: {rate:.1f}; official loader {official_rate:.1f}: {rate / official_rate:.1f}×"
-        )
-        for step, milliseconds in time_of_steps(samples, number).items():
-            print(f"  {step}: {milliseconds:.1f} ms")
+        result = compare(Path(args.folder) if args.folder else write_photos(Path(name) / "photos"))
+    print(f"{device_name()}, one thread")
+    for name, value in result.items():
+        print(f"  {name}: {value:.1f}")
 
 
 if __name__ == "__main__":
