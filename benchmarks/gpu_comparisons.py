@@ -9,7 +9,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_setup import IS_FAKE, autocast, batch_for, build, device, median_seconds, peaks, synchronize
+from benchmarks.gpu_setup import (
+    FAKE_LIMIT_FACTOR,
+    IS_FAKE,
+    autocast,
+    batch_for,
+    build,
+    device,
+    median_seconds,
+    peaks,
+    synchronize,
+)
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,6 +113,7 @@ def command(name: str, limit: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         words = [word.format(out=folder) for word in COMMANDS[name]]
         if IS_FAKE[0]:
+            limit *= FAKE_LIMIT_FACTOR
             words += FAKE_KEYS + (FAKE_DEMO if name == "demo" else [])
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         done = subprocess.run(

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 from benchmarks import gpu_cells, gpu_comparisons  # noqa: E402
-from benchmarks.gpu_setup import IS_FAKE  # noqa: E402
+from benchmarks.gpu_setup import FAKE_LIMIT_FACTOR, IS_FAKE  # noqa: E402
 from benchmarks.gpu_table import format_report  # noqa: E402
 
 
@@ -143,6 +143,7 @@ def run_cells(cells: list[tuple], out: Path, seconds: float, is_fake: bool) -> N
             if left < 5:
                 print(f"not run: {name}", flush=True)
                 continue
+            limit *= FAKE_LIMIT_FACTOR if is_fake else 1
             line = {"group": group, "cell": name, **workers[0].run(function, arguments, min(limit, left))}
             if not is_fake or "error" in line:
                 workers.pop(0).stop()

@@ -29,6 +29,7 @@ PREDICTED_GIB = {"sam3_lora_8gb": 2.50, "sam3_lora_24gb": 5.41, "sam3_cached_hea
 DENSE_BF16_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165, "3090": 71, "L4": 121}
 
 
+FAKE_LIMIT_FACTOR = 4  # of the time limits of cells, because CPUs differ more than GPUs
 IS_FAKE = [False]  # whether cells run on the CPU with a tiny model and one repetition, to test their code
 
 
