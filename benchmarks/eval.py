@@ -135,7 +135,7 @@ def time_of_metrics(images: int = 100, phrases: int = 20) -> dict:
         `dict[str, float]`: Seconds of both, and their ratio.
     """
     random, size = np.random.default_rng(0), (480, 640)
-    truth = {"images": [{"id": i} for i in range(images)], "annotations": [],
+    truth = {"images": [{"id": i, "height": size[0], "width": size[1]} for i in range(images)], "annotations": [],
              "categories": [{"id": c} for c in range(1, phrases + 1)]}  # fmt: skip
     results = []
 

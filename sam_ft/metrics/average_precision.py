@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -
 
 def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScores:
     """
-    Compute COCO's metrics with pycocotools, or with faster-coco-eval if it is installed and all pairs are exhaustive.
+    Compute COCO's metrics with pycocotools, or with faster-coco-eval if it is installed.
 
     Args:
         ground_truth (`dict`): Content of a COCO file: `images`, `annotations` with `area` and `iscrowd`, `categories`.
@@ -55,9 +55,7 @@ def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScore
     Source:
         Lin et al. 2014; cocodataset.org, "Detection Evaluation".
     """
-    is_exhaustive = all(pair["exhaustive"] for pair in ground_truth.get("pairs", ()))
-    run = run_faster_coco_eval if is_exhaustive and has_faster_coco_eval() else coco_evaluation
-    evaluation = run(ground_truth, results, kind)
+    evaluation = _choose_backend(ground_truth)(ground_truth, results, kind)
     objects = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
     if evaluation is None:
         sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
@@ -120,6 +118,13 @@ def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOe
 def has_faster_coco_eval() -> bool:
     """Return whether faster-coco-eval is installed."""
     return importlib.util.find_spec("faster_coco_eval") is not None
+
+
+def _choose_backend(ground_truth: dict) -> Callable:
+    """Return the evaluation by faster-coco-eval if it is installed and supports the ground truth, or by pycocotools."""
+    is_exhaustive = all(pair["exhaustive"] for pair in ground_truth.get("pairs", ()))
+    with_sizes = all({"height", "width"} <= image.keys() for image in ground_truth["images"])
+    return run_faster_coco_eval if is_exhaustive and with_sizes and has_faster_coco_eval() else coco_evaluation
 
 
 def run_faster_coco_eval(ground_truth: dict, results: list[dict], kind: str):

@@ -111,8 +111,12 @@ def test_faster_coco_eval_equals_pycocotools(case, kind, monkeypatch):
         assert fast.curves[category] == pytest.approx(slow.curves[category], abs=1e-12)
 
 
-def test_pairs_that_are_not_exhaustive_need_pycocotools(case, monkeypatch):
+def test_pairs_that_are_not_exhaustive_and_images_without_size_need_pycocotools(case, monkeypatch):
     truth, results = case
+    without_sizes = {**truth, "images": [{"id": image["id"]} for image in truth["images"]]}
+    boxes = [{k: v for k, v in result.items() if k != "segmentation"} for result in results]
+    sizeless, sized = (coco_average_precision(content, boxes, "box") for content in (without_sizes, truth))
+    assert sizeless == pytest.approx(sized, abs=1e-12)
     truth["pairs"] = [{"image_id": i, "category_id": 8, "exhaustive": False} for i in range(6)]
     ignoring = coco_average_precision(truth, results, "box")
     assert ignoring == with_pycocotools(monkeypatch, lambda: coco_average_precision(truth, results, "box"))

@@ -94,7 +94,7 @@ class Geometry:
         Args:
             mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
             canvas (`np.ndarray` of shape `(canvas, canvas)`): Zeros, bool; changed in place.
-            box_xywh (`list[float]`, *optional*): Box `(x, y, w, h)` in px that contains all set pixels, if it is known.
+            box_xywh (`list[float]`, *optional*): Box `(x, y, w, h)` in px around all set pixels, if it is known.
 
         Returns:
             `list[int]` or `None`: Tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` if no pixel
