@@ -121,7 +121,7 @@ def has_faster_coco_eval() -> bool:
 
 
 def _choose_backend(ground_truth: dict) -> Callable:
-    """Return the evaluation by faster-coco-eval if it is installed and supports the ground truth, or by pycocotools."""
+    """Return the evaluation by faster-coco-eval, if it is installed and supports the ground truth, or pycocotools."""
     is_exhaustive = all(pair["exhaustive"] for pair in ground_truth.get("pairs", ()))
     with_sizes = all({"height", "width"} <= image.keys() for image in ground_truth["images"])
     return run_faster_coco_eval if is_exhaustive and with_sizes and has_faster_coco_eval() else coco_evaluation
