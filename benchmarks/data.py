@@ -19,17 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.measure import device_name  # noqa: E402
+from benchmarks.measure import device_name, seconds  # noqa: E402
 from sam_ft.data.loading import load_phrase_dataset  # noqa: E402
 from sam_ft.data.readers.coco_tree import find_coco_splits  # noqa: E402
-from sam_ft.data.row_schema import to_rgb  # noqa: E402
+from sam_ft.data.row_schema import open_image_value, to_rgb  # noqa: E402
 from sam_ft.data.samples.collators import Sam3Collator  # noqa: E402
 from sam_ft.data.samples.pipeline import TrainingSamples  # noqa: E402
 from sam_ft.data.samples.sample import make_sample  # noqa: E402
-from sam_ft.data.samples.transforms import OFFICIAL_SIDES  # noqa: E402
+from sam_ft.data.samples.transforms import OFFICIAL_SIDES, Geometry, jitter_colors  # noqa: E402
 from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
 from sam_ft.options.augmentation import TransformOptions  # noqa: E402
@@ -132,7 +133,7 @@ def rows_per_second(loaders: list[Callable[[int], object]], number: int, rounds:
                 begin = time.perf_counter()
                 load(index)
                 times[i] += (time.perf_counter() - begin) * (round_ > 0)
-    return [rounds * number / seconds for seconds in times]
+    return [rounds * number / time_ for time_ in times]
 
 
 def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
@@ -176,6 +177,34 @@ def compare(folder: Path, number: int = 24, rounds: int = ROUNDS) -> dict[str, f
     return {"ours rows/s": rate, "official rows/s": official_rate, "ratio": rate / official_rate, **steps}
 
 
+def time_of_drafts(folder: Path, width: int = 4032, height: int = 3024, jitter: float = 0.2) -> dict[str, float]:
+    """Measure the image of a large JPEG on the canvas, decoded whole and with `draft_decoding`.
+
+    Args:
+        folder (`Path`): Folder of the JPEG, smooth waves with noise.
+        width (`int`): Width of the image, px.
+        height (`int`): Height of the image, px.
+        jitter (`float`): `color_jitter`.
+
+    Returns:
+        `dict[str, float]`: Milliseconds of both, their ratio, and the mean difference of their pixels in grey levels.
+    """
+    y, x = np.indices((height, width), dtype=np.float32)
+    waves = np.stack([1 + np.sin(y / 40) * np.cos(x / 60), 1 + np.cos(y / 25), 1 + np.sin((x + y) / 33)], -1)
+    noise = np.random.default_rng(0).normal(0, 6, waves.shape)
+    Image.fromarray((127 * waves + noise).clip(0, 255).astype(np.uint8)).save(folder / "large.jpg", quality=92)
+    geometry = Geometry((0, 0, width, height), False, (0, 0, 736, 736), RESOLUTION)
+
+    def load(max_reduction):
+        image = open_image_value(str(folder / "large.jpg"), max_reduction)
+        reduction = round(width / image.width)
+        return geometry.image(jitter_colors(to_rgb(image), np.random.default_rng(0), jitter), reduction)
+
+    difference = np.abs(load(1.0).astype(int) - load(geometry.reduction))[:, :736, :736].mean()
+    whole, draft = seconds(lambda: load(1.0), lambda: load(geometry.reduction), repeats=3)
+    return {"ms whole": 1000 * whole, "ms draft": 1000 * draft, "ratio": whole / draft, "grey levels": difference}
+
+
 def main():
     """Print the rows per second of both loaders, and the time of each step of ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,9 +212,11 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         result = compare(Path(args.folder) if args.folder else write_photos(Path(name) / "photos"))
-    print(f"{device_name()}, one thread")
-    for name, value in result.items():
-        print(f"  {name}: {value:.1f}")
+        print(f"{device_name()}, one thread")
+        for key, value in result.items():
+            print(f"  {key}: {value:.1f}")
+        drafts = [f"{key} {value:.1f}" for key, value in time_of_drafts(Path(name)).items()]
+        print(f"JPEG of 12 megapixels: {', '.join(drafts)}")
 
 
 if __name__ == "__main__":
