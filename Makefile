@@ -67,9 +67,11 @@ test-browser: setup
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
-# Correctness, memory and speed of the full-size model on this machine's GPU, about ten minutes.
+# Correctness, memory and speed of the full-size model on this machine's GPU, about ten minutes; `CARD=fake` runs the
+# code of each cell with tiny models on a CPU.
+CARD ?= gpu
 gpu-report: setup
-	$(VENV)/bin/python benchmarks/gpu_report.py
+	$(VENV)/bin/python benchmarks/gpu_report.py --card $(CARD) --out out/$(CARD)_report.jsonl
 
 clean:
 	rm -rf build *.egg-info

@@ -24,16 +24,18 @@ from tests import official  # noqa: E402
 PAIRS, LAYERS, QUERIES, OBJECTS, SIDE, TARGET_SIDE = 16, 6, 200, 60, 288, 1008
 
 
-def make_tensors(with_masks: bool):
+def make_tensors(with_masks: bool, reduction: int = 1):
     """Draw predictions and targets.
 
     Args:
         with_masks (`bool`): Whether to draw masks and a semantic map.
+        reduction (`int`): Divisor of the sides of masks, 1 by default.
 
     Returns:
         `tuple`: Predictions (`dict[str, torch.Tensor]`), boxes, number of objects of each pair, and masks or `None`.
     """
     generator = torch.Generator().manual_seed(0)
+    side, target_side = SIDE // reduction, TARGET_SIDE // reduction
 
     def rand(*shape):
         return torch.rand(*shape, generator=generator)
@@ -52,13 +54,60 @@ def make_tensors(with_masks: bool):
     leaves["presence"] = 4 * rand(LAYERS, PAIRS) - 2
     masks = None
     if with_masks:
-        grid = (torch.arange(TARGET_SIDE) + 0.5) / TARGET_SIDE
+        grid = (torch.arange(target_side) + 0.5) / target_side
         inside = [(grid - boxes[:, k, None]).abs() < boxes[:, k + 2, None] / 2 for k in (0, 1)]
         masks = (inside[1][:, :, None] & inside[0][:, None, :]).to(DEVICE)
         for name in ("one", "many"):
-            leaves[f"{name}_masks"] = torch.randn(PAIRS, QUERIES, SIDE, SIDE, generator=generator)
-        leaves["semantic"] = torch.randn(PAIRS, 1, SIDE, SIDE, generator=generator)
+            leaves[f"{name}_masks"] = torch.randn(PAIRS, QUERIES, side, side, generator=generator)
+        leaves["semantic"] = torch.randn(PAIRS, 1, side, side, generator=generator)
     return {k: v.to(DEVICE).requires_grad_() for k, v in leaves.items()}, boxes.to(DEVICE), counts, masks
+
+
+def compare(with_masks: bool, reduction: int = 1) -> dict[str, float]:
+    """Measure both criteria on the same tensors.
+
+    Args:
+        with_masks (`bool`): Whether the losses of masks are computed too.
+        reduction (`int`): Divisor of the sides of masks, 1 by default.
+
+    Returns:
+        `dict[str, float]`: Seconds of ours and of the official one, and their ratio; with masks, the peaks in MB.
+    """
+    leaves, boxes, counts, masks = make_tensors(with_masks, reduction)
+    wrapper = official.loss_wrapper(masks=with_masks, positive_weight=10.0)
+    criterion = Sam3Criterion(scale_by_sqrt_pairs=True)
+
+    def queries(name):
+        dense = DenseMasks(leaves[f"{name}_masks"]) if with_masks else None
+        return QueryOutputs(leaves[f"{name}_logits"], leaves[f"{name}_boxes"], dense)
+
+    def ours():
+        semantic = leaves["semantic"][:, 0] if with_masks else None
+        outputs = ConceptOutputs(queries("one"), queries("many"), leaves["presence"], semantic)
+        index = list(range(OBJECTS)) if with_masks else None
+        targets = PairTargets(boxes, counts, [True] * PAIRS, masks, index)
+        loss, _ = criterion(outputs, targets, Normalizers(OBJECTS, PAIRS, PAIRS))
+        torch.autograd.grad(loss, leaves.values())
+        return float(loss.detach())
+
+    def theirs():
+        outputs = official.outputs_for(
+            (leaves["one_logits"], leaves["one_boxes"]),
+            (leaves["many_logits"], leaves["many_boxes"]),
+            leaves["presence"],
+            *(leaves[name] for name in ("one_masks", "many_masks", "semantic") if with_masks),
+        )
+        loss, _ = official.compute(wrapper, outputs, official.targets_for(boxes, counts, masks))
+        torch.autograd.grad(loss, leaves.values())
+        return float(loss.detach())
+
+    a, b = ours(), theirs()
+    assert abs(a - b) <= 1e-4 * abs(b), (a, b)
+    own_time, official_time = seconds(ours, theirs, repeats=2 if with_masks else 10)
+    result = {"ours s": own_time, "official s": official_time, "ratio": official_time / own_time}
+    if with_masks:
+        result |= {"ours MB": peak_bytes(ours) / 2**20, "official MB": peak_bytes(theirs) / 2**20}
+    return result
 
 
 def main():
@@ -66,44 +115,12 @@ def main():
     print(f"{device_name()}, torch {torch.__version__}; {PAIRS} pairs, {LAYERS} layers, {QUERIES}+{QUERIES} queries, "
           f"{OBJECTS} objects")  # fmt: skip
     for with_masks in (False, True):
-        leaves, boxes, counts, masks = make_tensors(with_masks)
-        wrapper = official.loss_wrapper(masks=with_masks, positive_weight=10.0)
-        criterion = Sam3Criterion(scale_by_sqrt_pairs=True)
-
-        def queries(name, leaves=leaves, with_masks=with_masks):
-            dense = DenseMasks(leaves[f"{name}_masks"]) if with_masks else None
-            return QueryOutputs(leaves[f"{name}_logits"], leaves[f"{name}_boxes"], dense)
-
-        def ours(leaves=leaves, boxes=boxes, counts=counts, masks=masks, criterion=criterion, queries=queries):
-            semantic = leaves["semantic"][:, 0] if masks is not None else None
-            outputs = ConceptOutputs(queries("one"), queries("many"), leaves["presence"], semantic)
-            index = list(range(OBJECTS)) if masks is not None else None
-            targets = PairTargets(boxes, counts, [True] * PAIRS, masks, index)
-            loss, _ = criterion(outputs, targets, Normalizers(OBJECTS, PAIRS, PAIRS))
-            torch.autograd.grad(loss, leaves.values())
-            return float(loss)
-
-        def theirs(leaves=leaves, boxes=boxes, counts=counts, masks=masks, wrapper=wrapper):
-            names = ("one_masks", "many_masks", "semantic") if masks is not None else ()
-            outputs = official.outputs_for(
-                (leaves["one_logits"], leaves["one_boxes"]),
-                (leaves["many_logits"], leaves["many_boxes"]),
-                leaves["presence"],
-                *(leaves[name] for name in names),
-            )
-            loss, _ = official.compute(wrapper, outputs, official.targets_for(boxes, counts, masks))
-            torch.autograd.grad(loss, leaves.values())
-            return float(loss)
-
-        a, b = ours(), theirs()
-        assert abs(a - b) <= 1e-4 * abs(b), (a, b)
-        mine, official_time = seconds(ours, theirs, repeats=10 if not with_masks else 2)
-        line = f"{'with masks' if with_masks else 'box-only':10}  ours {mine:.3f} s, official {official_time:.3f} s: "
-        line += f"{official_time / mine:.2f}× faster"
+        r = compare(with_masks)
+        line = f"{'with masks' if with_masks else 'box-only':10}  ours {r['ours s']:.3f} s, official "
+        line += f"{r['official s']:.3f} s: {r['ratio']:.2f}× faster"
         if with_masks:
-            memory, official_memory = peak_bytes(ours), peak_bytes(theirs)
-            line += f"; peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: "
-            line += f"{memory / official_memory:.2f} of it"
+            line += f"; peak {r['ours MB']:.0f} MB, official {r['official MB']:.0f} MB: "
+            line += f"{r['ours MB'] / r['official MB']:.2f} of it"
         print(line)
 
 

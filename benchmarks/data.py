@@ -19,17 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.measure import device_name  # noqa: E402
+from benchmarks.measure import device_name, seconds  # noqa: E402
 from sam_ft.data.loading import load_phrase_dataset  # noqa: E402
 from sam_ft.data.readers.coco_tree import find_coco_splits  # noqa: E402
-from sam_ft.data.row_schema import to_rgb  # noqa: E402
+from sam_ft.data.row_schema import open_image_value, to_rgb  # noqa: E402
 from sam_ft.data.samples.collators import Sam3Collator  # noqa: E402
 from sam_ft.data.samples.pipeline import TrainingSamples  # noqa: E402
 from sam_ft.data.samples.sample import make_sample  # noqa: E402
-from sam_ft.data.samples.transforms import OFFICIAL_SIDES  # noqa: E402
+from sam_ft.data.samples.transforms import OFFICIAL_SIDES, Geometry, jitter_colors  # noqa: E402
 from sam_ft.data.synthetic.scene_files import write_shape_scenes  # noqa: E402
 from sam_ft.models.processors import load_processor  # noqa: E402
 from sam_ft.options.augmentation import TransformOptions  # noqa: E402
@@ -51,10 +52,15 @@ from sam_ft.options.scenes import (  # noqa: E402
 RESOLUTION, ROUNDS = 1008, 3
 
 
-def write_photos(folder: Path) -> Path:
-    """Write scenes in the size and the format of photographs."""
+def write_photos(folder: Path, number: int = 24) -> Path:
+    """Write scenes in the size and the format of photographs.
+
+    Args:
+        folder (`Path`): Folder of the COCO tree.
+        number (`int`): Number of scenes.
+    """
     scenes = SceneOptions(width=640, height=480, shapes=list(ALL_SHAPES), min_shapes=8, max_shapes=8)
-    write_shape_scenes(folder, SceneFiles(scenes, num_train=24, num_validation=1))
+    write_shape_scenes(folder, SceneFiles(scenes, num_train=number, num_validation=1))
     for file in (folder / "train").glob("*.png"):
         Image.open(file).save(file.with_suffix(".jpg"), quality=90)
         file.unlink()
@@ -112,21 +118,22 @@ def official_loader(folder: Path) -> Callable[[int], object]:
     return lambda index: collate_fn_api([dataset[index]], dict_key="all", with_seg_masks=True)
 
 
-def rows_per_second(loaders: list[Callable[[int], object]], number: int) -> list[float]:
+def rows_per_second(loaders: list[Callable[[int], object]], number: int, rounds: int = ROUNDS) -> list[float]:
     """Measure the rows per second of each loader.
 
     Args:
         loaders (`list[Callable[[int], object]]`): Loaders of one row by index. They take turns row by row.
         number (`int`): Rows of a round; the first round is the warm-up.
+        rounds (`int`): Rounds after it.
     """
     times = [0.0] * len(loaders)
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         for index in range(number):
             for i, load in enumerate(loaders):
                 begin = time.perf_counter()
                 load(index)
                 times[i] += (time.perf_counter() - begin) * (round_ > 0)
-    return [ROUNDS * number / seconds for seconds in times]
+    return [rounds * number / time_ for time_ in times]
 
 
 def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
@@ -150,24 +157,66 @@ def time_of_steps(samples: TrainingSamples, number: int) -> dict[str, float]:
     return {name: 1000 * seconds / number for name, seconds in spent.items()}
 
 
+def compare(folder: Path, number: int = 24, rounds: int = ROUNDS) -> dict[str, float]:
+    """Measure both loaders on the same files with one thread.
+
+    Args:
+        folder (`Path`): COCO tree.
+        number (`int`): Rows of a round, at most.
+        rounds (`int`): Measured rounds.
+
+    Returns:
+        `dict[str, float]`: Rows per second of both loaders, their ratio, and ms of each step of ours.
+    """
+    torch.set_num_threads(1)
+    random.seed(0)
+    ours, samples = our_loader(folder)
+    number = min(len(samples), number)
+    rate, official_rate = rows_per_second([ours, official_loader(folder)], number, rounds)
+    steps = {f"{step} ms": milliseconds for step, milliseconds in time_of_steps(samples, number).items()}
+    return {"ours rows/s": rate, "official rows/s": official_rate, "ratio": rate / official_rate, **steps}
+
+
+def time_of_drafts(folder: Path, width: int = 4032, height: int = 3024, jitter: float = 0.2) -> dict[str, float]:
+    """Measure the image of a large JPEG on the canvas, decoded whole and with `draft_decoding`.
+
+    Args:
+        folder (`Path`): Folder of the JPEG, smooth waves with noise.
+        width (`int`): Width of the image, px.
+        height (`int`): Height of the image, px.
+        jitter (`float`): `color_jitter`.
+
+    Returns:
+        `dict[str, float]`: Milliseconds of both, their ratio, and the mean difference of their pixels in grey levels.
+    """
+    y, x = np.indices((height, width), dtype=np.float32)
+    waves = np.stack([1 + np.sin(y / 40) * np.cos(x / 60), 1 + np.cos(y / 25), 1 + np.sin((x + y) / 33)], -1)
+    noise = np.random.default_rng(0).normal(0, 6, waves.shape)
+    Image.fromarray((127 * waves + noise).clip(0, 255).astype(np.uint8)).save(folder / "large.jpg", quality=92)
+    geometry = Geometry((0, 0, width, height), False, (0, 0, 736, 736), RESOLUTION)
+
+    def load(max_reduction):
+        image = open_image_value(str(folder / "large.jpg"), max_reduction)
+        reduction = round(width / image.width)
+        return geometry.image(jitter_colors(to_rgb(image), np.random.default_rng(0), jitter), reduction)
+
+    difference = np.abs(load(1.0).astype(int) - load(geometry.reduction))[:, :736, :736].mean()
+    whole, draft = seconds(lambda: load(1.0), lambda: load(geometry.reduction), repeats=3)
+    return {"ms whole": 1000 * whole, "ms draft": 1000 * draft, "ratio": whole / draft, "grey levels": difference}
+
+
 def main():
     """Print the rows per second of both loaders, and the time of each step of ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="a COCO tree")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    random.seed(0)
-    print(device_name())
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(args.folder) if args.folder else write_photos(Path(name) / "photos")
-        ours, samples = our_loader(folder)
-        number = min(len(samples), 24)
-        rate, official_rate = rows_per_second([ours, official_loader(folder)], number)
-        print(
-            f"rows per second, one core: {rate:.1f}; official loader {official_rate:.1f}: {rate / official_rate:.1f}×"
-        )
-        for step, milliseconds in time_of_steps(samples, number).items():
-            print(f"  {step}: {milliseconds:.1f} ms")
+        result = compare(Path(args.folder) if args.folder else write_photos(Path(name) / "photos"))
+        print(f"{device_name()}, one thread")
+        for key, value in result.items():
+            print(f"  {key}: {value:.1f}")
+        drafts = [f"{key} {value:.1f}" for key, value in time_of_drafts(Path(name)).items()]
+        print(f"JPEG of 12 megapixels: {', '.join(drafts)}")
 
 
 if __name__ == "__main__":

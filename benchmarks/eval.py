@@ -1,10 +1,13 @@
-"""Benchmark of evaluation: all phrases of an image in one pass against one forward pass per phrase.
+"""Benchmark of evaluation: all phrases of an image in one pass, encoding of masks, COCO metrics.
 
     python benchmarks/eval.py
 
 The model has SAM 3's ratio of ViT to the rest; each image has twenty phrases. The Trainer's evaluation runs the vision
 encoder once per image, `Sam3Model`'s own forward once per phrase. Both end with the same detections at the image's
 size.
+
+Masks of 2 megapixels are encoded by the run ends that are found on the device, and by pycocotools on the host. COCO
+metrics are computed by faster-coco-eval, if it is installed, and by pycocotools. The results of both are equal.
 """
 
 import sys
@@ -16,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 from PIL import Image  # noqa: E402
+from pycocotools import mask as coco_mask  # noqa: E402
 
 from benchmarks.cached import RESOLUTION, build_model_with_official_ratio  # noqa: E402
 from benchmarks.measure import DEVICE, device_name, seconds  # noqa: E402
@@ -24,6 +29,7 @@ from sam_ft.arguments import DataArguments, LossArguments  # noqa: E402
 from sam_ft.commands.build_sam3 import build_sam3_trainer  # noqa: E402
 from sam_ft.data.loading import PhraseData  # noqa: E402
 from sam_ft.data.row_schema import to_dataset  # noqa: E402
+from sam_ft.metrics import average_precision  # noqa: E402
 from sam_ft.metrics.postprocess import to_detections  # noqa: E402
 from sam_ft.models.sam3.config import build_tiny_processor  # noqa: E402
 from sam_ft.training.training_arguments import Sam3TrainingArguments  # noqa: E402
@@ -82,6 +88,87 @@ def main():
         print(f"{sum(map(len, first.values()))} detections; scores and boxes differ by {off:.1e} at most")
         quick, slow = seconds(at_once, one_by_one, repeats=2)
         print(f"at once {quick:.2f} s, one by one {slow:.2f} s: {slow / quick:.1f}× faster")
+    for name, values in (("masks", time_of_encoding()), ("COCO metrics", time_of_metrics())):
+        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in values.items()))
+
+
+def time_of_encoding(size: tuple[int, int] = (1200, 1600), number: int = 50, device: str = DEVICE) -> dict:
+    """Measure the conversion of mask logits to detections against pycocotools' encoding of the resized masks.
+
+    Args:
+        size (`tuple[int, int]`): Height and width of the image, px.
+        number (`int`): Masks of the image: one large blob each, of smooth noise.
+        device (`str`): Device of the logits.
+
+    Returns:
+        `dict[str, float]`: Milliseconds a mask of both, and their ratio.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(number, 1, 8, 8, generator=generator) - 0.5
+    logits = F.interpolate(noise, (288, 288), mode="bicubic")[:, 0].to(device)
+    scores, boxes = torch.rand(number, generator=generator).to(device), torch.rand(number, 4).to(device)
+
+    def ours():
+        return [d["segmentation"]["counts"] for d in to_detections(scores, boxes, logits, *size)]
+
+    def on_host():
+        counts = []
+        for block in logits.split(16):
+            masks = (F.interpolate(block[:, None], size, mode="bilinear")[:, 0] > 0).cpu().numpy()
+            stacked = np.asfortranarray(np.moveaxis(masks, 0, -1), dtype=np.uint8)
+            counts += [rle["counts"].decode() for rle in coco_mask.encode(stacked)]
+        return counts
+
+    assert ours() == on_host()
+    quick, slow = seconds(ours, on_host, repeats=3)
+    return {"ms a mask": 1000 * quick / number, "pycocotools": 1000 * slow / number, "ratio": slow / quick}
+
+
+def time_of_metrics(images: int = 100, phrases: int = 20) -> dict:
+    """Measure COCO's metrics of masks with the backend that is used and with pycocotools.
+
+    Args:
+        images (`int`): Images of 640 × 480 px.
+        phrases (`int`): Phrases of each image, with two instances and four detections each.
+
+    Returns:
+        `dict[str, float]`: Seconds of both, and their ratio.
+    """
+    random, size = np.random.default_rng(0), (480, 640)
+    truth = {"images": [{"id": i, "height": size[0], "width": size[1]} for i in range(images)], "annotations": [],
+             "categories": [{"id": c} for c in range(1, phrases + 1)]}  # fmt: skip
+    results = []
+
+    def encode(x, y, side):
+        box = [max(x, 0), max(y, 0), side, side]
+        polygon = [box[0], box[1], box[0] + side, box[1], box[0] + side, box[1] + side, box[0], box[1] + side]
+        rle = coco_mask.frPyObjects([polygon], *size)[0]
+        return {"bbox": box, "segmentation": rle, "area": float(coco_mask.area(rle))}
+
+    for pair in range(images * phrases):
+        ids = {"image_id": pair // phrases, "category_id": pair % phrases + 1}
+        for _ in range(2):
+            x, y, side = (float(random.integers(limit)) for limit in (500, 400, 150))
+            number = len(truth["annotations"]) + 1
+            truth["annotations"].append({**ids, **encode(x, y, side + 4), "id": number, "iscrowd": 0})
+            for _ in range(2):
+                moved = encode(*(random.integers(-4, 5, 2) + (x, y)).tolist(), side + 4)
+                results.append({**ids, **moved, "score": float(random.random())})
+
+    def used():
+        return average_precision.coco_average_precision(truth, results, "mask")
+
+    def by_pycocotools():
+        has_fast, average_precision.has_faster_coco_eval = average_precision.has_faster_coco_eval, lambda: False
+        try:
+            return used()
+        finally:
+            average_precision.has_faster_coco_eval = has_fast
+
+    worst = max(abs(a - b) for a, b in zip(used().values(), by_pycocotools().values(), strict=True))
+    assert worst <= 1e-12, worst
+    quick, slow = seconds(used, by_pycocotools, repeats=1)
+    return {"s": quick, "pycocotools": slow, "ratio": slow / quick}
 
 
 @torch.no_grad()

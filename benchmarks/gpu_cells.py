@@ -1,10 +1,7 @@
-"""Cells of the GPU report: each builds a model with random weights on the GPU and measures one thing."""
+"""Cells of the GPU report about one model: each builds one with random weights on the GPU and measures one thing."""
 
 import collections
 import contextlib
-import io
-import os
-import subprocess
 import time
 import traceback
 import warnings
@@ -16,7 +13,8 @@ import torch.nn.functional as F
 from benchmarks.gpu_setup import (
     DENSE_BF16_TFLOPS,
     GIB,
-    IS_REDUCED,
+    IS_FAKE,
+    PREDICTED_GIB,
     RECIPES,
     autocast,
     batch_for,
@@ -56,6 +54,8 @@ ATTENTION = {  # name -> (batch, heads, queries, keys, channels, mask: none | fr
 def attention(shape: str) -> dict:
     """Kernel, time and finiteness of an attention shape in bf16."""
     b, h, q, k, c, mask = ATTENTION[shape]
+    if IS_FAKE[0]:
+        b, q, k = 1, -(-q // 16), -(-k // 16)
     generator = torch.Generator(device()).manual_seed(0)
 
     def rand(*size, scale=1.0):
@@ -87,15 +87,17 @@ def nan_probe(backend: str) -> dict:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     generator = torch.Generator(device()).manual_seed(0)
+    queries, keys = (26, 324) if IS_FAKE[0] else (401, 5184)
 
     def rand(*size):
         return torch.randn(*size, generator=generator, device=device()).to(torch.bfloat16).requires_grad_()
 
     result = {}
     for offset in (0.0, -100.0):
-        query, key, value = rand(8, 8, 401, 32), rand(8, 8, 5184, 32), rand(8, 8, 5184, 32)
-        bias = (rand(8, 8, 401, 5184).detach() + offset).contiguous()
-        context = contextlib.nullcontext() if backend == "default" else sdpa_kernel(getattr(SDPBackend, backend))
+        query, key, value = rand(8, 8, queries, 32), rand(8, 8, keys, 32), rand(8, 8, keys, 32)
+        bias = (rand(8, 8, queries, keys).detach() + offset).contiguous()
+        is_default = backend == "default" or device() == "cpu"  # a CPU has neither of the other kernels
+        context = contextlib.nullcontext() if is_default else sdpa_kernel(getattr(SDPBackend, backend))
         with context:
             F.scaled_dot_product_attention(query, key, value, attn_mask=bias).float().sum().backward()
         tensors = {"query": query.grad, "key": key.grad, "value": value.grad}
@@ -126,7 +128,9 @@ def tiny_equivalence() -> dict:
         with torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext():
             loss = model(**send_to_device(batch, place)).loss
         loss.backward()
-        return float(loss), {n: p.grad.cpu().double() for n, p in model.named_parameters() if p.grad is not None}
+        return float(loss.detach()), {
+            n: p.grad.cpu().double() for n, p in model.named_parameters() if p.grad is not None
+        }
 
     def difference(a, b):
         """Norm of the difference of all gradients relative to their norm."""
@@ -162,6 +166,7 @@ def memory(recipe: str) -> dict:
     return {
         "seconds an image": round(seconds, 4),
         **peaks(),
+        "predicted": PREDICTED_GIB.get(recipe),
         "trained M": round(sum(p.numel() for p in trained) / 1e6, 2),
     }
 
@@ -170,6 +175,8 @@ def steps(images: int, chunk: int, phrases: int, variant: str) -> dict:
     """Time, FLOP utilisation and synchronisations of a full training step without checkpointing."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    if IS_FAKE[0]:
+        images, phrases = min(images, 2), min(phrases, 3)
     model, sam3 = build({"chunk": chunk})
     batch = batch_for(sam3, images=images, phrases=phrases, present=max(phrases // 2, 1))
     optimizer, trained = optimizer_of(model, None)
@@ -182,7 +189,7 @@ def steps(images: int, chunk: int, phrases: int, variant: str) -> dict:
     if "compiled" in variant:
         begin = time.perf_counter()
         for layer in sam3.vision_encoder.backbone.layers:
-            layer.compile()
+            layer.compile(backend="eager" if IS_FAKE[0] else "inductor")
         step()
         synchronize()
         compiling = time.perf_counter() - begin
@@ -195,12 +202,10 @@ def steps(images: int, chunk: int, phrases: int, variant: str) -> dict:
               "TFLOP": round(tflop, 2), "MFU": rate and round(tflop / seconds / rate, 3), **peaks()}  # fmt: skip
     if "compiled" in variant:
         result["first compiled step s"] = round(compiling, 1)
-    if "syncs" in variant and device() == "cuda":
-        torch.cuda.set_sync_debug_mode("warn")
-        with warnings.catch_warnings(record=True) as caught:
+    if "syncs" in variant:
+        with warnings.catch_warnings(record=True) as caught, warn_of_synchronisations():
             warnings.simplefilter("always")
             step()
-        torch.cuda.set_sync_debug_mode("default")
         result["synchronisations"] = len(caught)
     return result
 
@@ -211,7 +216,7 @@ def profile(out: str) -> dict:
     batch = batch_for(sam3)
     optimizer, trained = optimizer_of(model, None)
     step = make_step(model, batch, optimizer, trained)
-    for _ in range(3):
+    for _ in range(1 if IS_FAKE[0] else 3):
         step()
     synchronize()
     kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * (device() == "cuda")
@@ -244,82 +249,28 @@ def sync_sources(recipe: str) -> dict:
     run()
     synchronize()
     counts = collections.Counter()
-    original = warnings.showwarning
 
     def show(message, category, filename, lineno, *args):
         frames = [f for f in traceback.extract_stack() if "sam_ft/" in f.filename or "/transformers/" in f.filename]
         frame = frames[-1] if frames else None
         counts[f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno}" if frame else f"{filename}:{lineno}"] += 1
 
-    warnings.showwarning = show
-    warnings.simplefilter("always")
-    torch.cuda.set_sync_debug_mode("warn")
-    run()
-    torch.cuda.set_sync_debug_mode("default")
-    warnings.showwarning = original
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        warnings.simplefilter("always")
+        with warn_of_synchronisations():
+            run()
     return {"total": sum(counts.values()), "by line": dict(counts.most_common(20))}
 
 
-def evaluation() -> dict:
-    """Prediction of 20 phrases for 8 images, together and one by one as `Sam3Model` does; RLE encoding."""
-    import numpy as np
-    from pycocotools import mask as coco
-
-    from sam_ft.models.sam3.steps import ConceptPredictionStep
-    from sam_ft.options.evaluation import DetectionLimits
-
-    images, phrases = (2, 4) if IS_REDUCED[0] else (8, 20)
-    model, sam3 = build({"chunk": 8})
-    model.eval()
-    singles = [batch_for(sam3, phrases=phrases) for _ in range(images)]
-    kept = []
-
-    def together():
-        kept.clear()
-        with torch.no_grad(), autocast():
-            for batch in singles:
-                model(**batch | {"step": ConceptPredictionStep(DetectionLimits(0.0, 10), kept.append)})
-        synchronize()
-
-    def one_by_one():
-        with torch.no_grad(), autocast():
-            for batch in singles:
-                pixels = batch["pixel_values"].float() / 127.5 - 1
-                for p in range(phrases):
-                    model(pixel_values=pixels, input_ids=batch["input_ids"][p : p + 1],
-                          attention_mask=batch["attention_mask"][p : p + 1])  # fmt: skip
-        synchronize()
-
-    quick, slow = median_seconds(together, 1, 3), median_seconds(one_by_one, 1, 1)
-    masks = kept[0].masks[:1, None].float()
-    begin = time.perf_counter()
-    for _ in range(5):
-        large = F.interpolate(masks, (1200, 1600), mode="bilinear")[:, 0] > 0
-        coco.encode(np.asfortranarray(large[0].cpu().numpy().astype(np.uint8)))
-    return {"together s an image": round(quick / images, 4), "one by one s an image": round(slow / images, 4),
-            "ratio": round(slow / quick, 2), **peaks(),
-            "RLE of a 2-megapixel mask ms": round(200 * (time.perf_counter() - begin), 2)}  # fmt: skip
-
-
-def criterion() -> dict:
-    """Criterion against the official one with its Triton focal loss."""
-    from benchmarks import criterion as benchmark
-
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        benchmark.main()
-    return {"lines": text.getvalue().splitlines()}
-
-
-def command(words: list[str]) -> dict:
-    """A command of the package, run as a user does; its time and last lines."""
-    begin = time.perf_counter()
-    done = subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"},
-    )
-    lines = (done.stdout + done.stderr).splitlines()
-    return {"exit code": done.returncode, "seconds": round(time.perf_counter() - begin, 1), "lines": lines[-60:]}
+@contextlib.contextmanager
+def warn_of_synchronisations():
+    """Warn of each host synchronisation within the context, on a GPU."""
+    if device() == "cpu":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -38,16 +38,28 @@ def tokenize(texts):
     return tokens.input_ids * tokens.attention_mask
 
 
-def main():
-    """Print time and peak memory of both."""
-    ours = build_random_model(reduced_config(RESOLUTION), 0).train().to(DEVICE)
+def compare(
+    images: int = IMAGES, phrases: int = PHRASES, resolution: int = RESOLUTION, repeats: int = 2
+) -> dict[str, float]:
+    """Measure a step of both models with equal weights.
+
+    Args:
+        images (`int`): Images of the batch.
+        phrases (`int`): Phrases of each image.
+        resolution (`int`): Side of the images, px.
+        repeats (`int`): Measured rounds.
+
+    Returns:
+        `dict[str, float]`: Loss, seconds and peaks in MB of both, and the ratio of the seconds.
+    """
+    ours = build_random_model(reduced_config(resolution), 0).train().to(DEVICE)
     freeze(ours, [])
     theirs = official_model.build(ours.config, tokenize, checkpointing=True)
     official_model.copy_weights(ours, theirs)
     theirs.train().to(DEVICE)
     # Six of eight phrases are present, with one to three instances.
-    pairs = [(i, f"phrase {p}", 0 if p % 4 == 3 else 1 + p % 3) for i in range(IMAGES) for p in range(PHRASES)]
-    batch = random_batch(pairs, resolution=RESOLUTION)
+    pairs = [(i, f"phrase {p}", 0 if p % 4 == 3 else 1 + p % 3) for i in range(images) for p in range(phrases)]
+    batch = random_batch(pairs, resolution=resolution)
     data, target = official_model.datapoint(batch, batch["labels"][0]["phrases"])
     batch, target = send_to_device(batch, DEVICE), send_to_device(target, DEVICE)
     for part in (data, data.find_inputs[0], data.find_targets[0]):
@@ -71,16 +83,21 @@ def main():
 
     a, b = our_step(), their_step()
     assert abs(a - b) < 1e-4 * abs(b), (a, b)
+    our_time, official_time = seconds(our_step, their_step, repeats=repeats)
+    return {"loss": a, "ours s": our_time, "official s": official_time, "ratio": official_time / our_time,
+            "ours MB": peak_bytes(our_step) / 2**20, "official MB": peak_bytes(their_step) / 2**20}  # fmt: skip
+
+
+def main():
+    """Print time and peak memory of both."""
+    r = compare()
     print(
         f"{device_name()}, torch {torch.__version__}; {IMAGES} images × {PHRASES} phrases at {RESOLUTION} px, "
-        f"equal loss {a:.4f}"
+        f"equal loss {r['loss']:.4f}"
     )
-    our_time, official_time = seconds(our_step, their_step, repeats=2)
-    memory, official_memory = peak_bytes(our_step), peak_bytes(their_step)
-    print(f"ours {our_time:.2f} s, official {official_time:.2f} s: {official_time / our_time:.2f}× faster")
+    print(f"ours {r['ours s']:.2f} s, official {r['official s']:.2f} s: {r['ratio']:.2f}× faster")
     print(
-        f"peak {memory / 2**20:.0f} MB, official {official_memory / 2**20:.0f} MB: "
-        f"{memory / official_memory:.2f} of it"
+        f"peak {r['ours MB']:.0f} MB, official {r['official MB']:.0f} MB: {r['ours MB'] / r['official MB']:.2f} of it"
     )
 
 

@@ -182,12 +182,14 @@ def to_dataset(rows: list[dict]) -> Dataset:
     return Dataset.from_dict(columns, features=FEATURES)
 
 
-def open_image_value(value: str | dict) -> PILImage.Image:
+def open_image_value(value: str | dict, max_reduction: float = 1.0) -> PILImage.Image:
     """
     Decode an image upright, as a `datasets.Dataset` with `FEATURES` does.
 
     Args:
         value (`str` or `dict`): Path, or `{"bytes", "path"}`.
+        max_reduction (`float`): A JPEG is decoded at an eighth, a quarter or half of its size if this is at least 8, 4
+            or 2, which takes a fraction of the time. Default: 1, the whole image.
 
     Raises:
         `ValueError`: If the image cannot be read. The message names the file.
@@ -195,6 +197,8 @@ def open_image_value(value: str | dict) -> PILImage.Image:
     source = value if isinstance(value, dict) else {"bytes": None, "path": value}
     try:
         image = PILImage.open(io.BytesIO(source["bytes"]) if source["bytes"] is not None else source["path"])
+        if max_reduction >= 2:
+            image.draft("RGB", tuple(math.ceil(side / max_reduction) for side in image.size))
         image.load()
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         raise ValueError(f"the image {source['path'] or 'inside the row'} cannot be read ({error})") from error

@@ -9,9 +9,7 @@ from accelerate.utils import gather_object
 from ..metrics.average_precision import coco_average_precision, coco_ground_truth, coco_scores
 from ..metrics.objects import ObjectScore, object_numbers
 from ..metrics.pairs import Pair, pairs_of
-from ..metrics.postprocess import to_detections
 from ..metrics.summary import Measured, measure, summarize
-from ..models.outputs import PairPrediction
 from ..reporting.metric_specs import METRICS, MetricGroup
 from ..utils.json_files import read_json_file, write_json
 
@@ -22,7 +20,7 @@ class PredictionStore:
     Store of predictions by (example id, phrase), so that a repeated example counts once.
 
     Attributes:
-        detections (`dict[tuple[str, str], list[dict]]`): Detections of [`to_detections`].
+        detections (`dict[tuple[str, str], list[dict]]`): Detections, see [`to_detections`].
         presence (`dict[tuple[str, str], float]`): Probability that the phrase is in the image.
         losses (`dict[tuple[str, ...], float]`): Example ids of a batch -> its share of the evaluation loss.
         objects (`dict[tuple[str, int], ObjectScore]`): (example id, instance) -> scores of SAM 2's predictions.
@@ -49,20 +47,6 @@ class PredictionStore:
         """Build a store from the values of [`to_plain`]."""
         detections = {(example, phrase): values for example, phrase, values in content["detections"]}
         return cls(detections, {(example, phrase): p for example, phrase, p in content["presence"]})
-
-    def build_collector(self, batch: dict):
-        """Build the `collect` callback of [`ConceptEvaluationStep`] for a batch of the collator."""
-        texts = batch["labels"][0]["phrases"]
-
-        def collect(prediction: PairPrediction):
-            label = batch["labels"][batch["pair_image"][prediction.pair]]
-            key = label["example_id"], texts[batch["pair_phrase"][prediction.pair]]
-            self.presence[key] = float(prediction.presence)
-            self.detections[key] = to_detections(
-                prediction.scores, prediction.boxes_xyxy, prediction.masks, *label["original_size"]
-            )
-
-        return collect
 
     def gather(self) -> None:
         """Merge the stores of all processes into each of them; a collective call."""

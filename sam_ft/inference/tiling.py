@@ -98,7 +98,7 @@ def cut_views(
     canvases = torch.empty(len(windows), 3, resolution, resolution, dtype=torch.uint8)
     for canvas, window in zip(canvases, windows, strict=True):
         geometry = Geometry(window, False, (0, 0, resolution, resolution), resolution)
-        canvas.copy_(torch.from_numpy(geometry.image(image)).permute(2, 0, 1))
+        canvas.copy_(torch.from_numpy(geometry.image(image)))
     return Views(
         name, (height, width), [View(window, canvas) for window, canvas in zip(windows, canvases, strict=True)]
     )

@@ -1,8 +1,9 @@
-"""COCO average precision of masks and boxes, computed by pycocotools."""
+"""COCO average precision of masks and boxes, computed by pycocotools or, where it is installed, faster-coco-eval."""
 
 import contextlib
+import importlib.util
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ def coco_average_precision(ground_truth: dict, results: list[dict], kind: str) -
 
 def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScores:
     """
-    Compute COCO's metrics with pycocotools.
+    Compute COCO's metrics with pycocotools, or with faster-coco-eval if it is installed.
 
     Args:
         ground_truth (`dict`): Content of a COCO file: `images`, `annotations` with `area` and `iscrowd`, `categories`.
@@ -54,7 +55,7 @@ def coco_scores(ground_truth: dict, results: list[dict], kind: str) -> CocoScore
     Source:
         Lin et al. 2014; cocodataset.org, "Detection Evaluation".
     """
-    evaluation = coco_evaluation(ground_truth, results, kind)
+    evaluation = _choose_backend(ground_truth)(ground_truth, results, kind)
     objects = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
     if evaluation is None:
         sizes = {"s": lambda a: a < 32**2, "m": lambda a: 32**2 <= a <= 96**2, "l": lambda a: a > 96**2}
@@ -93,15 +94,12 @@ def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOe
     Returns:
         `COCOeval` or `None`: The evaluation; `None` without results, which pycocotools does not accept.
     """
-    field = "segmentation" if kind == "mask" else "bbox"
-    keep = ("image_id", "category_id", "score", field)
-    # With both fields, pycocotools would assign masks to sizes by the area of their boxes.
-    results = [{k: r[k] for k in keep} for r in results if field in r]
+    results = _select_results(results, kind)
     if not results:
         return None
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = ground_truth
+        truth.dataset = _copy_annotations(ground_truth)
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), IOU_TYPES[kind])
         evaluation.evaluate()
@@ -115,6 +113,57 @@ def coco_evaluation(ground_truth: dict, results: list[dict], kind: str) -> COCOe
                 result["dtIgnore"] = np.asarray(result["dtIgnore"], dtype=bool) | is_unmatched
         evaluation.accumulate()
     return evaluation
+
+
+def has_faster_coco_eval() -> bool:
+    """Return whether faster-coco-eval is installed."""
+    return importlib.util.find_spec("faster_coco_eval") is not None
+
+
+def _choose_backend(ground_truth: dict) -> Callable:
+    """Return the evaluation by faster-coco-eval, if it is installed and supports the ground truth, or pycocotools."""
+    is_exhaustive = all(pair["exhaustive"] for pair in ground_truth.get("pairs", ()))
+    with_sizes = all({"height", "width"} <= image.keys() for image in ground_truth["images"])
+    return run_faster_coco_eval if is_exhaustive and with_sizes and has_faster_coco_eval() else coco_evaluation
+
+
+def run_faster_coco_eval(ground_truth: dict, results: list[dict], kind: str):
+    """
+    Run and accumulate the evaluation of faster-coco-eval, which counts all pairs as exhaustive.
+
+    Args:
+        ground_truth (`dict`): Ground truth as in [`coco_scores`].
+        results (`list[dict]`): Results as in [`coco_scores`].
+        kind (`str`): `mask` or `box`.
+
+    Returns:
+        `COCOeval_faster` or `None`: The evaluation, with `eval` and `summarize` as in pycocotools; `None` without
+            results.
+    """
+    import faster_coco_eval
+
+    results = _select_results(results, kind)
+    if not results:
+        return None
+    options = {"print_function": lambda *_: None}
+    truth = faster_coco_eval.COCO(_copy_annotations(ground_truth), **options)
+    evaluation = faster_coco_eval.COCOeval_faster(
+        truth, truth.loadRes(results), IOU_TYPES[kind], separate_eval=True, **options
+    )
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
+
+
+def _copy_annotations(ground_truth: dict) -> dict:
+    """Copy the annotations, because both libraries add keys to them."""
+    return {**ground_truth, "annotations": [dict(annotation) for annotation in ground_truth["annotations"]]}
+
+
+def _select_results(results: list[dict], kind: str) -> list[dict]:
+    """Select the results of a kind. With both fields, masks would be assigned to sizes by the area of their boxes."""
+    field = "segmentation" if kind == "mask" else "bbox"
+    return [{k: r[k] for k in ("image_id", "category_id", "score", field)} for r in results if field in r]
 
 
 def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dict:
@@ -163,7 +212,7 @@ def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dic
 class CocoAveragePrecision(CocoMetric):
     """[`coco_average_precision`] as an `evaluate.Metric`; see [`CocoMetric`]."""
 
-    description = "COCO average precision of masks and boxes, computed by pycocotools."
+    description = "COCO average precision of masks and boxes, equal to pycocotools."
     citation = "Lin et al. 2014, Microsoft COCO: Common Objects in Context"
 
     def _compute(self, predictions, ground_truth, kind="mask"):

@@ -18,12 +18,6 @@ def encode_mask(mask: np.ndarray) -> str:
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
 
 
-def encode_masks(masks: np.ndarray) -> list[str]:
-    """Encode bool masks of shape `(num_masks, height, width)` as one `counts` string each."""
-    stacked = np.asfortranarray(np.moveaxis(masks, 0, -1), dtype=np.uint8)
-    return [rle["counts"].decode("ascii") for rle in coco_mask.encode(stacked)]
-
-
 def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
     """Decode the `counts` of a compressed COCO RLE to a bool mask of shape `(height, width)`."""
     return coco_mask.decode(to_coco_rle(counts, height, width)).astype(bool)

@@ -2,9 +2,11 @@
 
 import torch
 
-from ..evaluation.predictions import ScoredEvaluation, count_rows
+from ..evaluation.predictions import PredictionStore, ScoredEvaluation, count_rows
+from ..metrics.postprocess import DetectionTransfer
 from ..metrics.thresholds import Thresholds, choose_thresholds
 from ..models.lora import unwrap_sam
+from ..models.outputs import PairPrediction
 from ..models.sam3.steps import ConceptEvaluationStep
 from ..options.evaluation import DetectionLimits
 from .evaluator import Evaluator
@@ -31,9 +33,11 @@ class Sam3Evaluator(Evaluator):
 
     def predict_batch(self, model, inputs: dict) -> torch.Tensor:
         """Run the model once, store its predictions, and return the batch's share of the evaluation loss."""
-        criterion, collect = self.trainer.train_step.criterion, self.store.build_collector(inputs)
-        step = ConceptEvaluationStep(criterion, self.limits, collect)
-        return model(**inputs, normalizers=self.normalizers, step=step).loss
+        collector = _PairCollector(self.store, inputs)
+        step = ConceptEvaluationStep(self.trainer.train_step.criterion, self.limits, collector.add)
+        loss = model(**inputs, normalizers=self.normalizers, step=step).loss
+        collector.flush()
+        return loss
 
     def count_rows(self, rows) -> tuple[float, ...]:
         """Return the loss normalizers of a whole evaluation."""
@@ -66,3 +70,33 @@ class Sam3Evaluator(Evaluator):
         """Choose the score thresholds of the current weights."""
         chosen = choose_thresholds(scored.pairs, scored.kind, self.trainer.args.max_false_positives)
         self._thresholds = self.trainer.state.global_step, chosen
+
+
+class _PairCollector:
+    """
+    Collector of the predictions of a batch, which moves them to the host together.
+
+    Args:
+        store (`PredictionStore`): Target of the predictions.
+        batch (`dict`): Batch of the collator.
+    """
+
+    def __init__(self, store: PredictionStore, batch: dict):
+        self.store, self.batch = store, batch
+        self._transfer = DetectionTransfer(self._receive)
+
+    def add(self, prediction: PairPrediction) -> None:
+        """Add the predictions of a pair; the `collect` callback of [`ConceptEvaluationStep`]."""
+        label = self.batch["labels"][self.batch["pair_image"][prediction.pair]]
+        key = label["example_id"], label["phrases"][self.batch["pair_phrase"][prediction.pair]]
+        self._transfer.add(
+            key, prediction.presence, prediction.scores, prediction.boxes_xyxy, prediction.masks,
+            label["original_size"],
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Move the added predictions to the store."""
+        self._transfer.flush()
+
+    def _receive(self, key: tuple[str, str], presence: float, detections: list[dict]) -> None:
+        self.store.presence[key], self.store.detections[key] = presence, detections

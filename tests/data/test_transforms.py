@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from sam_ft.data.keyed_random import keyed_draws
+from sam_ft.data.row_schema import open_image_value, to_dataset
+from sam_ft.data.samples.pipeline import TrainingSamples
 from sam_ft.data.samples.transforms import Geometry, draw_geometry, jitter_colors
 from sam_ft.options.augmentation import TransformOptions
+from sam_ft.options.phrases import PhraseOptions, PromptOptions
 
 
 def test_image_mask_and_box_move_together():
@@ -15,7 +20,7 @@ def test_image_mask_and_box_move_together():
     mask = image[..., 0] > 0
     for flip in (False, True):
         geometry = Geometry((8, 6, 64, 48), flip, (10, 20, 128, 96), 160)
-        canvas = geometry.image(Image.fromarray(image))[..., 0] > 127
+        canvas = geometry.image(Image.fromarray(image))[0] > 127
         moved = geometry.mask(mask)
         assert np.array_equal(canvas, moved)
         x1, y1, x2, y2 = geometry.box_xyxy([20, 12, 20, 24])
@@ -24,14 +29,12 @@ def test_image_mask_and_box_move_together():
 
 
 def test_whole_image_equals_the_resize_of_the_processor():
-    import torch
-
     from sam_ft.models.sam3.config import build_tiny_processor
 
     noise = Image.fromarray((np.random.rand(90, 120, 3) * 255).astype(np.uint8))
     canvas = Geometry.whole(120, 90, 112).image(noise)
     expected = build_tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
-    expected = ((expected + 1) * 127.5).permute(1, 2, 0)
+    expected = (expected + 1) * 127.5
     # Both are bilinear with antialiasing; rounding differs by a grey level.
     assert (torch.from_numpy(canvas).float() - expected).abs().max() < 1.5
 
@@ -83,3 +86,30 @@ def test_jitter_changes_colours_within_bounds_or_not_at_all():
 def test_unknown_resize_is_refused():
     with pytest.raises(ValueError, match="`resize` must be one of official, plain, got 'square'"):
         TransformOptions(resize="square")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_drafts_of_large_jpeg_files_are_smaller_and_look_alike(tmp_path, orientation):
+    rows, columns = np.indices((600, 900))
+    waves = np.stack([np.sin(rows / 50), np.cos(columns / 70), np.sin((rows + columns) / 90)], -1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray((127 * (1 + waves)).astype(np.uint8)).save(tmp_path / "photo.jpg", quality=95, exif=exif)
+    width, height = (900, 600) if orientation == 1 else (600, 900)
+    row = {"example_id": "0", "image": str(tmp_path / "photo.jpg"), "width": width, "height": height}
+    photos = to_dataset([{**row, "instances": [], "phrases": [{"text": "wave", "instances": [], "exhaustive": True}]}])
+    options = {"resolution": 112, "crop_probability": 0.5, "color_jitter": 0.1}
+
+    def samples(**more):
+        return TrainingSamples(photos, seed=0, phrases=PhraseOptions(), prompts=PromptOptions(),
+                               transforms=TransformOptions(**options, **more))  # fmt: skip
+
+    exact, drafts = samples(), samples(draft_decoding=True)
+    for epoch in range(8):
+        difference = exact[epoch, 0].image.float() - drafts[epoch, 0].image.float()
+        assert 0 < difference.abs().mean() < 1.5  # grey levels
+        assert torch.equal(drafts[epoch, 0].image, drafts.view(0, epoch))
+    assert exact.describe_view(photos[0], 0) != drafts.describe_view(photos[0], 0)
+    value = photos.cast_column("image", ImageFeature(decode=False))[0]["image"]
+    assert open_image_value(value, 5.0).size == (width // 4, height // 4)
+    assert open_image_value(value, 1.9).size == (width, height)

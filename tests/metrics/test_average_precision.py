@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import io
 
 import numpy as np
@@ -6,7 +7,15 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sam_ft.metrics.average_precision import NAMES, CocoAveragePrecision, coco_average_precision, coco_ground_truth
+from sam_ft.metrics import average_precision
+from sam_ft.metrics.average_precision import (
+    NAMES,
+    CocoAveragePrecision,
+    coco_average_precision,
+    coco_ground_truth,
+    coco_scores,
+    has_faster_coco_eval,
+)
 from sam_ft.ops.masks import encode_mask, mask_area, mask_box_xywh
 
 
@@ -71,6 +80,48 @@ def test_equals_pycocotools(case, kind, iou_type):
     assert list(metrics) == list(NAMES)
     assert list(metrics.values()) == pytest.approx(evaluation.stats.tolist(), abs=1e-12)
     assert 0 < metrics["AP"] < 1
+
+
+def with_pycocotools(monkeypatch, call):
+    with monkeypatch.context() as patch:
+        patch.setattr(average_precision, "has_faster_coco_eval", lambda: False)
+        return call()
+
+
+@pytest.mark.skipif(not has_faster_coco_eval(), reason="needs faster-coco-eval")
+@pytest.mark.parametrize("kind", ["mask", "box"])
+def test_faster_coco_eval_equals_pycocotools(case, kind, monkeypatch):
+    truth, results = case
+    # Equal scores, more than 100 detections of an image, and a phrase without instances.
+    results = [{**r, "score": round(r["score"], 1)} for r in results] + [{**results[0], "score": 0.5}] * 120
+    truth["categories"].append({"id": 11, "name": "bird"})
+    results.append({**results[5], "category_id": 11})
+    truth["pairs"] = [{"image_id": 0, "category_id": 3, "exhaustive": True}]
+    before = copy.deepcopy(truth)
+    fast, slow = (
+        coco_scores(truth, results, kind),
+        with_pycocotools(monkeypatch, lambda: coco_scores(truth, results, kind)),
+    )
+    assert truth == before  # both libraries add keys to annotations, and some are not JSON
+    assert fast.stats == pytest.approx(slow.stats, abs=1e-12)
+    assert 0 < fast.stats["AP"] < 1
+    assert fast.by_category.keys() == slow.by_category.keys() == {3, 8}
+    for category in (3, 8):
+        assert fast.by_category[category] == pytest.approx(slow.by_category[category], abs=1e-12)
+        assert fast.curves[category] == pytest.approx(slow.curves[category], abs=1e-12)
+
+
+def test_pairs_that_are_not_exhaustive_and_images_without_size_need_pycocotools(case, monkeypatch):
+    truth, results = case
+    without_sizes = {**truth, "images": [{"id": image["id"]} for image in truth["images"]]}
+    boxes = [{k: v for k, v in result.items() if k != "segmentation"} for result in results]
+    sizeless, sized = (coco_average_precision(content, boxes, "box") for content in (without_sizes, truth))
+    assert sizeless == pytest.approx(sized, abs=1e-12)
+    truth["pairs"] = [{"image_id": i, "category_id": 8, "exhaustive": False} for i in range(6)]
+    ignoring = coco_average_precision(truth, results, "box")
+    assert ignoring == with_pycocotools(monkeypatch, lambda: coco_average_precision(truth, results, "box"))
+    del truth["pairs"]
+    assert ignoring["AP"] > coco_average_precision(truth, results, "box")["AP"]
 
 
 def test_perfect_results_have_an_ap_of_one(case):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...ops.masks import decode_mask
+from ...ops.masks import decode_mask, mask_box_xywh
 from .transforms import Geometry
 
 
@@ -58,7 +58,7 @@ def move_instance(
     if geometry.visible_share(mask) < min_visible:
         return None, True
     drawn = np.zeros((geometry.canvas, geometry.canvas), dtype=bool) if canvas is None else canvas
-    return geometry.paint(mask, drawn), True
+    return geometry.paint(mask, drawn, mask_box_xywh(counts, row["height"], row["width"])), True
 
 
 def draw_region(row: dict, index: int, geometry: Geometry) -> np.ndarray:

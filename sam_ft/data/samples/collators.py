@@ -148,9 +148,10 @@ def _build_distillation_pairs(pairs: list, texts: list[str]) -> dict:
 
 
 def _vision(samples: list[ImageSample]) -> dict[str, torch.Tensor]:
+    name, values = "pixel_values", [sample.image for sample in samples]
     if samples[0].features is not None:
-        return {"vision_features": torch.stack([sample.features for sample in samples])}
-    return {"pixel_values": torch.stack([sample.image for sample in samples])}
+        name, values = "vision_features", [sample.features for sample in samples]
+    return {name: torch.stack(values) if len(values) > 1 else values[0][None]}  # a single image is not copied
 
 
 def tokenize_phrases(tokenizer, texts: list[str]):

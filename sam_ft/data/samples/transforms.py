@@ -46,22 +46,31 @@ class Geometry:
         """
         return cls((0, 0, width, height), False, (0, 0, canvas, canvas), canvas)
 
-    def image(self, image: Image.Image) -> np.ndarray:
+    @property
+    def reduction(self) -> float:
+        """Pixels of the image to a pixel of the canvas, along the side where they are fewer."""
+        return min(self.window[2] / self.target[2], self.window[3] / self.target[3])
+
+    def image(self, image: Image.Image, reduction: int = 1) -> np.ndarray:
         """
         Resample an image onto the canvas, bilinear with antialiasing.
 
         Args:
             image (`PIL.Image.Image`): RGB image.
+            reduction (`int`): Factor by which the image was reduced when it was decoded.
 
         Returns:
-            `np.ndarray` of shape `(canvas, canvas, 3)`: Pixels, uint8.
+            `np.ndarray` of shape `(3, canvas, canvas)`: Pixels, uint8.
         """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
-        part = image.resize((tw, th), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
-        canvas = np.zeros((self.canvas, self.canvas, 3), dtype=np.uint8)
-        pixels = np.asarray(part)
-        canvas[ty : ty + th, tx : tx + tw] = pixels[:, ::-1] if self.flip else pixels
+        box = tuple(edge / reduction for edge in (x, y, x + w, y + h))
+        canvas = np.zeros((3, self.canvas, self.canvas), dtype=np.uint8)
+        # Pillow separates the channels faster than NumPy transposes pixels.
+        channels = image.resize((tw, th), Image.Resampling.BILINEAR, box=box).split()
+        for plane, channel in zip(canvas, channels, strict=True):
+            pixels = np.asarray(channel)
+            plane[ty : ty + th, tx : tx + tw] = pixels[:, ::-1] if self.flip else pixels
         return canvas
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
@@ -78,13 +87,14 @@ class Geometry:
         self.paint(mask, canvas)
         return canvas
 
-    def paint(self, mask: np.ndarray, canvas: np.ndarray) -> list[int] | None:
+    def paint(self, mask: np.ndarray, canvas: np.ndarray, box_xywh: list[float] | None = None) -> list[int] | None:
         """
         Draw a mask on an empty canvas, nearest pixel, reading only the part of the mask that is set.
 
         Args:
             mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
             canvas (`np.ndarray` of shape `(canvas, canvas)`): Zeros, bool; changed in place.
+            box_xywh (`list[float]`, *optional*): Box `(x, y, w, h)` in px around all set pixels, if it is known.
 
         Returns:
             `list[int]` or `None`: Tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` if no pixel
@@ -95,7 +105,12 @@ class Geometry:
         columns = x + ((np.arange(tw) + 0.5) * w / tw).astype(np.int64)
         rows = y + ((np.arange(th) + 0.5) * h / th).astype(np.int64)
         columns = columns[::-1] if self.flip else columns
-        ys, xs = np.flatnonzero(mask.any(axis=1)[rows]), np.flatnonzero(mask.any(axis=0)[columns])
+        if box_xywh is None:
+            ys, xs = np.flatnonzero(mask.any(axis=1)[rows]), np.flatnonzero(mask.any(axis=0)[columns])
+        else:
+            left, top, w, h = box_xywh
+            ys = np.flatnonzero((rows >= top) & (rows < top + h))
+            xs = np.flatnonzero((columns >= left) & (columns < left + w))
         if not len(ys) or not len(xs):
             return None
         piece = mask[rows[ys[0] : ys[-1] + 1]][:, columns[xs[0] : xs[-1] + 1]]

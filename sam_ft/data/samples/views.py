@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 from datasets import Dataset as RowDataset
+from datasets import Image
 from torch.utils.data import Dataset
 
 from ...options.augmentation import TransformOptions
 from ..keyed_random import keyed_draws
-from ..row_schema import to_rgb
+from ..row_schema import open_image_value, to_rgb
 from .feature_store import FeatureStore
 from .sample import ImageSample
 from .transforms import Geometry, draw_geometry, jitter_colors
@@ -29,7 +30,10 @@ class TrainingViews(Dataset):
     def __init__(self, rows: RowDataset, *, seed: int, transforms: TransformOptions):
         self.rows, self.seed, self.transforms = rows, seed, transforms
         self.in_order = getattr(rows, "in_order", False)
-        self.store, self._rows = None, rows
+        # With `draft_decoding`, rows are read without decoding their images, because the geometry sets the size.
+        self._with_drafts = transforms.draft_decoding and isinstance(rows, RowDataset)
+        self._image_rows = rows.cast_column("image", Image(decode=False)) if self._with_drafts else rows
+        self.store, self._rows = None, self._image_rows
 
     def __len__(self):
         return len(self.rows)
@@ -63,20 +67,24 @@ class TrainingViews(Dataset):
 
     def view(self, index: int, view: int) -> torch.Tensor:
         """Compute the canvas `(3, R, R)`, uint8, of the image of row `index` in epoch `view`."""
-        row = self.rows[index]
+        row = self._image_rows[index]
         return self._image(row, self._geometry(row, view), view)
 
     def describe_view(self, row: dict, view: int) -> str:
         """Describe a view by its random parameters: views with the same description have the same pixels."""
-        return f"{self._geometry(row, view)} {self.transforms.color_jitter} {self.seed}"
+        suffix = " draft" if self._with_drafts else ""
+        return f"{self._geometry(row, view)} {self.transforms.color_jitter} {self.seed}{suffix}"
 
     def _geometry(self, row: dict, view: int) -> Geometry:
         draws = self._draws(row, view, "geometry")
         return draw_geometry(row["width"], row["height"], self._texts(row), draws, self.transforms)
 
     def _image(self, row: dict, geometry: Geometry, view: int) -> torch.Tensor:
-        draws = self._draws(row, view, "color")
-        return _on_canvas(jitter_colors(to_rgb(row["image"]), draws, self.transforms.color_jitter), geometry)
+        draws, image, reduction = self._draws(row, view, "color"), row["image"], 1
+        if self._with_drafts:
+            image = open_image_value(image, geometry.reduction)
+            reduction = round(row["width"] / image.width)
+        return _on_canvas(jitter_colors(to_rgb(image), draws, self.transforms.color_jitter), geometry, reduction)
 
 
 class EvaluationViews(Dataset):
@@ -126,5 +134,5 @@ class EvaluationViews(Dataset):
         return Geometry.whole(row["width"], row["height"], self.resolution)
 
 
-def _on_canvas(image, geometry: Geometry) -> torch.Tensor:
-    return torch.from_numpy(geometry.image(image)).permute(2, 0, 1).contiguous()
+def _on_canvas(image, geometry: Geometry, reduction: int = 1) -> torch.Tensor:
+    return torch.from_numpy(geometry.image(image, reduction))
