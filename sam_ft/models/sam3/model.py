@@ -7,12 +7,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
 
 from ...ops.prompts import PADDING_LABEL
-from ..contexts import frozen_without_graph, full_precision, get_dtype
+from ..contexts import frozen_without_graph, get_dtype
 from ..offloading import OffloadingModel
+from .attention_bias import build_padding_bias
 from .batch import ConceptBatch
 from .concepts import ConceptTokens
-from .detr import embed_pixels, run_decoder
-from .features import DecodedPairs, EncodedBatch
+from .detr import embed_pixels, run_decoder, run_fusion_encoder
+from .features import DecodedPairs, EncodedBatch, EncodedPairs
+from .geometry import encode_geometry
 from .pairs import Pairs
 from .steps import ConceptTrainingStep
 
@@ -158,76 +160,53 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             pyramid = tuple(level.to(get_dtype(self.detr_encoder)) for level in pyramid)
         return pyramid
 
-    def decode(self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> DecodedPairs:
+    def encode_pairs(self, encoded: EncodedBatch, pairs: Pairs) -> EncodedPairs:
+        """Build the prompts of all pairs of a batch: text tokens, followed by the tokens of the exemplar boxes."""
+        device = encoded.text.device
+        phrase = torch.tensor(pairs.phrase, dtype=torch.long).to(device, non_blocking=True)
+        coarse = encoded.pyramid[-1]
+        inputs = coarse, self.encode_positions(coarse), pairs.boxes, pairs.box_labels, pairs.image
+        with frozen_without_graph(self.geometry_encoder, inputs=[coarse]):
+            geometry, geometry_mask = encode_geometry(self.geometry_encoder, *inputs)
+        is_used = pairs.geometry_token | (pairs.box_labels != PADDING_LABEL).any(1)
+        prompt = torch.cat([encoded.text.index_select(0, phrase), geometry], dim=1)
+        mask = torch.cat([encoded.text_mask.index_select(0, phrase), geometry_mask & is_used[:, None]], dim=1)
+        return EncodedPairs(pairs.image, encoded.pyramid, prompt, mask, build_padding_bias(mask, coarse.dtype))
+
+    def encode_positions(self, coarse: torch.Tensor) -> torch.Tensor:
+        """Compute the position encoding `(1, C, h, w)` of the coarsest level of the pyramid, in float32."""
+        return self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
+
+    def decode(self, encoded: EncodedPairs, chunk: list[int], *, with_one_to_many: bool) -> DecodedPairs:
         """
-        Run geometry encoder, fusion encoder, decoder and scoring for the pairs of a chunk.
+        Run fusion encoder, decoder and scoring for the pairs of a chunk.
 
         Args:
-            encoded (`EncodedBatch`): Features of the images and phrases.
-            pairs (`Pairs`): All pairs of the batch.
+            encoded (`EncodedPairs`): Features of all pairs of the batch.
             chunk (`list[int]`): Indices of the pairs to decode.
             with_one_to_many (`bool`): Add a second set of queries for the one-to-many loss; see [`run_decoder`].
         """
-        device = encoded.text.device
-        images = [pairs.image[pair] for pair in chunk]
-        image, phrase, pair = (
-            torch.tensor(index).to(device, non_blocking=True)
-            for index in (images, [pairs.phrase[p] for p in chunk], chunk)
+        images = [encoded.images[pair] for pair in chunk]
+        index = torch.tensor([images, chunk]).to(encoded.prompt.device, non_blocking=True)
+        prompt, mask, bias = (
+            tensor.index_select(0, index[1]) for tensor in (encoded.prompt, encoded.prompt_mask, encoded.prompt_bias)
         )
-        coarse = encoded.pyramid[-1][image]  # (p, C, h, w)
-        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), device, torch.float32)
-        geometry, geometry_mask = self.encode_geometry(
-            coarse, position, pairs.boxes[pair], pairs.box_labels[pair], pairs.geometry_token[pair]
-        )
-        prompt = torch.cat([encoded.text[phrase], geometry], dim=1)
-        prompt_mask = torch.cat([encoded.text_mask[phrase], geometry_mask], dim=1)
-
-        fused = self._run_stage(
-            self.detr_encoder,
-            vision_features=[coarse],
-            text_features=prompt,
-            vision_pos_embeds=[position.to(coarse.dtype).expand(len(chunk), -1, -1, -1)],
-            text_mask=prompt_mask,
-        ).last_hidden_state
+        coarse = encoded.pyramid[-1]
+        position = self.encode_positions(coarse).to(coarse.dtype).flatten(2).transpose(1, 2)
+        vision = coarse.flatten(2).transpose(1, 2).index_select(0, index[0])  # (p, h·w, C)
+        vision = self._run_stage(run_fusion_encoder, self.detr_encoder, vision, position, prompt, bias)
         decoder = self._run_stage(
             run_decoder,
             self.detr_decoder,
-            fused,
-            position.to(coarse.dtype).flatten(2).transpose(1, 2),
+            vision,
+            position,
             prompt,
-            prompt_mask,
+            bias,
             tuple(coarse.shape[-2:]),
             with_one_to_many=with_one_to_many,
         )
-        logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
-        return DecodedPairs(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
-
-    def encode_geometry(self, coarse, position, boxes, box_labels, with_token):
-        """
-        Encode the exemplar boxes of p pairs.
-
-        Args:
-            coarse (`torch.Tensor` of shape `(p, C, h, w)`): Coarsest level of the pyramid.
-            position (`torch.Tensor` of shape `(1, C, h, w)`): Position encoding of `coarse`.
-            boxes (`torch.Tensor` of shape `(p, K, 4)`): As `boxes` of [`Pairs`].
-            box_labels (`torch.Tensor` of shape `(p, K)`): As `box_labels` of [`Pairs`].
-            with_token (`torch.Tensor` of shape `(p,)`, bool): As `geometry_token` of [`Pairs`].
-
-        Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: Tokens of the boxes and the CLS token, `(p, K + 1, C)`; attention
-                mask, `False` for all tokens of a pair without boxes and without `with_token`.
-        """
-        valid, dtype = box_labels != PADDING_LABEL, get_dtype(self.geometry_encoder)
-        with full_precision(coarse):
-            encoded = self.geometry_encoder(
-                box_embeddings=boxes.to(dtype),
-                box_mask=valid,
-                box_labels=box_labels.clamp(min=0),
-                img_feats=(coarse.to(dtype),),
-                img_pos_embeds=(position.to(dtype).expand(coarse.shape[0], -1, -1, -1),),
-            )
-        is_used = with_token | valid.any(1)
-        return encoded.last_hidden_state, encoded.attention_mask & is_used[:, None]
+        logits = self.dot_product_scoring(decoder.hidden_states, prompt, mask)[..., 0]
+        return DecodedPairs(EncodedPairs(images, encoded.pyramid, prompt, mask, bias), vision, logits, decoder)
 
     def encode_exemplars(self, pixel_values: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """
@@ -241,10 +220,9 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             `torch.Tensor` of shape `(K, C)`: Tokens of the boxes.
         """
         coarse = self.compute_pyramid(self.encode_images(pixel_values))[-1]
-        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
         labels = torch.ones(boxes.shape[:2], dtype=torch.long, device=coarse.device)
-        used = torch.ones(1, dtype=torch.bool, device=coarse.device)
-        tokens, _ = self.encode_geometry(coarse, position, boxes.to(coarse.device), labels, used)
+        position, boxes = self.encode_positions(coarse), boxes.to(coarse.device)
+        tokens, _ = encode_geometry(self.geometry_encoder, coarse, position, boxes, labels)
         return tokens[0, : boxes.shape[1]]
 
     def embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
@@ -252,11 +230,11 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         return self._run_stage(
             embed_pixels,
             self.mask_decoder,
-            list(decoded.pyramid),
-            decoded.images,
+            list(decoded.encoded.pyramid),
+            decoded.encoded.images,
             decoded.vision,
-            decoded.prompt,
-            decoded.prompt_mask,
+            decoded.encoded.prompt,
+            decoded.encoded.prompt_bias,
         )
 
     def _run_stage(self, function: Callable, *args, **kwargs):
