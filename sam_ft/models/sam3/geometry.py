@@ -5,6 +5,7 @@ from torchvision.ops import roi_align
 from transformers.models.sam3.modeling_sam3 import Sam3GeometryEncoder, concat_padded_sequences
 
 from ...ops.boxes import box_cxcywh_to_xyxy
+from ...ops.indices import to_index
 from ...ops.prompts import PADDING_LABEL, padding_exemplars
 from ..contexts import full_precision, get_dtype
 from .attention_bias import build_padding_bias
@@ -80,8 +81,7 @@ class _ImageRows:
             counts[image] = slots[-1] + 1
         self.size, self.num_images = max(counts.values(), default=1), num_images
         rows = [image * self.size + slot for image, slot in zip(images, slots, strict=True)]
-        index = torch.tensor([images, rows], dtype=torch.long).to(device, non_blocking=True)
-        self.image, self._rows = index.unbind()
+        self.image, self._rows = to_index([images, rows], device).unbind()
 
     def group(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the tokens `(P, T, C)` as `(num_images, size · T, C)`; unused rows are 0."""

@@ -6,6 +6,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
 
+from ...ops.indices import to_index
 from ...ops.prompts import PADDING_LABEL
 from ..contexts import frozen_without_graph, get_dtype
 from ..offloading import OffloadingModel
@@ -130,7 +131,9 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         text_mask = batch.attention_mask.bool()
         if batch.concept_index is not None and self.concepts is not None:
             text_features, text_mask = self.concepts.insert(text_features, text_mask, batch.concept_index)
-        return EncodedBatch(self.compute_pyramid(vision_features), text_features, text_mask)
+        pyramid = self.compute_pyramid(vision_features)
+        torch.clear_autocast_cache()  # the casts of the encoders' weights are not read again
+        return EncodedBatch(pyramid, text_features, text_mask)
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Compute the ViT features `(I, h, w, C)` of `pixel_values` as in `forward`."""
@@ -144,11 +147,22 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         return tokens.unflatten(1, tuple(side // patch for side in pixel_values.shape[-2:]))
 
     def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Compute the text features `(T, 32, C)` of T phrases, projected to the fusion encoder's width."""
+        """
+        Compute the text features `(T, 32, C)` of T phrases, projected to the fusion encoder's width.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(T, 32)`): Tokens.
+            attention_mask (`torch.Tensor` of shape `(T, 32)`): 1 for a token, 0 for the padding after the tokens.
+
+        Returns:
+            `torch.Tensor` of shape `(T, 32, C)`: Features, 0 for padding.
+        """
         self.refuse_if_offloaded("text_encoder", "`text_features`")
         with frozen_without_graph(self.text_encoder, self.text_projection):
-            text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            return self.text_projection(text.to(get_dtype(self.text_projection)))
+            # Attention is causal, so that no token attends to the padding after it.
+            text = self.text_encoder(input_ids=input_ids).last_hidden_state
+            text = self.text_projection(text.to(get_dtype(self.text_projection)))
+            return text * attention_mask[..., None].to(text.dtype)
 
     def compute_pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the neck's levels `(I, C, h_i, w_i)`, fine to coarse, without the unused coarsest."""
@@ -162,8 +176,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
 
     def encode_pairs(self, encoded: EncodedBatch, pairs: Pairs) -> EncodedPairs:
         """Build the prompts of all pairs of a batch: text tokens, followed by the tokens of the exemplar boxes."""
-        device = encoded.text.device
-        phrase = torch.tensor(pairs.phrase, dtype=torch.long).to(device, non_blocking=True)
+        phrase = to_index(pairs.phrase, encoded.text.device)
         coarse = encoded.pyramid[-1]
         inputs = coarse, self.encode_positions(coarse), pairs.boxes, pairs.box_labels, pairs.image
         with frozen_without_graph(self.geometry_encoder, inputs=[coarse]):
@@ -187,7 +200,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             with_one_to_many (`bool`): Add a second set of queries for the one-to-many loss; see [`run_decoder`].
         """
         images = [encoded.images[pair] for pair in chunk]
-        index = torch.tensor([images, chunk]).to(encoded.prompt.device, non_blocking=True)
+        index = to_index([images, chunk], encoded.prompt.device)
         prompt, mask, bias = (
             tensor.index_select(0, index[1]) for tensor in (encoded.prompt, encoded.prompt_mask, encoded.prompt_bias)
         )

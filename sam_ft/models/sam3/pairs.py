@@ -7,6 +7,7 @@ import torch
 
 from ...losses.sam3 import semantic_pairs
 from ...losses.structures import Normalizers, PairTargets
+from ...ops.indices import to_index
 from ...ops.prompts import padding_exemplars
 
 
@@ -80,19 +81,20 @@ class PairLabels:
 
     def build_targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
         """Build the packed targets of the pairs in `chunk`; masks are stored once an instance, not once a pair."""
-        boxes, mask_index, rows = [], [], []
+        box_rows, mask_index, rows = [], [], []
         images = dict.fromkeys(self.pairs.image[pair] for pair in chunk)
         with_masks = with_masks and all(self.labels[image]["masks"] is not None for image in images)
-        for image in images:  # the value is the offset of the image's masks in the concatenation
+        for image in images:  # the value is the offset of the image's boxes and masks in their concatenation
             images[image] = len(rows)
             rows += [image] * len(self.labels[image]["boxes"])
         for pair in chunk:
             image = self.pairs.image[pair]
             label = self.labels[image]
-            boxes.append(label["boxes"][self.instances[pair]].float())
+            box_rows += [images[image] + i for i in self.instances[pair]]
             mask_index += [images[image] + i if label["has_mask"][i] else -1 for i in self.instances[pair]]
+        boxes = torch.cat([self.labels[image]["boxes"] for image in images]).float()
         return PairTargets(
-            boxes=torch.cat(boxes),
+            boxes=boxes.index_select(0, to_index(box_rows, boxes.device)),
             counts=[len(self.instances[pair]) for pair in chunk],
             exhaustive=[self.exhaustive[pair] for pair in chunk],
             masks=self._masks(list(images)) if with_masks else None,
@@ -121,7 +123,7 @@ class PairLabels:
         regions = self.labels[self.pairs.image[pair]].get("ignore")
         if regions is None or self.ignore is None or not self.ignore[pair]:
             return None
-        return regions[self.ignore[pair]].any(0)
+        return regions.index_select(0, to_index(self.ignore[pair], regions.device)).any(0)
 
 
 def count_pairs(
