@@ -39,11 +39,14 @@ def sum_over_blocks(
 
 
 def sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Sum the named tensors of all blocks."""
+    """Sum the named tensors of all blocks, in one operation a block."""
     total: dict[str, torch.Tensor] = {}
     for part in parts:
-        for name, value in part.items():
-            total[name] = total[name] + value if name in total else value
+        common = [name for name in part if name in total]
+        if common:
+            sums = torch._foreach_add([total[name] for name in common], [part[name] for name in common])
+            total |= dict(zip(common, sums, strict=True))
+        total |= {name: value for name, value in part.items() if name not in total}
     return total
 
 

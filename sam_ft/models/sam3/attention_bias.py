@@ -98,5 +98,5 @@ class QueryPositions:
 
 def _run_bias_mlp(mlp: Sam3DecoderMLP, offsets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Run an MLP on offsets `(num_pairs, num_queries, n, 2)`; return `(num_pairs, heads, 1 + num_queries, n)`."""
-    per_head = mlp.layer2(F.relu(mlp.layer1(offsets), inplace=True)).to(dtype)
+    per_head = mlp.layer2(F.relu(mlp.layer1(offsets))).to(dtype)
     return F.pad(per_head, (0, 0, 0, 0, 1, 0)).permute(0, 3, 1, 2).contiguous()

@@ -18,6 +18,7 @@ from .features import DecodedPairs, EncodedBatch, EncodedPairs
 from .geometry import encode_geometry
 from .pairs import Pairs
 from .steps import ConceptTrainingStep
+from .vit_layers import use_fast_layers
 
 
 class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
@@ -55,6 +56,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
 
     def __init__(self, config):
         super().__init__(config)
+        use_fast_layers(self.vision_encoder.backbone)
         self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
         self.pairs_per_chunk, self.with_masks, self.pair_checkpointing = 4, True, False
         self.concepts: ConceptTokens | None = None
