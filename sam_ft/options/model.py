@@ -30,6 +30,7 @@ class ModelOptions:
         with_masks (`bool`): SAM 3: train and predict masks, not boxes alone.
         pairs_per_chunk (`int`): SAM 3: (image, phrase) pairs decoded at once.
         pair_checkpointing (`bool`): SAM 3: gradient checkpointing of the modules behind the encoders.
+        compile_vision (`bool` or `str`): SAM 3: compile the ViT layers; `auto`: in training, where it is faster.
         quantization (`str`, *optional*): SAM 3: `nf4`: linear layers of the encoders in 4 bits (Dettmers et al. 2023).
         objects_per_chunk (`int`): SAM 2: objects decoded at once.
         concepts (`list[str]`): SAM 3: folders or Hub ids of concepts to add to the model.
@@ -85,6 +86,11 @@ class ModelOptions:
         False,
         "Gradient checkpointing of the fusion encoder, decoder and pixel decoder: less memory for more time.",
     )
+    compile_vision: bool | str = key(
+        "auto",
+        "Compile the ViT layers one by one with torch.compile: true, false, or auto: in training on a GPU with Triton "
+        "and a C compiler, for batches of at least 4 images.",
+    )
     quantization: str | None = key(
         None,
         "Quantization of the encoders' frozen weights: nf4 (4 bits). Needs `lora` and bitsandbytes. Default: none.",
@@ -109,6 +115,8 @@ class ModelOptions:
 
     def __post_init__(self):
         check_values(self)
+        if self.compile_vision not in ("auto", True, False):
+            raise ValueError(f"`compile_vision` must be auto, true or false, got {short_repr(self.compile_vision)}")
 
 
 def is_rank(value) -> bool:

@@ -300,7 +300,7 @@ def test_a_custom_criterion_is_used():
     output = model(**random_batch(PAIRS), step=step)
     assert output.parts == {
         "mine": torch.tensor(2.0)
-    }  # 1 from the chunk of present pairs, 1 from the chunk of absent pairs
+    }  # 1 from each chunk
     output.loss.backward()
     assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
 

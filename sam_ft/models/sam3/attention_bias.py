@@ -24,9 +24,9 @@ def build_padding_bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     Returns:
         `torch.Tensor` of shape `(num_pairs, 1, 1, num_tokens)`: 0 for valid tokens, the lowest number otherwise.
     """
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
-        ~mask, torch.finfo(dtype).min
-    )[:, None, None]
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)[
+        :, None, None
+    ]
 
 
 class QueryPositions:

@@ -1,4 +1,4 @@
-"""Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules, with the outputs that training needs."""
+"""Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules, with all outputs of training."""
 
 from dataclasses import dataclass
 

@@ -45,7 +45,9 @@ def encode_geometry(
         vision = coarse.flatten(2).transpose(1, 2)  # (I, h·w, C)
         keys = vision + position.flatten(2).transpose(1, 2)
         pooled = encoder.vision_layer_norm(coarse.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        tokens = _embed_boxes(encoder, pooled, boxes.to(coarse.dtype), box_labels, None if rows is None else rows.image)
+        tokens = _embed_boxes(
+            encoder, pooled, boxes.to(coarse.dtype), box_labels, None if rows is None else rows.image
+        )
         token = encoder.cls_embed.weight.expand(boxes.shape[0], 1, -1)
         valid, token_valid = box_labels != PADDING_LABEL, torch.ones_like(box_labels[:, :1], dtype=torch.bool)
         tokens, valid = concat_padded_sequences(tokens, valid, token, token_valid)

@@ -18,7 +18,7 @@ from .features import DecodedPairs, EncodedBatch, EncodedPairs
 from .geometry import encode_geometry
 from .pairs import Pairs
 from .steps import ConceptTrainingStep
-from .vit_layers import use_fast_layers
+from .vit_layers import compile_layers, use_fast_layers
 
 
 class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
@@ -30,9 +30,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
     criterion and the teacher of a run.
 
     Attributes:
-        pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Set by [`configure`], as the two below.
+        pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Set by [`configure`], as the three below.
         with_masks (`bool`): Whether masks are trained and predicted.
         pair_checkpointing (`bool`): Gradient checkpointing of fusion encoder, decoder and pixel decoder.
+        compile_vision (`bool` or `str`): Compilation of the ViT layers, see [`compile_layers`].
         concepts (`ConceptTokens`, *optional*): Learned prompt tokens of phrases; saved in files of their own.
 
     Examples:
@@ -59,6 +60,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         use_fast_layers(self.vision_encoder.backbone)
         self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
         self.pairs_per_chunk, self.with_masks, self.pair_checkpointing = 4, True, False
+        self.compile_vision: bool | str = False
         self.concepts: ConceptTokens | None = None
         self.prepare_offloading()
 
@@ -68,6 +70,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         pairs_per_chunk: int | None = None,
         with_masks: bool | None = None,
         pair_checkpointing: bool | None = None,
+        compile_vision: bool | str | None = None,
     ) -> None:
         """
         Change settings of a run; a checkpoint does not contain them. Arguments that are `None` change nothing.
@@ -78,7 +81,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             with_masks (`bool`, *optional*): Train and predict masks.
             pair_checkpointing (`bool`, *optional*): Gradient checkpointing of fusion encoder, decoder and pixel
                 decoder.
+            compile_vision (`bool` or `str`, *optional*): Compile the ViT layers; "auto": where it is faster, see
+                [`compile_layers`].
         """
+        self.compile_vision = self.compile_vision if compile_vision is None else compile_vision
         self.pairs_per_chunk = self.pairs_per_chunk if pairs_per_chunk is None else pairs_per_chunk
         self.with_masks = self.with_masks if with_masks is None else with_masks
         self.pair_checkpointing = self.pair_checkpointing if pair_checkpointing is None else pair_checkpointing
@@ -143,6 +149,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as in SAM 3's processor
         self.refuse_if_offloaded("vision_encoder.backbone", "`vision_features`")
         trunk = self.vision_encoder.backbone
+        compile_layers(trunk, self.compile_vision, pixel_values)
         with frozen_without_graph(trunk):
             tokens = trunk(pixel_values).last_hidden_state  # (I, h·w, C)
         patch = trunk.config.patch_size
@@ -240,16 +247,26 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         tokens, _ = encode_geometry(self.geometry_encoder, coarse, position, boxes, labels)
         return tokens[0, : boxes.shape[1]]
 
-    def embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
-        """Compute the pixel embeddings `(num_pairs, C, h, w)` of the mask head for the pairs of a chunk."""
+    def embed_pixels(self, decoded: DecodedPairs, number: int | None = None) -> torch.Tensor:
+        """
+        Compute the pixel embeddings of the mask head.
+
+        Args:
+            decoded (`DecodedPairs`): Pairs of a chunk.
+            number (`int`, *optional*): Number of pairs, from the first one. Default: all.
+
+        Returns:
+            `torch.Tensor` of shape `(number, C, h, w)`.
+        """
+        encoded, first = decoded.encoded, slice(number)
         return self._run_stage(
             embed_pixels,
             self.mask_decoder,
-            list(decoded.encoded.pyramid),
-            decoded.encoded.images,
-            decoded.vision,
-            decoded.encoded.prompt,
-            decoded.encoded.prompt_bias,
+            list(encoded.pyramid),
+            encoded.images[first],
+            decoded.vision[first],
+            encoded.prompt[first],
+            encoded.prompt_bias[first],
         )
 
     def _run_stage(self, function: Callable, *args, **kwargs):

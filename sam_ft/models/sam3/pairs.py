@@ -43,16 +43,15 @@ class Pairs:
 
         Args:
             size (`int`): Maximum number of pairs in a chunk.
-            present (`list[bool]` or `None`): Whether each pair has instances. A chunk then contains either present or
-                absent pairs, so that chunks of absent pairs skip the mask head.
+            present (`list[bool]` or `None`): Whether each pair has instances. Present pairs then come first, in all
+                chunks and in a chunk that contains both, so that the mask head runs for the first pairs of a chunk.
 
         Returns:
             `Iterator[list[int]]`: Indices of the pairs of each chunk.
         """
-        for is_present in (True, False) if present is not None else (None,):
-            members = [p for p in range(len(self.image)) if is_present is None or present[p] == is_present]
-            members.sort(key=self.image.__getitem__)
-            yield from (members[i : i + size] for i in range(0, len(members), size))
+        order = list(range(len(self.image)))
+        order.sort(key=lambda pair: (present is not None and not present[pair], self.image[pair]))
+        yield from (order[i : i + size] for i in range(0, len(order), size))
 
 
 @dataclass

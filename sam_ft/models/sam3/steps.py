@@ -189,8 +189,9 @@ def _compute_supervised_loss(
     """Compute the loss of a chunk of labelled pairs; `predict(decoded, chunk, pixels=pixels)` is called before it."""
     decoded = model.decode(encoded, chunk, with_one_to_many=True)
     targets = batch.labels.build_targets(chunk, model.with_masks)
-    masks = model.with_masks and targets.masks is not None and sum(targets.counts) > 0
-    pixels = model.embed_pixels(decoded) if masks else None
+    present = sum(count > 0 for count in targets.counts)  # they are the first of the chunk
+    masks = model.with_masks and targets.masks is not None and present > 0
+    pixels = model.embed_pixels(decoded, present if predict is None else len(chunk)) if masks else None
     if predict is not None:
         predict(decoded, chunk, pixels=pixels)
     outputs = build_criterion_inputs(model, decoded, pixels)

@@ -1,6 +1,11 @@
 """ViT layers of SAM 3 with fewer casts and kernels than Transformers', and equal weights and outputs."""
 
+import os
+import shutil
+from importlib.util import find_spec
+
 import torch
+import torch.nn.functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.sam3 import modeling_sam3
 from transformers.models.sam3.modeling_sam3 import (
@@ -8,13 +13,13 @@ from transformers.models.sam3.modeling_sam3 import (
     Sam3ViTRoPEAttention,
     apply_rotary_pos_emb_2d,
     eager_attention_forward,
-    window_partition,
-    window_unpartition,
 )
 
 from ..contexts import to_autocast_dtype
 
 
+# Images of a training step; docs/memory_and_speed.md has times of one and of four.
+MIN_COMPILED_IMAGES = 4
 Rotation = tuple[torch.Tensor, torch.Tensor] | torch.Tensor
 
 
@@ -30,10 +35,10 @@ class Sam3ViTLayer(modeling_sam3.Sam3ViTLayer):
         height, width = hidden_states.shape[1:3]
         normed = to_autocast_dtype(self.layer_norm1(hidden_states))
         if self.window_size > 0:
-            normed, padded = window_partition(normed, self.window_size)
+            normed = _partition(normed, self.window_size)
         update, _ = self.attention(normed, self._compute_rotation(normed), **kwargs)
         if self.window_size > 0:
-            update = window_unpartition(update, self.window_size, padded, (height, width))
+            update = _join(update, self.window_size, height, width)
         hidden_states = hidden_states + update
         return hidden_states + self.dropout(self.mlp(self.layer_norm2(hidden_states)))
 
@@ -72,9 +77,8 @@ class Sam3ViTAttention(Sam3ViTRoPEAttention):
         query, key = rotate(query, key, position_embeddings)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.attention_dropout if self.training else 0.0
-        output, weights = attend(
-            self, query, key, value, attention_mask=None, dropout=dropout, scaling=self.scaling, is_causal=False, **kwargs
-        )  # fmt: skip
+        kwargs |= {"attention_mask": None, "dropout": dropout, "scaling": self.scaling, "is_causal": False}
+        output, weights = attend(self, query, key, value, **kwargs)
         return self.o_proj(output.reshape(windows, height, width, -1)), weights
 
 
@@ -95,6 +99,64 @@ def rotate(query: torch.Tensor, key: torch.Tensor, rotation: Rotation) -> tuple[
         for t in (query, key)
     )
     return query, key
+
+
+def _partition(tokens: torch.Tensor, size: int) -> torch.Tensor:
+    """Divide tokens `(I, h, w, C)` into windows `(I · n, size, size, C)`; only incomplete windows are padded."""
+    images, height, width, channels = tokens.shape
+    if height % size or width % size:
+        tokens = F.pad(tokens, (0, 0, 0, -width % size, 0, -height % size))
+    tokens = tokens.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
+    return tokens.reshape(-1, size, size, channels)
+
+
+def _join(windows: torch.Tensor, size: int, height: int, width: int) -> torch.Tensor:
+    """Join windows of [`_partition`] to tokens `(I, height, width, C)` without the padding."""
+    rows, columns = -(-height // size), -(-width // size)
+    tokens = windows.view(-1, rows, columns, size, size, windows.shape[-1]).transpose(2, 3)
+    return tokens.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def compile_layers(trunk: Sam3ViTModel, requested: bool | str, images: torch.Tensor) -> None:
+    """
+    Compile the layers of a ViT one by one before their next call, if they are not compiled yet.
+
+    A compiled layer runs as fewer kernels. Frozen layers, adapters and gradient checkpointing work as before. The
+    first steps take longer, once for layers with windows and once for the others.
+
+    Args:
+        trunk (`Sam3ViTModel`): ViT with the layers of [`use_fast_layers`].
+        requested (`bool` or `str`): Whether to compile. "auto": in training on a GPU with a compiler, for at least
+            `MIN_COMPILED_IMAGES` images; below, the launch of kernels limits the speed with and without.
+        images (`torch.Tensor` of shape `(I, 3, H, W)`): Images of the next call.
+
+    Raises:
+        `ValueError`: If compilation is requested and a compiler is missing.
+    """
+    if requested is False or torch.compiler.is_compiling() or trunk.layers[0]._compiled_call_impl is not None:
+        return
+    if requested == "auto":
+        is_large = trunk.training and images.is_cuda and images.shape[0] >= MIN_COMPILED_IMAGES
+        if not is_large or find_missing_compiler(images.device) is not None:
+            return
+    missing = find_missing_compiler(images.device)
+    if missing is not None:
+        raise ValueError(
+            f"`compile_vision` is true, but {missing} is missing, which torch.compile needs on {images.device.type}. "
+            "Install it, or leave `compile_vision` out"
+        )
+    for layer in trunk.layers:
+        layer.compile()
+
+
+def find_missing_compiler(device: torch.device) -> str | None:
+    """Return the program that torch.compile needs on a device and that is not installed; `None` without one."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "Triton"
+    variable, programs = (
+        ("CC", ("cc", "gcc", "clang")) if device.type == "cuda" else ("CXX", ("c++", "g++", "clang++"))
+    )
+    return None if os.environ.get(variable) or any(map(shutil.which, programs)) else f"a compiler ({programs[1]})"
 
 
 def use_fast_layers(trunk: Sam3ViTModel) -> None:
