@@ -176,15 +176,17 @@ class Sam3Criterion(ConceptLossOptions):
         """Compute focal loss and dice of the semantic map, for pairs with a complete, non-empty union of masks."""
         pairs = semantic_pairs(targets)
         rows = to_index(targets.mask_index, targets.masks.device)
+        chosen = logits.index_select(0, to_index(pairs, logits.device))
 
-        def block_loss(pair, *logits):
-            target = _union(targets, pair, rows)[None]
-            focal, dice = self._focal_dice(logits[pair][None], target, self.weights.semantic_alpha)
-            counted = target.any() / normalizers.semantic_pairs
-            focal, dice = focal.sum() * counted, dice.sum() * counted
+        def block_loss(start, chosen):
+            stop = start + self.masks_per_block
+            target = torch.stack([_union(targets, pair, rows) for pair in pairs[start:stop]])
+            focal, dice = self._focal_dice(chosen[start:stop], target, self.weights.semantic_alpha)
+            counted = target.flatten(1).any(1) / normalizers.semantic_pairs
+            focal, dice = (focal * counted).sum(), (dice * counted).sum()
             return self.weights.semantic * focal + self.weights.semantic_dice * dice, (focal.detach(), dice.detach())
 
-        loss, terms = sum_over_blocks(block_loss, pairs, logits.unbind())
+        loss, terms = sum_over_blocks(block_loss, range(0, len(pairs), self.masks_per_block), (chosen,))
         return loss, _add_terms(terms, loss)
 
     def _focal_dice(self, logits: torch.Tensor, target: torch.Tensor, alpha: float):
@@ -208,7 +210,7 @@ def _present(targets: PairTargets) -> torch.Tensor:
     device = targets.boxes.device
     pair = to_index(targets.pair_of_target(), device)
     has_area = (targets.boxes[:, 2:] > 0).all(-1).float()
-    return torch.zeros(len(targets.counts), device=device).scatter_reduce(0, pair, has_area, "amax")
+    return torch.zeros(len(targets.counts), device=device).index_add(0, pair, has_area).clamp(max=1)
 
 
 def _union(targets: PairTargets, pair: int, rows: torch.Tensor, block: int = 8) -> torch.Tensor:

@@ -22,7 +22,7 @@ class ModelOptions:
         family (`str`, *optional*): Required family: `sam3` or `sam2`.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
         dtype (`str`): Dtype of the encoder weights; all other modules are float32.
-        attn_implementation (`str`, *optional*): `sdpa`, `eager` or `flash_attention_2`.
+        attn_implementation (`str`, *optional*): `sdpa` or `eager`; SAM 2 also `flash_attention_2`.
         resolution (`int`, *optional*): Side of the square input in pixels. Default: that of the checkpoint.
         activation_checkpointing (`bool`): Gradient checkpointing of the encoder layers.
         dropout (`float`, *optional*): SAM 3: dropout behind the encoders. Default: that of the checkpoint.
@@ -53,7 +53,7 @@ class ModelOptions:
         choices=("float32", "bfloat16"),
     )
     attn_implementation: str | None = key(
-        None, "Attention implementation: sdpa, eager or flash_attention_2. Default: chosen by Transformers."
+        None, "Attention implementation: sdpa or eager; SAM 2 also flash_attention_2. Default: chosen by Transformers."
     )
     resolution: int | None = key(
         None,

@@ -1,4 +1,4 @@
-"""Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules, with all outputs of training."""
+"""Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules."""
 
 from dataclasses import dataclass
 
