@@ -156,7 +156,7 @@ def match_pairs(
         cost = hungarian.cost(logits, planes.movedim(0, -1), targets.boxes)
         if many is not None:
             cost = torch.cat([cost, chosen[None].to(cost.dtype)])
-        cost = cost.cpu().numpy()  # (layers of both sets, num_targets, num_queries): the step's only synchronisation
+        cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
 
     _check_finite(cost, targets, pair_of_target)
     one_to_one_matches = _assign(cost[:num_layers], targets.counts)
@@ -179,6 +179,10 @@ def _gather_for_targets(queries: QueryOutputs, pair: torch.Tensor) -> tuple[torc
     """
     planes = queries.boxes.float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
     return queries.logits.float().index_select(1, pair), planes.index_select(2, pair)
+
+
+def _copy_to_host(cost: torch.Tensor) -> np.ndarray:
+    return cost.cpu().numpy()
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:
