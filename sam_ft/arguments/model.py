@@ -102,6 +102,7 @@ class ModelArguments(ConceptArguments, SharedModelArguments):
     pairs_per_chunk: int = key_of(ModelOptions, "pairs_per_chunk")
     quantization: str | None = key_of(ModelOptions, "quantization")
     pair_checkpointing: bool = key_of(ModelOptions, "pair_checkpointing")
+    compile_vision: bool | str = key_of(ModelOptions, "compile_vision")
     freeze: list[str] = key(
         [],
         "Frozen parts, which get no adapters either: vision_encoder (vision_trunk and vision_neck), text_encoder, "

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.sam3.detr import boxes_to_xyxy, run_decoder
+from ..models.sam3.attention_bias import build_padding_bias
+from ..models.sam3.detr import boxes_to_xyxy, run_decoder, run_fusion_encoder
+from ..models.sam3.geometry import encode_geometry
 from ..models.sam3.model import Sam3ForConceptSegmentation
-from ..ops.prompts import padding_exemplars
+from ..ops.prompts import PADDING_LABEL, padding_exemplars
 
 
 OPSET = 20
@@ -58,26 +60,17 @@ class DetectorGraph(nn.Module):
     def forward(self, fine, middle, coarse, text, attention_mask, boxes, box_labels):
         model, number = self.model, text.shape[0]
         pyramid = [level.expand(number, -1, -1, -1) for level in (fine, middle, coarse)]
-        position = model.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
-        with_token = torch.zeros_like(attention_mask[:, 0], dtype=torch.bool)
-        geometry, geometry_mask = model.encode_geometry(pyramid[-1], position, boxes, box_labels, with_token)
+        position = model.encode_positions(coarse)
+        geometry, geometry_mask = encode_geometry(model.geometry_encoder, coarse, position, boxes, box_labels)
+        with_boxes = (box_labels != PADDING_LABEL).any(1)
         prompt = torch.cat([text, geometry], dim=1)
-        prompt_mask = torch.cat([attention_mask.bool(), geometry_mask], dim=1)
-        fused = model.detr_encoder(
-            vision_features=[pyramid[-1]],
-            text_features=prompt,
-            vision_pos_embeds=[position.expand(number, -1, -1, -1)],
-            text_mask=prompt_mask,
-        ).last_hidden_state
-        decoded = run_decoder(
-            model.detr_decoder,
-            fused,
-            position.flatten(2).transpose(1, 2),
-            prompt,
-            prompt_mask,
-            tuple(coarse.shape[-2:]),
-            with_one_to_many=False,
-        )
+        prompt_mask = torch.cat([attention_mask.bool(), geometry_mask & with_boxes[:, None]], dim=1)
+        bias = build_padding_bias(prompt_mask, prompt.dtype)
+        position = position.flatten(2).transpose(1, 2)
+        vision = pyramid[-1].flatten(2).transpose(1, 2)
+        fused = run_fusion_encoder(model.detr_encoder, vision, position, prompt, bias)
+        grid = tuple(coarse.shape[-2:])
+        decoded = run_decoder(model.detr_decoder, fused, position, prompt, bias, grid, with_one_to_many=False)
         logits = model.dot_product_scoring(decoded.hidden_states[-1:], prompt, prompt_mask)[-1, ..., 0]
         presence = decoded.presence_logits[-1].sigmoid()
         masks = model.mask_decoder(
@@ -123,15 +116,14 @@ def write_graphs(model: Sam3ForConceptSegmentation, folder: Path, *, with_text_e
             ["text"],
             ({0: phrases}, {0: phrases}),
         )
-    with _pool_boxes_at_once(model.geometry_encoder):
-        _export_graph(
-            DetectorGraph(model),
-            (*pyramid, text, mask, *exemplars),
-            folder / "detector.onnx",
-            [*_LEVELS, "text", "attention_mask", "boxes", "box_labels"],
-            ["scores", "boxes_xyxy", "presence", "masks"],
-            (None, None, None, {0: phrases}, {0: phrases}, {0: phrases, 1: boxes}, {0: phrases, 1: boxes}),
-        )
+    _export_graph(
+        DetectorGraph(model),
+        (*pyramid, text, mask, *exemplars),
+        folder / "detector.onnx",
+        [*_LEVELS, "text", "attention_mask", "boxes", "box_labels"],
+        ["scores", "boxes_xyxy", "presence", "masks"],
+        (None, None, None, {0: phrases}, {0: phrases}, {0: phrases, 1: boxes}, {0: phrases, 1: boxes}),
+    )
 
 
 def _require_onnx() -> None:
@@ -174,25 +166,3 @@ def _suppress_exporter_output() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _pool_boxes_at_once(encoder: nn.Module) -> Iterator[None]:
-    """
-    Pool the boxes of all phrases from the one image at once.
-
-    Transformers pools them in a loop over the phrases, which would fix the number of phrases in the graph.
-    """
-    original = encoder._encode_boxes
-
-    def encode(boxes, mask, labels, features):
-        num_phrases, num_boxes = boxes.shape[:2]
-        flat = (part.reshape(1, num_phrases * num_boxes, *part.shape[2:]) for part in (boxes, mask, labels))
-        embedded, _ = original(*flat, features[:1])
-        return embedded.view(num_phrases, num_boxes, embedded.shape[-1]), mask
-
-    encoder._encode_boxes = encode
-    try:
-        yield
-    finally:
-        del encoder._encode_boxes

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
 from ..ops.boxes import paired_box_overlap
+from ..ops.indices import to_index
 from ..options.loss import MatchingCosts, OneToManyScores
 from .structures import ConceptOutputs, PairTargets, QueryOutputs
 
@@ -146,17 +147,16 @@ def match_pairs(
         return Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
 
     with torch.no_grad():
-        pair = torch.tensor(pair_of_target).to(device, non_blocking=True)
-        cost = hungarian.cost(*_gather_for_targets(outputs.one_to_one, slice(None), pair), targets.boxes)
+        pair = to_index(pair_of_target, device)
+        logits, planes = _gather_for_targets(outputs.one_to_one, pair)
         if many is not None:
-            last = _gather_for_targets(many, slice(num_layers - 1, None), pair)
-            chosen = one_to_many.match(last[0][0], last[1][0], targets.boxes)
-            parts = [cost, chosen[None].to(cost.dtype)]
-            if num_layers > 1:
-                aux = _gather_for_targets(many, slice(0, num_layers - 1), pair)
-                parts.insert(1, hungarian.cost(*aux, targets.boxes))
-            cost = torch.cat(parts)
-        cost = cost.cpu().numpy()  # (layers of both sets, num_targets, num_queries): the step's only synchronisation
+            many_logits, many_planes = _gather_for_targets(many, pair)
+            chosen = one_to_many.match(many_logits[-1], many_planes[:, -1].movedim(0, -1), targets.boxes)
+            logits, planes = torch.cat([logits, many_logits[:-1]]), torch.cat([planes, many_planes[:, :-1]], dim=1)
+        cost = hungarian.cost(logits, planes.movedim(0, -1), targets.boxes)
+        if many is not None:
+            cost = torch.cat([cost, chosen[None].to(cost.dtype)])
+        cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
 
     _check_finite(cost, targets, pair_of_target)
     one_to_one_matches = _assign(cost[:num_layers], targets.counts)
@@ -169,10 +169,20 @@ def match_pairs(
     return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
 
 
-def _gather_for_targets(queries: QueryOutputs, layers: slice, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gather logits and boxes of all queries of each target's pair, with one contiguous plane per box coordinate."""
-    planes = queries.boxes[layers].float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
-    return queries.logits[layers].float().index_select(1, pair), planes.index_select(2, pair).movedim(0, -1)
+def _gather_for_targets(queries: QueryOutputs, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Gather logits and boxes of all queries of each target's pair.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: Logits `(num_layers, num_targets, num_queries)`; boxes with one contiguous
+        plane per coordinate, `(4, num_layers, num_targets, num_queries)`.
+    """
+    planes = queries.boxes.float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
+    return queries.logits.float().index_select(1, pair), planes.index_select(2, pair)
+
+
+def _copy_to_host(cost: torch.Tensor) -> np.ndarray:
+    return cost.cpu().numpy()
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:

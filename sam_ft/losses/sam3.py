@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..ops.blocks import sum_over_blocks
 from ..ops.boxes import box_cxcywh_to_xyxy, boxes_in_region, paired_box_overlap
+from ..ops.indices import to_index
 from ..options.loss import ConceptLossOptions
 from .functional import focal_dice_rows, resize_logits, sample_rows
 from .matcher import HungarianMatcher, Matches, OneToManyMatcher, match_pairs
@@ -154,8 +155,7 @@ class Sam3Criterion(ConceptLossOptions):
         mask_rows = [targets.mask_index[t] for t in matches.targets[rows]]
         with_mask = [(row, mask) for row, mask in zip(rows, mask_rows, strict=True) if mask >= 0]
         device = queries.logits.device
-        chosen = torch.tensor([row for row, _ in with_mask], dtype=torch.long).to(device, non_blocking=True)
-        mask_of_row = torch.tensor([mask for _, mask in with_mask], dtype=torch.long).to(device, non_blocking=True)
+        chosen, mask_of_row = to_index(with_mask, device).view(-1, 2).unbind(1)
         tensors, rows_of = queries.masks.select(
             matches.pair[chosen],
             matches.query[chosen],
@@ -164,7 +164,7 @@ class Sam3Criterion(ConceptLossOptions):
 
         def block_loss(start, *tensors):
             stop = min(start + self.masks_per_block, len(with_mask))
-            target = targets.masks[mask_of_row[start:stop]]
+            target = targets.masks.index_select(0, mask_of_row[start:stop])
             focal, dice = self._focal_dice(rows_of(start, stop, *tensors), target, self.weights.mask_alpha)
             focal, dice = focal.sum() * scale, dice.sum() * scale
             return self.weights.mask * focal + self.weights.dice * dice, (focal.detach(), dice.detach())
@@ -175,15 +175,18 @@ class Sam3Criterion(ConceptLossOptions):
     def _semantic_terms(self, logits: torch.Tensor, targets: PairTargets, normalizers: Normalizers):
         """Compute focal loss and dice of the semantic map, for pairs with a complete, non-empty union of masks."""
         pairs = semantic_pairs(targets)
+        rows = to_index(targets.mask_index, targets.masks.device)
+        chosen = logits.index_select(0, to_index(pairs, logits.device))
 
-        def block_loss(pair, *logits):
-            target = _union(targets, pair)[None]
-            focal, dice = self._focal_dice(logits[pair][None], target, self.weights.semantic_alpha)
-            counted = target.any() / normalizers.semantic_pairs
-            focal, dice = focal.sum() * counted, dice.sum() * counted
+        def block_loss(start, chosen):
+            stop = start + self.masks_per_block
+            target = torch.stack([_union(targets, pair, rows) for pair in pairs[start:stop]])
+            focal, dice = self._focal_dice(chosen[start:stop], target, self.weights.semantic_alpha)
+            counted = target.flatten(1).any(1) / normalizers.semantic_pairs
+            focal, dice = (focal * counted).sum(), (dice * counted).sum()
             return self.weights.semantic * focal + self.weights.semantic_dice * dice, (focal.detach(), dice.detach())
 
-        loss, terms = sum_over_blocks(block_loss, pairs, logits.unbind())
+        loss, terms = sum_over_blocks(block_loss, range(0, len(pairs), self.masks_per_block), (chosen,))
         return loss, _add_terms(terms, loss)
 
     def _focal_dice(self, logits: torch.Tensor, target: torch.Tensor, alpha: float):
@@ -205,19 +208,26 @@ def semantic_pairs(targets: PairTargets) -> list[int]:
 def _present(targets: PairTargets) -> torch.Tensor:
     """Return floats `(num_pairs,)`: 1 where a pair has a target with an area (`keep_loss` of the official code)."""
     device = targets.boxes.device
-    pair = torch.tensor(targets.pair_of_target(), dtype=torch.long).to(device, non_blocking=True)
+    pair = to_index(targets.pair_of_target(), device)
     has_area = (targets.boxes[:, 2:] > 0).all(-1).float()
-    return torch.zeros(len(targets.counts), device=device).scatter_reduce(0, pair, has_area, "amax")
+    return torch.zeros(len(targets.counts), device=device).index_add(0, pair, has_area).clamp(max=1)
 
 
-def _union(targets: PairTargets, pair: int, rows: int = 8) -> torch.Tensor:
-    """Compute the union of a pair's masks and its ignored region, which also shows the phrase, in blocks of rows."""
+def _union(targets: PairTargets, pair: int, rows: torch.Tensor, block: int = 8) -> torch.Tensor:
+    """
+    Compute the union of a pair's masks and its ignored region, which also shows the phrase.
+
+    Args:
+        targets (`PairTargets`): Targets.
+        pair (`int`): Index of a pair whose instances all have a mask.
+        rows (`torch.Tensor` of shape `(num_targets,)`): `mask_index` of the targets on their device.
+        block (`int`): Masks that are copied at once.
+    """
     start = sum(targets.counts[:pair])
-    index = targets.mask_index[start : start + targets.counts[pair]]
-    region = targets.ignore[pair] if targets.ignore else None
-    union = torch.zeros_like(targets.masks[0]) if region is None else region.clone()
-    for begin in range(0, len(index), rows):
-        union |= targets.masks[index[begin : begin + rows]].any(0)
+    union = targets.ignore[pair] if targets.ignore else None
+    for index in rows[start : start + targets.counts[pair]].split(block):
+        masks = targets.masks.index_select(0, index).any(0)
+        union = masks if union is None else union | masks
     return union
 
 

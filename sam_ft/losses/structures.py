@@ -31,8 +31,8 @@ class ConceptOutputs:
         one_to_many (`QueryOutputs | None`): Second set of queries, which shares all weights and skips self-attention
             (DAC); training only.
         presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): Logits of the phrase's presence.
-        semantic_logits (`torch.Tensor` of shape `(num_pairs, h, w)` or `None`): Mask logits of the union of all
-            instances.
+        semantic_logits (`torch.Tensor` of shape `(n, h, w)` or `None`): Mask logits of the union of all instances, of
+            the first n pairs, which include all pairs with instances.
     """
 
     one_to_one: QueryOutputs
@@ -62,9 +62,11 @@ class FactoredMasks:
     """
     Mask logits as the mask head's two factors, multiplied for selected queries only.
 
+    Both are of the first n pairs, which include all pairs with instances.
+
     Attributes:
-        embeddings (`torch.Tensor` of shape `(num_pairs, num_queries, C)`): Query embeddings of the mask head.
-        pixels (`torch.Tensor` of shape `(num_pairs, C, h, w)`): Pixel embeddings of the mask head.
+        embeddings (`torch.Tensor` of shape `(n, num_queries, C)`): Query embeddings of the mask head.
+        pixels (`torch.Tensor` of shape `(n, C, h, w)`): Pixel embeddings of the mask head.
     """
 
     embeddings: torch.Tensor

@@ -12,6 +12,12 @@ def full_precision(tensor: torch.Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+def to_autocast_dtype(tensor: torch.Tensor) -> torch.Tensor:
+    """Cast a tensor to autocast's dtype, so that several layers that read it do not cast it once each."""
+    kind = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
+
+
 def get_dtype(module: torch.nn.Module) -> torch.dtype:
     """Return the dtype of a module's weights; DeepSpeed and callers may cast the whole model."""
     return next(module.parameters()).dtype

@@ -82,6 +82,7 @@ class FamilySpec:
         evaluation_prompts (`tuple[str, ...]`): First prompts of an evaluation to choose from; empty for phrases.
         model_settings (`tuple[str, ...]`): Options of [`ModelOptions`] that are attributes of this family's models.
         loading_options (`tuple[str, ...]`): Further options of [`ModelOptions`] that not every family has.
+        has_flash_attention (`bool`): Whether `attn_implementation: flash_attention_2` is supported.
         set_dropout (`Callable`, *optional*): `(config, probability) -> None`, for the option `dropout`.
         add_official_dropout (`Callable`, *optional*): `(model) -> None`, for the option `official_dropout`.
     """
@@ -113,6 +114,7 @@ class FamilySpec:
     evaluation_prompts: tuple[str, ...] = ()
     model_settings: tuple[str, ...] = ()
     loading_options: tuple[str, ...] = ()
+    has_flash_attention: bool = True
     set_dropout: Callable | None = None
     add_official_dropout: Callable | None = None
 

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import CONFIG_NAME
 from transformers import PreTrainedModel
 
@@ -47,6 +49,12 @@ class AdaptedSam(PeftModel):
     base_fingerprint: dict[str, str] | None = None
     allow_other_base: bool = False
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, BaseTunerLayer):
+                module._cast_input_dtype = MethodType(_cast_input_dtype, module)
+
     def create_or_update_model_card(self, output_dir: str) -> None:
         """Write no card: PEFT's would change an existing README.md and contain a local path."""
 
@@ -82,6 +90,13 @@ class AdaptedSam(PeftModel):
         write_json(folder / CONFIG_NAME, config, indent=2, sort_keys=True)
         if self.base_fingerprint is not None:
             write_base_fingerprint(folder, self.base_fingerprint)
+
+
+def _cast_input_dtype(layer: BaseTunerLayer, x: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Cast an adapter's input as PEFT does, except under autocast, which would cast it back."""
+    if x is not None and torch.is_autocast_enabled(x.device.type):
+        return x
+    return BaseTunerLayer._cast_input_dtype(layer, x, dtype)
 
 
 def add_adapters(

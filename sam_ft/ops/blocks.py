@@ -39,11 +39,14 @@ def sum_over_blocks(
 
 
 def sum_parts(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Sum the named tensors of all blocks."""
+    """Sum the named tensors of all blocks, in one operation a block."""
     total: dict[str, torch.Tensor] = {}
     for part in parts:
-        for name, value in part.items():
-            total[name] = total[name] + value if name in total else value
+        common = [name for name in part if name in total]
+        if common:
+            sums = torch._foreach_add([total[name] for name in common], [part[name] for name in common])
+            total |= dict(zip(common, sums, strict=True))
+        total |= {name: value for name, value in part.items() if name not in total}
     return total
 
 
@@ -65,15 +68,10 @@ class _SumOverBlocks(torch.autograd.Function):
             total += loss.detach()
             if not loss.requires_grad:
                 continue
-            for i, grad in enumerate(torch.autograd.grad(loss, sources, allow_unused=True)):
-                if grad is None:
-                    continue
-                if sums[i] is None:
-                    sums[i] = grad  # autograd may return the same tensor twice, so it is not written to
-                elif is_writable[i]:
-                    sums[i] += grad
-                else:
-                    sums[i], is_writable[i] = sums[i] + grad, True
+            # Autocast would run the backward pass of float32 modules in its lower dtype.
+            with torch.autocast(total.device.type, enabled=False):
+                grads = torch.autograd.grad(loss, sources, allow_unused=True)
+            _add_gradients(sums, is_writable, grads)
         del leaves
         stored = iter(torch.zeros_like(s) if g is None else g for s, g in zip(sources, sums, strict=True))
         ctx.save_for_backward(*(next(stored) if t.requires_grad else None for t in inputs))
@@ -82,5 +80,22 @@ class _SumOverBlocks(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
-        grads = [None if g is None else g * grad_output.to(g.dtype) for g in ctx.saved_tensors]
-        return (None, None, None, None, *grads)
+        stored = ctx.saved_tensors
+        # One operation on all tensors launches a few kernels instead of one a tensor.
+        scaled = iter(torch._foreach_mul([g for g in stored if g is not None], grad_output))
+        return (None, None, None, None, *(None if g is None else next(scaled) for g in stored))
+
+
+def _add_gradients(sums: list, is_writable: list[bool], grads: Sequence[torch.Tensor | None]) -> None:
+    """Add the gradients of a block to the sums, without writing to tensors that autograd returned."""
+    first = [i for i, grad in enumerate(grads) if grad is not None and sums[i] is None]
+    second = [i for i, grad in enumerate(grads) if grad is not None and sums[i] is not None and not is_writable[i]]
+    later = [i for i, grad in enumerate(grads) if grad is not None and is_writable[i]]
+    if later:
+        torch._foreach_add_([sums[i] for i in later], [grads[i] for i in later])
+    if second:
+        added = torch._foreach_add([sums[i] for i in second], [grads[i] for i in second])
+        for i, total in zip(second, added, strict=True):
+            sums[i], is_writable[i] = total, True
+    for i in first:  # autograd may return the same tensor twice
+        sums[i] = grads[i]

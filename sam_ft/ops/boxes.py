@@ -65,7 +65,9 @@ def boxes_in_region(boxes_xyxy: torch.Tensor, region: torch.Tensor) -> torch.Ten
         `torch.Tensor` of shape `(...)`: Values in `[0, 1]`; 0 for a box that covers no pixel centre.
     """
     height, width = region.shape
-    table = torch.nn.functional.pad(region.float().cumsum(0).cumsum(1), (1, 0, 1, 0))  # (H + 1, W + 1)
+    # The sums are integers, because CUDA has no deterministic sum of floats along an axis.
+    table = region.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    table = torch.nn.functional.pad(table, (1, 0, 1, 0))  # (H + 1, W + 1)
     x1, x2 = ((boxes_xyxy[..., i] * width).round().long().clamp(0, width) for i in (0, 2))
     y1, y2 = ((boxes_xyxy[..., i] * height).round().long().clamp(0, height) for i in (1, 3))
     inside = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]

@@ -98,3 +98,21 @@ def build_sam3_schedule(
         return decay * rise * fall
 
     return LambdaLR(optimizer, factor)
+
+
+def keep_embeddings_in_32_bits(model: torch.nn.Module) -> None:
+    """
+    Exclude embeddings from the 8-bit optimizer states of bitsandbytes, as Trainer does.
+
+    Args:
+        model (`torch.nn.Module`): Model whose optimizer was just created.
+
+    Source:
+        Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 2.3.
+    """
+    from bitsandbytes.optim import GlobalOptimManager
+
+    manager = GlobalOptimManager.get_instance()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            manager.register_module_override(module, "weight", {"optim_bits": 32})

@@ -22,7 +22,7 @@ class ModelOptions:
         family (`str`, *optional*): Required family: `sam3` or `sam2`.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
         dtype (`str`): Dtype of the encoder weights; all other modules are float32.
-        attn_implementation (`str`, *optional*): `sdpa`, `eager` or `flash_attention_2`.
+        attn_implementation (`str`, *optional*): `sdpa` or `eager`; SAM 2 also `flash_attention_2`.
         resolution (`int`, *optional*): Side of the square input in pixels. Default: that of the checkpoint.
         activation_checkpointing (`bool`): Gradient checkpointing of the encoder layers.
         dropout (`float`, *optional*): SAM 3: dropout behind the encoders. Default: that of the checkpoint.
@@ -30,6 +30,7 @@ class ModelOptions:
         with_masks (`bool`): SAM 3: train and predict masks, not boxes alone.
         pairs_per_chunk (`int`): SAM 3: (image, phrase) pairs decoded at once.
         pair_checkpointing (`bool`): SAM 3: gradient checkpointing of the modules behind the encoders.
+        compile_vision (`bool` or `str`): SAM 3: compile the ViT layers; `auto`: in training, where it is faster.
         quantization (`str`, *optional*): SAM 3: `nf4`: linear layers of the encoders in 4 bits (Dettmers et al. 2023).
         objects_per_chunk (`int`): SAM 2: objects decoded at once.
         concepts (`list[str]`): SAM 3: folders or Hub ids of concepts to add to the model.
@@ -54,7 +55,7 @@ class ModelOptions:
         choices=("float32", "bfloat16"),
     )
     attn_implementation: str | None = key(
-        None, "Attention implementation: sdpa, eager or flash_attention_2. Default: chosen by Transformers."
+        None, "Attention implementation: sdpa or eager; SAM 2 also flash_attention_2. Default: chosen by Transformers."
     )
     resolution: int | None = key(
         None,
@@ -87,6 +88,11 @@ class ModelOptions:
         False,
         "Gradient checkpointing of the fusion encoder, decoder and pixel decoder: less memory for more time.",
     )
+    compile_vision: bool | str = key(
+        "auto",
+        "Compile the ViT layers one by one with torch.compile: true, false, or auto: in training on a GPU with Triton "
+        "and a C compiler, for batches of at least 4 images.",
+    )
     quantization: str | None = key(
         None,
         "Quantization of the encoders' frozen weights: nf4 (4 bits). Needs `lora` and bitsandbytes. Default: none.",
@@ -112,6 +118,8 @@ class ModelOptions:
 
     def __post_init__(self):
         check_values(self)
+        if self.compile_vision not in ("auto", True, False):
+            raise ValueError(f"`compile_vision` must be auto, true or false, got {short_repr(self.compile_vision)}")
 
 
 def is_rank(value) -> bool:

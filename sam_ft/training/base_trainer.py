@@ -16,7 +16,7 @@ from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 from ..data.keyed_random import keyed_draws
 from ..data.samples.pipeline import EvaluationSamples
 from ..evaluation.predictions import PredictionStore
-from ..optim.parameter_groups import build_parameter_groups
+from ..optim.parameter_groups import build_parameter_groups, keep_embeddings_in_32_bits
 from ..options.optim import LearningRates
 from ..utils.json_files import read_json_file
 from ..utils.owned_files import OwnedFiles
@@ -135,7 +135,7 @@ class SamTrainer(Trainer):
 
     def _prepare_input(self, data):
         # The base class casts all floats to DeepSpeed's dtype, which would shift boxes by pixels.
-        return send_to_device(data, self.args.device)
+        return send_to_device(data, self.args.device, non_blocking=self.args.dataloader_pin_memory)
 
     def create_optimizer(self, model=None):
         """Create the optimizer with one parameter group per part and layer."""
@@ -143,6 +143,8 @@ class SamTrainer(Trainer):
             model = model or self.model
             cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = cls(build_parameter_groups(model, self.rates), **arguments)
+            if "bitsandbytes" in str(cls) and arguments.get("optim_bits") == 8:
+                keep_embeddings_in_32_bits(model)
         return self.optimizer
 
     def _count_batch(self, batch: dict) -> tuple[float, ...]:
@@ -153,7 +155,8 @@ class SamTrainer(Trainer):
         """Return the batches of the accumulation window and the loss normalizers, summed over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._micro_step = 0
-        counts = torch.tensor([self._count_batch(b) for b in batches], dtype=torch.float32, device=device).sum(0)
+        counts = torch.tensor([self._count_batch(b) for b in batches], dtype=torch.float32).sum(0)
+        counts = counts.to(device, non_blocking=True)
         self._stop.number = SIGNALS.received
         if self.args.world_size == 1:
             return batches, counts
@@ -185,7 +188,8 @@ class SamTrainer(Trainer):
         With `normalizer: batch`, as in the official code, it is the mean of the micro-batch, averaged over the window.
         """
         if self.args.normalizer == "batch":
-            counts = torch.tensor(self._count_batch(inputs), dtype=torch.float32, device=self.args.device)
+            counts = torch.tensor(self._count_batch(inputs), dtype=torch.float32)
+            counts = counts.to(self.args.device, non_blocking=True)
             # `Sam3LossWrapper` ("global") averages instances over the processes, but not pairs; SAM 2 has no
             # pairs.
             counts[0] = self.accelerator.reduce(counts[:1], "mean")[0]

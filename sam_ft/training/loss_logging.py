@@ -36,7 +36,8 @@ class LossParts(TrainerCallback):
         """
         steps = max(step - self._begin, 1)
         self._begin = step
-        local = {name: float(value) for name, value in self._sums.items()}
+        values = torch.stack([value.float() for value in self._sums.values()]).tolist() if self._sums else []
+        local = dict(zip(self._sums, values, strict=True))
         self._sums = {}
         means: dict[str, float] = {}
         for parts in gather_object([local]):

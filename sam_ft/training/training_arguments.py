@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils import is_torch_tf32_available
 
 from ..options.keys import check_values
 from ..options.optim import LearningRates
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
     """
     Transformers' `TrainingArguments` with the keys and defaults that SAM 3 and SAM 2 share.
+
+    On a GPU, batches are copied without waiting (`accelerator_config`), and float32 products run in TF32 (`tf32`), as
+    in the official code: float32 modules and their backward passes would otherwise take a tenth of the time of a step.
 
     The loss needs other defaults than `TrainingArguments` for `remove_unused_columns`, `label_names`,
     `accelerator_config` and `logging_nan_inf_filter`. Further defaults: gradient clipping at 0.1, two data workers,
@@ -38,6 +42,10 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
             logger.warning("`bf16: true` is ignored, because there is no accelerator here")
             self.bf16 = False
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        if self.dataloader_pin_memory and isinstance(self.accelerator_config, dict):
+            self.accelerator_config = {"non_blocking": True, **self.accelerator_config}
+        if self.tf32 is None and is_torch_tf32_available():
+            self.tf32 = True
         if "no" in (self.eval_strategy, self.save_strategy):
             # The best checkpoint and early stopping both need a metric and a checkpoint.
             self.load_best_model_at_end, self.early_stopping_patience = False, None

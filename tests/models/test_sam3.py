@@ -7,12 +7,14 @@ from transformers import Sam3Config, Sam3Model
 from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.models.freezing import count_parameters, freeze
 from sam_ft.models.loading import load_model
+from sam_ft.models.lora import add_adapters
 from sam_ft.models.sam3.config import build_tiny_config, build_tiny_processor, set_resolution
 from sam_ft.models.sam3.family import SAM3
 from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 from sam_ft.models.sam3.steps import ConceptEvaluationStep, ConceptPredictionStep, ConceptTrainingStep
+from sam_ft.models.sam3.vit_layers import rotate
 from sam_ft.options.evaluation import DetectionLimits
-from sam_ft.options.model import ModelOptions
+from sam_ft.options.model import LoraOptions, ModelOptions
 from sam_ft.testing import random_batch, tiny_sam3
 
 from .test_official import no_dropout
@@ -298,9 +300,7 @@ def test_a_custom_criterion_is_used():
         lambda outputs, targets, normalizers: (outputs.presence_logits.sum(), {"mine": torch.ones(())})
     )
     output = model(**random_batch(PAIRS), step=step)
-    assert output.parts == {
-        "mine": torch.tensor(2.0)
-    }  # 1 from the chunk of present pairs, 1 from the chunk of absent pairs
+    assert output.parts == {"mine": torch.tensor(2.0)}  # 1 from each chunk
     output.loss.backward()
     assert model.detr_decoder.presence_token.weight.grad.abs().sum() > 0
 
@@ -328,3 +328,42 @@ def test_incomplete_and_damaged_checkpoints_are_refused(tmp_path):
     file.write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="cannot be loaded. The folder is damaged"):
         load_model(ModelOptions(str(tmp_path)))
+
+
+def test_compiled_vit_layers_have_equal_outputs_and_gradients(monkeypatch):
+    """Without breaks of the graph, with checkpointing, adapters and frozen layers; code is not generated here."""
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer: original(layer, backend="eager", fullgraph=True))
+    model = tiny_sam3(activation_checkpointing=True).train()
+    layers = model.vision_encoder.backbone.layers
+    del layers[1:5]  # one layer with windows and one without
+    model = add_adapters(model, LoraOptions("vision"))
+    pixels, results = random_batch(PAIRS)["pixel_values"], []
+    for compile_vision in (False, "auto", True):
+        model.get_base_model().configure(compile_vision=compile_vision)
+        model.zero_grad()
+        features = model.get_base_model().encode_images(pixels)
+        features.square().sum().backward()
+        results.append([features, *(p.grad for p in model.parameters() if p.grad is not None)])
+        assert (layers[0]._compiled_call_impl is not None) == (compile_vision is True)
+    assert len(results[0]) > 2
+    for first, _, third in zip(*results, strict=True):
+        torch.testing.assert_close(first, third)
+
+
+def test_compilation_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr("sam_ft.models.sam3.vit_layers.shutil.which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    model = tiny_sam3(compile_vision=True)
+    with pytest.raises(ValueError, match=r"`compile_vision` is true, but a compiler \(g\+\+\) is missing"):
+        model.encode_images(random_batch(PAIRS)["pixel_values"])
+    with pytest.raises(ValueError, match="`compile_vision` must be auto, true or false, got 'yes'"):
+        ModelOptions(compile_vision="yes")
+
+
+def test_rotation_by_complex_numbers_equals_rotation_by_sine_and_cosine():
+    query, key = torch.randn(2, 3, 4, 5, 8)
+    angles = torch.randn(5, 4).repeat_interleave(2, dim=1)
+    cos, sin = angles.cos(), angles.sin()
+    expected = rotate(query, key, (cos, sin))
+    torch.testing.assert_close(rotate(query, key, torch.complex(cos[:, ::2], sin[:, ::2])), expected)

@@ -1,14 +1,19 @@
-"""Decoder and mask head of SAM 3, built from Transformers' submodules, with the outputs that training needs."""
+"""Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.models.sam3.modeling_sam3 import Sam3DetrDecoder, Sam3DetrDecoderLayer, Sam3MaskDecoder
+from transformers.models.sam3.modeling_sam3 import (
+    Sam3DetrDecoder,
+    Sam3DetrDecoderLayer,
+    Sam3DetrEncoder,
+    Sam3MaskDecoder,
+)
 
 from ...ops.boxes import box_cxcywh_to_xyxy
-from ..contexts import full_precision, get_dtype, without_cudnn_attention
+from ..contexts import full_precision, get_dtype, to_autocast_dtype, without_cudnn_attention
+from .attention_bias import QueryPositions
 
 
 @dataclass
@@ -29,12 +34,47 @@ class DecoderOutputs:
     presence_logits: torch.Tensor
 
 
+def run_fusion_encoder(
+    encoder: Sam3DetrEncoder,
+    vision: torch.Tensor,
+    vision_position: torch.Tensor,
+    prompt: torch.Tensor,
+    prompt_bias: torch.Tensor,
+) -> torch.Tensor:
+    """
+    Run the fusion encoder, in which the image attends to the prompt.
+
+    Args:
+        encoder (`Sam3DetrEncoder`): Transformers' module; only its submodules are called.
+        vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Coarsest level of the pyramid.
+        vision_position (`torch.Tensor` of shape `(1 or num_pairs, h·w, C)`): Position encoding of `vision`.
+        prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): Text and geometry tokens.
+        prompt_bias (`torch.Tensor` of shape `(num_pairs, 1, 1, num_tokens)`): Bias of [`build_padding_bias`].
+
+    Returns:
+        `torch.Tensor` of shape `(num_pairs, h·w, C)`.
+    """
+    prompt, vision_position = to_autocast_dtype(prompt), to_autocast_dtype(vision_position)
+    for layer in encoder.layers:
+        # Each norm's output is cast once, not once a projection.
+        normed = to_autocast_dtype(layer.layer_norm1(vision))
+        with_position = normed + vision_position
+        update, _ = layer.self_attn(query=with_position, key=with_position, value=normed)
+        vision = vision + layer.dropout(update)
+        update, _ = layer.cross_attn(
+            query=layer.layer_norm2(vision), key=prompt, value=prompt, attention_mask=prompt_bias
+        )
+        vision = vision + layer.dropout(update)
+        vision = vision + layer.dropout(layer.mlp(layer.layer_norm3(vision)))
+    return vision
+
+
 def run_decoder(
     decoder: Sam3DetrDecoder,
     vision: torch.Tensor,
     vision_position: torch.Tensor,
     prompt: torch.Tensor,
-    prompt_mask: torch.Tensor,
+    prompt_bias: torch.Tensor,
     grid: tuple[int, int],
     *,
     with_one_to_many: bool,
@@ -47,7 +87,7 @@ def run_decoder(
         vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Output of the fusion encoder.
         vision_position (`torch.Tensor` of shape `(1 or num_pairs, h·w, C)`): Position encoding of `vision`.
         prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): Text and geometry tokens.
-        prompt_mask (`torch.Tensor` of shape `(num_pairs, num_tokens)`, bool): `True` for valid tokens.
+        prompt_bias (`torch.Tensor` of shape `(num_pairs, 1, 1, num_tokens)`): Bias of [`build_padding_bias`].
         grid (`tuple[int, int]`): `(h, w)`.
         with_one_to_many (`bool`): Double the queries (DAC, Hu et al. 2023). The second set skips self-attention and
             shares all weights, so the outputs of the first set do not change.
@@ -59,19 +99,15 @@ def run_decoder(
         Official `sam3/model/decoder.py`.
     """
     hidden, reference = _initial_queries(decoder, vision, with_one_to_many)
-    prompt_attention = create_bidirectional_mask(
-        config=decoder.config, inputs_embeds=hidden, attention_mask=prompt_mask, encoder_hidden_states=prompt
-    )
-    memory = _Memory(prompt, prompt_attention, vision, vision_position)
-    states, boxes, presence = [], [], []
+    positions = QueryPositions(decoder, grid, vision.device)
+    memory = _Memory(to_autocast_dtype(prompt), prompt_bias, vision, vision + vision_position)
+    states, boxes, presence_tokens = [], [], []
     undetached, dtype = reference, get_dtype(decoder)
     for layer in decoder.layers:
-        with full_precision(vision):
-            position = decoder.ref_point_head(decoder.position_encoding.encode_boxes(reference).to(dtype))
-            bias = decoder._get_rpb_matrix(reference.to(dtype), grid)  # (num_pairs, heads, num_queries, h·w)
-        # The presence token has no position encoding and no position bias.
-        position, bias = F.pad(position.to(hidden.dtype), (0, 0, 1, 0)), F.pad(bias, (0, 0, 1, 0)).to(vision.dtype)
+        position = positions.encode(reference).to(hidden.dtype)
+        bias = positions.compute_bias(reference, vision.dtype)
         hidden = _run_layer(layer, hidden, position, bias, memory, 1 + decoder.config.num_queries)
+        presence_tokens.append(hidden[:, 0])
         state = decoder.output_layer_norm(hidden[:, 1:])
         with full_precision(vision):
             delta = decoder.box_head(state.to(dtype)).float()
@@ -80,8 +116,8 @@ def run_decoder(
             boxes.append((_inverse_sigmoid(undetached) + delta).sigmoid())
         undetached, reference = refined, refined.detach()
         states.append(state)
-        presence.append(decoder.presence_head(decoder.presence_layer_norm(hidden[:, :1]))[:, 0, 0])
-    return DecoderOutputs(torch.stack(states), torch.stack(boxes), torch.stack(presence))
+    presence = decoder.presence_head(decoder.presence_layer_norm(torch.stack(presence_tokens)))[..., 0]
+    return DecoderOutputs(torch.stack(states), torch.stack(boxes), presence)
 
 
 def _initial_queries(
@@ -108,16 +144,16 @@ class _Memory:
     """Keys and values of the cross-attentions of all decoder layers."""
 
     prompt: torch.Tensor  # (num_pairs, num_tokens, C)
-    prompt_attention: torch.Tensor | None  # attention mask of the prompt
+    prompt_bias: torch.Tensor  # (num_pairs, 1, 1, num_tokens)
     vision: torch.Tensor  # (num_pairs, h·w, C)
-    vision_position: torch.Tensor  # (1 or num_pairs, h·w, C)
+    vision_keys: torch.Tensor  # (num_pairs, h·w, C), `vision` with its position encoding
 
 
 def _run_layer(
     layer: Sam3DetrDecoderLayer,
     hidden: torch.Tensor,
     position: torch.Tensor,
-    vision_attention: torch.Tensor,
+    vision_bias: torch.Tensor,
     memory: _Memory,
     num_attended: int,
 ) -> torch.Tensor:
@@ -128,28 +164,28 @@ def _run_layer(
         layer (`Sam3DetrDecoderLayer`): Transformers' module; only its submodules are called.
         hidden (`torch.Tensor` of shape `(num_pairs, 1 + num_queries, C)`): Presence token and queries.
         position (`torch.Tensor` of the shape of `hidden`): Position encoding of the reference boxes.
-        vision_attention (`torch.Tensor` of shape `(num_pairs, heads, 1 + num_queries, h·w)`): Position bias.
+        vision_bias (`torch.Tensor` of shape `(num_pairs, heads, 1 + num_queries, h·w)`): Position bias.
         memory (`_Memory`): Keys and values.
         num_attended (`int`): Self-attention is among the first `num_attended` tokens: the presence token and the
             one-to-one queries.
     """
     first, rest = hidden[:, :num_attended], hidden[:, num_attended:]
-    with_position = first + position[:, :num_attended]
+    with_position = to_autocast_dtype(first + position[:, :num_attended])
     update, _ = layer.self_attn(query=with_position, key=with_position, value=first)
     first = first + layer.self_attn_dropout(update)
     hidden = layer.self_attn_layer_norm(torch.cat([first, rest], dim=1))
 
     update, _ = layer.text_cross_attn(
-        query=hidden + position, key=memory.prompt, value=memory.prompt, attention_mask=memory.prompt_attention
+        query=hidden + position, key=memory.prompt, value=memory.prompt, attention_mask=memory.prompt_bias
     )
     hidden = layer.text_cross_attn_layer_norm(hidden + layer.text_cross_attn_dropout(update))
 
     with without_cudnn_attention(hidden.device):
         update, _ = layer.vision_cross_attn(
             query=hidden + position,
-            key=memory.vision + memory.vision_position,
+            key=memory.vision_keys,
             value=memory.vision,
-            attention_mask=vision_attention,
+            attention_mask=vision_bias,
         )
     hidden = layer.vision_cross_attn_layer_norm(hidden + layer.vision_cross_attn_dropout(update))
 
@@ -168,7 +204,7 @@ def embed_pixels(
     images: list[int],
     vision: torch.Tensor,
     prompt: torch.Tensor,
-    prompt_mask: torch.Tensor,
+    prompt_bias: torch.Tensor,
 ) -> torch.Tensor:
     """
     Compute the pixel embeddings of the mask head, before its instance and semantic projections.
@@ -181,16 +217,13 @@ def embed_pixels(
         vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Output of the fusion encoder; replaces the coarsest
             level.
         prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): As in [`run_decoder`].
-        prompt_mask (`torch.Tensor` of shape `(num_pairs, num_tokens)`, bool): As in [`run_decoder`].
+        prompt_bias (`torch.Tensor` of shape `(num_pairs, 1, 1, num_tokens)`): As in [`run_decoder`].
 
     Returns:
         `torch.Tensor` of shape `(num_pairs, C, h_0, w_0)`.
     """
     normed = head.prompt_cross_attn_norm(vision)
-    attention = create_bidirectional_mask(
-        config=head.config, inputs_embeds=normed, attention_mask=prompt_mask, encoder_hidden_states=prompt
-    )
-    update, _ = head.prompt_cross_attn(query=normed, key=prompt, value=prompt, attention_mask=attention)
+    update, _ = head.prompt_cross_attn(query=normed, key=prompt, value=prompt, attention_mask=prompt_bias)
     vision = vision + head.prompt_cross_attn_dropout(update)
     height, width = pyramid[-1].shape[-2:]
     pixels = vision.transpose(1, 2).reshape(len(vision), -1, height, width)

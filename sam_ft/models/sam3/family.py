@@ -80,8 +80,9 @@ SAM3 = FamilySpec(
         usage="sam_ft.reporting.card_usage:uses_of_sam3",
     ),
     takes_phrases=True,
-    model_settings=("with_masks", "pairs_per_chunk", "pair_checkpointing"),
+    model_settings=("with_masks", "pairs_per_chunk", "pair_checkpointing", "compile_vision"),
     loading_options=("concepts", "dropout", "official_dropout", "quantization"),
+    has_flash_attention=False,  # it accepts neither position biases nor the float32 geometry encoder
     set_dropout=set_dropout,
     add_official_dropout=apply_official_dropout,
 )

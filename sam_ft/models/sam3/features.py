@@ -24,24 +24,38 @@ class EncodedBatch:
 
 
 @dataclass
+class EncodedPairs:
+    """
+    Features of the P (image, phrase) pairs of a batch.
+
+    Attributes:
+        images (`list[int]` of length P): Image index of each pair.
+        pyramid (`tuple[torch.Tensor, ...]`): As in [`EncodedBatch`].
+        prompt (`torch.Tensor` of shape `(P, num_tokens, C)`): Text and geometry tokens.
+        prompt_mask (`torch.Tensor` of shape `(P, num_tokens)`, bool): `True` for valid tokens.
+        prompt_bias (`torch.Tensor` of shape `(P, 1, 1, num_tokens)`): Bias of [`build_padding_bias`].
+    """
+
+    images: list[int]
+    pyramid: tuple[torch.Tensor, ...]
+    prompt: torch.Tensor
+    prompt_mask: torch.Tensor
+    prompt_bias: torch.Tensor
+
+
+@dataclass
 class DecodedPairs:
     """
     Features and outputs of the pairs of a chunk.
 
     Attributes:
-        images (`list[int]` of length num_pairs): Image index of each pair.
-        pyramid (`tuple[torch.Tensor, ...]`): As in [`EncodedBatch`].
+        encoded (`EncodedPairs`): Features of these pairs.
         vision (`torch.Tensor` of shape `(num_pairs, h·w, C)`): Output of the fusion encoder.
-        prompt (`torch.Tensor` of shape `(num_pairs, num_tokens, C)`): Text and geometry tokens.
-        prompt_mask (`torch.Tensor` of shape `(num_pairs, num_tokens)`, bool): `True` for valid tokens.
         logits (`torch.Tensor` of shape `(num_layers, num_pairs, num_queries)`): Class logits of the queries.
         decoder (`DecoderOutputs`): Outputs of all decoder layers.
     """
 
-    images: list[int]
-    pyramid: tuple[torch.Tensor, ...]
+    encoded: EncodedPairs
     vision: torch.Tensor
-    prompt: torch.Tensor
-    prompt_mask: torch.Tensor
     logits: torch.Tensor
     decoder: DecoderOutputs

@@ -6,15 +6,19 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
 
+from ...ops.indices import to_index
 from ...ops.prompts import PADDING_LABEL
-from ..contexts import frozen_without_graph, full_precision, get_dtype
+from ..contexts import frozen_without_graph, get_dtype
 from ..offloading import OffloadingModel
+from .attention_bias import build_padding_bias
 from .batch import ConceptBatch
 from .concepts import ConceptTokens
-from .detr import embed_pixels, run_decoder
-from .features import DecodedPairs, EncodedBatch
+from .detr import embed_pixels, run_decoder, run_fusion_encoder
+from .features import DecodedPairs, EncodedBatch, EncodedPairs
+from .geometry import encode_geometry
 from .pairs import Pairs
 from .steps import ConceptTrainingStep
+from .vit_layers import compile_layers, use_fast_layers
 
 
 class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
@@ -26,9 +30,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
     criterion and the teacher of a run.
 
     Attributes:
-        pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Set by [`configure`], as the two below.
+        pairs_per_chunk (`int`): (image, phrase) pairs decoded at once. Set by [`configure`], as the three below.
         with_masks (`bool`): Whether masks are trained and predicted.
         pair_checkpointing (`bool`): Gradient checkpointing of fusion encoder, decoder and pixel decoder.
+        compile_vision (`bool` or `str`): Compilation of the ViT layers, see [`compile_layers`].
         concepts (`ConceptTokens`, *optional*): Learned prompt tokens of phrases; saved in files of their own.
 
     Examples:
@@ -52,8 +57,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
 
     def __init__(self, config):
         super().__init__(config)
+        use_fast_layers(self.vision_encoder.backbone)
         self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
         self.pairs_per_chunk, self.with_masks, self.pair_checkpointing = 4, True, False
+        self.compile_vision: bool | str = False
         self.concepts: ConceptTokens | None = None
         self.prepare_offloading()
 
@@ -63,6 +70,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         pairs_per_chunk: int | None = None,
         with_masks: bool | None = None,
         pair_checkpointing: bool | None = None,
+        compile_vision: bool | str | None = None,
     ) -> None:
         """
         Change settings of a run; a checkpoint does not contain them. Arguments that are `None` change nothing.
@@ -73,7 +81,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             with_masks (`bool`, *optional*): Train and predict masks.
             pair_checkpointing (`bool`, *optional*): Gradient checkpointing of fusion encoder, decoder and pixel
                 decoder.
+            compile_vision (`bool` or `str`, *optional*): Compile the ViT layers; "auto": where it is faster, see
+                [`compile_layers`].
         """
+        self.compile_vision = self.compile_vision if compile_vision is None else compile_vision
         self.pairs_per_chunk = self.pairs_per_chunk if pairs_per_chunk is None else pairs_per_chunk
         self.with_masks = self.with_masks if with_masks is None else with_masks
         self.pair_checkpointing = self.pair_checkpointing if pair_checkpointing is None else pair_checkpointing
@@ -132,7 +143,9 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         if batch.reference_tokens is not None:
             text_features = torch.cat([text_features, batch.reference_tokens], dim=1)
             text_mask = torch.cat([text_mask, batch.reference_mask], dim=1)
-        return EncodedBatch(self.compute_pyramid(vision_features), text_features, text_mask)
+        pyramid = self.compute_pyramid(vision_features)
+        torch.clear_autocast_cache()  # the casts of the encoders' weights are not read again
+        return EncodedBatch(pyramid, text_features, text_mask)
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Compute the ViT features `(I, h, w, C)` of `pixel_values` as in `forward`."""
@@ -140,17 +153,29 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             pixel_values = pixel_values.float() / 127.5 - 1  # mean and standard deviation 0.5, as in SAM 3's processor
         self.refuse_if_offloaded("vision_encoder.backbone", "`vision_features`")
         trunk = self.vision_encoder.backbone
+        compile_layers(trunk, self.compile_vision, pixel_values)
         with frozen_without_graph(trunk):
             tokens = trunk(pixel_values).last_hidden_state  # (I, h·w, C)
         patch = trunk.config.patch_size
         return tokens.unflatten(1, tuple(side // patch for side in pixel_values.shape[-2:]))
 
     def encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Compute the text features `(T, 32, C)` of T phrases, projected to the fusion encoder's width."""
+        """
+        Compute the text features `(T, 32, C)` of T phrases, projected to the fusion encoder's width.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(T, 32)`): Tokens.
+            attention_mask (`torch.Tensor` of shape `(T, 32)`): 1 for a token, 0 for the padding after the tokens.
+
+        Returns:
+            `torch.Tensor` of shape `(T, 32, C)`: Features, 0 for padding.
+        """
         self.refuse_if_offloaded("text_encoder", "`text_features`")
         with frozen_without_graph(self.text_encoder, self.text_projection):
-            text = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            return self.text_projection(text.to(get_dtype(self.text_projection)))
+            # Attention is causal, so that no token attends to the padding after it.
+            text = self.text_encoder(input_ids=input_ids).last_hidden_state
+            text = self.text_projection(text.to(get_dtype(self.text_projection)))
+            return text * attention_mask[..., None].to(text.dtype)
 
     def compute_pyramid(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the neck's levels `(I, C, h_i, w_i)`, fine to coarse, without the unused coarsest."""
@@ -162,76 +187,52 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             pyramid = tuple(level.to(get_dtype(self.detr_encoder)) for level in pyramid)
         return pyramid
 
-    def decode(self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int], *, with_one_to_many: bool) -> DecodedPairs:
+    def encode_pairs(self, encoded: EncodedBatch, pairs: Pairs) -> EncodedPairs:
+        """Build the prompts of all pairs of a batch: text tokens, followed by the tokens of the exemplar boxes."""
+        phrase = to_index(pairs.phrase, encoded.text.device)
+        coarse = encoded.pyramid[-1]
+        inputs = coarse, self.encode_positions(coarse), pairs.boxes, pairs.box_labels, pairs.image
+        with frozen_without_graph(self.geometry_encoder, inputs=[coarse]):
+            geometry, geometry_mask = encode_geometry(self.geometry_encoder, *inputs)
+        is_used = pairs.geometry_token | (pairs.box_labels != PADDING_LABEL).any(1)
+        prompt = torch.cat([encoded.text.index_select(0, phrase), geometry], dim=1)
+        mask = torch.cat([encoded.text_mask.index_select(0, phrase), geometry_mask & is_used[:, None]], dim=1)
+        return EncodedPairs(pairs.image, encoded.pyramid, prompt, mask, build_padding_bias(mask, coarse.dtype))
+
+    def encode_positions(self, coarse: torch.Tensor) -> torch.Tensor:
+        """Compute the position encoding `(1, C, h, w)` of the coarsest level of the pyramid, in float32."""
+        return self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
+
+    def decode(self, encoded: EncodedPairs, chunk: list[int], *, with_one_to_many: bool) -> DecodedPairs:
         """
-        Run geometry encoder, fusion encoder, decoder and scoring for the pairs of a chunk.
+        Run fusion encoder, decoder and scoring for the pairs of a chunk.
 
         Args:
-            encoded (`EncodedBatch`): Features of the images and phrases.
-            pairs (`Pairs`): All pairs of the batch.
+            encoded (`EncodedPairs`): Features of all pairs of the batch.
             chunk (`list[int]`): Indices of the pairs to decode.
             with_one_to_many (`bool`): Add a second set of queries for the one-to-many loss; see [`run_decoder`].
         """
-        device = encoded.text.device
-        images = [pairs.image[pair] for pair in chunk]
-        image, phrase, pair = (
-            torch.tensor(index).to(device, non_blocking=True)
-            for index in (images, [pairs.phrase[p] for p in chunk], chunk)
+        images = [encoded.images[pair] for pair in chunk]
+        index = to_index([images, chunk], encoded.prompt.device)
+        prompt, mask, bias = (
+            tensor.index_select(0, index[1]) for tensor in (encoded.prompt, encoded.prompt_mask, encoded.prompt_bias)
         )
-        coarse = encoded.pyramid[-1][image]  # (p, C, h, w)
-        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), device, torch.float32)
-        geometry, geometry_mask = self.encode_geometry(
-            coarse, position, pairs.boxes[pair], pairs.box_labels[pair], pairs.geometry_token[pair]
-        )
-        prompt = torch.cat([encoded.text[phrase], geometry], dim=1)
-        prompt_mask = torch.cat([encoded.text_mask[phrase], geometry_mask], dim=1)
-
-        fused = self._run_stage(
-            self.detr_encoder,
-            vision_features=[coarse],
-            text_features=prompt,
-            vision_pos_embeds=[position.to(coarse.dtype).expand(len(chunk), -1, -1, -1)],
-            text_mask=prompt_mask,
-        ).last_hidden_state
+        coarse = encoded.pyramid[-1]
+        position = self.encode_positions(coarse).to(coarse.dtype).flatten(2).transpose(1, 2)
+        vision = coarse.flatten(2).transpose(1, 2).index_select(0, index[0])  # (p, h·w, C)
+        vision = self._run_stage(run_fusion_encoder, self.detr_encoder, vision, position, prompt, bias)
         decoder = self._run_stage(
             run_decoder,
             self.detr_decoder,
-            fused,
-            position.to(coarse.dtype).flatten(2).transpose(1, 2),
+            vision,
+            position,
             prompt,
-            prompt_mask,
+            bias,
             tuple(coarse.shape[-2:]),
             with_one_to_many=with_one_to_many,
         )
-        logits = self.dot_product_scoring(decoder.hidden_states, prompt, prompt_mask)[..., 0]
-        return DecodedPairs(images, encoded.pyramid, fused, prompt, prompt_mask, logits, decoder)
-
-    def encode_geometry(self, coarse, position, boxes, box_labels, with_token):
-        """
-        Encode the exemplar boxes of p pairs.
-
-        Args:
-            coarse (`torch.Tensor` of shape `(p, C, h, w)`): Coarsest level of the pyramid.
-            position (`torch.Tensor` of shape `(1, C, h, w)`): Position encoding of `coarse`.
-            boxes (`torch.Tensor` of shape `(p, K, 4)`): As `boxes` of [`Pairs`].
-            box_labels (`torch.Tensor` of shape `(p, K)`): As `box_labels` of [`Pairs`].
-            with_token (`torch.Tensor` of shape `(p,)`, bool): As `geometry_token` of [`Pairs`].
-
-        Returns:
-            `tuple[torch.Tensor, torch.Tensor]`: Tokens of the boxes and the CLS token, `(p, K + 1, C)`; attention
-                mask, `False` for all tokens of a pair without boxes and without `with_token`.
-        """
-        valid, dtype = box_labels != PADDING_LABEL, get_dtype(self.geometry_encoder)
-        with full_precision(coarse):
-            encoded = self.geometry_encoder(
-                box_embeddings=boxes.to(dtype),
-                box_mask=valid,
-                box_labels=box_labels.clamp(min=0),
-                img_feats=(coarse.to(dtype),),
-                img_pos_embeds=(position.to(dtype).expand(coarse.shape[0], -1, -1, -1),),
-            )
-        is_used = with_token | valid.any(1)
-        return encoded.last_hidden_state, encoded.attention_mask & is_used[:, None]
+        logits = self.dot_product_scoring(decoder.hidden_states, prompt, mask)[..., 0]
+        return DecodedPairs(EncodedPairs(images, encoded.pyramid, prompt, mask, bias), vision, logits, decoder)
 
     def encode_exemplars(
         self, pixel_values: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor | None = None
@@ -249,22 +250,31 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             `torch.Tensor` of shape `(K + 1, C)`: Tokens of the boxes, then the CLS token.
         """
         coarse = self.compute_pyramid(self.encode_images(pixel_values))[-1]
-        position = self.vision_encoder.neck.position_encoding((1, *coarse.shape[1:]), coarse.device, torch.float32)
         labels = torch.ones(boxes.shape[:2], dtype=torch.long) if labels is None else labels
-        used = torch.ones(1, dtype=torch.bool, device=coarse.device)
-        tokens, _ = self.encode_geometry(coarse, position, boxes.to(coarse.device), labels.to(coarse.device), used)
+        boxes, labels = boxes.to(coarse.device), labels.to(coarse.device)
+        tokens, _ = encode_geometry(self.geometry_encoder, coarse, self.encode_positions(coarse), boxes, labels)
         return tokens[0]
 
-    def embed_pixels(self, decoded: DecodedPairs) -> torch.Tensor:
-        """Compute the pixel embeddings `(num_pairs, C, h, w)` of the mask head for the pairs of a chunk."""
+    def embed_pixels(self, decoded: DecodedPairs, number: int | None = None) -> torch.Tensor:
+        """
+        Compute the pixel embeddings of the mask head.
+
+        Args:
+            decoded (`DecodedPairs`): Pairs of a chunk.
+            number (`int`, *optional*): Number of pairs, from the first one. Default: all.
+
+        Returns:
+            `torch.Tensor` of shape `(number, C, h, w)`.
+        """
+        encoded, first = decoded.encoded, slice(number)
         return self._run_stage(
             embed_pixels,
             self.mask_decoder,
-            list(decoded.pyramid),
-            decoded.images,
-            decoded.vision,
-            decoded.prompt,
-            decoded.prompt_mask,
+            list(encoded.pyramid),
+            encoded.images[first],
+            decoded.vision[first],
+            encoded.prompt[first],
+            encoded.prompt_bias[first],
         )
 
     def _run_stage(self, function: Callable, *args, **kwargs):

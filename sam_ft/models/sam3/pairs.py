@@ -7,6 +7,7 @@ import torch
 
 from ...losses.sam3 import semantic_pairs
 from ...losses.structures import Normalizers, PairTargets
+from ...ops.indices import to_index
 from ...ops.prompts import padding_exemplars
 
 
@@ -42,16 +43,15 @@ class Pairs:
 
         Args:
             size (`int`): Maximum number of pairs in a chunk.
-            present (`list[bool]` or `None`): Whether each pair has instances. A chunk then contains either present or
-                absent pairs, so that chunks of absent pairs skip the mask head.
+            present (`list[bool]` or `None`): Whether each pair has instances. Present pairs then come first, in all
+                chunks and in a chunk that contains both, so that the mask head runs for the first pairs of a chunk.
 
         Returns:
             `Iterator[list[int]]`: Indices of the pairs of each chunk.
         """
-        for is_present in (True, False) if present is not None else (None,):
-            members = [p for p in range(len(self.image)) if is_present is None or present[p] == is_present]
-            members.sort(key=self.image.__getitem__)
-            yield from (members[i : i + size] for i in range(0, len(members), size))
+        order = list(range(len(self.image)))
+        order.sort(key=lambda pair: (present is not None and not present[pair], self.image[pair]))
+        yield from (order[i : i + size] for i in range(0, len(order), size))
 
 
 @dataclass
@@ -80,19 +80,20 @@ class PairLabels:
 
     def build_targets(self, chunk: list[int], with_masks: bool) -> PairTargets:
         """Build the packed targets of the pairs in `chunk`; masks are stored once an instance, not once a pair."""
-        boxes, mask_index, rows = [], [], []
+        box_rows, mask_index, rows = [], [], []
         images = dict.fromkeys(self.pairs.image[pair] for pair in chunk)
         with_masks = with_masks and all(self.labels[image]["masks"] is not None for image in images)
-        for image in images:  # the value is the offset of the image's masks in the concatenation
+        for image in images:  # the value is the offset of the image's boxes and masks in their concatenation
             images[image] = len(rows)
             rows += [image] * len(self.labels[image]["boxes"])
         for pair in chunk:
             image = self.pairs.image[pair]
             label = self.labels[image]
-            boxes.append(label["boxes"][self.instances[pair]].float())
+            box_rows += [images[image] + i for i in self.instances[pair]]
             mask_index += [images[image] + i if label["has_mask"][i] else -1 for i in self.instances[pair]]
+        boxes = torch.cat([self.labels[image]["boxes"] for image in images]).float()
         return PairTargets(
-            boxes=torch.cat(boxes),
+            boxes=boxes.index_select(0, to_index(box_rows, boxes.device)),
             counts=[len(self.instances[pair]) for pair in chunk],
             exhaustive=[self.exhaustive[pair] for pair in chunk],
             masks=self._masks(list(images)) if with_masks else None,
@@ -121,7 +122,7 @@ class PairLabels:
         regions = self.labels[self.pairs.image[pair]].get("ignore")
         if regions is None or self.ignore is None or not self.ignore[pair]:
             return None
-        return regions[self.ignore[pair]].any(0)
+        return regions.index_select(0, to_index(self.ignore[pair], regions.device)).any(0)
 
 
 def count_pairs(

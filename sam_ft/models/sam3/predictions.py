@@ -27,7 +27,7 @@ def build_criterion_inputs(
     Args:
         model (`Sam3ForConceptSegmentation`): Model that decoded the pairs.
         decoded (`DecodedPairs`): Pairs, decoded with one-to-many queries.
-        pixels (`torch.Tensor` of shape `(num_pairs, C, h, w)` or `None`): Pixel embeddings of
+        pixels (`torch.Tensor` of shape `(n, C, h, w)` or `None`): Pixel embeddings of the first n pairs by
             [`Sam3ForConceptSegmentation.embed_pixels`]; without them there are no masks.
 
     Returns:
@@ -36,7 +36,7 @@ def build_criterion_inputs(
     num_queries = model.detr_decoder.config.num_queries
     masks, semantic = None, None
     if pixels is not None:
-        embeddings = model.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1])
+        embeddings = model.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, : len(pixels)])
         masks = model.mask_decoder.instance_projection(pixels), embeddings
         semantic = model.mask_decoder.semantic_projection(pixels)[:, 0]
 

@@ -7,6 +7,7 @@ with every wrapper of the model: DistributedDataParallel, FSDP, autocast.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from ...options.evaluation import DetectionLimits
 from ..contexts import full_precision
 from ..outputs import LossOutput, PairPrediction
 from .batch import ConceptBatch
-from .features import EncodedBatch
+from .features import EncodedPairs
 from .predictions import build_criterion_inputs, predict_distillation_outputs, predict_pairs
 from .teacher import Teacher
 
@@ -30,11 +31,24 @@ if TYPE_CHECKING:
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 Criterion = Callable[[ConceptOutputs, PairTargets, Normalizers], Loss]
-# Loss of the pairs of a chunk, and the chunk.
-LossBlock = tuple[Callable[[EncodedBatch, list[int]], Loss], list[int]]
-
 # Parameters outside these prefixes are applied to a chunk of pairs, not once a batch.
-ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.", "concepts.")
+ENCODER_PREFIXES = ("vision_encoder.", "text_encoder.", "text_projection.", "concepts.", "geometry_encoder.")
+
+
+@dataclass
+class PairLosses:
+    """
+    Losses of pairs, chunk by chunk.
+
+    Attributes:
+        pairs (`EncodedPairs`): Features of all pairs.
+        chunks (`list[list[int]]`): Indices of the pairs of each chunk.
+        compute (`Callable`): `compute(pairs, chunk)` returns the loss of a chunk and its parts.
+    """
+
+    pairs: EncodedPairs
+    chunks: list[list[int]]
+    compute: Callable[[EncodedPairs, list[int]], Loss]
 
 
 class ConceptTrainingStep:
@@ -68,7 +82,7 @@ class ConceptTrainingStep:
             `ValueError`: If the batch has no labels or needs a teacher, or the matching cost is not finite; names
                 example and phrase.
         """
-        blocks = _supervised_blocks(model, batch, self.criterion)
+        chunks = _labelled_chunks(model, batch)
         pairs = batch.distillation_pairs
         if pairs is not None and self.teacher is None:
             raise ValueError(
@@ -76,11 +90,14 @@ class ConceptTrainingStep:
                 "`step=ConceptTrainingStep(criterion, teacher)`, or leave out `distill_image`"
             )
         encoded = model.encode(batch)
+        compute = partial(_compute_supervised_loss, model, batch, self.criterion, None)
+        losses = [PairLosses(model.encode_pairs(encoded, batch.pairs), chunks, compute)]
         if pairs is not None:
             features = self.teacher.encode(batch, encoded.text.device)
             compute = partial(_compute_distillation_loss, model, batch, self.teacher, features)
-            blocks += [(compute, chunk) for chunk in pairs.chunks(model.pairs_per_chunk, present=None)]
-        return _sum_losses(model, encoded, blocks)
+            chunks = list(pairs.chunks(model.pairs_per_chunk, present=None))
+            losses.append(PairLosses(model.encode_pairs(encoded, pairs), chunks, compute))
+        return _sum_losses(model, losses)
 
 
 class ConceptEvaluationStep:
@@ -111,9 +128,11 @@ class ConceptEvaluationStep:
             `ValueError`: As in [`ConceptTrainingStep`].
             `NonFiniteOutputError`: If a prediction contains NaN or infinity.
         """
+        chunks = _labelled_chunks(model, batch)
         predict = partial(predict_pairs, model, limits=self.limits, collect=self.collect)
-        blocks = _supervised_blocks(model, batch, self.criterion, predict)
-        return _sum_losses(model, model.encode(batch), blocks)
+        compute = partial(_compute_supervised_loss, model, batch, self.criterion, predict)
+        encoded = model.encode_pairs(model.encode(batch), batch.pairs)
+        return _sum_losses(model, [PairLosses(encoded, chunks, compute)])
 
 
 class ConceptPredictionStep:
@@ -142,24 +161,21 @@ class ConceptPredictionStep:
         Raises:
             `NonFiniteOutputError`: If a prediction contains NaN or infinity.
         """
-        encoded = model.encode(batch)
+        encoded = model.encode_pairs(model.encode(batch), batch.pairs)
         for chunk in batch.pairs.chunks(model.pairs_per_chunk, present=None):
-            decoded = model.decode(encoded, batch.pairs, chunk, with_one_to_many=False)
+            decoded = model.decode(encoded, chunk, with_one_to_many=False)
             predict_pairs(model, decoded, chunk, self.limits, self.collect)
         return LossOutput()
 
 
-def _supervised_blocks(
-    model: "Sam3ForConceptSegmentation", batch: ConceptBatch, criterion: Criterion, predict: Callable | None = None
-) -> list[LossBlock]:
-    """Divide the labelled pairs into blocks; `predict(decoded, chunk, pixels=pixels)` is called in each of them."""
+def _labelled_chunks(model: "Sam3ForConceptSegmentation", batch: ConceptBatch) -> list[list[int]]:
+    """Divide the labelled pairs into chunks."""
     if batch.labels is None:
         raise ValueError(
             "`labels` is missing, so there is no loss. Pass the labels, or "
             "`step=ConceptPredictionStep(limits, collect)`"
         )
-    compute = partial(_compute_supervised_loss, model, batch, criterion, predict)
-    return [(compute, chunk) for chunk in batch.pairs.chunks(model.pairs_per_chunk, batch.labels.list_present())]
+    return list(batch.pairs.chunks(model.pairs_per_chunk, batch.labels.list_present()))
 
 
 def _compute_supervised_loss(
@@ -167,18 +183,19 @@ def _compute_supervised_loss(
     batch: ConceptBatch,
     criterion: Criterion,
     predict: Callable | None,
-    encoded: EncodedBatch,
+    encoded: EncodedPairs,
     chunk: list[int],
 ) -> Loss:
-    """Compute the loss of a chunk of labelled pairs."""
-    decoded = model.decode(encoded, batch.pairs, chunk, with_one_to_many=True)
+    """Compute the loss of a chunk of labelled pairs; `predict(decoded, chunk, pixels=pixels)` is called before it."""
+    decoded = model.decode(encoded, chunk, with_one_to_many=True)
     targets = batch.labels.build_targets(chunk, model.with_masks)
-    masks = model.with_masks and targets.masks is not None and sum(targets.counts) > 0
-    pixels = model.embed_pixels(decoded) if masks else None
+    present = sum(count > 0 for count in targets.counts)  # they are the first of the chunk
+    masks = model.with_masks and targets.masks is not None and present > 0
+    pixels = model.embed_pixels(decoded, present if predict is None else len(chunk)) if masks else None
     if predict is not None:
         predict(decoded, chunk, pixels=pixels)
     outputs = build_criterion_inputs(model, decoded, pixels)
-    with full_precision(encoded.text):
+    with full_precision(encoded.prompt):
         return criterion(outputs, targets, batch.normalizers)
 
 
@@ -186,26 +203,30 @@ def _compute_distillation_loss(
     model: "Sam3ForConceptSegmentation",
     batch: ConceptBatch,
     teacher: Teacher,
-    teacher_features: EncodedBatch,
-    encoded: EncodedBatch,
+    teacher_features: EncodedPairs,
+    encoded: EncodedPairs,
     chunk: list[int],
 ) -> Loss:
     """Compute the loss of a chunk of distillation pairs; `encoded` are the student's features."""
-    targets = teacher.predict(teacher_features, batch.distillation_pairs, chunk)
-    decoded = model.decode(encoded, batch.distillation_pairs, chunk, with_one_to_many=False)
+    targets = teacher.predict(teacher_features, chunk)
+    decoded = model.decode(encoded, chunk, with_one_to_many=False)
     predictions = predict_distillation_outputs(model, decoded, targets.rows)
-    with full_precision(encoded.text):
+    with full_precision(encoded.prompt):
         loss = teacher.weight * distillation_loss(predictions, targets) / batch.normalizers.distillation_pairs
     return loss, {"loss_distill": loss.detach()}
 
 
-def _sum_losses(model: "Sam3ForConceptSegmentation", encoded: EncodedBatch, blocks: list[LossBlock]) -> LossOutput:
-    """Sum the losses of all blocks."""
+def _sum_losses(model: "Sam3ForConceptSegmentation", losses: list[PairLosses]) -> LossOutput:
+    """Sum the losses of all chunks."""
+    pyramid = losses[0].pairs.pyramid
 
-    def block_loss(block: LossBlock, *tensors: torch.Tensor) -> Loss:
-        (compute, chunk), (*pyramid, text) = block, tensors
-        return compute(EncodedBatch(tuple(pyramid), text, encoded.text_mask), chunk)
+    def block_loss(block: tuple[int, list[int]], *tensors: torch.Tensor) -> Loss:
+        index, chunk = block
+        pairs = replace(losses[index].pairs, pyramid=tensors[: len(pyramid)], prompt=tensors[len(pyramid) + index])
+        return losses[index].compute(pairs, chunk)
 
+    blocks = [(index, chunk) for index, loss in enumerate(losses) for chunk in loss.chunks]
     in_chunks = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith(ENCODER_PREFIXES)]
-    loss, parts = sum_over_blocks(block_loss, blocks, (*encoded.pyramid, encoded.text), in_chunks)
+    prompts = [loss.pairs.prompt for loss in losses]
+    loss, parts = sum_over_blocks(block_loss, blocks, (*pyramid, *prompts), in_chunks)
     return LossOutput(loss=loss, parts=sum_parts(parts))

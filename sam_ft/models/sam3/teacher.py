@@ -7,8 +7,7 @@ import torch
 
 from ...losses.distillation import DistillationOutputs
 from .batch import ConceptBatch
-from .features import EncodedBatch
-from .pairs import Pairs
+from .features import EncodedPairs
 from .predictions import predict_distillation_outputs
 
 
@@ -59,20 +58,19 @@ class Teacher:
                 for parameter, requires_grad in trained:  # PEFT makes frozen adapters trainable again
                     parameter.requires_grad_(requires_grad)
 
-    def encode(self, batch: ConceptBatch, device: torch.device) -> EncodedBatch:
-        """Encode images and phrases with the teacher on `device`; see [`Sam3ForConceptSegmentation.encode`]."""
+    def encode(self, batch: ConceptBatch, device: torch.device) -> EncodedPairs:
+        """Encode the distillation pairs of a batch with the teacher on `device`."""
         with self.model(device) as teacher:
-            return teacher.encode(batch)
+            return teacher.encode_pairs(teacher.encode(batch), batch.distillation_pairs)
 
-    def predict(self, encoded: EncodedBatch, pairs: Pairs, chunk: list[int]) -> DistillationOutputs:
+    def predict(self, encoded: EncodedPairs, chunk: list[int]) -> DistillationOutputs:
         """
         Predict the targets of a chunk of distillation pairs.
 
         Args:
-            encoded (`EncodedBatch`): Features of [`encode`].
-            pairs (`Pairs`): All distillation pairs of the batch.
+            encoded (`EncodedPairs`): Features of [`encode`].
             chunk (`list[int]`): Indices of the pairs to predict.
         """
-        with self.model(encoded.text.device) as teacher:
-            decoded = teacher.decode(encoded, pairs, chunk, with_one_to_many=False)
+        with self.model(encoded.prompt.device) as teacher:
+            decoded = teacher.decode(encoded, chunk, with_one_to_many=False)
             return predict_distillation_outputs(teacher, decoded)
