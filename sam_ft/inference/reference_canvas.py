@@ -61,7 +61,7 @@ class ReferenceCanvas:
         corners = ((target, 0), (0, target), (target, target), (target, cell), (cell, target))
         for (left, top), reference in zip(corners, references, strict=False):
             pixels, boxes = self._place(reference, view.window[2:])
-            canvas[:, top : top + cell, left : left + cell] = torch.from_numpy(pixels).permute(2, 0, 1)
+            canvas[:, top : top + cell, left : left + cell] = torch.from_numpy(pixels)
             for (cx, cy, w, h), label in boxes:
                 box = [(left + cx) / self.resolution, (top + cy) / self.resolution]
                 exemplars.append(([*box, w / self.resolution, h / self.resolution], label))
