@@ -264,14 +264,6 @@ def _base_saver(options: ModelOptions) -> Callable[[Path], None]:
 def _load_base(options: ModelOptions) -> PreTrainedModel:
     family = detect_family(options.model_name_or_path, options.revision, options.family)
     _refuse_options_of_others(family, options)
-<<<<<<< HEAD
-    if "flash_attention" in (options.attn_implementation or "") and not family.has_flash_attention:
-        raise ValueError(
-            f"`attn_implementation` is {options.attn_implementation!r}, but {family.title} has position biases and "
-            "float32 parts. Set `attn_implementation: sdpa`, which runs in flash attention where there is no bias"
-        )
-=======
->>>>>>> gpu-step
     untrained = options.model_name_or_path == family.random_name
     try:
         model = _build_untrained(family, options) if untrained else _load_pretrained(family, options)
