@@ -90,7 +90,7 @@ def build_sam3_trainer(
         teacher=Teacher(model, loss_args.distill_weight) if has_teacher else None,
         limits=build_options(DetectionLimits, training_args),
         num_pictures=training_args.num_pictures,
-        trained_phrases=trained_phrases if data.train is None else _trained_phrases(data),
+        trained_phrases=trained_phrases if data.train is None else _list_trained_phrases(sam3, data),
     )
 
 
@@ -145,6 +145,13 @@ def _distillation_phrases(loss_args: LossArguments, data: PhraseData) -> list[st
             "data do not label"
         )
     return free
+
+
+def _list_trained_phrases(sam3: Sam3ForConceptSegmentation, data: PhraseData) -> set[str]:
+    """Return the trained phrases of a run and their synonyms; with concepts, those that have one."""
+    if sam3.concepts is None:
+        return _trained_phrases(data)
+    return {text for entry in sam3.concepts.info.concepts for text in (entry.phrase, *entry.synonyms)}
 
 
 def _trained_phrases(data: PhraseData) -> set[str]:

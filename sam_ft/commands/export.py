@@ -9,6 +9,7 @@ from ..export.checked_export import Export
 from ..export.formats import FORMATS, check_concepts_supported
 from ..export.output_paths import check_output
 from ..export.source_model import find_concept_source, load_source, to_export_options, verify
+from ..export.weight_files import is_weight_file
 from ..utils.console import stage
 from .key_conversion import to_model_options
 
@@ -47,6 +48,8 @@ def export_model(model_args: ModelArguments, export_args: ExportArguments) -> bo
     )
     if concepts is not None:
         check_concepts_supported(form, concepts)
+        if base is not None and not is_weight_file(name):
+            raise ValueError(f"`base` is {base!r}, but the base of the concepts {concepts!r} is known. Remove `base`")
     elif export_args.with_text_encoder:
         raise ValueError(
             "`with_text_encoder` is true, but the model has no concepts, and its text encoder is always written. "

@@ -11,6 +11,7 @@ from ..inference.sam2_predictor import Sam2Predictor
 from ..inference.sam3_predictor import Sam3Predictor
 from ..inference.weights_fingerprint import compute_weights_fingerprint
 from ..models.model_files import read_trained_phrases
+from ..models.sam3.concept_files import read_concept_source
 from ..utils.console import stage
 from .key_conversion import to_model_options, to_predict_options
 
@@ -95,6 +96,8 @@ def _fingerprint_concepts(model_args) -> dict[str, list[str]]:
     """Return the fingerprints of the concepts, also of none, so that predictions of other concepts are not mixed."""
     if not hasattr(model_args, "concepts"):
         return {}
+    for name in model_args.concepts:
+        read_concept_source(name)  # An error names this key.
     return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in model_args.concepts]}
 
 

@@ -117,7 +117,7 @@ def write_card(
         revision=revision,
         licence=licence,
         datasets=_list_datasets(data_args),
-        phrases=sorted(trainer.trained_phrases or ()),
+        phrases=sorted((trainer.trained_phrases or ()) if concepts is None else concepts.index.phrases),
         columns=report.columns,
         pictures=_save_pictures(trainer, report, data, owned),
         thresholds=read_thresholds(folder),

@@ -43,7 +43,9 @@ def check_exemplars(exemplars: Exemplars | None, name: str, size: tuple[int, int
             "least one box, and one label for each box"
         )
     for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
-        is_box = len(box) == 4 and all(isinstance(v, int | float) and abs(v) < 1e9 for v in box) and min(box[2:]) > 0
+        is_box = len(box) == 4 and all(isinstance(v, int | float) and abs(v) < 1e9 for v in box)
+        if is_box and min(box[2:]) <= 0:
+            raise ValueError(f"exemplars of {name!r}: the box {list(box)} has no area; expected [x, y, w, h]")
         if not is_box or box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
             raise ValueError(
                 f"exemplars of {name!r}: the box {list(box)} does not lie in the image of {width}×{height} px; "
@@ -70,7 +72,7 @@ def convert_exemplars_to_view(exemplars: Exemplars | None, views: Views, view: V
     x, y, w, h = view.window
     in_view = []
     for box, label in zip(exemplars.boxes, exemplars.labels, strict=True):
-        bx, by, bw, bh = _clip_to_image(box, views.size)
+        bx, by, bw, bh = clip_to_image(box, views.size)
         left, top, right, bottom = max(bx - x, 0), max(by - y, 0), min(bx + bw - x, w), min(by + bh - y, h)
         if right > left and bottom > top and (right - left) * (bottom - top) >= 0.5 * bw * bh:
             box = [(left + right) / 2 / w, (top + bottom) / 2 / h, (right - left) / w, (bottom - top) / h]
@@ -78,7 +80,7 @@ def convert_exemplars_to_view(exemplars: Exemplars | None, views: Views, view: V
     return in_view
 
 
-def _clip_to_image(box: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def clip_to_image(box: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Clip a box `(x, y, w, h)` to an image of height and width `size`."""
     left, top = max(box[0], 0), max(box[1], 0)
     return left, top, min(box[0] + box[2], size[1]) - left, min(box[1] + box[3], size[0]) - top

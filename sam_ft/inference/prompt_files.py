@@ -1,12 +1,12 @@
 """Prompt files in JSON: exemplar boxes and reference images of SAM 3, and clicks and boxes of SAM 2."""
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..utils.json_files import read_json_file
 from .exemplars import Exemplars
 from .references import ReferenceImage
 from .tiling import open_trusted_image
@@ -97,7 +97,7 @@ def read_prompts(file: str, files: dict[str, str]) -> dict[str, list[ObjectPromp
     if not isinstance(content, dict):
         raise ValueError(
             f"`prompt_file`: {file} contains a {type(content).__name__}; "
-            'expected {{"image": [{{"box": [x, y, w, h]}}, …]}}'
+            'expected {"image": [{"box": [x, y, w, h]}, …]}'
         )
     if _is_coco(content):
         return _read_coco_prompts(content, file, files)
@@ -260,7 +260,7 @@ def _group_coco_boxes(content: dict, file: str) -> dict[str, dict[str, list]]:
                 images = grouped.setdefault(names[annotation["category_id"]], {})
                 images.setdefault(file_names[annotation["image_id"]], []).append(annotation["bbox"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"`exemplar_images`: {file} is no COCO file ({type(error).__name__}: {error})") from error
+        raise ValueError(f"`exemplar_images`: {file} is no COCO file: {error} is missing in it") from error
     if not grouped:
         raise ValueError(f"`exemplar_images`: {file} has no annotation; give at least one reference image")
     return grouped
@@ -269,10 +269,13 @@ def _group_coco_boxes(content: dict, file: str) -> dict[str, dict[str, list]]:
 def _parse_exemplars(boxes, where: str) -> Exemplars:
     """Parse the boxes of an image, `[x, y, w, h]` or `[x, y, w, h, label]`."""
     is_valid = isinstance(boxes, list) and all(
-        isinstance(box, list) and len(box) in (4, 5) and all(map(_is_number, box)) for box in boxes
+        isinstance(box, list) and len(box) in (4, 5) and all(map(_is_number, box)) and box[4:] in ([], [0], [1])
+        for box in boxes
     )
     if not is_valid or not boxes:
-        raise ValueError(f"{where} is {boxes!r}; expected [[x, y, w, h], …] in px")
+        raise ValueError(
+            f"{where} is {boxes!r}; expected [[x, y, w, h], …] in px, with 0 as a fifth number for a negative box"
+        )
     return Exemplars([box[:4] for box in boxes], [int(box[4]) if len(box) == 5 else 1 for box in boxes])
 
 
@@ -303,10 +306,7 @@ class _ImageNames:
 
 
 def _read_json(file: str, key: str):
-    try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"`{key}`: {file} is no JSON file ({error})") from error
+    return read_json_file(file, key, remedy="Pass a JSON file")
 
 
 def _is_number(value) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from PIL import Image
 
 from ..data.row_schema import to_rgb
-from .exemplars import Exemplars, check_exemplars
+from .exemplars import Exemplars, check_exemplars, clip_to_image
 from .phrases import VISUAL, check_phrases
 
 
@@ -33,6 +33,8 @@ class ReferenceImage:
         check_exemplars(self.exemplars, self.name, self.image.size[::-1])
         if not any(self.exemplars.labels):
             raise ValueError(f"exemplars of {self.name!r}: all boxes are negative. Give at least one positive box")
+        boxes = [list(clip_to_image(box, self.image.size[::-1])) for box in self.exemplars.boxes]
+        self.exemplars = Exemplars(boxes, self.exemplars.labels)
 
     def describe(self) -> dict:
         """Describe pixels, boxes and phrase, to compare references of two predictions."""

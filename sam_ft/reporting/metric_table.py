@@ -47,7 +47,12 @@ def exists(value: float | None) -> bool:
 
 def lead_metric_of(metrics: dict[str, float]) -> str | None:
     """Return the name of the metric that summarises an evaluation, the first of its ranking that has a value."""
-    names = [name for name, spec in METRICS.items() if spec.lead is not None and exists(metrics.get(name))]
+    names = [
+        name
+        for name, spec in METRICS.items()
+        # A metric of all phrases is none of the trained ones if only other phrases have a value.
+        if spec.lead is not None and exists(metrics.get(name)) and not exists(metrics.get(f"{name}_untrained"))
+    ]
     return min(names, key=lambda name: METRICS[name].lead.rank, default=None)
 
 

@@ -170,7 +170,7 @@ def test_nms_suppresses_duplicates(predictor, images, with_options):
         (["circle", " "], None, "contains an empty phrase"),
         ([], None, "has no prompt"),
         (["circle"], Exemplars([[500, 5, 5, 5]], [1]), "does not lie in the image of 160×120"),
-        (["circle"], Exemplars([[5, 5, 0, 5]], [1]), "does not lie in the image"),
+        (["circle"], Exemplars([[5, 5, 0, 5]], [1]), "has no area"),
         (["circle"], Exemplars([[5, 5, 5, 5]], [3]), "neither 1"),
         (["circle"], Exemplars([], []), "at least one box"),
         (["circle"], [None, None], "2 entries for 1 images"),

@@ -124,7 +124,7 @@ def test_thresholds_use_normalised_phrases(tmp_path, monkeypatch):
     thresholds.save(tmp_path)
     # The exported script has its own implementation, because it does not import this package.
     monkeypatch.setattr(onnx_predict, "HERE", tmp_path)
-    assert {text: onnx_predict.at_thresholds(text, 0.5, 0.5, None)[1] for text in spellings} == spellings
+    assert {text: onnx_predict.find_threshold(text, None)[1] for text in spellings} == spellings
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_image_without_detections_gives_no_result(script, photos, tmp_path):
         ({"a": [[1, 2, 3, 4]]}, "expected a list of objects with `points` or `box`"),
         ({"z": [{"box": [1, 1, 2, 2]}]}, "the prompts name the image 'z', which is not among `images`"),
         ("[1, 2]", "contains a list; expected"),
-        ("{", "is no JSON file"),
+        ("{", "cannot be read as JSON"),
         ({}, "there is no prompt"),
         ({"a": [{"box": [1, 1, 2, 2]}], "a.png": [{"box": [3, 3, 2, 2]}]}, "names one image twice, 'a' and 'a.png'"),
         ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": []}, "contains none of `images`"),

@@ -216,6 +216,19 @@ def write_nan(folder):
     save_file(tensors | {"concept.0": tensors["concept.0"] * float("nan")}, folder / "concepts.safetensors")
 
 
+def write_integers(folder):
+    tensors = load_file(folder / "concepts.safetensors")
+    save_file({name: tensor.long() for name, tensor in tensors.items()}, folder / "concepts.safetensors")
+
+
+def change_first(**values):
+    def change(folder):
+        concepts = json.loads((folder / "concepts.json").read_text())["concepts"]
+        change_info(concepts=[concepts[0] | values, *concepts[1:]])(folder)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -226,6 +239,14 @@ def write_nan(folder):
         (change_info(concepts=[]), "must be a list of phrases"),
         (change_info(format=9), "`format` is 9, expected 1"),
         (change_info(digests={"vision_trunk": "0"}), "other weights in vision_trunk"),
+        (change_first(temperature="x"), "'circle': `temperature` must be a positive number"),
+        (change_first(temperature=0), "'circle': `temperature` must be a positive number"),
+        (change_first(threshold=2), "'circle': `threshold` must be between 0 and 1"),
+        (change_first(synonyms="disc"), "phrase and `synonyms` must be a text and a list of texts"),
+        (change_first(phrase="base:circle"), "phrase and `synonyms` must be a text and a list of texts"),
+        (change_first(scores=[1]), "'circle': `scores` must be a mapping"),
+        (change_first(synonyms=["Triangle"]), "the phrase 'triangle' is defined by"),
+        (write_integers, "has the type I64, expected F32, F16 or BF16"),
         (write_nan, "contain NaN or infinity. Copy both concept files again"),
         (
             lambda folder: (folder / "concepts.json").unlink(),
@@ -280,13 +301,16 @@ def test_the_commands_train_evaluate_and_predict_with_concepts(script, shapes, t
         "--num_pictures=1",
         f"--output_dir={folder}",
         "--concept_tokens=4",
+        "--concept_phrases",
+        "triangle",
+        "circle",
         "--max_steps=2",
         "--probe_images=2",
     )
     assert status == 0, err
     card = (folder / "README.md").read_text()
     assert "Learned prompt tokens for a frozen SAM 3" in card
-    assert 'concepts.safetensors")["concept.0"]' in card
+    assert 'concepts.safetensors")["concept.1"]' in card  # that of circle
     log = (folder / "training.log").read_text()
     assert "presence of untrained phrases is predicted as before in 100% of the pairs" in log
     assert "mask_AP50  " in log
@@ -295,8 +319,8 @@ def test_the_commands_train_evaluate_and_predict_with_concepts(script, shapes, t
     for line, text in zip(
         err.splitlines()[-5:],
         [
-            r"new phrases      mask AP50 \d\.\d\d → \d\.\d\d \(circle .*, rectangle .*, triangle .*\)",
-            r"other phrases    unchanged: bit-identical in all \d+ \(image, phrase\) pairs",
+            r"new phrases      mask AP50 \d\.\d\d → \d\.\d\d \(circle .*, triangle .*\)",
+            r"other phrases    unchanged: bit-identical in all \d+ \(image, phrase\) pairs; mask AP50 .*",
             rf"concepts         .*concepts\.safetensors, {size / 1e3:.1f} KB",
             r"picture          .*out/before_after\.png",
             r"report           .*out/report\.html",

@@ -20,7 +20,7 @@ from ...utils.text import phrase_words, short_repr
 from ..base_fingerprint import compute_base_fingerprint
 from ..families import get_family_of_model, get_resolution
 from ..model_files import find_concept_info, find_saved_file, is_hub_id
-from .concepts import FORMAT, ConceptEntry, ConceptInfo, ConceptTokens
+from .concepts import BASE_PREFIX, FORMAT, ConceptEntry, ConceptInfo, ConceptTokens
 
 
 _REMEDY = "Copy both concept files again"
@@ -86,7 +86,9 @@ def read_concept_source(name: str, revision: str | None = None) -> ConceptFile:
         `ValueError`: If there are no concepts, or as in [`read_concepts`]; names the folder or file.
     """
     remedy = "Pass the output folder of a run with `concept_tokens`, or the Hub id of one"
-    if not Path(name).is_dir() and not is_hub_id(name):
+    if Path(name).is_file():
+        raise ValueError(f"`concepts`: {name!r} is a file. Pass its folder")
+    if not name.strip() or (not Path(name).is_dir() and not is_hub_id(name)):
         raise ValueError(f"`concepts`: there is no folder {name!r}. {remedy}")
     info = find_concept_info(name, revision)
     weights = None if info is None else find_saved_file(name, CONCEPT_WEIGHTS, revision)
@@ -123,6 +125,8 @@ def read_concepts(weights: Path, info_file: Path, name: str) -> ConceptFile:
             for key, shape in shapes.items():
                 if len(shape) != 2 or not 1 <= shape[0] <= MAX_TOKENS or shape[1] != info.width:
                     raise ValueError(f"{key} has the shape {shape}, expected 1 to {MAX_TOKENS} rows of {info.width}")
+                if (dtype := file.get_slice(key).get_dtype()) not in ("F32", "F16", "BF16"):
+                    raise ValueError(f"{key} has the type {dtype}, expected F32, F16 or BF16")
             tokens = [file.get_tensor(f"concept.{i}").float() for i in range(len(info.concepts))]
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"`concepts`: {weights} cannot be read: {error}. {_REMEDY}") from error
@@ -151,12 +155,7 @@ def read_concept_info(file: Path) -> ConceptInfo:
             raise ValueError(f"`format` is {short_repr(content['format'])}, expected {FORMAT}")
         entries = [ConceptEntry(**entry) for entry in content.pop("concepts")]
         info = ConceptInfo(**content, concepts=entries)
-        texts = [text for entry in entries for text in (entry.phrase, *entry.synonyms)]
-        if not entries or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ValueError("`concepts` must be a list of phrases")
-        numbers = [entry.threshold for entry in entries if entry.threshold is not None]
-        if not all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers):
-            raise ValueError("a `threshold` must be between 0 and 1")
+        _check_entries(entries)
         if not all(isinstance(number, int) and number > 0 for number in (info.width, info.resolution)):
             raise ValueError("`width` and `resolution` must be positive integers")
         if not isinstance(info.digests, dict) or not isinstance(info.base, str):
@@ -164,6 +163,30 @@ def read_concept_info(file: Path) -> ConceptInfo:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"`concepts`: {file} is no description of concepts ({error}). {_REMEDY}") from error
     return info
+
+
+def _check_entries(entries: list[ConceptEntry]) -> None:
+    """Raise `ValueError` if the description of a concept has a value of another type or range."""
+    if not entries:
+        raise ValueError("`concepts` must be a list of phrases")
+    for entry in entries:
+        texts = [entry.phrase, *entry.synonyms] if isinstance(entry.synonyms, list) else [None]
+        if not all(map(_is_phrase, texts)):
+            raise ValueError(f"{short_repr(entry.phrase)}: phrase and `synonyms` must be a text and a list of texts")
+        if entry.threshold is not None and not (_is_number(entry.threshold) and 0 <= entry.threshold <= 1):
+            raise ValueError(f"{entry.phrase!r}: `threshold` must be between 0 and 1")
+        if not (_is_number(entry.temperature) and 0 < entry.temperature < float("inf")):
+            raise ValueError(f"{entry.phrase!r}: `temperature` must be a positive number")
+        if not isinstance(entry.scores, dict):
+            raise ValueError(f"{entry.phrase!r}: `scores` must be a mapping")
+
+
+def _is_phrase(text) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and text.isprintable() and not text.startswith(BASE_PREFIX)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def add_concept_files(
@@ -202,14 +225,14 @@ def add_concept_files(
                 f"`concepts`: {file.name!r} was trained on {file.info.base!r}; the loaded model has other weights in "
                 f"{', '.join(differing)}. Load the base model that it was trained on"
             )
-        for entry, tokens in zip(file.info.concepts, file.tokens, strict=True):
-            spelling = phrase_words(entry.phrase)
-            if spelling in sources:
-                raise ValueError(
-                    f"`concepts`: the phrase {entry.phrase!r} is defined by {sources[spelling]!r} and by "
-                    f"{file.name!r}. Load one of them"
-                )
-            sources[spelling] = file.name
+        for number, (entry, tokens) in enumerate(zip(file.info.concepts, file.tokens, strict=True)):
+            for text in (entry.phrase, *entry.synonyms):
+                source = sources.setdefault(phrase_words(text), (file.name, number))
+                if source != (file.name, number):
+                    raise ValueError(
+                        f"`concepts`: the phrase {text!r} is defined by {source[0]!r} and by {file.name!r}. Load one "
+                        "of them"
+                    )
             concepts.add(entry, tokens)
     concepts.requires_grad_(False)
     model.concepts = concepts
