@@ -17,6 +17,9 @@ from ..options.loss import MatchingCosts, OneToManyScores
 from .structures import ConceptOutputs, PairTargets, QueryOutputs
 
 
+CACHED_COSTS = 2**15  # Costs of queries that a CPU computes at a time.
+
+
 @dataclass
 class Matches:
     """
@@ -153,7 +156,11 @@ def match_pairs(
         if many is not None:
             chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), targets.boxes)
             logits, planes = logits[:-1], planes[:, :-1]
-        cost = hungarian.cost(logits, planes.movedim(0, -1), targets.boxes)
+        layers = len(logits)
+        if device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
+            layers = max(CACHED_COSTS // logits[0].numel(), 1)
+        parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
+        cost = torch.cat([hungarian.cost(part, boxes.movedim(0, -1), targets.boxes) for part, boxes in parts])
         if many is not None:
             cost = torch.cat([cost, chosen[None].to(cost.dtype)])
         cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
