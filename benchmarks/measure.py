@@ -22,22 +22,23 @@ def device_name() -> str:
     return f"{models[0].split(':')[1].strip() if models else 'CPU'}, {torch.get_num_threads()} threads"
 
 
-def seconds(*calls: Callable, repeats: int = 3) -> list[float]:
+def seconds(*calls: Callable, repeats: int = 3, clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Measure the median seconds of each call. The calls take turns, so that slow moments affect all of them.
 
     Args:
         *calls (`Callable`): Calls without arguments.
         repeats (`int`): Measured rounds after one warm-up round, 3 by default.
+        clock (`Callable[[], float]`): Clock in seconds. Default: wall-clock time; `time.process_time` is CPU time.
     """
     times = [[] for _ in calls]
     for round_ in range(repeats + 1):
         for call, durations in zip(calls, times, strict=True):
             _finish()
-            begin = time.perf_counter()
+            begin = clock()
             call()
             _finish()
             if round_:
-                durations.append(time.perf_counter() - begin)
+                durations.append(clock() - begin)
     return [statistics.median(durations) for durations in times]
 
 

@@ -218,7 +218,7 @@ def to_rgb(image: PILImage.Image) -> PILImage.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         image = PILImage.fromarray(scale_to_bytes(np.asarray(image)))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # the image is a copy already
 
 
 def scale_to_bytes(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ from ..options.loss import MatchingCosts, OneToManyScores
 from .structures import ConceptOutputs, PairTargets, QueryOutputs
 
 
+CACHED_COSTS = 2**15  # Costs of queries that a CPU computes at a time.
+
+
 @dataclass
 class Matches:
     """
@@ -148,12 +151,16 @@ def match_pairs(
 
     with torch.no_grad():
         pair = to_index(pair_of_target, device)
-        logits, planes = _gather_for_targets(outputs.one_to_one, pair)
+        sets = [outputs.one_to_one] if many is None else [outputs.one_to_one, many]
+        logits, planes = _gather_for_targets(sets, pair)
         if many is not None:
-            many_logits, many_planes = _gather_for_targets(many, pair)
-            chosen = one_to_many.match(many_logits[-1], many_planes[:, -1].movedim(0, -1), targets.boxes)
-            logits, planes = torch.cat([logits, many_logits[:-1]]), torch.cat([planes, many_planes[:, :-1]], dim=1)
-        cost = hungarian.cost(logits, planes.movedim(0, -1), targets.boxes)
+            chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), targets.boxes)
+            logits, planes = logits[:-1], planes[:, :-1]
+        layers = len(logits)
+        if device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
+            layers = max(CACHED_COSTS // logits[0].numel(), 1)
+        parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
+        cost = torch.cat([hungarian.cost(part, boxes.movedim(0, -1), targets.boxes) for part, boxes in parts])
         if many is not None:
             cost = torch.cat([cost, chosen[None].to(cost.dtype)])
         cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
@@ -169,16 +176,18 @@ def match_pairs(
     return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
 
 
-def _gather_for_targets(queries: QueryOutputs, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Gather logits and boxes of all queries of each target's pair.
+    Gather logits and boxes of all queries of each target's pair, the layers of the sets of queries one after another.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Logits `(num_layers, num_targets, num_queries)`; boxes with one contiguous
         plane per coordinate, `(4, num_layers, num_targets, num_queries)`.
     """
-    planes = queries.boxes.float().movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
-    return queries.logits.float().index_select(1, pair), planes.index_select(2, pair)
+    # Concatenated first, because there are fewer pairs than targets.
+    logits, boxes = (torch.cat([getattr(queries, name).float() for queries in sets]) for name in ("logits", "boxes"))
+    planes = boxes.movedim(-1, 0)  # (4, layers, num_pairs, num_queries)
+    return logits.index_select(1, pair), planes.index_select(2, pair)
 
 
 def _copy_to_host(cost: torch.Tensor) -> np.ndarray:

@@ -20,7 +20,29 @@ def encode_mask(mask: np.ndarray) -> str:
 
 def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
     """Decode the `counts` of a compressed COCO RLE to a bool mask of shape `(height, width)`."""
-    return coco_mask.decode(to_coco_rle(counts, height, width)).astype(bool)
+    return coco_mask.decode(to_coco_rle(counts, height, width)).view(bool)
+
+
+def decode_mask_box(counts: str, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    """
+    Decode the part of an encoded mask that lies inside its tight box.
+
+    Args:
+        counts (`str`): The `counts` of a compressed COCO RLE.
+        height (`int`): Height of the image, px.
+        width (`int`): Width of the image, px.
+
+    Returns:
+        `tuple`: Part of the mask, bool of shape `(h, w)`, and the `x` and `y` of its corner in the image, px. The part
+            of an empty mask has the shape `(0, 0)`.
+    """
+    x, y, w, h = map(int, mask_box_xywh(counts, height, width))
+    w, h = min(w, width - x), min(h, height - y)  # pycocotools exceeds the image on a run of length zero
+    # An RLE runs down the columns: those before and after the box are cut off without being decoded.
+    ends = np.clip(np.cumsum(_runs(counts)) - x * height, 0, w * height)
+    values = np.arange(len(ends)) % 2 == 1
+    columns = np.repeat(values, np.diff(ends, prepend=0)).reshape(w, height)
+    return np.ascontiguousarray(columns[:, y : y + h].T), x, y
 
 
 def to_coco_rle(counts: str, height: int, width: int) -> dict:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import DatasetFormatError, to_dataset, to_rgb, validate_example
-from sam_ft.data.samples.collators import Sam3Collator, warn_long_phrases
+from sam_ft.data.samples.collators import Sam3Collator, tokenize_phrases, warn_long_phrases
 from sam_ft.data.samples.pipeline import EpochSampler, EvaluationSamples, TrainingSamples
 from sam_ft.models.sam3.config import build_tiny_processor
 from sam_ft.ops.masks import encode_mask
@@ -142,10 +142,14 @@ def test_evaluation_uses_every_phrase_on_the_whole_image(rows):
 
 def test_collator_packs_images_and_phrases_once(rows):
     data = EvaluationSamples(rows, resolution=112, geometry_token=True)
-    batch = Sam3Collator(build_tiny_processor().tokenizer)([data[0], data[1]])
+    collator = Sam3Collator(build_tiny_processor().tokenizer)
+    collator([data[1]])  # its tokens are reused
+    batch = collator([data[0], data[1]])
     texts = batch["labels"][0]["phrases"]
     assert len(texts) == len(set(texts)) == len(batch["input_ids"])
     assert batch["input_ids"].shape[1] == 32
+    for name, tokens in tokenize_phrases(collator.tokenizer, texts).items():
+        assert torch.equal(batch[name], tokens)
     assert batch["pixel_values"].shape == (2, 3, 112, 112)
     assert batch["pixel_values"].dtype == torch.uint8
     pairs = len(data[0].phrases) + len(data[1].phrases)

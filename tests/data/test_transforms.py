@@ -10,6 +10,7 @@ from sam_ft.data.keyed_random import keyed_draws
 from sam_ft.data.row_schema import open_image_value, to_dataset
 from sam_ft.data.samples.pipeline import TrainingSamples
 from sam_ft.data.samples.transforms import Geometry, draw_geometry, jitter_colors
+from sam_ft.ops.masks import decode_mask_box, encode_mask
 from sam_ft.options.augmentation import TransformOptions
 from sam_ft.options.phrases import PhraseOptions, PromptOptions
 
@@ -74,6 +75,25 @@ def test_visible_share_and_cut_boxes():
     geometry = Geometry((0, 0, 6, 10), False, (0, 0, 6, 10), 10)
     assert geometry.visible_share(mask) == 0.5
     assert geometry.box_xyxy([4, 0, 4, 10]).tolist() == [4, 0, 6, 10]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("window", [(0, 0, 40, 30), (7, 5, 20, 18)])
+def test_part_of_a_mask_is_drawn_like_the_whole(flip, window):
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[2:20, 10:36] = np.random.default_rng(0).random((18, 26)) < 0.3
+    geometry = Geometry(window, flip, (3, 6, 45, 33), 64)
+    part, *corner = decode_mask_box(encode_mask(mask), 30, 40)
+    whole, drawn = np.zeros((64, 64), dtype=bool), np.zeros((64, 64), dtype=bool)
+    assert geometry.paint(mask, whole) == geometry.paint(part, drawn, corner)
+    assert np.array_equal(whole, drawn)
+    assert geometry.visible_share(mask) == geometry.visible_share(part, corner)
+    # Nearest pixel: the centre of a pixel of the canvas lies in the pixel of the image that it copies.
+    x, y, w, h = window
+    rows = y + ((np.arange(33) + 0.5) * h / 33).astype(int)
+    columns = x + ((np.arange(45) + 0.5) * w / 45).astype(int)
+    assert np.array_equal(whole[6:39, 3:48], mask[np.ix_(rows, columns[::-1] if flip else columns)])
+    assert whole.sum() == whole[6:39, 3:48].sum()
 
 
 def test_jitter_changes_colours_within_bounds_or_not_at_all():

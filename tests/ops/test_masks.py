@@ -32,6 +32,24 @@ def test_run_lengths_equal_pycocotools():
         assert masks.uncompressed_to_counts(runs, [23, 31], 23, 31) == counts
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_part_inside_the_box_equals_the_whole_mask(share):
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[3:17, 5:30] = np.random.default_rng(0).random((14, 25)) < share
+    part, x, y = masks.decode_mask_box(masks.encode_mask(mask), 20, 30)
+    whole = np.zeros_like(mask)
+    whole[y : y + part.shape[0], x : x + part.shape[1]] = part
+    assert np.array_equal(whole, mask)
+    assert part.any(axis=0).all() or share < 0.5
+
+
+def test_part_of_a_mask_with_runs_of_length_zero():
+    counts = masks.uncompressed_to_counts([0, 0, 5, 2, 5], [3, 4], 3, 4)
+    part, x, y = masks.decode_mask_box(counts, 3, 4)
+    assert np.array_equal(part, masks.decode_mask(counts, 3, 4)[y : y + part.shape[0], x : x + part.shape[1]])
+    assert part.sum() == 2
+
+
 def test_boxes_are_tight():
     mask = np.zeros((20, 30), dtype=bool)
     mask[4:9, 10:12] = True

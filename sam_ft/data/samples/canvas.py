@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...ops.masks import decode_mask, mask_box_xywh
+from ...ops.masks import decode_mask_box
 from .transforms import Geometry
 
 
@@ -54,11 +54,11 @@ def move_instance(
         scale = geometry.target[2] * geometry.target[3] / (geometry.window[2] * geometry.window[3])
         full = instance["bbox"][2] * instance["bbox"][3] * scale
         return (box if min(size) > 0 and size[0] * size[1] >= min_visible * full else None), False
-    mask = decode_mask(counts, row["height"], row["width"])
-    if geometry.visible_share(mask) < min_visible:
+    mask, *corner = decode_mask_box(counts, row["height"], row["width"])
+    if geometry.visible_share(mask, corner) < min_visible:
         return None, True
     drawn = np.zeros((geometry.canvas, geometry.canvas), dtype=bool) if canvas is None else canvas
-    return geometry.paint(mask, drawn, mask_box_xywh(counts, row["height"], row["width"])), True
+    return geometry.paint(mask, drawn, corner), True
 
 
 def draw_region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
@@ -74,9 +74,11 @@ def draw_region(row: dict, index: int, geometry: Geometry) -> np.ndarray:
         `np.ndarray` of shape `(R, R)`: Mask of the region, bool.
     """
     instance = row["instances"][index]
-    if instance["segmentation"] is not None:
-        return geometry.mask(decode_mask(instance["segmentation"], row["height"], row["width"]))
     region = np.zeros((geometry.canvas, geometry.canvas), dtype=bool)
+    if instance["segmentation"] is not None:
+        mask, *corner = decode_mask_box(instance["segmentation"], row["height"], row["width"])
+        geometry.paint(mask, region, corner)
+        return region
     x1, y1, x2, y2 = geometry.box_xyxy(instance["bbox"]).round().astype(int)
     region[y1:y2, x1:x2] = True
     return region

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 TEXT_LENGTH = 32
 PLACEHOLDER = "object"
+MAX_TOKENIZED = 20_000  # Phrases whose tokens a collator holds, about a kilobyte each.
 
 
 class Sam3Collator:
@@ -46,7 +47,7 @@ class Sam3Collator:
 
     def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None, concepts=None):
         self.tokenizer, self.text_features, self.concepts = tokenizer, text_features, concepts
-        self.warned: set[str] = set()
+        self.tokens: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, samples: list[Sample]) -> dict:
         """Collate samples to a batch."""
@@ -69,8 +70,8 @@ class Sam3Collator:
             **self._text(encoded),
             **indices,
             **_build_distillation_pairs(distill, texts),
-            "input_ids": tokens["input_ids"],
-            "attention_mask": tokens["attention_mask"],
+            "input_ids": torch.stack([ids for ids, _ in tokens]),
+            "attention_mask": torch.stack([mask for _, mask in tokens]),
             "pair_image": [image for image, _ in pairs],
             "pair_phrase": [texts.index(phrase.text) for _, phrase in pairs],
             "input_boxes": boxes,
@@ -104,10 +105,16 @@ class Sam3Collator:
             )
         return {"text_features": torch.stack([self.text_features[text] for text in texts])}
 
-    def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        warn_long_phrases(self.tokenizer, [text for text in texts if text not in self.warned])
-        self.warned.update(texts)
-        return tokenize_phrases(self.tokenizer, texts)
+    def _tokenize(self, texts: list[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the token ids and the attention mask of each text, which are reused in later batches."""
+        if len(self.tokens) > MAX_TOKENIZED:
+            self.tokens.clear()
+        new = [text for text in texts if text not in self.tokens]
+        if new:
+            warn_long_phrases(self.tokenizer, new)
+            tokens = tokenize_phrases(self.tokenizer, new)
+            self.tokens.update(zip(new, zip(tokens["input_ids"], tokens["attention_mask"], strict=True), strict=True))
+        return [self.tokens[text] for text in texts]
 
 
 class Sam2Collator:

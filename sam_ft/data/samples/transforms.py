@@ -4,7 +4,9 @@ Transforms: one axis-aligned map from the image to the canvas of the model (crop
 The same map applies to pixels, masks and boxes in one step, so that a mask is decoded and resampled once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -87,34 +89,34 @@ class Geometry:
         self.paint(mask, canvas)
         return canvas
 
-    def paint(self, mask: np.ndarray, canvas: np.ndarray, box_xywh: list[float] | None = None) -> list[int] | None:
+    @cached_property
+    def _sources(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the image for each row and column of the target, ascending, without the flip."""
+        x, y, w, h = self.window
+        tw, th = self.target[2:]
+        rows = y + ((np.arange(th) + 0.5) * h / th).astype(np.int64)
+        return rows, x + ((np.arange(tw) + 0.5) * w / tw).astype(np.int64)
+
+    def paint(self, mask: np.ndarray, canvas: np.ndarray, corner: Sequence[int] = (0, 0)) -> list[int] | None:
         """
-        Draw a mask on an empty canvas, nearest pixel, reading only the part of the mask that is set.
+        Draw a mask, or the part of it that is set, on an empty canvas, nearest pixel.
 
         Args:
-            mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
+            mask (`np.ndarray` of shape `(h, w)`): Part of a mask at the size of the image, bool.
             canvas (`np.ndarray` of shape `(canvas, canvas)`): Zeros, bool; changed in place.
-            box_xywh (`list[float]`, *optional*): Box `(x, y, w, h)` in px around all set pixels, if it is known.
+            corner (`Sequence[int]`): `(x, y)` of the part in the image, px. Default: `(0, 0)`, the whole mask.
 
         Returns:
             `list[int]` or `None`: Tight box `(x1, y1, x2, y2)` on the canvas, far edges exclusive; `None` if no pixel
                 is left.
         """
-        x, y, w, h = self.window
-        tx, ty, tw, th = self.target
-        columns = x + ((np.arange(tw) + 0.5) * w / tw).astype(np.int64)
-        rows = y + ((np.arange(th) + 0.5) * h / th).astype(np.int64)
-        columns = columns[::-1] if self.flip else columns
-        if box_xywh is None:
-            ys, xs = np.flatnonzero(mask.any(axis=1)[rows]), np.flatnonzero(mask.any(axis=0)[columns])
-        else:
-            left, top, w, h = box_xywh
-            ys = np.flatnonzero((rows >= top) & (rows < top + h))
-            xs = np.flatnonzero((columns >= left) & (columns < left + w))
-        if not len(ys) or not len(xs):
-            return None
-        piece = mask[rows[ys[0] : ys[-1] + 1]][:, columns[xs[0] : xs[-1] + 1]]
-        top, left = ty + int(ys[0]), tx + int(xs[0])
+        (x, y), (h, w), (tx, ty, tw, _) = corner, mask.shape, self.target
+        rows, columns = self._sources
+        top, bottom = np.searchsorted(rows, (y, y + h)).tolist()
+        left, right = np.searchsorted(columns, (x, x + w)).tolist()
+        piece = mask.take(columns[left:right] - x, axis=1).take(rows[top:bottom] - y, axis=0)
+        piece = piece[:, ::-1] if self.flip else piece
+        top, left = ty + top, tx + (tw - right if self.flip else left)
         canvas[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
         ys, xs = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
         if not len(ys):
@@ -140,17 +142,20 @@ class Geometry:
             xs = 1 - xs[::-1]
         return np.array([tx + xs[0] * tw, ty + ys[0] * th, tx + xs[1] * tw, ty + ys[1] * th], dtype=np.float32)
 
-    def visible_share(self, mask: np.ndarray) -> float:
+    def visible_share(self, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> float:
         """
         Compute the share of a mask that lies inside the window.
 
         Args:
-            mask (`np.ndarray` of shape `(height, width)`): Mask at the size of the image, bool.
+            mask (`np.ndarray` of shape `(h, w)`): Part of a mask at the size of the image, bool; zeros around it.
+            corner (`Sequence[int]`): `(x, y)` of the part in the image, px. Default: `(0, 0)`, the whole mask.
         """
-        x, y, w, h = self.window
-        if (h, w) == mask.shape:
+        x, y = self.window[0] - corner[0], self.window[1] - corner[1]
+        right, bottom = x + self.window[2], y + self.window[3]
+        if x <= 0 and y <= 0 and bottom >= mask.shape[0] and right >= mask.shape[1]:
             return float(mask.any())
-        return float(mask[y : y + h, x : x + w].sum()) / max(float(mask.sum()), 1.0)
+        visible = mask[max(y, 0) : max(bottom, 0), max(x, 0) : max(right, 0)]
+        return float(visible.sum()) / max(float(mask.sum()), 1.0)
 
 
 def draw_geometry(
