@@ -72,7 +72,7 @@ class Graphs:
             if missing:
                 known = ", ".join(concept["phrase"] for concept in self.concepts)
                 raise ValueError(
-                    f"there is no concept of {missing[0]!r} in {HERE}, and no text encoder. Give one of: {known}"
+                    f"there is no concept for {missing[0]!r} in {HERE}, and no text encoder. Give one of: {known}"
                 )
             features = np.zeros((len(phrases), TEXT_LENGTH, self.concepts[0]["tokens"].shape[1]), dtype=np.float32)
             mask = np.zeros(features.shape[:2], dtype=np.int64)

@@ -113,7 +113,7 @@ def test_onnx_concepts_without_a_text_encoder(onnx_export, noise, tmp_path, monk
             runpy.run_path(str(tmp_path / "onnx" / "predict.py"), run_name="__main__")
             continue
         with pytest.raises(
-            SystemExit, match="no concept of 'zebra' in .*, and no text encoder. Give one of: pothole, "
+            SystemExit, match="no concept for 'zebra' in .*, and no text encoder. Give one of: pothole, "
         ):
             runpy.run_path(str(tmp_path / "onnx" / "predict.py"), run_name="__main__")
     assert "manhole cover: " in capsys.readouterr().out

@@ -14,7 +14,7 @@ from ...options.concepts import MAX_TOKENS
 from ...utils.text import phrase_words
 
 
-BASE_PREFIX = "base:"  # `base:star` is the phrase "star" without its concept.
+BASE_PREFIX = "base:"  # `base:star` is the phrase "star" by its text features.
 _NOISE = 0.01  # relative standard deviation of the noise that separates repeated initial tokens
 
 
