@@ -85,9 +85,10 @@ def test_concepts_learn_new_phrases_and_change_no_other_output(tuned_concepts):
     # Other chunk sizes would change the rounding of matrix products.
     base, tuned = load_model(ModelOptions("sam-ft/tiny", pairs_per_chunk=64)), unwrap_sam(run.trainer.model)
     assert compute_base_fingerprint(base).items() <= compute_base_fingerprint(tuned).items()
-    batch = run.trainer.data_collator([run.trainer.eval_dataset[0]])
-    phrases = batch["labels"][0]["phrases"]
-    plain = Sam3Collator(run.trainer.data_collator.tokenizer)([run.trainer.eval_dataset[0]])
+    samples = [run.trainer.eval_dataset[i] for i in range(6)]
+    batch = run.trainer.data_collator(samples)
+    phrases = [batch["labels"][0]["phrases"][phrase] for phrase in batch["pair_phrase"]]
+    plain = Sam3Collator(run.trainer.data_collator.tokenizer)(samples)
     for keys in (batch, plain):
         for name in ("labels", "pair_instances", "pair_ignore", "pair_exhaustive"):
             del keys[name]
