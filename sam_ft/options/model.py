@@ -120,6 +120,12 @@ class ModelOptions:
         check_values(self)
         if self.compile_vision not in ("auto", True, False):
             raise ValueError(f"`compile_vision` must be auto, true or false, got {short_repr(self.compile_vision)}")
+        if isinstance(self.concepts, str):
+            raise ValueError(f"`concepts` is the string {self.concepts!r}. Pass a list: [{self.concepts!r}]")
+        self.concepts = [str(name) for name in self.concepts]
+        repeated = next((name for name in self.concepts if self.concepts.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"`concepts` contains {repeated!r} twice. Remove one")
 
 
 def is_rank(value) -> bool:

@@ -267,6 +267,10 @@ def test_invalid_requests_are_refused(shapes, saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")
     with pytest.raises(ValueError, match=r"is defined by '.*saved' and by '.*copy'"):
         load_as_trained(ModelOptions("sam-ft/tiny", concepts=[str(saved), str(tmp_path / "copy")]))
+    with pytest.raises(ValueError, match=r"`concepts` contains '.*saved' twice"):
+        load_as_trained(ModelOptions("sam-ft/tiny", concepts=[str(saved), saved]))
+    with pytest.raises(ValueError, match=r"`concepts` is the string '.*saved'. Pass a list"):
+        load_as_trained(ModelOptions("sam-ft/tiny", concepts=str(saved)))
     with pytest.raises(ValueError, match="other weights"):
         load_as_trained(ModelOptions("sam-ft/random-tiny", concepts=[str(saved)]))
     change_info(base="moved/base")(tmp_path / "copy")
