@@ -20,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -163,9 +164,9 @@ def run_cell(cell: Cell, folder: Path) -> dict:
     Raises:
         RuntimeError: If the run fails.
     """
-    output = folder / "run"
-    shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, str(ROOT / "recipes" / "sam3_ft.py"), "--config", str(CONFIG), "--output_dir", "run"]
+    output = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    command = [sys.executable, str(ROOT / "recipes" / "sam3_ft.py"), "--config", str(CONFIG)]
+    command += ["--output_dir", output.name]
     for name, value in cell.keys.items():
         values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]
         command += [f"--{name}", *map(str, values)]
@@ -196,6 +197,7 @@ def run_cell(cell: Cell, folder: Path) -> dict:
     if before.is_file():
         metrics = json.loads(before.read_text())
         record["before"] = [metrics["before_mask_AP50_trained"], metrics["before_mask_AP50_untrained"]]
+    shutil.rmtree(output)
     return record
 
 

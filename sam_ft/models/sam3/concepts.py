@@ -134,10 +134,11 @@ class ConceptTokens(torch.nn.Module):
             tokens (`torch.Tensor` of shape `(K, C)`): Its tokens, K ≤ 32.
 
         Raises:
-            `ValueError`: If the phrase has a concept already, or the shape is not supported.
+            `ValueError`: If phrase or synonym has a concept already, in any spelling, or the shape is not supported.
         """
-        if entry.phrase in self.index.phrases:
-            raise ValueError(f"the phrase {entry.phrase!r} has two concepts. Load one of them")
+        repeated = next((text for text in (entry.phrase, *entry.synonyms) if self.index.index_of(text) >= 0), None)
+        if repeated is not None:  # A file with both could not be loaded.
+            raise ValueError(f"the phrase {repeated!r} has two concepts. Rename or leave out one of them")
         if tokens.ndim != 2 or not 1 <= tokens.shape[0] <= MAX_TOKENS or tokens.shape[1] != self.info.width:
             raise ValueError(
                 f"the concept {entry.phrase!r} has tokens of shape {tuple(tokens.shape)}; this model takes 1 to "

@@ -51,7 +51,7 @@ def test_names():
 
 
 def test_regions_to_ignore_are_crowds_of_every_phrase(tmp_path):
-    """Where something is ignored, no phrase is absent: the region may show it."""
+    """An image with an ignored region has no absent phrases: the region may show them."""
     labelme_ignored(tmp_path)
     content = json.loads((tmp_path / "second.json").read_text())
     points = [[0, 0], [9, 0], [9, 9], [0, 9]]
