@@ -1,0 +1,112 @@
+"""Images of a batch prediction: files, and members of tar and parquet files, which are read when they are predicted."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fsspec
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """
+    One image of a batch prediction.
+
+    Attributes:
+        name (`str`): Unique name, a relative path without a suffix.
+        file (`str`): Path of the image file, or path or URL of the tar or parquet file that contains the image.
+        member (`str`): Name of the image inside the file; empty for an image file.
+        position (`tuple[int, int]`): Offset and size in bytes inside a tar file, or row group and row inside a
+            parquet file; zeros for an image file.
+        column (`str`): Image column of a parquet file; empty otherwise.
+    """
+
+    name: str
+    file: str
+    member: str = ""
+    position: tuple[int, int] = (0, 0)
+    column: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Return whether the image is a file of its own."""
+        return not self.member
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the image's file name, such as `.jpg`; `.jpg` for an image without a file name."""
+        return PurePosixPath(self.member or self.file).suffix or ".jpg"
+
+    def __str__(self) -> str:
+        return self.file if self.is_file else f"{self.file}: {self.member}"
+
+    def identity(self) -> list:
+        """
+        Path, size and modification time: a prediction is repeated if one of them differs.
+
+        Raises:
+            `ValueError`: If the file does not exist.
+        """
+        if "://" in self.file:
+            return [self.file, self.member, *self.position]
+        try:
+            stat = os.stat(self.file)
+        except OSError as error:
+            raise ValueError(f"`images`: {self.file} cannot be read ({error.strerror})") from error
+        path = _real_path(self.file)
+        return [path, stat.st_size, stat.st_mtime_ns, *([] if self.is_file else [self.member, *self.position])]
+
+    def load(self) -> Path | bytes:
+        """
+        Return the image file, or the content of a member.
+
+        Raises:
+            `ValueError`: If the tar or parquet file cannot be read.
+        """
+        if self.is_file:
+            return Path(self.file)
+        try:
+            return self._read_parquet() if self.column else self._read_tar()
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise ValueError(f"the image {self} cannot be read ({error})") from error
+
+    def _read_tar(self) -> bytes:
+        offset, size = self.position
+        with fsspec.open(self.file) as stream:
+            stream.seek(offset)
+            content = stream.read(size)
+        if len(content) != size:
+            raise ValueError("the file is truncated")
+        return content
+
+    def _read_parquet(self) -> bytes:
+        group, row = self.position
+        value = _read_column(self.file, group, self.column)[row].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if content:
+            return content
+        path = value.get("path") if isinstance(value, dict) else None
+        if not path:
+            raise ValueError("the row has no image")
+        return (Path(self.file).parent / path).read_bytes()
+
+
+@functools.lru_cache(maxsize=2)  # images are read in their order
+def _read_column(file: str, group: int, column: str):
+    with fsspec.open(file) as stream:
+        return pq.ParquetFile(stream).read_row_group(group, columns=[column]).column(0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _real_path(file: str) -> str:
+    """Resolve a path; its folder is resolved once for all files in it."""
+    if os.path.islink(file):
+        return os.path.realpath(file)
+    folder, name = os.path.split(os.path.abspath(file))
+    return os.path.join(_real_folder(folder), name)
