@@ -1,40 +1,25 @@
-"""Batch prediction over image files, with a progress bar; a stopped job resumes with the images without a result."""
+"""Batch prediction over images, by one or several processes; a stopped one resumes with images without a record."""
 
-import dataclasses
-import glob
+import itertools
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from contextlib import ExitStack
 
 from torch.utils.data import DataLoader
 
-from ..data.readers.files import image_suffixes, images_in
-from ..options.keys import check_choice
-from ..options.prediction import OUTPUTS
 from ..utils.console import progress_bar
-from ..utils.json_files import read_json_file, write_json
-from ..utils.output_folders import FolderKind, claim_settings, is_claimed, lock_folder
+from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
-from .exemplars import Exemplars
-from .output_writers import (
-    derive_phrase_file_names,
-    write_coco,
-    write_labelme,
-    write_masks,
-    write_overlay,
-    write_yolo,
-    write_yolo_names,
-)  # fmt: skip
-from .phrases import VISUAL, check_phrases
-from .predictor import ImagePrediction, Predictor
-from .prompt_files import ObjectPrompt
-from .prompted_views import PreparedReferences
-from .tiling import FileViews, Views
+from ..utils.processes import ALONE, ProcessGroup
+from .coco_output import CocoOutput
+from .image_outputs import ImageOutputs
+from .output_writers import write_yolo_names
+from .prediction_job import PredictionJob
+from .prediction_records import ImageRecords, PredictionRecords, open_records
+from .predictor import Predictor
+from .tiling import ImageViews, Views
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -42,296 +27,186 @@ logger = logging.getLogger("sam_ft.run")
 PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
-_SHARED_FILES = ("coco.json", "results.json", "yolo/data.yaml")  # each covers all images
-_RECORDS = "predictions"  # folder with one record per image; a recorded image is not predicted again
+_YOLO_NAMES = "yolo/data.yaml"
+_SHARED_FILES = (*CocoOutput.FILES, _YOLO_NAMES)  # each covers all images
+_NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
+_LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
+_MAX_PROBLEMS = 100  # lines about images that cannot be read
 
 
-@dataclass
-class PredictionJob:
+def run_job(predictor: Predictor, job: PredictionJob, group: ProcessGroup = ALONE) -> list[str]:
     """
-    Images, prompts and outputs of one batch prediction.
+    Predict the images that have no record yet and write all outputs.
 
-    Attributes:
-        files (`dict[str, str]`): Image file by name; see [`find_images`].
-        phrases (`list[str]`): Phrases that every image is prompted with; may be empty where `prompts` are given.
-        folder (`Path`): Output folder.
-        outputs (`list[str]`): Output formats, from `OUTPUTS`.
-        prompts (`dict[str, Exemplars | list[ObjectPrompt]]`): Exemplar boxes (SAM 3) or object prompts (SAM 2) by
-            image name.
-        workers (`int`): Number of processes that load images, 0 by default.
-        skip_bad (`bool`): Skip images that cannot be read and report them at the end, `False` by default.
-        image_channels (`list[int]`): Three channels of the images, from 1; see [`read_channels`].
-        settings (`dict`): Settings of the model; a folder contains the predictions of one model only.
-        references (`PreparedReferences`, *optional*): References in other images.
-    """
-
-    files: dict[str, str]
-    phrases: list[str]
-    folder: Path
-    outputs: list[str]
-    prompts: dict[str, Exemplars | list[ObjectPrompt]] = field(default_factory=dict)
-    workers: int = 0
-    skip_bad: bool = False
-    image_channels: list[int] = field(default_factory=list)
-    settings: dict = field(default_factory=dict)
-    references: PreparedReferences | None = None
-
-    def __post_init__(self):
-        self.phrases = check_phrases(self.phrases)
-        check_choice("outputs", self.outputs, OUTPUTS)
-        unmatched = next((name for name in self.prompts if name not in self.files), None)
-        if unmatched is not None:
-            raise ValueError(
-                f"the prompts name the image {unmatched!r}, which is not among `images` "
-                f"({', '.join(list(self.files)[:3])}, …). Add it to `images`, or remove its prompts"
-            )
-        if not self.phrases and not self.prompts:
-            raise ValueError("there is no prompt; give phrases (SAM 3), or boxes and clicks")
-        if not self.phrases:  # images without a prompt have no prediction, so they are not opened
-            self.files = {name: file for name, file in self.files.items() if name in self.prompts}
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names of the detections, in one order for all images: the phrases, or the labels of the prompts."""
-        if self.phrases:
-            return list(self.phrases)
-        labels = [prompt.label for prompts in self.prompts.values() if isinstance(prompts, list) for prompt in prompts]
-        return list(dict.fromkeys(labels)) or [VISUAL]
-
-
-def find_images(entries: list[str], output_dir: Path | None = None) -> dict[str, str]:
-    """
-    Find image files and give each a unique name: its path below the common folder, without the suffix.
-
-    Args:
-        entries (`list[str]`): Files, folders (all images below them) and globs.
-        output_dir (`Path`, *optional*): Folder of predictions; files that an earlier call wrote there are skipped.
-
-    Returns:
-        `dict[str, str]`: Image file by name.
-
-    Raises:
-        `ValueError`: If an entry does not exist or contains no image.
-    """
-    files: list[str] = []
-    for entry in entries:
-        if Path(entry).is_dir():
-            matched = [str(file) for file in images_in(Path(entry))]
-        elif Path(entry).is_file():
-            matched = [entry]
-        else:
-            suffixes = image_suffixes()
-            paths = sorted(glob.glob(entry, recursive=True))
-            matched = [file for file in paths if Path(file).suffix.lower() in suffixes and Path(file).is_file()]
-        if not matched:
-            problem = (
-                "the folder contains no image"
-                if Path(entry).is_dir()
-                else "there is no such file or folder, and no image matches"
-            )
-            raise ValueError(f"`images`: {entry!r}: {problem}")
-        files += matched
-    files = list({Path(file).resolve(): file for file in files}.values())  # a file that is named twice counts once
-    if output_dir is not None and is_claimed(output_dir, PREDICTIONS):
-        written = [file for file in files if Path(file).resolve().is_relative_to(output_dir.resolve())]
-        if written:
-            logger.info("%d images below `predictions_dir` (%s) are skipped", len(written), output_dir)
-        if written and len(written) == len(files):
-            raise ValueError(
-                f"`images`: all {len(written)} files lie below `predictions_dir`, {output_dir}. Give other images"
-            )
-        files = [file for file in files if file not in set(written)]
-    if not files:
-        raise ValueError("`images`: give files, folders or globs, such as `--images photos/ more/*.jpg`")
-    root = os.path.commonpath([Path(file).resolve().parent for file in files])
-    below = [Path(file).resolve().relative_to(root) for file in files]
-    stems = Counter(path.with_suffix("").as_posix() for path in below)
-    by_name: dict[str, str] = {}
-    for path, file in zip(below, files, strict=True):
-        stem = path.with_suffix("").as_posix()
-        name = stem if stems[stem] == 1 else path.as_posix()  # `a.jpg` and `a.png` keep their suffixes
-        while name in by_name:
-            name += "_"
-        by_name[name] = file
-    return by_name
-
-
-def run_job(predictor: Predictor, job: PredictionJob) -> list[str]:
-    """
-    Predict the images that have no result yet and write all outputs.
+    Each process predicts a share of the images; the first one then writes the outputs that cover all images.
 
     Args:
         predictor (`Predictor`): Predictor of SAM 3 or SAM 2.
         job (`PredictionJob`): Images, prompts and outputs.
+        group (`ProcessGroup`): Processes of this prediction, one by default.
 
     Returns:
-        `list[str]`: Lines for the log: detections per phrase, notes, and skipped images.
+        `list[str]`: Lines for the log: detections per phrase, notes, and skipped images; empty in other processes than
+            the first.
 
     Raises:
-        `ValueError`: If an image cannot be read and `skip_bad` is false, or if the folder contains predictions of
-            other settings.
+        `ValueError`: If an image cannot be read and `skip_bad` is false, if the folder contains predictions of other
+            settings, or if the processes found different images.
     """
-    settings = {
-        "phrases": job.phrases,
-        "outputs": sorted(job.outputs),
-        "image_channels": job.image_channels,
-        "exemplars": {name: _to_plain(prompts) for name, prompts in job.prompts.items()},
-        **dataclasses.asdict(predictor.options),
-        **job.settings,
-    }
-    not_compared = {"views_per_batch"}  # changes the speed, not the result
-    records = job.folder / _RECORDS
-    with lock_folder(job.folder, PREDICTIONS):
-        claim_settings(
-            job.folder,
-            PREDICTIONS,
-            json.loads(json.dumps({key: value for key, value in settings.items() if key not in not_compared})),
-            has_results=records.is_dir() and any(records.rglob("*.json")),
-        )
-        owned = OwnedFiles(job.folder, "prediction")
-        owned.check_free(_SHARED_FILES, PREDICTIONS.argument)
-        return _predict_missing(predictor, job, owned)
+    records = open_records(job.folder, job.images)
+    with open_job(job, predictor.options, records, group):
+        outputs = ImageOutputs(job, records)
+        group.run(lambda: _predict_share(predictor, job, outputs, group))
+        return merge_share(job, outputs, group)
 
 
-def _predict_missing(predictor: Predictor, job: PredictionJob, owned: OwnedFiles) -> list[str]:
-    records = job.folder / _RECORDS
-    missing = {name: file for name, file in job.files.items() if _read_prediction(records, name, file) is None}
-    num_done = len(job.files) - len(missing)
-    if num_done:
-        logger.info("%d of %d images were predicted before; resuming", num_done, len(job.files))
-    problems, filled = [], 0
-    with progress_bar(total=len(job.files), initial=num_done, leave=True) as bar:
-        for batch in _load_batches(predictor, missing, job):
-            bad = [views for views in batch if views.problem]
-            if bad and not job.skip_bad:
-                raise ValueError(f"{bad[0].problem}. Correct it, or set `--on_bad_images skip` to skip such files")
-            problems += [f"{missing[views.name]}: {views.problem}" for views in bad]
-            readable = [views for views in batch if not views.problem]
-            for prediction in predictor.predict_job(readable, job):
-                filled += _write_image(prediction, missing[prediction.name], job)
+def open_job(job: PredictionJob, options, records: PredictionRecords, group: ProcessGroup = ALONE) -> ExitStack:
+    """
+    Lock and claim the output folder of a prediction until the result is closed.
+
+    Args:
+        job (`PredictionJob`): Images, prompts and outputs.
+        options: Options of the predictor.
+        records (`PredictionRecords`): Records of the predictions.
+        group (`ProcessGroup`): Processes of this prediction; the first one holds the lock.
+
+    Raises:
+        `ValueError`: See [`run_job`].
+    """
+    if len(set(group.gather(job.images.digest))) > 1:
+        raise ValueError("`images`: the processes found different images. Give a folder that all machines share")
+    stack = ExitStack()
+
+    def claim() -> None:
+        stack.enter_context(lock_folder(job.folder, PREDICTIONS))
+        settings = {key: value for key, value in job.describe(options).items() if key not in _NOT_COMPARED}
+        claim_settings(job.folder, PREDICTIONS, json.loads(json.dumps(settings)), has_results=records.exist)
+        OwnedFiles(job.folder, "prediction").check_free(_SHARED_FILES, PREDICTIONS.argument)
+
+    with stack:  # closed here only if the folder cannot be claimed
+        group.run_first(claim)
+        return stack.pop_all()
+
+
+def find_missing(
+    job: PredictionJob, records: PredictionRecords, block_size: int, group: ProcessGroup
+) -> Iterator[int]:
+    """
+    Find the images of this process without a record, and log how many images have one.
+
+    Args:
+        job (`PredictionJob`): Images, prompts and outputs.
+        records (`PredictionRecords`): Records of the predictions.
+        block_size (`int`): Number of neighbouring images that one process predicts.
+        group (`ProcessGroup`): Processes of this prediction.
+
+    Returns:
+        `Iterator[int]`: Indices of the images, in order.
+    """
+    num_images = len(job.images)
+    starts = range(group.index * block_size, num_images, group.count * block_size)
+    missing = [records.find_missing(range(start, min(start + block_size, num_images))) for start in starts]
+    num_missing = sum(group.gather(sum(map(len, missing))))
+    if num_missing < num_images:
+        logger.info("%d of %d images were predicted before; resuming", num_images - num_missing, num_images)
+    return itertools.chain.from_iterable(missing)
+
+
+def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup) -> None:
+    """Predict the images of this process that have no record."""
+    records, views_per_batch = outputs.records, predictor.options.views_per_batch
+    batch_size = 1 if predictor.tiling[0] else views_per_batch  # The tiles of one image fill a batch.
+    block_size = max(records.block_size, batch_size)
+    if records.block_size > 1 and not predictor.tiling[0]:
+        batch_size *= -(-_LOADED_TOGETHER // batch_size)
+    missing, indices = itertools.tee(find_missing(job, records, block_size, group))
+    views = ImageViews(job.images, predictor.resolution, *predictor.tiling, channels=job.image_channels)
+    batches = _Batches(missing, batch_size)
+    loader = DataLoader(views, batch_sampler=batches, num_workers=min(job.workers, len(job.images)), collate_fn=list)
+    with progress_bar(total=len(job.images) // group.count, leave=True) as bar:
+        for batch in loader:
+            _predict_batch(predictor, job, outputs, list(zip(batch, indices, strict=False)))
             bar.update(len(batch))
-    lines = _write_shared(job, records, owned)
-    lines += [f"note: {filled} masks have holes; the YOLO format has none, so they are filled there"] if filled else []
-    return lines + [f"skipped: {problem}" for problem in problems]
 
 
-def _to_plain(prompts: Exemplars | list[ObjectPrompt]):
-    if isinstance(prompts, list):
-        return [dataclasses.asdict(prompt) for prompt in prompts]
-    return dataclasses.asdict(prompts)
+class _Batches:
+    """Batch sampler over an iterator of indices, which is not turned into a list."""
+
+    def __init__(self, indices: Iterator[int], batch_size: int):
+        self.indices, self.batch_size = indices, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while batch := list(itertools.islice(self.indices, self.batch_size)):
+            yield batch
 
 
-def _load_batches(predictor: Predictor, files: dict[str, str], job: PredictionJob) -> Iterator[list[Views]]:
-    views = FileViews(files, predictor.resolution, *predictor.tiling, channels=job.image_channels)
-    # The tiles of one image fill a batch.
-    batch_size = predictor.options.views_per_batch if views.tile_size is None else 1
-    yield from DataLoader(views, batch_size=batch_size, num_workers=min(job.workers, len(files)), collate_fn=list)
+def _predict_batch(
+    predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, batch: list[tuple[Views, int]]
+) -> None:
+    """Predict loaded images and write their files."""
+    bad = next((views for views, _ in batch if views.problem), None)
+    if bad is not None and not job.skip_bad:
+        raise ValueError(f"{bad.problem}. Correct it, or set `--on_bad_images skip` to skip such files")
+    predictions = iter(predictor.predict_job([views for views, _ in batch if not views.problem], job))
+    for views, index in batch:
+        if views.problem:
+            outputs.records.add(index, None, views.problem)
+        else:
+            outputs.write(index, next(predictions))
 
 
-def _write_image(prediction: ImagePrediction, image: str, job: PredictionJob) -> int:
-    """Write all files of an image, its record last; return the number of masks with filled holes."""
-    record = job.folder / _RECORDS / f"{prediction.name}.json"
-    pending = record.with_name(f".{record.stem[-80:]}.pending")
-    _check_writable(prediction, image, job, record, pending)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    pending.touch()
-    filled = 0
-    writers = {
-        "overlays": partial(write_overlay, channels=job.image_channels),
-        "masks": write_masks,
-        "labelme": write_labelme,
-    }
-    for name, writer in writers.items():
-        if name in job.outputs:
-            writer(prediction, image, job.folder / name)
-    if "yolo" in job.outputs:
-        filled = write_yolo(prediction, image, job.folder / "yolo", job.classes)
-    write_json(record, {"image": _identity(image), **dataclasses.asdict(prediction)})
-    pending.unlink()
-    return filled
-
-
-def _check_writable(prediction: ImagePrediction, image: str, job: PredictionJob, record: Path, pending: Path) -> None:
+def merge_share(job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup = ALONE) -> list[str]:
     """
-    Refuse to replace files that this prediction did not write, or that were edited since.
+    Write the outputs that cover all images, in the first process, when every image has a record.
 
-    The files of an image are older than its record. Files without a record belong to a killed process if its pending
-    marker exists.
+    Args:
+        job (`PredictionJob`): Images, prompts and outputs.
+        outputs (`ImageOutputs`): Outputs of the images of this process.
+        group (`ProcessGroup`): Processes of this prediction.
 
-    Raises:
-        `ValueError`: If there is such a file; names it.
+    Returns:
+        `list[str]`: See [`run_job`].
     """
-    if pending.exists():
-        return
-    written = record.stat().st_mtime_ns if record.is_file() else -1
-    for file in _list_outputs(prediction, image, job):
-        is_link = file.exists() and os.path.samefile(file, image)  # the YOLO output links the source image
-        if file.exists() and not is_link and file.stat().st_mtime_ns > written:
-            raise ValueError(
-                f"`predictions_dir`: {file} was not written by this prediction, or was edited since. Move it away, or "
-                "choose another `predictions_dir`"
-            )
+    records, lines = outputs.records, []
+    filled = sum(group.gather(outputs.num_filled))
+    if isinstance(records, ImageRecords):
+        for problems in group.gather(records.problems):
+            records.problems |= problems
+
+    def merge() -> None:
+        lines.extend(_write_shared(job, records))
+        if filled:
+            lines.append(f"note: {filled} masks have holes; the YOLO format has none, so they are filled there")
+        lines.sort(key=lambda line: line.startswith("skipped"))
+
+    group.run_first(merge)
+    return lines
 
 
-def _list_outputs(prediction: ImagePrediction, image: str, job: PredictionJob) -> list[Path]:
-    folder, name = job.folder, prediction.name
-    mask_names = derive_phrase_file_names(list(prediction.detections)).values()
-    files = {
-        "overlays": [folder / "overlays" / f"{name}.jpg"],
-        "labelme": [folder / "labelme" / f"{name}.json"],
-        "masks": [folder / "masks" / name / f"{phrase}.png" for phrase in mask_names],
-        "yolo": [
-            folder / "yolo" / "labels" / f"{name}.txt",
-            folder / "yolo" / "images" / f"{name}{Path(image).suffix}",
-        ],
-    }
-    return [file for output in job.outputs for file in files.get(output, ())]
-
-
-def _identity(image: str) -> list:
-    """Path, size and modification time of an image: a prediction is repeated if one of them differs."""
-    stat = Path(image).stat()
-    return [str(Path(image).resolve()), stat.st_size, stat.st_mtime_ns]
-
-
-def _read_prediction(records: Path, name: str, image: str) -> ImagePrediction | None:
-    """Read the recorded prediction of an image; `None` if there is none of this file."""
-    file = records / f"{name}.json"
-    if not file.is_file():
-        return None
-    content = read_json_file(file, "predictions_dir", remedy="Delete it; the image is then predicted again")
-    keys = {"image", *(field.name for field in dataclasses.fields(ImagePrediction))}
-    if not isinstance(content, dict) or set(content) != keys:
-        raise ValueError(
-            f"`predictions_dir`: {file} is no record of a prediction, so this command did not write it. Move it "
-            "away, or choose another `predictions_dir`"
-        )
-    return ImagePrediction(**content) if content.pop("image", None) == _identity(image) else None
-
-
-def _write_shared(job: PredictionJob, records: Path, owned: OwnedFiles) -> list[str]:
-    """Write the files that cover all images; return one line per phrase with its number of detections."""
-    phrases = job.classes
-    counts: dict[str, list[int]] = {}
-    names = []
-    for prediction in _read_predictions(records, job.files):
-        names.append(prediction.name)
-        for phrase, detections in prediction.detections.items():
-            counts.setdefault(phrase, []).append(len(detections))
-    if "yolo" in job.outputs and names:
+def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
+    """Write the files that cover all images; return a line per phrase with its detections, and skipped images."""
+    owned, phrases = OwnedFiles(job.folder, "prediction"), job.classes
+    images, hits, detected = Counter(), Counter(), Counter()
+    problems, num_problems = [], 0
+    with ExitStack() as stack:
+        outputs = []
+        if "coco" in job.outputs:
+            outputs.append(stack.enter_context(CocoOutput(owned, phrases, job.images.find_common_folder())))
+        for image, prediction, problem in records.read():
+            if prediction is None:
+                num_problems += 1
+                if num_problems <= _MAX_PROBLEMS:
+                    problems.append(f"skipped: {image}: {problem}")
+                continue
+            for output in outputs:
+                output.add(image, prediction)
+            for phrase, detections in prediction.detections.items():
+                images[phrase] += 1
+                hits[phrase] += bool(detections)
+                detected[phrase] += len(detections)
+    if "yolo" in job.outputs and num_problems < len(job.images):
         write_yolo_names(owned, phrases)
-    if "coco" in job.outputs and names:
-        files = {name: job.files[name] for name in names}
-        write_coco(_read_predictions(records, files), files, phrases, owned)
-    return [
-        f"{phrase}: {sum(numbers)} in {sum(map(bool, numbers))} of {len(numbers)} images"
-        for phrase in phrases
-        if (numbers := counts.get(phrase, []))
-    ]
-
-
-def _read_predictions(records: Path, files: dict[str, str]) -> Iterator[ImagePrediction]:
-    for name, image in files.items():
-        prediction = _read_prediction(records, name, image)
-        if prediction is not None:
-            yield prediction
+    if num_problems > len(problems):
+        problems.append(f"skipped: {num_problems - len(problems)} more images")
+    counted = [phrase for phrase in phrases if images[phrase]]
+    return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + problems

@@ -1,4 +1,4 @@
-"""Images of a batch prediction: files, and members of tar and parquet files, which are read when they are predicted."""
+"""Images of a batch prediction: files, and members of tar and parquet files, read when they are predicted."""
 
 import functools
 import os
@@ -39,24 +39,28 @@ class ImageEntry:
         """Suffix of the image's file name, such as `.jpg`; `.jpg` for an image without a file name."""
         return PurePosixPath(self.member or self.file).suffix or ".jpg"
 
+    @property
+    def path(self) -> str:
+        """Absolute path of the image file; a member lies in a folder with the name of its tar or parquet file."""
+        if self.is_file:
+            return resolve_path(self.file)
+        _, is_url, path = self.file.rpartition("://")
+        folder = os.path.splitext(f"/{path}" if is_url else resolve_path(path))[0]
+        return folder + os.path.normpath(f"/{self.member}")  # without `..`, because names become paths of outputs
+
     def __str__(self) -> str:
         return self.file if self.is_file else f"{self.file}: {self.member}"
 
     def identity(self) -> list:
-        """
-        Path, size and modification time: a prediction is repeated if one of them differs.
-
-        Raises:
-            `ValueError`: If the file does not exist.
-        """
+        """Return path, size and modification time, `None` for a missing file; a change repeats the prediction."""
+        member = [] if self.is_file else [self.member, *self.position]
         if "://" in self.file:
-            return [self.file, self.member, *self.position]
+            return [self.file, *member]
         try:
             stat = os.stat(self.file)
-        except OSError as error:
-            raise ValueError(f"`images`: {self.file} cannot be read ({error.strerror})") from error
-        path = _real_path(self.file)
-        return [path, stat.st_size, stat.st_mtime_ns, *([] if self.is_file else [self.member, *self.position])]
+        except OSError:
+            return [resolve_path(self.file), None, None, *member]
+        return [resolve_path(self.file), stat.st_size, stat.st_mtime_ns, *member]
 
     def load(self) -> Path | bytes:
         """
@@ -104,8 +108,8 @@ def _real_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def _real_path(file: str) -> str:
-    """Resolve a path; its folder is resolved once for all files in it."""
+def resolve_path(file: str) -> str:
+    """Resolve a path; a folder is resolved once for all files in it."""
     if os.path.islink(file):
         return os.path.realpath(file)
     folder, name = os.path.split(os.path.abspath(file))

@@ -1,10 +1,10 @@
-"""Output formats of predictions: COCO, LabelMe and YOLO to label further, overlays, and mask images."""
+"""Output files of one image: LabelMe and YOLO to label further, overlays, and mask images."""
 
 import base64
 import io
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +16,21 @@ from ..ops.masks import decode_mask
 from ..ops.outline import outlines
 from ..reporting.pictures import color_of, draw_instances
 from ..utils.files import write_text
-from ..utils.json_files import to_json, write_json
+from ..utils.json_files import write_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import escape_control_characters
-from .nms import compute_area
+from .image_entries import ImageEntry
 from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 
 
-def write_overlay(prediction: ImagePrediction, image: str, folder: Path, channels: Sequence[int] = ()) -> None:
+def write_overlay(prediction: ImagePrediction, image: ImageEntry, folder: Path, channels: Sequence[int] = ()) -> None:
     """
     Write `NAME.jpg`: masks, boxes and scores drawn on the image.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        image (`str`): Image file.
+        image (`ImageEntry`): The image.
         folder (`Path`): Output folder.
         channels (`Sequence[int]`): Three channels of the image, from 1; see [`open_trusted_image`].
     """
@@ -44,10 +44,10 @@ def write_overlay(prediction: ImagePrediction, image: str, folder: Path, channel
     title = ", ".join(f"{text}: {len(prediction.detections[phrase])}" for phrase, text in texts.items())
     file = folder / f"{prediction.name}.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)
-    draw_instances(to_rgb(open_trusted_image(image, channels)), drawn, colors, title).save(file, quality=90)
+    draw_instances(to_rgb(open_trusted_image(image.load(), channels)), drawn, colors, title).save(file, quality=90)
 
 
-def write_masks(prediction: ImagePrediction, _image: str, folder: Path) -> None:
+def write_masks(prediction: ImagePrediction, _image: ImageEntry, folder: Path) -> None:
     """
     Write `NAME/PHRASE.png` for each phrase: a pixel's value is the rank of its instance by score, 0 without one.
 
@@ -55,7 +55,7 @@ def write_masks(prediction: ImagePrediction, _image: str, folder: Path) -> None:
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        _image (`str`): Image file; unused, as all writers have the same parameters.
+        _image (`ImageEntry`): The image; unused, as all writers have the same parameters.
         folder (`Path`): Output folder.
     """
     names = derive_phrase_file_names(list(prediction.detections))
@@ -90,7 +90,7 @@ def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
     return names
 
 
-def write_labelme(prediction: ImagePrediction, image: str, folder: Path) -> None:
+def write_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) -> None:
     """
     Write `NAME.json` for LabelMe.
 
@@ -99,7 +99,7 @@ def write_labelme(prediction: ImagePrediction, image: str, folder: Path) -> None
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        image (`str`): Image file.
+        image (`ImageEntry`): The image.
         folder (`Path`): Output folder.
     """
     file = folder / f"{prediction.name}.json"
@@ -116,8 +116,10 @@ def write_labelme(prediction: ImagePrediction, image: str, folder: Path) -> None
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": Path(os.path.relpath(image, file.parent)).as_posix(),
-        "imageData": None,
+        "imagePath": Path(os.path.relpath(image.file, file.parent)).as_posix()
+        if image.is_file
+        else f"{file.stem}{image.suffix}",
+        "imageData": None if image.is_file else base64.b64encode(image.load()).decode(),
         "imageHeight": prediction.height,
         "imageWidth": prediction.width,
     }
@@ -140,7 +142,7 @@ def _labelme_parts(detection: dict, prediction: ImagePrediction) -> list[dict]:
     return [{"shape_type": "mask", "points": corners, "mask": base64.b64encode(buffer.getvalue()).decode()}]
 
 
-def write_yolo(prediction: ImagePrediction, image: str, folder: Path, phrases: list[str]) -> int:
+def write_yolo(prediction: ImagePrediction, image: ImageEntry, folder: Path, phrases: list[str]) -> int:
     """
     Write `labels/NAME.txt` and link the image as `images/NAME.*`.
 
@@ -148,7 +150,7 @@ def write_yolo(prediction: ImagePrediction, image: str, folder: Path, phrases: l
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        image (`str`): Image file.
+        image (`ImageEntry`): The image.
         folder (`Path`): Output folder.
         phrases (`list[str]`): Classes, in the order of their numbers.
 
@@ -156,7 +158,7 @@ def write_yolo(prediction: ImagePrediction, image: str, folder: Path, phrases: l
         `int`: Number of instances whose holes were filled, since the format has none.
     """
     label = folder / "labels" / f"{prediction.name}.txt"
-    picture = folder / "images" / f"{prediction.name}{Path(image).suffix}"
+    picture = folder / "images" / f"{prediction.name}{image.suffix}"
     for file in (label, picture):
         file.parent.mkdir(parents=True, exist_ok=True)
     lines, filled, scale = [], 0, np.array([prediction.width, prediction.height])
@@ -174,10 +176,14 @@ def write_yolo(prediction: ImagePrediction, image: str, folder: Path, phrases: l
             lines.append(f"{phrases.index(phrase)} {values}\n" if len(points) else "")
     write_text(label, "".join(lines))
     picture.unlink(missing_ok=True)  # an earlier image may have had this name
+    content = image.load()
+    if isinstance(content, bytes):
+        picture.write_bytes(content)
+        return filled
     try:
-        os.link(Path(image).resolve(), picture)  # resolved, because a link to a symbolic link may be broken
+        os.link(content.resolve(), picture)  # resolved, because a link to a symbolic link may be broken
     except OSError:  # hard links do not cross file systems
-        shutil.copyfile(image, picture)
+        shutil.copyfile(content, picture)
     return filled
 
 
@@ -202,40 +208,3 @@ def write_yolo_names(owned: OwnedFiles, phrases: list[str]) -> None:
     """
     content = {"path": ".", "train": "images", "names": dict(enumerate(phrases))}
     owned.write_text("yolo/data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "predictions_dir")
-
-
-def write_coco(
-    predictions: Iterable[ImagePrediction], files: dict[str, str], phrases: list[str], owned: OwnedFiles
-) -> int:
-    """
-    Write `coco.json`, a data set for `annotation_file` and `image_folder`, and `results.json`, the COCO results.
-
-    Args:
-        predictions (`Iterable[ImagePrediction]`): Predictions of all images.
-        files (`dict[str, str]`): Image file by name.
-        phrases (`list[str]`): Categories, in the order of their ids.
-        owned (`OwnedFiles`): Files of the predictions' folder.
-
-    Returns:
-        `int`: Number of detections.
-    """
-    category_ids = {phrase: number for number, phrase in enumerate(phrases, 1)}
-    paths = {name: Path(file).resolve() for name, file in files.items()}
-    root = Path(os.path.commonpath([path.parent for path in paths.values()]))
-    images, annotations, results = [], [], []
-    for image_id, prediction in enumerate(predictions, 1):
-        file_name = paths[prediction.name].relative_to(root).as_posix()
-        images.append({"id": image_id, "file_name": file_name, "width": prediction.width, "height": prediction.height})
-        for phrase, detections in prediction.detections.items():
-            for detection in detections:
-                result = {"image_id": image_id, "category_id": category_ids[phrase], **detection}
-                results.append(result)
-                common = {"id": len(annotations) + 1, "iscrowd": 0, "noun_phrase": phrase}
-                common["area"] = compute_area(detection)
-                annotations.append({"segmentation": []} | result | common)
-    categories = [{"id": number, "name": phrase, "supercategory": "phrase"} for phrase, number in category_ids.items()]
-    info = {"description": "predictions of sam-ft", "image_folder": str(root)}
-    coco = {"info": info, "images": images, "annotations": annotations, "categories": categories}
-    for name, content in (("coco.json", coco), ("results.json", results)):
-        owned.write_text(name, to_json(content, name), "predictions_dir")
-    return len(results)

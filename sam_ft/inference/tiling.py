@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..data.image_channels import describe_channels, read_channels
 from ..data.row_schema import open_image_value, to_rgb
 from ..data.samples.transforms import Geometry
+from .image_entries import ImageEntry
 
 
 @dataclass
@@ -104,12 +105,12 @@ def cut_views(
     )
 
 
-def open_trusted_image(file: str, channels: Sequence[int] = ()) -> Image.Image:
+def open_trusted_image(file: str | Path | bytes, channels: Sequence[int] = ()) -> Image.Image:
     """
     Open an image without Pillow's size limit for untrusted files, because a user's images may have gigapixels.
 
     Args:
-        file (`str`): Image file.
+        file (`str`, `Path` or `bytes`): Image file, or its content.
         channels (`Sequence[int]`): Three channels of the image, from 1, see [`read_channels`]; by default an image
             with more channels is refused.
 
@@ -119,29 +120,30 @@ def open_trusted_image(file: str, channels: Sequence[int] = ()) -> Image.Image:
     Raises:
         `ValueError`: If the image cannot be read, or has channels of which three must be chosen.
     """
+    source = file if isinstance(file, bytes) else Path(file)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         if channels:
-            return read_channels(Path(file), list(channels))
-        image = open_image_value(file)
+            return read_channels(source, list(channels))
+        image = open_image_value({"bytes": file, "path": None} if isinstance(file, bytes) else str(file))
     except ValueError as error:
-        raise ValueError(describe_channels(Path(file)) or str(error)) from error
+        raise ValueError(describe_channels(source) or str(error)) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    problem = describe_channels(Path(file), len(image.getbands()))
+    problem = describe_channels(source, len(image.getbands()))
     if problem is not None:
         raise ValueError(problem)
     return image
 
 
-class FileViews(Dataset):
+class ImageViews(Dataset):
     """
-    Dataset of [`Views`] of image files.
+    Dataset of [`Views`] of images.
 
-    A worker cuts an image when it loads the file. A file that cannot be read has no views and a `problem`.
+    A worker cuts an image when it loads it. An image that cannot be read has no views and a `problem`.
 
     Args:
-        files (`dict[str, str]`): Image file by name.
+        images (`Sequence[ImageEntry]`): The images.
         resolution (`int`): Side of the model's canvas, px.
         tile_size (`int`, *optional*): Side of a tile, px; see [`compute_windows`].
         overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
@@ -150,22 +152,22 @@ class FileViews(Dataset):
 
     def __init__(
         self,
-        files: dict[str, str],
+        images: Sequence[ImageEntry],
         resolution: int,
         tile_size: int | None = None,
         overlap: float = 0.2,
         channels: Sequence[int] = (),
     ):
-        self.files, self.resolution, self.tile_size, self.overlap = list(files.items()), resolution, tile_size, overlap
+        self.images, self.resolution, self.tile_size, self.overlap = images, resolution, tile_size, overlap
         self.channels = channels
 
     def __len__(self):
-        return len(self.files)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Views:
-        name, file = self.files[index]
+        entry = self.images[index]
         try:
-            image = open_trusted_image(file, self.channels)
+            image = open_trusted_image(entry.load(), self.channels)
         except ValueError as error:
-            return Views(name, (0, 0), [], problem=str(error))
-        return cut_views(image, name, self.resolution, self.tile_size, self.overlap)
+            return Views(entry.name, (0, 0), [], problem=str(error))
+        return cut_views(image, entry.name, self.resolution, self.tile_size, self.overlap)

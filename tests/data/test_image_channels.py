@@ -11,7 +11,8 @@ from sam_ft.data.image_channels import count_channels, read_channels
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.row_schema import to_rgb
 from sam_ft.data.sources import read_splits
-from sam_ft.inference.tiling import FileViews
+from sam_ft.inference.image_entries import ImageEntry
+from sam_ft.inference.tiling import ImageViews
 from sam_ft.options.data import DatasetOptions, ReadOptions
 
 from .readers.trees import HEIGHT, PICTURES, TREES, WIDTH
@@ -122,11 +123,11 @@ def test_training_reads_the_chosen_channels(tmp_path, dtype):
 def test_prediction_reads_the_chosen_channels(tmp_path):
     values = draw_values("uint16", 6)
     (tmp_path / "a.tif").write_bytes(tiff(values))
-    files = {"a": str(tmp_path / "a.tif")}
-    assert "has 6 channels. Set `image_channels`" in FileViews(files, 32)[0].problem
-    views = FileViews(files, 32, channels=[6, 2, 1])[0]
+    files = [ImageEntry("a", str(tmp_path / "a.tif"))]
+    assert "has 6 channels. Set `image_channels`" in ImageViews(files, 32)[0].problem
+    views = ImageViews(files, 32, channels=[6, 2, 1])[0]
     Image.fromarray(values[..., [5, 1, 0]].astype(np.uint8)).save(tmp_path / "b.png")
-    expected = FileViews({"b": str(tmp_path / "b.png")}, 32)[0]
+    expected = ImageViews([ImageEntry("b", str(tmp_path / "b.png"))], 32)[0]
     assert np.array_equal(views.views[0].canvas, expected.views[0].canvas)
 
 

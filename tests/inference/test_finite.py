@@ -5,8 +5,11 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
-from sam_ft.inference.batch_prediction import PredictionJob, run_job
+from sam_ft.inference.batch_prediction import run_job
+from sam_ft.inference.image_entries import ImageEntry
+from sam_ft.inference.image_list import ImageList
 from sam_ft.inference.output_writers import write_overlay
+from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.inference.prompt_files import ObjectPrompt
 from sam_ft.inference.sam2_predictor import Sam2Predictor
@@ -63,7 +66,9 @@ def test_a_job_writes_nothing_for_an_image_without_finite_predictions(images, tm
     images[0].save(tmp_path / "a.png")
     predictor = Sam3Predictor.from_pretrained(TINY, device="cpu")
     damage(predictor.model, "dot_product_scoring")
-    job = PredictionJob({"a": str(tmp_path / "a.png")}, ["circle"], tmp_path / "out", ["coco", "overlays"])
+    job = PredictionJob(
+        ImageList([ImageEntry("a", str(tmp_path / "a.png"))]), ["circle"], tmp_path / "out", ["coco", "overlays"]
+    )
     with pytest.raises(NonFiniteError, match="image 'a', phrase 'circle'"):
         run_job(predictor, job)
     assert not [*(tmp_path / "out").rglob("*.json"), *(tmp_path / "out").rglob("*.jpg")]
@@ -79,5 +84,5 @@ def test_control_characters_of_a_phrase_are_escaped_in_overlays(images, tmp_path
 
     monkeypatch.setattr("sam_ft.inference.output_writers.draw_instances", draw)
     prediction = ImagePrediction("a", 40, 60, {"a\x1b[31m\nb": [{"score": 0.5, "bbox": [1, 1, 5, 5]}]})
-    write_overlay(prediction, str(tmp_path / "a.png"), tmp_path / "overlays")
+    write_overlay(prediction, ImageEntry("a", str(tmp_path / "a.png")), tmp_path / "overlays")
     assert drawn == [("a\\x1b[31m b", "a\\x1b[31m b", "a\\x1b[31m b: 1")]

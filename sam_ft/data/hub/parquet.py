@@ -78,6 +78,10 @@ class ParquetRows:
         row = self._table(group).slice(index - self.groups[group].start, 1).to_pylist()[0]
         return self.features.decode_example(row)
 
+    def iterate_groups(self) -> Iterator[tuple[tuple[str, int], range]]:
+        """Yield file and number of each row group, and the indices of its rows."""
+        yield from zip(self._locations, self.groups, strict=True)
+
     def select_columns(self, column: str) -> Iterator[dict]:
         """Yield all rows with one column; the other columns are not fetched."""
         for file in self.files:

@@ -33,26 +33,29 @@ def image_suffixes() -> set[str]:
 
 def images_in(folder: Path) -> list[Path]:
     """Return all image files below a folder, sorted by path, without hidden files such as `._a.jpg`."""
-    suffixes = image_suffixes()
-    files = (
-        Path(parent, name)
-        for parent, folders, names in _walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-    )
-    return sorted(f for f in files if f.is_file())
+    return list(iterate_images(folder))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder as `os.walk` does, and linked folders too, each real folder once."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield parent, folders, names
+def iterate_images(folder: Path) -> Iterator[Path]:
+    """Yield the files of [`images_in`] one by one, in the same order; each real folder is visited once."""
+    yield from _iterate_images(folder, image_suffixes(), set())
+
+
+def _iterate_images(folder: Path, suffixes: set[str], seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    try:
+        names = sorted(os.listdir(folder))
+    except PermissionError:
+        return
+    for name in names:
+        path = folder / name
+        if os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".") and os.path.isfile(path):
+            yield path
+        elif os.path.isdir(path):
+            yield from _iterate_images(path, suffixes, seen)
 
 
 def split_of_folder(file: Path, root: Path) -> str:

@@ -1,0 +1,93 @@
+"""COCO output of a prediction, written image by image: a data set, and COCO results."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from ..utils.json_files import to_json
+from ..utils.owned_files import OwnedFiles
+from .image_entries import ImageEntry
+from .nms import compute_area
+from .predictor import ImagePrediction
+
+
+class CocoOutput:
+    """
+    Writer of `coco.json`, a data set for `annotation_file` and `image_folder`, and of `results.json`, COCO results.
+
+    The parts of both files are collected in temporary files, so that the memory does not grow with the images.
+
+    Args:
+        owned (`OwnedFiles`): Files of the predictions' folder.
+        phrases (`list[str]`): Categories, in the order of their ids.
+        root (`str`): Folder that the file names of the images are relative to.
+
+    Raises:
+        `ValueError`: If one of the files was not written by a prediction.
+    """
+
+    FILES = ("coco.json", "results.json")
+
+    def __init__(self, owned: OwnedFiles, phrases: list[str], root: str):
+        self.owned, self.root = owned, root
+        self.category_ids = {phrase: number for number, phrase in enumerate(phrases, 1)}
+        self._num_images = self._num_annotations = 0
+
+    def __enter__(self) -> "CocoOutput":
+        self._images, self._annotations, self._results = (
+            tempfile.TemporaryFile("w+", encoding="utf-8", dir=self.owned.folder)  # noqa: SIM115 (closed by `__exit__`)
+            for _ in range(3)
+        )
+        return self
+
+    def __exit__(self, kind, _error, _traceback) -> None:
+        with self._images, self._annotations, self._results:
+            if kind is None and self._num_images:
+                self.owned.write("coco.json", self._write_data_set, "predictions_dir")
+                self.owned.write("results.json", self._write_results, "predictions_dir")
+
+    def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
+        """Add the prediction of an image."""
+        self._num_images += 1
+        path = os.path.relpath(image.path, self.root)
+        entry = {"id": self._num_images, "file_name": Path(path).as_posix()}
+        entry |= {"width": prediction.width, "height": prediction.height}
+        _append(self._images, entry, is_first=self._num_images == 1)
+        for phrase, detections in prediction.detections.items():
+            for detection in detections:
+                self._num_annotations += 1
+                is_first = self._num_annotations == 1
+                result = {"image_id": self._num_images, "category_id": self.category_ids[phrase], **detection}
+                _append(self._results, result, is_first=is_first)
+                common = {"id": self._num_annotations, "iscrowd": 0, "noun_phrase": phrase}
+                common["area"] = compute_area(detection)
+                _append(self._annotations, {"segmentation": []} | result | common, is_first=is_first)
+
+    def _write_data_set(self, file: Path) -> None:
+        categories = [
+            {"id": number, "name": phrase, "supercategory": "phrase"} for phrase, number in self.category_ids.items()
+        ]
+        info = {"description": "predictions of sam-ft", "image_folder": self.root}
+        with open(file, "w", encoding="utf-8") as target:
+            target.write(f'{{"info": {to_json(info)}, "images": [')
+            _copy(self._images, target)
+            target.write('], "annotations": [')
+            _copy(self._annotations, target)
+            target.write(f'], "categories": {to_json(categories)}}}')
+
+    def _write_results(self, file: Path) -> None:
+        with open(file, "w", encoding="utf-8") as target:
+            target.write("[")
+            _copy(self._results, target)
+            target.write("]")
+
+
+def _append(part: IO[str], content: dict, *, is_first: bool) -> None:
+    part.write(("" if is_first else ", ") + to_json(content, "coco.json"))
+
+
+def _copy(part: IO[str], target: IO[str]) -> None:
+    part.seek(0)
+    shutil.copyfileobj(part, target, 1 << 20)

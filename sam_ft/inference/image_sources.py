@@ -1,0 +1,244 @@
+"""Sources of the images of a prediction: files, folders, globs, file lists, tar and parquet files, Hub data sets."""
+
+import glob
+import hashlib
+import logging
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from datasets import Dataset, Image
+
+from ..data.hub.parquet import ParquetRows
+from ..data.hub.source import open_splits
+from ..data.readers.files import image_suffixes, iterate_images
+from ..options.data import HubSource
+from ..utils.output_folders import FolderKind, is_claimed
+from .image_entries import ImageEntry
+from .image_list import ImageList
+
+
+logger = logging.getLogger("sam_ft.run")
+
+CONTAINERS = (".tar", ".parquet")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_EXAMPLE = "such as `--images photos/ more/*.jpg list.txt shards/*.tar`"
+
+
+def find_images(entries: list[str], output_dir: Path | None = None, kind: FolderKind | None = None) -> ImageList:
+    """
+    Find images and give each a unique name: its path below the common folder, without the suffix.
+
+    Args:
+        entries (`list[str]`): Image files, folders (all images below them, or their tar and parquet files), globs,
+            text files with one path a line, tar and parquet files or their URLs, and ids of Hub data sets.
+        output_dir (`Path`, *optional*): Folder of predictions; files that an earlier call wrote there are skipped.
+        kind (`FolderKind`, *optional*): Kind of that folder.
+
+    Returns:
+        `ImageList`: The images in the order of the entries.
+
+    Raises:
+        `ValueError`: If an entry does not exist, cannot be read or contains no image.
+    """
+    if not entries:
+        raise ValueError(f"`images`: give files, folders or globs, {_EXAMPLE}")
+    skipped_below = output_dir.resolve() if output_dir is not None and is_claimed(output_dir, kind) else None
+    naming = _Naming()
+    listed = ImageList(naming.collect(entries, skipped_below))
+    if naming.num_skipped:
+        logger.info("%d images below `predictions_dir` (%s) are skipped", naming.num_skipped, output_dir)
+    if not len(listed):
+        raise ValueError(
+            f"`images`: all {naming.num_skipped} files lie below `predictions_dir`, {output_dir}. Give other images"
+        )
+    return ImageList(naming.assign(listed))
+
+
+class _Naming:
+    """Two passes over the images: `collect` finds the common folder and repeated names, `assign` sets the names."""
+
+    def __init__(self):
+        self.root, self.num_skipped = None, 0
+        self._stems, self._repeated, self._names = (
+            set(),
+            set(),
+            set(),
+        )  # digests, so that long lists need little memory
+
+    def collect(self, entries: list[str], skipped_below: Path | None) -> Iterator[ImageEntry]:
+        """Yield the images without a name, each once, and without those below `skipped_below`."""
+        seen, folder = set(), None
+        for entry in entries:
+            is_empty = True
+            for image in _iterate(entry):
+                is_empty = False
+                path = image.path
+                identity = _digest(path)
+                if identity in seen:  # a file that is named twice counts once
+                    continue
+                seen.add(identity)
+                if skipped_below is not None and Path(path).is_relative_to(skipped_below):
+                    self.num_skipped += 1
+                    continue
+                if os.path.dirname(path) != folder:
+                    folder = os.path.dirname(path)
+                    self.root = folder if self.root is None else os.path.commonpath([self.root, folder])
+                stem = _digest(os.path.splitext(path)[0])
+                (self._repeated if stem in self._stems else self._stems).add(stem)
+                yield image
+            if is_empty:
+                raise ValueError(f"`images`: {entry!r}: {_describe_empty(entry)}")
+
+    def assign(self, images: ImageList) -> Iterator[ImageEntry]:
+        """Yield the images with their names; `a.jpg` and `a.png` keep their suffixes."""
+        for image in images:
+            path = image.path
+            stem = os.path.splitext(path)[0]
+            name = os.path.relpath(path if _digest(stem) in self._repeated else stem, self.root)
+            while _digest(name) in self._names:
+                name += "_"
+            self._names.add(_digest(name))
+            yield replace(image, name=PurePosixPath(Path(name)).as_posix())
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _iterate(entry: str) -> Iterator[ImageEntry]:
+    """Yield the images of one value of `--images`; nothing if there are none."""
+    if Path(entry).is_dir():
+        files = iterate_images(Path(entry))
+        first = next(files, None)
+        if first is None:
+            for file in sorted(file for file in Path(entry).rglob("*") if file.suffix.lower() in CONTAINERS):
+                yield from _iterate_file(str(file))
+            return
+        yield ImageEntry("", str(first))
+        yield from (ImageEntry("", str(file)) for file in files)
+    elif Path(entry).is_file():
+        yield from _iterate_file(entry)
+    elif "://" in entry:
+        for file in _expand_url(entry):
+            yield from _iterate_file(file)
+    elif matched := sorted(glob.glob(entry, recursive=True)):
+        suffixes = image_suffixes() | set(CONTAINERS)
+        for file in matched:
+            if Path(file).suffix.lower() in suffixes and Path(file).is_file():
+                yield from _iterate_file(file)
+    elif _HUB_ID.fullmatch(entry) and Path(entry).suffix.lower() not in image_suffixes():
+        yield from _iterate_hub(entry)
+
+
+def _describe_empty(entry: str) -> str:
+    if Path(entry).is_dir():
+        return "the folder contains no image"
+    return (
+        "the file contains no image"
+        if Path(entry).is_file()
+        else "there is no such file or folder, and no image matches"
+    )
+
+
+def _iterate_file(file: str) -> Iterator[ImageEntry]:
+    suffix = PurePosixPath(file).suffix.lower()
+    if suffix == ".txt":
+        yield from _iterate_list(Path(file))
+    elif suffix == ".tar":
+        yield from _iterate_tar(file)
+    elif suffix == ".parquet":
+        yield from _iterate_parquet(ParquetRows([file]))
+    elif "://" in file:
+        raise ValueError(f"`images`: {file} is a URL of an image. Give URLs of tar or parquet files, or download it")
+    else:
+        yield ImageEntry("", file)
+
+
+def _iterate_list(file: Path) -> Iterator[ImageEntry]:
+    """Yield the files of a text file with one path a line, relative to its folder."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip():
+                    yield ImageEntry("", os.path.join(file.parent, line.strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"`images`: {file} cannot be read as a list of paths ({error})") from error
+
+
+def _iterate_tar(file: str) -> Iterator[ImageEntry]:
+    suffixes = image_suffixes()
+    try:
+        with fsspec.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and PurePosixPath(member.name).suffix.lower() in suffixes:
+                    yield ImageEntry("", file, member.name, (member.offset_data, member.size))
+                tar.members = []  # tarfile keeps every header otherwise
+    except (tarfile.TarError, OSError) as error:
+        raise ValueError(
+            f"`images`: {file} cannot be read as an uncompressed tar file ({error}). Copy it again, or decompress it"
+        ) from error
+
+
+def _iterate_parquet(rows: ParquetRows) -> Iterator[ImageEntry]:
+    """Yield the rows of parquet files; a row without a file name has its number as name."""
+    column = _find_image_column(rows)
+    has_path = isinstance(rows.features[column], Image)
+    names = rows.image_paths(column) if has_path else iter(lambda: None, "")
+    for (file, group), indices in rows.iterate_groups():
+        for row, number in enumerate(indices):
+            name = next(names) or f"{number:08d}"
+            yield ImageEntry("", file, name, (group, row), column)
+
+
+def _find_image_column(rows: ParquetRows) -> str:
+    images = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    binary = [
+        name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("binary", "large_binary")
+    ]
+    candidates = images or binary
+    column = "image" if "image" in candidates else candidates[0] if len(candidates) == 1 else None
+    if column is None:
+        raise ValueError(
+            f"`images`: {rows.files[0]} has the columns {', '.join(rows.column_names)}, of which "
+            f"{'several are' if candidates else 'none is'} an image column. Name the column of the images `image`"
+        )
+    return column
+
+
+def _iterate_hub(name: str) -> Iterator[ImageEntry]:
+    splits, notes = open_splits(HubSource(name, streaming=True))
+    for note in notes:
+        logger.info("  note: %s", note)
+    for split, rows in splits.items():
+        if isinstance(rows, ParquetRows):
+            yield from _iterate_parquet(rows)
+        else:
+            yield from _iterate_dataset(rows, f"{name}, split {split}")
+
+
+def _iterate_dataset(rows: Dataset, name: str) -> Iterator[ImageEntry]:
+    """Yield the image files of a data set that `datasets` downloaded as files."""
+    column = next((name for name, feature in rows.features.items() if isinstance(feature, Image)), None)
+    if column is None:
+        raise ValueError(f"`images`: {name} has no image column. Choose a data set of images")
+    for row in rows.select_columns(column):
+        if not row[column] or row[column]["bytes"] is not None or not row[column]["path"]:
+            raise ValueError(
+                f"`images`: {name} is neither parquet nor image files. Give the URLs of its files, such as "
+                f"hf://datasets/{name.partition(',')[0]}/*.tar"
+            )
+        yield ImageEntry("", row[column]["path"])
+
+
+def _expand_url(pattern: str) -> list[str]:
+    """Return the URLs that a pattern of fsspec matches, sorted."""
+    try:
+        files = fsspec.open_files(pattern)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"`images`: {pattern} cannot be opened ({error})") from error
+    return sorted(file.fs.unstrip_protocol(file.path) for file in files)

@@ -1,0 +1,112 @@
+"""Processes of a command that Accelerate started, on one or several machines: shares of the work and of errors."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from .signals import Interrupted
+
+
+_TIMEOUT = timedelta(days=30)  # of a process that waits for a slower one; a dead one is noticed at once
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """
+    Position of this process among those of a command.
+
+    Attributes:
+        index (`int`): Number of this process, from 0; the first writes what all share.
+        count (`int`): Number of processes on all machines.
+        local_index (`int`): Number of this process on its machine, which is also that of its device.
+    """
+
+    index: int = 0
+    count: int = 1
+    local_index: int = 0
+
+    @classmethod
+    def start(cls) -> "ProcessGroup":
+        """Join the processes of `accelerate launch`; a process that was started alone is a group of one."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        from accelerate import PartialState
+
+        # Only short messages are exchanged, so that gloo serves GPUs too, and notices a process that ended.
+        state = PartialState(backend="gloo", timeout=_TIMEOUT)
+        return cls(state.process_index, state.num_processes, state.local_process_index)
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this is the first process."""
+        return self.index == 0
+
+    def run(self, work: Callable[[], object]) -> object:
+        """
+        Run the work of each process and wait for all of them.
+
+        Args:
+            work (`Callable[[], object]`): Work of this process.
+
+        Returns:
+            The result of this process.
+
+        Raises:
+            `SystemExit`: If only other processes failed; their own messages are in their logs.
+            `ValueError`: If another process ended, so that nothing can be exchanged with it.
+        """
+        if self.count == 1:
+            return work()
+        result, problem = None, None
+        try:
+            result = work()
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            problem = error
+        failed = self.gather(problem is not None)
+        if problem is not None:
+            raise problem
+        if any(failed):
+            sys.exit(1)
+        return result
+
+    def run_first(self, work: Callable[[], object]) -> None:
+        """Run work in the first process, while the others wait; see [`run`]."""
+        self.run(work if self.is_main else lambda: None)
+
+    def gather(self, value) -> list:
+        """
+        Return the values of all processes, in the order of their numbers.
+
+        Args:
+            value: Small picklable value of this process.
+
+        Raises:
+            `ValueError`: If another process ended.
+        """
+        if self.count == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values = [None] * self.count
+        try:
+            dist.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise ValueError(
+                "another process of this command ended, see its message. Start the same command again: it continues"
+            ) from error
+        return values
+
+    @contextlib.contextmanager
+    def main_context(self, context: contextlib.AbstractContextManager) -> Iterator[None]:
+        """Enter a context in the first process, before the others go on; leave it when this block ends."""
+        with contextlib.ExitStack() as stack:
+            self.run_first(lambda: stack.enter_context(context))
+            yield
+
+
+ALONE = ProcessGroup()
