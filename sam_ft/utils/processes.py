@@ -33,10 +33,11 @@ class ProcessGroup:
         """Join the processes of `accelerate launch`; a process that was started alone is a group of one."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
+        import torch
         from accelerate import PartialState
 
         # Only short messages are exchanged, so that gloo serves GPUs too, and notices a process that ended.
-        state = PartialState(backend="gloo", timeout=_TIMEOUT)
+        state = PartialState(cpu=not torch.accelerator.is_available(), backend="gloo", timeout=_TIMEOUT)
         return cls(state.process_index, state.num_processes, state.local_process_index)
 
     @property
