@@ -116,7 +116,7 @@ def _describe_source(entry: ImageEntry) -> dict:
     """Return the columns that locate an image."""
     if not is_valid_utf8(str(entry)):
         raise ValueError(
-            f"`images`: the file name {to_printable(str(entry))!r} is not valid UTF-8, which a parquet file cannot "
+            f"`images`: the file name {to_printable(str(entry))} is not valid UTF-8, which a parquet file cannot "
             "contain. Rename the file"
         )
     file = entry.file if "://" in entry.file else os.path.abspath(entry.file)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from ...options.data import ReadOptions
 from ...utils.text import list_some, short_repr
 from ..detection_tables import TABLES, VERSION, TableInfo, parse_table_info
+from ..image_entries import ImageEntry
 from ..row_schema import DatasetFormatError
 from .image_roots import ImageRoots
 from .images import ImageError
@@ -114,17 +115,21 @@ def _check_file(schema: pa.Schema, name: str, file: Path) -> TableInfo:
 
 
 def _refuse_outside_images(folder: Path, images: list[dict], options: ReadOptions) -> None:
-    """Refuse tables whose first image lies outside the folder; `RowMaker` checks each image."""
+    """Refuse tables with a URL, or whose first image lies outside the folder; `RowMaker` checks each image."""
     if options.allow_outside_images or not images:
         return
-    try:
-        ImageRoots([folder]).check(folder / images[0]["file"])
-    except ImageError as error:
-        raise DatasetFormatError(
-            f"the images were predicted outside this folder, such as {images[0]['file']!r}. Set "
-            "`allow_outside_images: true` if you trust the table",
-            file=str(folder),
-        ) from error
+    outside = next((row["file"] for row in images if "://" in row["file"]), None)
+    if outside is None:
+        try:
+            ImageRoots([folder]).check(folder / images[0]["file"])
+            return
+        except ImageError:
+            outside = images[0]["file"]
+    raise DatasetFormatError(
+        f"the images that were predicted lie outside this folder, such as {outside!r}. Set `allow_outside_images: "
+        "true` if you trust the table",
+        file=str(folder),
+    )
 
 
 def _record(row: dict, folder: Path, detections: "_Detections") -> Record:
@@ -151,11 +156,15 @@ def _record(row: dict, folder: Path, detections: "_Detections") -> Record:
     return record
 
 
-def _find_image(row: dict, folder: Path) -> Path | ImageError:
-    if row["member"] is not None:
+def _find_image(row: dict, folder: Path) -> Path | ImageEntry | ImageError:
+    if row["column"] is not None:
         return ImageError(
-            f"the image lies in {row['file']}, and only image files are read. Unpack the file, and predict the images"
+            f"the image is in a row of {row['file']}, and only image files and members of tar files are read. Save "
+            "the images as files, and predict these"
         )
+    if row["member"] is not None:
+        file = row["file"] if "://" in row["file"] else str(folder / row["file"])
+        return ImageEntry(row["image"], file, row["member"], tuple(row["position"] or ()))
     file = folder / row["file"]
     if not file.is_file():
         return ImageError(
