@@ -19,6 +19,7 @@ from .records import Record, Shape, Split
 
 FORM = "detections/*.parquet and images/*.parquet (the folder `parquet` of a prediction)"
 _REMEDY = "Copy the whole folder `parquet` of the prediction again, or repeat the prediction"
+_ROWS_PER_BATCH = 1_000  # of the images that are converted together
 _SHAPE_COLUMNS = ["image_id", "phrase", "bbox", "area", "segmentation", "height", "width"]
 
 
@@ -41,17 +42,17 @@ def _is_table(file: Path) -> bool:
 
 def _read(folder: Path, options: ReadOptions) -> Split:
     infos: list[TableInfo] = []
-    images = _read_table(folder, "images", TABLES["images"].names, infos).to_pylist()
+    images = _read_table(folder, "images", TABLES["images"].names, infos)
     detections = _Detections(_read_table(folder, "detections", _SHAPE_COLUMNS, infos), infos[0].phrases)
     if len({info.phrases for info in infos}) > 1:
         raise DatasetFormatError(
             f"the files belong to predictions with different phrases. {_REMEDY}", file=str(folder)
         )
-    _refuse_outside_images(folder, images, options)
+    detections.check_images(folder, images["image_id"].to_pylist())
+    _refuse_outside_images(folder, images["file"].to_pylist(), options)
     split = Split(str(folder), [], detections.labels, has_final_phrases=True)
-    for row in images:
-        split.records.append(_record(row, folder, detections))
-    detections.refuse_orphans(folder, {row["image_id"] for row in images}, len(images))
+    for batch in images.to_batches(_ROWS_PER_BATCH):
+        split.records += [_record(row, folder, detections) for row in batch.to_pylist()]
     return split
 
 
@@ -114,17 +115,17 @@ def _check_file(schema: pa.Schema, name: str, file: Path) -> TableInfo:
     return info
 
 
-def _refuse_outside_images(folder: Path, images: list[dict], options: ReadOptions) -> None:
+def _refuse_outside_images(folder: Path, files: list[str], options: ReadOptions) -> None:
     """Refuse tables with a URL, or whose first image lies outside the folder; `RowMaker` checks each image."""
-    if options.allow_outside_images or not images:
+    if options.allow_outside_images or not files:
         return
-    outside = next((row["file"] for row in images if "://" in row["file"]), None)
+    outside = next((file for file in files if "://" in file), None)
     if outside is None:
         try:
-            ImageRoots([folder]).check(folder / images[0]["file"])
+            ImageRoots([folder]).check(folder / files[0])
             return
         except ImageError:
-            outside = images[0]["file"]
+            outside = files[0]
     raise DatasetFormatError(
         f"the images that were predicted lie outside this folder, such as {outside!r}. Set `allow_outside_images: "
         "true` if you trust the table",
@@ -135,14 +136,14 @@ def _refuse_outside_images(folder: Path, images: list[dict], options: ReadOption
 def _record(row: dict, folder: Path, detections: "_Detections") -> Record:
     """Convert one row of the table of images."""
     where = f"image {short_repr(row['image'])}"
-    labels = [detections.label_of.get(phrase) for phrase in row["phrases"]]
-    if None in labels:
-        phrase = row["phrases"][labels.index(None)]
+    try:
+        labels = detections.labels_of(tuple(row["phrases"]))
+    except KeyError as error:
         raise DatasetFormatError(
-            f"`phrases` contains {short_repr(phrase)}, which is no phrase of the prediction. {_REMEDY}",
+            f"`phrases` contains {short_repr(error.args[0])}, which is no phrase of the prediction. {_REMEDY}",
             file=str(folder),
             record=where,
-        )
+        ) from error
     record = Record(
         row["image"],
         where,
@@ -191,7 +192,7 @@ class _Detections:
         if (np.diff(ids) < 0).any():
             order = np.argsort(ids, kind="stable")
             table, ids = table.take(order), ids[order]
-        self.table, self.labels = table, dict(enumerate(phrases, 1))
+        self.table, self.labels, self._prompted = table, dict(enumerate(phrases, 1)), {}
         self.label_of = {phrase: number for number, phrase in self.labels.items()}
         values, begins = np.unique(ids, return_index=True)
         ends = [*begins[1:].tolist(), len(ids)]
@@ -201,15 +202,22 @@ class _Detections:
         """Return a function that returns the shapes of an image."""
         return partial(self._shapes, *self._ranges.get(image_id, (0, 0)))
 
-    def refuse_orphans(self, folder: Path, image_ids: set[int], num_images: int) -> None:
+    def labels_of(self, phrases: tuple[str, ...]) -> list[int]:
+        """Return the numbers of the phrases of an image, one list for all images with the same phrases."""
+        if phrases not in self._prompted:
+            self._prompted[phrases] = [self.label_of[phrase] for phrase in phrases]
+        return self._prompted[phrases]
+
+    def check_images(self, folder: Path, image_ids: list[int]) -> None:
         """Refuse an `image_id` of several images, and detections of images that are not listed."""
-        if len(image_ids) < num_images:
+        unique_ids = set(image_ids)
+        if len(unique_ids) < len(image_ids):
             raise DatasetFormatError(
-                f"{num_images} rows of `images` have {len(image_ids)} different `image_id`; they must be unique. "
+                f"{len(image_ids)} rows of `images` have {len(unique_ids)} different `image_id`; they must be unique. "
                 f"{_REMEDY}",
                 file=str(folder),
             )
-        orphans = sorted(self._ranges.keys() - image_ids)
+        orphans = sorted(self._ranges.keys() - unique_ids)
         if orphans:
             raise DatasetFormatError(
                 f"`detections` refers to {len(orphans)} images that `images` does not list, the first with `image_id` "
