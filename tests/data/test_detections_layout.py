@@ -181,6 +181,11 @@ def set_phrases(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata({b"sam_ft": table.schema.metadata[b"sam_ft"].replace(b"pear", b"plum")})
 
 
+def set_null(table: pa.Table, name: str) -> pa.Table:
+    column = pa.nulls(len(table), table.schema.field(name).type)
+    return table.set_column(table.schema.get_field_index(name), pa.field(name, column.type), column)
+
+
 DAMAGES = {
     "no images": (lambda t: shutil.rmtree(t / "images"), r"parquet: the folder contains no table `images/\*.parquet`"),
     "no detections": (lambda t: shutil.rmtree(t / "detections"), "contains no table `detections/"),
@@ -217,6 +222,14 @@ DAMAGES = {
     "phrase": (
         lambda t: change_rows(t, "detections", lambda row: row | {"phrase": "fig"}),
         "image 'first', detection 0: the class 'fig' is not among the classes of the data set",
+    ),
+    "no rows": (
+        lambda t: change_rows(t, "detections", lambda row: None),
+        "no phrase has a single instance, so there is nothing to train on",
+    ),
+    "null": (
+        lambda t: change_schema(t, "detections", lambda table: set_null(table, "phrase")),
+        "detections/00000.parquet: `phrase` is null in a row; every row needs a value",
     ),
     "mask": (
         lambda t: change_rows(t, "detections", lambda row: row | {"segmentation": "abc"}),

@@ -1,5 +1,6 @@
 """Reader of the tables of detections that a prediction writes; `detection_tables.py` describes their columns."""
 
+import contextlib
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .records import Record, Shape, Split
 
 FORM = "detections/*.parquet and images/*.parquet (the folder `parquet` of a prediction)"
 _REMEDY = "Copy the whole folder `parquet` of the prediction again, or repeat the prediction"
+_PARQUET_ERRORS = (OSError, ValueError, pa.ArrowException)
 _ROWS_PER_BATCH = 1_000  # of the images that are converted together
 _SHAPE_COLUMNS = ["image_id", "phrase", "bbox", "area", "segmentation", "height", "width"]
 
@@ -36,7 +38,7 @@ def _list_files(folder: Path) -> list[Path]:
 def _is_table(file: Path) -> bool:
     try:
         return parse_table_info(pq.read_schema(file)) is not None
-    except (OSError, ValueError):
+    except _PARQUET_ERRORS:
         return False
 
 
@@ -84,7 +86,7 @@ def _read_table(folder: Path, name: str, columns: list[str], infos: list[TableIn
                 tables.append(parquet.read(columns))
         except DatasetFormatError:
             raise
-        except (OSError, ValueError) as error:
+        except _PARQUET_ERRORS as error:
             raise DatasetFormatError(
                 f"the file cannot be read as parquet ({error}). {_REMEDY}", file=str(file)
             ) from error
@@ -167,11 +169,12 @@ def _find_image(row: dict, folder: Path) -> Path | ImageEntry | ImageError:
         file = row["file"] if "://" in row["file"] else str(folder / row["file"])
         return ImageEntry(row["image"], file, row["member"], tuple(row["position"] or ()))
     file = folder / row["file"]
-    if not file.is_file():
-        return ImageError(
-            f"the image {str(file)!r} is missing. Put it there, or set `on_bad_rows: skip` to leave such rows out"
-        )
-    return file
+    with contextlib.suppress(OSError):  # a name that the file system does not allow is a missing file
+        if file.is_file():
+            return file
+    return ImageError(
+        f"the image {str(file)!r} is missing. Put it there, or set `on_bad_rows: skip` to leave such rows out"
+    )
 
 
 class _Detections:
@@ -195,8 +198,8 @@ class _Detections:
         self.table, self.labels, self._prompted = table, dict(enumerate(phrases, 1)), {}
         self.label_of = {phrase: number for number, phrase in self.labels.items()}
         values, begins = np.unique(ids, return_index=True)
-        ends = [*begins[1:].tolist(), len(ids)]
-        self._ranges = dict(zip(values.tolist(), zip(begins.tolist(), ends, strict=True), strict=True))
+        limits = [*begins.tolist(), len(ids)]
+        self._ranges = {image_id: (limits[i], limits[i + 1]) for i, image_id in enumerate(values.tolist())}
 
     def take(self, image_id: int) -> partial:
         """Return a function that returns the shapes of an image."""
