@@ -145,8 +145,7 @@ def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
     if records is None:
         notes.append("streamed: copies of images are not detected; metrics will be optimistic if there are any")
         return _Groups(len(rows)).groups()
-    images = [records[index].image for index in rows.source_indices.tolist()]
-    return _group_by([roboflow_source(image) if isinstance(image, Path) else None for image in images])
+    return _group_by([roboflow_source(records[index].image_name) for index in rows.source_indices.tolist()])
 
 
 def _group_by(sources: list[Hashable | None]) -> list[int]:

@@ -16,6 +16,7 @@ from ..utils.processes import ALONE, ProcessGroup
 from .coco_output import CocoOutput
 from .image_outputs import ImageOutputs
 from .output_writers import write_yolo_names
+from .parquet_output import ParquetOutput
 from .prediction_job import PredictionJob
 from .prediction_records import ImageRecords, PredictionRecords, open_records
 from .predictor import Predictor
@@ -192,6 +193,8 @@ def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
         outputs = []
         if "coco" in job.outputs:
             outputs.append(stack.enter_context(CocoOutput(owned, phrases, job.images.find_common_folder())))
+        if "parquet" in job.outputs:
+            outputs.append(stack.enter_context(ParquetOutput(owned, phrases)))
         for image, prediction, problem in records.read():
             if prediction is None:
                 num_problems += 1

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from ..data.image_entries import ImageEntry
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
-from .image_entries import ImageEntry
 from .nms import compute_area
 from .predictor import ImagePrediction
 

@@ -10,7 +10,7 @@ from dataclasses import astuple, fields
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .image_entries import ImageEntry
+from ..data.image_entries import ImageEntry
 
 
 MAX_IN_MEMORY = 10_000  # images of a list without a file, and of a prediction with one record file an image

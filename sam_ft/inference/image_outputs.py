@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from .image_entries import ImageEntry
+from ..data.image_entries import ImageEntry
 from .output_writers import derive_phrase_file_names, write_labelme, write_masks, write_overlay, write_yolo
 from .prediction_job import PredictionJob
 from .prediction_records import PredictionRecords

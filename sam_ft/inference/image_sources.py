@@ -15,10 +15,10 @@ from datasets import Dataset, Image
 
 from ..data.hub.parquet import ParquetRows
 from ..data.hub.source import open_splits
+from ..data.image_entries import ImageEntry
 from ..data.readers.files import image_suffixes, iterate_images
 from ..options.data import HubSource
 from ..utils.output_folders import FolderKind, is_claimed
-from .image_entries import ImageEntry
 from .image_list import ImageList
 
 

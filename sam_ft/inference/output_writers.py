@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from ..data.image_entries import ImageEntry
 from ..data.row_schema import to_rgb
 from ..ops.masks import decode_mask
 from ..ops.outline import outlines
@@ -19,7 +20,6 @@ from ..utils.files import write_text
 from ..utils.json_files import write_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import escape_control_characters
-from .image_entries import ImageEntry
 from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 

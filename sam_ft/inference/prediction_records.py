@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from ..data.image_entries import ImageEntry
 from ..utils.files import shorten_name
 from ..utils.json_files import read_json_file, to_json, write_json
-from .image_entries import ImageEntry
 from .image_list import SHARD_SIZE, ImageList
 from .predictor import ImagePrediction
 

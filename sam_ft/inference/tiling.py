@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..data.image_channels import describe_channels, read_channels
+from ..data.image_entries import ImageEntry
 from ..data.row_schema import open_image_value, to_rgb
 from ..data.samples.transforms import Geometry
-from .image_entries import ImageEntry
 
 
 @dataclass

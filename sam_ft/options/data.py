@@ -14,6 +14,7 @@ SYNTHETIC_FOLDER = Path("data/test_shapes")
 # Registry of layouts: name -> module of `sam_ft/data/readers/` that reads it. In the order of detection: layouts with
 # distinctive files come before those whose files several layouts share.
 LAYOUTS = {
+    "detections": "detections",
     "supervisely": "supervisely",
     "darwin": "darwin",
     "labelbox": "labelbox",

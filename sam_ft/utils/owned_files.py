@@ -1,7 +1,8 @@
 """Record of the files that a kind of command wrote to a folder, so that no command replaces or removes other files."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .files import atomic_path
@@ -159,12 +160,31 @@ class OwnedFiles:
         Raises:
             `ValueError`: If a file of that name exists and is not owned.
         """
+        with self.draft(name, argument) as draft:
+            write(draft)
+        return self.folder / name
+
+    @contextlib.contextmanager
+    def draft(self, name: str, argument: str) -> Iterator[Path]:
+        """
+        Yield a temporary path for one file, which becomes `name` when the context ends without an error.
+
+        Args:
+            name (`str`): Relative path.
+            argument (`str`): The argument that named the folder, for errors.
+
+        Yields:
+            `Path`: The temporary path.
+
+        Raises:
+            `ValueError`: If a file of that name exists and is not owned, at the beginning or at the end.
+        """
         self.check_free([name], argument)
         with atomic_path(self.folder / name) as draft:
-            write(draft)
+            yield draft
+            self.check_free([name], argument)
             self._digests[name] = [*self._digests.get(name, [])[-1:], content_digest(draft)]
             self._save()
-        return self.folder / name
 
     def write_text(self, name: str, text: str, argument: str) -> Path:
         """Write one file of UTF-8 text; see [`write`]."""

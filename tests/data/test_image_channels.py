@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.image_channels import count_channels, read_channels
+from sam_ft.data.image_entries import ImageEntry
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.row_schema import to_rgb
 from sam_ft.data.sources import read_splits
-from sam_ft.inference.image_entries import ImageEntry
 from sam_ft.inference.tiling import ImageViews
 from sam_ft.options.data import DatasetOptions, ReadOptions
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
+from sam_ft.data.image_entries import ImageEntry
 from sam_ft.inference.batch_prediction import run_job
-from sam_ft.inference.image_entries import ImageEntry
 from sam_ft.inference.image_list import ImageList
 from sam_ft.inference.output_writers import write_overlay
 from sam_ft.inference.prediction_job import PredictionJob

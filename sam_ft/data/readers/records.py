@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..image_entries import ImageEntry
 from ..reading_report import Remark
 from .images import ImageError
 
@@ -75,7 +76,8 @@ class Record:
     Attributes:
         example_id (`str`): Id, unique in its split.
         where (`str`): Name of the record in messages.
-        image (`Path`, `bytes` or `ImageError`): The file, its content, or the reason why it is missing.
+        image (`Path`, `bytes`, `ImageEntry` or `ImageError`): The file, its content, a member of a file, which is read
+            when it is requested, or the reason why it is missing.
         shapes (`list[Shape]`, or a function that returns them): The annotated objects.
         size (`tuple`, *optional*): Listed `(width, height)`, px.
         absent (`list`, *optional*): Labels that are verified absent; `None` for a closed vocabulary, in which every
@@ -85,11 +87,39 @@ class Record:
 
     example_id: str
     where: str
-    image: Path | bytes | ImageError
+    image: Path | bytes | ImageEntry | ImageError
     shapes: list[Shape] | Callable[[], list[Shape]]
     size: tuple | None = None
     absent: list[Hashable] | None = None
     not_exhaustive: frozenset = frozenset()
+
+    @property
+    def file(self) -> Path | None:
+        """File that is or contains the image; `None` for an image inside the annotations, and for a missing one."""
+        if isinstance(self.image, ImageEntry):
+            return Path(self.image.file)
+        return self.image if isinstance(self.image, Path) else None
+
+    @property
+    def image_name(self) -> str | None:
+        """Name of the image file or member; `None` for an image inside the annotations, and for a missing one."""
+        return Path(self.image.member).name if isinstance(self.image, ImageEntry) else self.file and self.file.name
+
+    def load_image(self) -> Path | bytes:
+        """
+        Return the image file, or the content of the image.
+
+        Raises:
+            `ImageError`: If the image is a member of a file that cannot be read.
+        """
+        if not isinstance(self.image, ImageEntry):
+            return self.image
+        try:
+            return self.image.load()
+        except ValueError as error:
+            raise ImageError(
+                f"{error}. Put the file there, or set `on_bad_rows: skip` to leave such rows out"
+            ) from error
 
     def load_shapes(self) -> list[Shape]:
         """Return the shapes, read by `shapes` if that is a function."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 
+from ..image_entries import ImageEntry
 from ..row_schema import DatasetFormatError
 from .records import Record
 
@@ -55,12 +56,14 @@ def picture_key(image) -> Hashable | None:
     Return a key that is equal for equal pictures.
 
     Args:
-        image (`Path`, `bytes` or `ImageError`): Image of a [`Record`].
+        image (`Path`, `bytes`, `ImageEntry` or `ImageError`): Image of a [`Record`].
 
     Returns:
-        `Hashable` or `None`: Device and inode of a file, which links share, or the digest of a content; `None` without
-            an image.
+        `Hashable` or `None`: Device and inode of a file, which links share, the digest of a content, or the file and
+            position of a member; `None` without an image.
     """
+    if isinstance(image, ImageEntry):
+        return image.file, image.position
     if isinstance(image, bytes):
         return hashlib.blake2b(image, digest_size=16).digest()
     if not isinstance(image, Path):

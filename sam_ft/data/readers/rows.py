@@ -100,10 +100,10 @@ class RowMaker:
         if isinstance(record.image, ImageError):
             return record.image
         try:
-            if not isinstance(record.image, bytes):
-                self.roots.check(record.image)
+            if record.file is not None:
+                self.roots.check(record.file)
             width, height, is_rotated = upright_size(
-                record.image, decode=self.options.verify_images, channels=self.options.image_channels
+                record.load_image(), decode=self.options.verify_images, channels=self.options.image_channels
             )
         except ImageError as error:
             return error
@@ -259,14 +259,13 @@ class RowMaker:
 
     def _image_value(self, record: Record) -> str | dict:
         """Return the path or the content of a record's image; its content with the chosen channels."""
-        content = record.image
-        if self.options.image_channels:
-            try:
-                content = encode_channels(record.image, self.options.image_channels)
-            except ValueError as error:
-                self._refuse(str(error), record.where)
-        name = record.image.name if isinstance(record.image, Path) else None
-        return {"bytes": content, "path": name} if isinstance(content, bytes) else str(content)
+        try:
+            content = record.load_image()
+            if self.options.image_channels:
+                content = encode_channels(content, self.options.image_channels)
+        except ValueError as error:
+            self._refuse(str(error), record.where)
+        return {"bytes": content, "path": record.image_name} if isinstance(content, bytes) else str(content)
 
     def _absent(self, record: Record) -> dict[str, list[int]]:
         """Return the phrases that are absent unless a shape of the image has them, each with no instances."""

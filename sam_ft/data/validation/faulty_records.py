@@ -47,9 +47,9 @@ def describe_record(record: Record, name: str, roots: ImageRoots) -> FaultyRecor
     """
     result = FaultyRecord(None)
     try:
-        if isinstance(record.image, Path):
-            roots.check(record.image)
-        width, height, _ = upright_size(record.image, decode=False)
+        if record.file is not None:
+            roots.check(record.file)
+        width, height, _ = upright_size(record.load_image(), decode=False)
         result.image = str(record.image) if isinstance(record.image, Path) else None
         shapes = record.load_shapes()
     except (ValueError, TypeError, OSError, RecursionError, AttributeError):

@@ -18,13 +18,14 @@ from sam_ft.ops.masks import decode_mask
 from sam_ft.options.data import LAYOUTS, DatasetOptions, HubSource, ReadOptions
 
 from .dataset_trees import DATASET_TREES
+from .detection_trees import DETECTION_TREES
 from .export_trees import EXPORT_TREES
 from .trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, WIDTH
 from .trees import TREES as TOOL_TREES
 from .voc_trees import VOC_TREES
 
 
-TREES = TOOL_TREES | EXPORT_TREES | DATASET_TREES | VOC_TREES
+TREES = TOOL_TREES | EXPORT_TREES | DATASET_TREES | VOC_TREES | DETECTION_TREES
 DETECTED_AS = {
     **{name: name for name in TREES},
     **{
@@ -108,7 +109,7 @@ def test_only_verified_absences_are_absent(tmp_path):
         }
 
     closed = {("second", name): True for name in NAMES}
-    closed_layouts = ("supervisely", "darwin", "labelbox", "roboflow_masks", *DATASET_TREES)
+    closed_layouts = ("supervisely", "darwin", "labelbox", "roboflow_masks", *DATASET_TREES, *DETECTION_TREES)
     for name in ("yolo", "labelme", "via", "cvat", "polygons", "class_masks", *closed_layouts):
         assert absent(name) == closed
     assert absent("openimages") == {("second", "pear"): True}

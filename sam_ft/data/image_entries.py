@@ -1,4 +1,4 @@
-"""Images of a batch prediction: files, and members of tar and parquet files, read when they are predicted."""
+"""Entries of images: files, and members of tar and parquet files, which are read when they are requested."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 @dataclass(frozen=True)
 class ImageEntry:
     """
-    One image of a batch prediction.
+    One image.
 
     Attributes:
         name (`str`): Unique name, a relative path without a suffix.
