@@ -23,8 +23,8 @@ class SharedPredictArguments(Keys):
 
     images: list[str] = key(
         [],
-        "Image files, folders (searched recursively), globs such as 'photos/**/*.jpg', text files (.txt) with one path "
-        "per line, tar or parquet files or their URLs, or Hub data sets such as owner/name.",
+        "Image files, folders (searched recursively), globs such as 'photos/**/*.jpg', text files (.txt) with one "
+        "path per line, tar or parquet files or their URLs, or Hub data sets such as owner/name.",
     )
     predictions_dir: str = key(
         "out/predictions", "Output folder. The same command with the same folder continues an interrupted prediction."
@@ -32,8 +32,8 @@ class SharedPredictArguments(Keys):
     outputs: list[str] = key(
         ["coco", "overlays"],
         "Output formats, one or several. coco: coco.json and results.json; labelme, yolo: annotation files of these "
-        "tools; overlays: images with the predictions drawn; masks: one PNG per phrase or label; parquet: tables with one "
-        "row per detection and per image.",
+        "tools; overlays: images with the predictions drawn; masks: one PNG per phrase or label; parquet: tables with "
+        "one row per detection and per image.",
         choices=OUTPUTS,
     )
     image_channels: list[int] = key_of(
