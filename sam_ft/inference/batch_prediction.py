@@ -20,7 +20,7 @@ from .parquet_output import ParquetOutput
 from .prediction_job import PredictionJob
 from .prediction_records import ImageRecords, PredictionRecords, open_records
 from .predictor import Predictor
-from .tiling import ImageViews, Views
+from .tiling import ImageViews, PackedViews, Views
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -123,9 +123,12 @@ def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutpu
     missing, indices = itertools.tee(find_missing(job, records, block_size, group))
     views = ImageViews(job.images, predictor.resolution, *predictor.tiling, channels=job.image_channels)
     batches = _Batches(missing, batch_size)
-    loader = DataLoader(views, batch_sampler=batches, num_workers=min(job.workers, len(job.images)), collate_fn=list)
+    loader = DataLoader(
+        views, batch_sampler=batches, num_workers=min(job.workers, len(job.images)), collate_fn=PackedViews.pack
+    )
     with progress_bar(total=len(job.images) // group.count, leave=True) as bar:
-        for batch in loader:
+        for packed in loader:
+            batch = packed.unpack()
             _predict_batch(predictor, job, outputs, list(zip(batch, indices, strict=False)))
             bar.update(len(batch))
 

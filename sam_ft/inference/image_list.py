@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,7 +45,7 @@ class ImageList(Sequence):
         digest, writer = hashlib.blake2b(digest_size=16), None
         try:
             for entry in entries:
-                digest.update(repr(astuple(entry)).encode("utf-8", "surrogateescape"))
+                digest.update(repr(_to_tuple(entry)).encode("utf-8", "surrogateescape"))
                 self._memory.append(entry)
                 self._length += 1
                 if writer is None and self._length > MAX_IN_MEMORY:
@@ -107,7 +107,7 @@ class ImageList(Sequence):
     def _write_groups(self, writer: pq.ParquetWriter, *, is_last: bool = False) -> None:
         while len(self._memory) >= SHARD_SIZE or (is_last and self._memory):
             group, self._memory = self._memory[:SHARD_SIZE], self._memory[SHARD_SIZE:]
-            columns = zip(*map(astuple, group), strict=True)
+            columns = zip(*map(_to_tuple, group), strict=True)
             arrays = [pa.array(column, kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
             writer.write_table(pa.table(arrays, schema=_SCHEMA))
 
@@ -118,3 +118,7 @@ class ImageList(Sequence):
             ImageEntry(name, file, member, tuple(position), column)
             for name, file, member, position, column in zip(*columns, strict=True)
         ]
+
+
+def _to_tuple(entry: ImageEntry) -> tuple:
+    return entry.name, entry.file, entry.member, entry.position, entry.column  # `astuple` copies each value

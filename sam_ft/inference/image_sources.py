@@ -6,11 +6,13 @@ import logging
 import os
 import re
 import tarfile
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import fsspec
+import numpy as np
 from datasets import Dataset, Image
 
 from ..data.hub.parquet import ParquetRows
@@ -60,54 +62,58 @@ def find_images(entries: list[str], output_dir: Path | None = None, kind: Folder
 
 
 class _Naming:
-    """Two passes over the images: `collect` finds the common folder and repeated names, `assign` sets the names."""
+    """
+    Names of images, assigned in a second pass, when the common folder and repeated names are known.
+
+    Of each path only a digest is kept, so that long lists need little memory.
+    """
 
     def __init__(self):
-        self.root, self.num_skipped = None, 0
-        self._stems, self._repeated, self._names = (
-            set(),
-            set(),
-            set(),
-        )  # digests, so that long lists need little memory
+        self.root, self.num_skipped = "", 0
+        self._paths, self._stems = array("Q"), array("Q")  # digests of the paths with and without their suffix
 
     def collect(self, entries: list[str], skipped_below: Path | None) -> Iterator[ImageEntry]:
-        """Yield the images without a name, each once, and without those below `skipped_below`."""
-        seen, folder = set(), None
+        """Yield the images without a name, and without those below `skipped_below`."""
+        folder = None
         for entry in entries:
             is_empty = True
             for image in _iterate(entry):
-                is_empty = False
-                path = image.path
-                identity = _digest(path)
-                if identity in seen:  # a file that is named twice counts once
-                    continue
-                seen.add(identity)
+                is_empty, path = False, image.path
                 if skipped_below is not None and Path(path).is_relative_to(skipped_below):
                     self.num_skipped += 1
                     continue
                 if os.path.dirname(path) != folder:
                     folder = os.path.dirname(path)
-                    self.root = folder if self.root is None else os.path.commonpath([self.root, folder])
-                stem = _digest(os.path.splitext(path)[0])
-                (self._repeated if stem in self._stems else self._stems).add(stem)
+                    self.root = os.path.commonpath([self.root, folder]) if self._paths else folder
+                self._paths.append(_digest(path))
+                self._stems.append(_digest(os.path.splitext(path)[0]))
                 yield image
             if is_empty:
                 raise ValueError(f"`images`: {entry!r}: {_describe_empty(entry)}")
 
     def assign(self, images: ImageList) -> Iterator[ImageEntry]:
-        """Yield the images with their names; `a.jpg` and `a.png` keep their suffixes."""
-        for image in images:
+        """Yield each image once with its name; `a.jpg` and `a.png` keep their suffixes."""
+        paths, stems = np.asarray(self._paths), np.asarray(self._stems)
+        is_first = np.zeros(len(paths), bool)
+        is_first[np.unique(paths, return_index=True)[1]] = True  # a file that is named twice counts once
+        unique_stems, counts = np.unique(stems[is_first], return_counts=True)
+        repeated, taken = set(unique_stems[counts > 1].tolist()), unique_stems[counts == 1]
+        begin = len(self.root.rstrip("/")) + 1
+        for image, stem, is_listed in zip(images, self._stems, is_first.tolist(), strict=True):
+            if not is_listed:
+                continue
             path = image.path
-            stem = os.path.splitext(path)[0]
-            name = os.path.relpath(path if _digest(stem) in self._repeated else stem, self.root)
-            while _digest(name) in self._names:
-                name += "_"
-            self._names.add(_digest(name))
-            yield replace(image, name=PurePosixPath(Path(name)).as_posix())
+            if stem not in repeated:
+                path = os.path.splitext(path)[0]
+            else:
+                while (place := np.searchsorted(taken, _digest(path))) < len(taken) and taken[place] == _digest(path):
+                    path += "_"  # the stem of another image is the whole name of this one
+            yield replace(image, name=path[begin:].replace(os.sep, "/"))
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+def _digest(text: str) -> int:
+    data = text.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _iterate(entry: str) -> Iterator[ImageEntry]:
@@ -161,11 +167,12 @@ def _iterate_file(file: str) -> Iterator[ImageEntry]:
 
 def _iterate_list(file: Path) -> Iterator[ImageEntry]:
     """Yield the files of a text file with one path a line, relative to its folder."""
+    folder = str(file.parent)
     try:
         with open(file, encoding="utf-8") as lines:
             for line in lines:
                 if line.strip():
-                    yield ImageEntry("", os.path.join(file.parent, line.strip()))
+                    yield ImageEntry("", os.path.join(folder, line.strip()))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"`images`: {file} cannot be read as a list of paths ({error})") from error
 

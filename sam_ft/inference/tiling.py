@@ -47,6 +47,37 @@ class Views:
     problem: str | None = None
 
 
+@dataclass
+class PackedViews:
+    """
+    Views of several images with their pixels in one tensor, because a worker sends each tensor by a file handle.
+
+    Attributes:
+        images (`list[Views]`): The images; their canvases are empty.
+        canvases (`torch.Tensor` of shape `(views, 3, R, R)`): Pixels of all views, uint8.
+    """
+
+    images: list[Views]
+    canvases: torch.Tensor
+
+    @classmethod
+    def pack(cls, images: list[Views]) -> "PackedViews":
+        """Pack the images of a batch."""
+        views = [view for image in images for view in image.views]
+        canvases = torch.stack([view.canvas for view in views]) if views else torch.empty(0)
+        for view in views:
+            view.canvas = None
+        return cls(images, canvases)
+
+    def unpack(self) -> list[Views]:
+        """Return the images with their canvases."""
+        canvases = iter(self.canvases)
+        for image in self.images:
+            for view in image.views:
+                view.canvas = next(canvases)
+        return self.images
+
+
 def compute_windows(width: int, height: int, tile_size: int | None, overlap: float) -> list[tuple[int, int, int, int]]:
     """
     Compute the windows of an image: the whole image, then tiles that cover it if it is larger than one tile.
