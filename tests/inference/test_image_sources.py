@@ -1,0 +1,103 @@
+"""Sources of images of a prediction: names, files in containers, lists, and lists that are kept on disk."""
+
+import pickle
+import shutil
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, Image
+
+from sam_ft.inference import image_list
+from sam_ft.inference.image_sources import find_images
+from sam_ft.inference.tiling import ImageViews
+
+
+@pytest.fixture
+def pictures(shapes):
+    return sorted((shapes / "train").glob("*.png"))
+
+
+def names_of(*entries):
+    return [image.name for image in find_images([str(entry) for entry in entries])]
+
+
+def write_tar(file, members):
+    with tarfile.open(file, "w") as tar:
+        for name, path in members.items():
+            tar.add(path, arcname=name)
+
+
+def test_names_are_paths_below_the_common_folder(pictures, tmp_path):
+    for name in ("a/x.png", "a/x.jpg", "a/x.jpg.png", "b/c/y.png", "b/.hidden.png", "b/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pictures[0], tmp_path / name)
+    assert names_of(tmp_path) == ["a/x.jpg_", "a/x.jpg", "a/x.png", "b/c/y"]
+    assert names_of(tmp_path / "a" / "x.png", tmp_path / "a", tmp_path / "a" / "*.png")[0] == "x.png"
+    assert len(names_of(tmp_path / "a", tmp_path / "a")) == 3
+    assert names_of(tmp_path / "b" / "c" / "y.png") == ["y"]
+
+
+def test_containers_and_lists_give_the_pixels_of_the_files(pictures, tmp_path):
+    write_tar(tmp_path / "one.tar", {"0001.jpg": pictures[0], "0001.json": __file__, "../up/2.png": pictures[1]})
+    Dataset.from_dict({"image": [str(pictures[2])]}).cast_column("image", Image()).to_parquet(tmp_path / "two.parquet")
+    pq.write_table(pa.table({"picture": [pictures[3].read_bytes()], "label": [1]}), tmp_path / "three.parquet")
+    (tmp_path / "list.txt").write_text(f"{pictures[0]}\n\n{pictures[1].relative_to(pictures[1].anchor)}\n")
+    expected = [view.views[0].canvas for view in ImageViews(find_images(list(map(str, pictures))), 32)]
+    images = find_images([str(tmp_path / name) for name in ("one.tar", "two.parquet", "three.parquet")])
+    assert [image.name for image in images][:2] == ["one/0001", "one/up/2"]
+    views = list(ImageViews(images, 32))
+    assert not [view.problem for view in views if view.problem]
+    assert all((view.views[0].canvas == canvas).all() for view, canvas in zip(views, expected, strict=True))
+    assert names_of(tmp_path) == [
+        image.name for image in find_images([str(tmp_path / "*.tar"), str(tmp_path / "*.parquet")])
+    ]
+    listed = list(ImageViews(find_images([str(tmp_path / "list.txt")]), 32))
+    assert (listed[0].views[0].canvas == expected[0]).all()
+    assert "cannot be read" in listed[1].problem
+
+
+def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monkeypatch):
+    write_tar(tmp_path / "a.tar", {f"{i}.png": picture for i, picture in enumerate(pictures)})
+    entries = [str(tmp_path / "a.tar"), *map(str, pictures)]
+    short = find_images(entries)
+    assert not short.is_long
+    monkeypatch.setattr(image_list, "MAX_IN_MEMORY", 2)
+    monkeypatch.setattr(image_list, "SHARD_SIZE", 3)
+    long = find_images(entries)
+    assert long.is_long
+    assert list(short) == list(long) == [long[i] for i in range(len(short))] == list(pickle.loads(pickle.dumps(long)))
+    assert short.digest == long.digest != find_images(entries[1:]).digest
+    assert short.find_common_folder() == long.find_common_folder()
+    with pytest.raises(IndexError):
+        long[len(long)]
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ("empty.txt", "'empty.txt': the file contains no image"),
+        ("binary.txt", "binary.txt cannot be read as a list of paths"),
+        ("compressed.tar", "compressed.tar cannot be read as an uncompressed tar file"),
+        ("texts.tar", "'texts.tar': the file contains no image"),
+        ("no_image.parquet", "no_image.parquet has the columns a, of which none is an image column"),
+        ("two_images.parquet", "of which several are an image column. Name the column of the images `image`"),
+        ("broken.parquet", "broken.parquet cannot be read as parquet"),
+        ("https://example.invalid/a.jpg", "is a URL of an image"),
+        ("nowhere/*.png", "there is no such file or folder, and no image matches"),
+        ("owner/name", "owner/name"),
+    ],
+)
+def test_unusable_sources_are_refused(tmp_path, monkeypatch, entry, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with tarfile.open(tmp_path / "compressed.tar", "w:gz") as tar:
+        tar.add(tmp_path / "empty.txt")
+    write_tar(tmp_path / "texts.tar", {"a.json": __file__})
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "no_image.parquet")
+    pq.write_table(pa.table({"a": [b"1"], "b": [b"2"]}), tmp_path / "two_images.parquet")
+    with pytest.raises(ValueError, match=message.replace("*", r"\*")):
+        find_images([entry])
