@@ -1,5 +1,5 @@
 """
-Runs of two and three processes: weights and metrics, shared feature cache, adapters, and NaN in one process.
+Runs of two and three processes: weights and metrics, feature cache, prediction, adapters, and NaN in one process.
 
 All runs of two processes share one launch, because most of its time is the import of libraries.
 """
@@ -112,6 +112,12 @@ def adapter_arguments(shapes, folder):
     }
 
 
+def predict_arguments(shapes, folder):
+    prompts = ["--phrases", "circle", "triangle", "--score_threshold", "0.3"]
+    outputs = ["--outputs", "coco", "yolo", "labelme", "overlays", "parquet"]
+    return ["--images", shapes, *prompts, *outputs, "--workers", "0", "--predictions_dir", folder]
+
+
 @pytest.fixture(scope="module")
 def two_processes(shapes, sam3_start, sam2_start, tmp_path_factory):
     """Folder of the runs of two processes, and the output of each by name."""
@@ -128,6 +134,7 @@ def two_processes(shapes, sam3_start, sam2_start, tmp_path_factory):
             [*cache_arguments(shapes, folder / "cached", folder / "cache"), "--ddp_backend=gloo"],
         ),
         as_run("adapter", "sam3_ft.py", words(adapter_arguments(shapes, folder / "adapter"))),
+        as_run("predict", "sam3_predict.py", predict_arguments(shapes, folder / "predict" / "two")),
         *(as_run(mode, folder / "nan.py", [shapes, folder / mode, mode]) for mode in ("train", "evaluate")),
         as_run("end", folder / "end.py", []),
     ]
@@ -192,6 +199,19 @@ def test_two_processes_of_sam2_give_the_weights_and_metrics_of_one(
     values = json.loads((folder / "sam2" / "before_results.json").read_text())
     assert "before_object_IoU" in values
     check_metrics(values, expected)
+
+
+def read_files(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_processes_share_the_images_of_a_prediction(shapes, two_processes, script):
+    """Outputs and records are equal byte for byte; only the first process logs the detections."""
+    folder, outputs = two_processes
+    assert outputs["predict"].count("circle: ") == 1
+    status, _, output = script("sam3_predict.py", *predict_arguments(shapes, folder / "predict" / "one"))
+    assert status == 0, output
+    assert read_files(folder / "predict" / "two") == read_files(folder / "predict" / "one")
 
 
 def test_processes_share_the_feature_cache(shapes, two_processes, script):
