@@ -54,10 +54,31 @@ class SharedPredictArguments(Keys):
     device: str | None = key(
         None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
+    engine: str = key(
+        "processes",
+        "Processes of the prediction. processes: this one, or those of `accelerate launch`; ray: actors of a Ray "
+        'cluster, which needs `pip install "sam-ft[ray]"`.',
+        choices=("processes", "ray"),
+    )
+    ray_address: str | None = key(
+        None,
+        "HOST:PORT of the head of a Ray cluster, or auto for the one that runs on this machine. Default: the "
+        "environment variable RAY_ADDRESS, or else a cluster of this machine for the time of the command.",
+    )
+    ray_actors: int | None = key(
+        None,
+        "Number of Ray actors, 1 to 10000; each holds the model on one GPU, or on up to 4 CPUs. Default: the number "
+        "of GPUs of the cluster, or a quarter of its CPUs if it has no GPU.",
+        low=1,
+        high=10_000,
+    )
 
     def __post_init__(self):
         super().__post_init__()
         check_channels(self.image_channels)
+        ray_keys = [name for name in ("ray_address", "ray_actors") if getattr(self, name) is not None]
+        if ray_keys and self.engine != "ray":
+            raise ValueError(f"`{ray_keys[0]}` is used with `engine: ray` only. Set `engine: ray`, or remove the key")
 
 
 @with_keys_of(PredictOptions)

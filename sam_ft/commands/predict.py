@@ -1,6 +1,8 @@
 """Prediction for many images: phrases or exemplar boxes to masks with SAM 3, clicks and boxes to masks with SAM 2."""
 
+import functools
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +12,11 @@ from ..inference.batch_prediction import PREDICTIONS, run_job
 from ..inference.image_list import ImageList
 from ..inference.image_sources import find_images
 from ..inference.prediction_job import PredictionJob
+from ..inference.predictor import Predictor
 from ..inference.prompt_files import read_exemplar_images, read_exemplars, read_prompts
-from ..inference.references import assign_phrases
+from ..inference.ray_actors import check_reachable, connect, import_ray
+from ..inference.ray_engine import run_job_on_ray
+from ..inference.references import ReferenceImage, assign_phrases
 from ..inference.sam2_predictor import Sam2Predictor
 from ..inference.sam3_predictor import Sam3Predictor
 from ..inference.weights_fingerprint import compute_weights_fingerprint
@@ -36,7 +41,7 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
     Raises:
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
-    group = _start_processes()
+    group = _start_processes(predict_args)
     images = _find_images(predict_args)
     exemplars = {}
     if predict_args.exemplar_file:
@@ -53,8 +58,12 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
     job.settings["exemplar_images"] = [reference.describe() for reference in references]
     prompts = ", ".join(phrases) or "exemplar boxes"
     logger.info("%s: %d images, prompts: %s", model_args.model_name_or_path, len(images), prompts)
+    load = _make_loader(Sam3Predictor, model_args, predict_args, group)
+    if predict_args.engine == "ray":
+        _run_on_ray(load, job, predict_args, references)
+        return
     with stage("model"):
-        predictor = _load_predictor(Sam3Predictor, model_args, predict_args, group)
+        predictor = load()
         logger.info("  thresholds: %s", predictor.describe_thresholds())
         if references:
             job.references = predictor.prepare_references(references, phrases)
@@ -72,21 +81,37 @@ def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgume
     Raises:
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
-    group = _start_processes()
+    group = _start_processes(predict_args)
     images = _find_images(predict_args)
     prompts = read_prompts(predict_args.prompt_file, images.list_files())
     job = _make_job(model_args, predict_args, images, [], prompts)
     objects, name = sum(map(len, prompts.values())), model_args.model_name_or_path
     logger.info("%s: %d images, %d objects prompted in %d of them", name, len(images), objects, len(prompts))
+    load = _make_loader(Sam2Predictor, model_args, predict_args, group)
+    if predict_args.engine == "ray":
+        _run_on_ray(load, job, predict_args)
+        return
     with stage("model"):
-        predictor = _load_predictor(Sam2Predictor, model_args, predict_args, group)
+        predictor = load()
     _run(predictor, job, group)
 
 
-def _start_processes() -> ProcessGroup:
+def _start_processes(predict_args) -> ProcessGroup:
     group = ProcessGroup.start()
     log_to_console_and_file(None, is_main=group.is_main)
+    if predict_args.engine == "ray":
+        group.run_first(lambda: _check_ray(predict_args, group))
     return group
+
+
+def _check_ray(predict_args, group: ProcessGroup) -> None:
+    if group.count > 1:
+        raise ValueError(
+            "`engine: ray` starts its own processes, but this command runs in several. Start it without "
+            "`accelerate launch`, or with `engine: processes`"
+        )
+    import_ray()
+    check_reachable(predict_args.ray_address)
 
 
 def _find_images(predict_args) -> ImageList:
@@ -123,15 +148,29 @@ def _fingerprint_concepts(model_args) -> dict[str, list[str]]:
     return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in model_args.concepts]}
 
 
-def _load_predictor(predictor: type, model_args, predict_args, group: ProcessGroup):
+def _make_loader(predictor: type, model_args, predict_args, group: ProcessGroup) -> Callable[[], Predictor]:
+    """Return a picklable function that loads the predictor."""
     options, device = to_predict_options(predict_args), predict_args.device
     if device in (None, "cuda") and group.count > 1 and torch.cuda.is_available():
         device = f"cuda:{group.local_index}"
-    return predictor.load(to_model_options(model_args, seed=0), options=options, device=device)
+    return functools.partial(predictor.load, to_model_options(model_args, seed=0), options=options, device=device)
 
 
-def _run(predictor, job: PredictionJob, group: ProcessGroup) -> None:
+def _run(predictor: Predictor, job: PredictionJob, group: ProcessGroup) -> None:
     with stage("predictions"):
-        for line in run_job(predictor, job, group):
-            logger.info("  %s", line)
+        _log_lines(run_job(predictor, job, group))
     logger.info("%s: %s", job.folder, ", ".join(job.outputs))
+
+
+def _run_on_ray(
+    load: Callable[[], Predictor], job: PredictionJob, predict_args, references: Sequence[ReferenceImage] = ()
+) -> None:
+    cluster = connect(predict_args.ray_address, predict_args.ray_actors, predict_args.device)
+    with stage("predictions"), cluster as pool:
+        _log_lines(run_job_on_ray(load, job, to_predict_options(predict_args), pool, references))
+    logger.info("%s: %s", job.folder, ", ".join(job.outputs))
+
+
+def _log_lines(lines: list[str]) -> None:
+    for line in lines:
+        logger.info("  %s", line)

@@ -4,11 +4,12 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from torch.utils.data import DataLoader
 
+from ..data.image_entries import ImageEntry
 from ..utils.console import progress_bar
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
@@ -19,8 +20,8 @@ from .output_writers import write_yolo_names
 from .parquet_output import ParquetOutput
 from .prediction_job import PredictionJob
 from .prediction_records import ImageRecords, PredictionRecords, open_records
-from .predictor import Predictor
-from .tiling import ImageViews, PackedViews, Views
+from .predictor import ImagePrediction, Predictor
+from .tiling import ImageViews, PackedViews
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -115,22 +116,73 @@ def find_missing(
 
 def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup) -> None:
     """Predict the images of this process that have no record."""
-    records, views_per_batch = outputs.records, predictor.options.views_per_batch
-    batch_size = 1 if predictor.tiling[0] else views_per_batch  # The tiles of one image fill a batch.
+    records, batch_size = outputs.records, count_images_per_batch(predictor.options)
     block_size = max(records.block_size, batch_size)
-    if records.block_size > 1 and not predictor.tiling[0]:
-        batch_size *= -(-_LOADED_TOGETHER // batch_size)
+    if records.block_size > 1:
+        batch_size = count_loaded_together(predictor.options)
     missing, indices = itertools.tee(find_missing(job, records, block_size, group))
-    views = ImageViews(job.images, predictor.resolution, *predictor.tiling, channels=job.image_channels)
-    batches = _Batches(missing, batch_size)
-    loader = DataLoader(
-        views, batch_sampler=batches, num_workers=min(job.workers, len(job.images)), collate_fn=PackedViews.pack
-    )
+    results = predict_images(predictor, job, job.images, missing, batch_size)
     with progress_bar(total=len(job.images) // group.count, leave=True) as bar:
-        for packed in loader:
-            batch = packed.unpack()
-            _predict_batch(predictor, job, outputs, list(zip(batch, indices, strict=False)))
-            bar.update(len(batch))
+        for result, index in zip(results, indices, strict=False):
+            outputs.add(index, result)
+            bar.update()
+
+
+def count_images_per_batch(options) -> int:
+    """
+    Return the number of images that are predicted at once; the tiles of one image fill a batch.
+
+    Args:
+        options: Options of the predictor.
+    """
+    return 1 if getattr(options, "tile_size", None) else options.views_per_batch
+
+
+def count_loaded_together(options) -> int:
+    """
+    Return the number of images that a worker process loads at once in a long prediction, a multiple of the batch.
+
+    Args:
+        options: Options of the predictor.
+    """
+    batch_size = count_images_per_batch(options)
+    return batch_size if getattr(options, "tile_size", None) else batch_size * -(-_LOADED_TOGETHER // batch_size)
+
+
+def predict_images(
+    predictor: Predictor, job: PredictionJob, images: Sequence[ImageEntry], indices: Iterator[int], batch_size: int
+) -> Iterator[ImagePrediction | str]:
+    """
+    Load and predict images.
+
+    Args:
+        predictor (`Predictor`): Predictor of SAM 3 or SAM 2.
+        job (`PredictionJob`): Prompts, loading processes, and handling of images that cannot be read.
+        images (`Sequence[ImageEntry]`): Images.
+        indices (`Iterator[int]`): Indices of the images that are predicted.
+        batch_size (`int`): Number of images that are loaded at once.
+
+    Returns:
+        `Iterator[ImagePrediction | str]`: Prediction of each image, or the reason why it cannot be read.
+
+    Raises:
+        `ValueError`: If an image cannot be read and `skip_bad` is false.
+    """
+    views = ImageViews(images, predictor.resolution, *predictor.tiling, channels=job.image_channels)
+    loader = DataLoader(
+        views,
+        batch_sampler=_Batches(indices, batch_size),
+        num_workers=min(job.workers, len(images)),
+        collate_fn=PackedViews.pack,
+    )
+    for packed in loader:
+        batch = packed.unpack()
+        bad = next((views for views in batch if views.problem), None)
+        if bad is not None and not job.skip_bad:
+            raise ValueError(f"{bad.problem}. Correct it, or set `--on_bad_images skip` to skip such files")
+        predictions = iter(predictor.predict_job([views for views in batch if not views.problem], job))
+        for views in batch:
+            yield views.problem or next(predictions)
 
 
 class _Batches:
@@ -142,21 +194,6 @@ class _Batches:
     def __iter__(self) -> Iterator[list[int]]:
         while batch := list(itertools.islice(self.indices, self.batch_size)):
             yield batch
-
-
-def _predict_batch(
-    predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, batch: list[tuple[Views, int]]
-) -> None:
-    """Predict loaded images and write their files."""
-    bad = next((views for views, _ in batch if views.problem), None)
-    if bad is not None and not job.skip_bad:
-        raise ValueError(f"{bad.problem}. Correct it, or set `--on_bad_images skip` to skip such files")
-    predictions = iter(predictor.predict_job([views for views, _ in batch if not views.problem], job))
-    for views, index in batch:
-        if views.problem:
-            outputs.records.add(index, None, views.problem)
-        else:
-            outputs.write(index, next(predictions))
 
 
 def merge_share(job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup = ALONE) -> list[str]:

@@ -30,17 +30,23 @@ class ImageOutputs:
             "labelme": write_labelme,
         }
 
-    def write(self, index: int, prediction: ImagePrediction) -> None:
+    def add(self, index: int, result: ImagePrediction | str) -> None:
         """
-        Write all files of an image, and then its record.
+        Write all files of an image, and then its record; an unreadable image has a record alone.
 
         Args:
             index (`int`): Index of the image.
-            prediction (`ImagePrediction`): Its prediction.
+            result (`ImagePrediction` or `str`): Its prediction, or the reason why it cannot be read.
 
         Raises:
             `ValueError`: If a file exists that this prediction did not write, or that was edited since.
         """
+        if isinstance(result, str):
+            self.records.add(index, None, result)
+        else:
+            self._write(index, result)
+
+    def _write(self, index: int, prediction: ImagePrediction) -> None:
         image, folder = self.job.images[index], self.job.folder
         self._check_writable(index, image, prediction)
         self.records.begin(index)
