@@ -89,7 +89,7 @@ class ParquetOutput:
         self._tables["images"].add([common | _describe_source(entry) | self._describe_prompts(prediction)])
         self._tables["detections"].add(
             [
-                common | self._describe_detection(phrase, detection)
+                common | describe_detection(phrase, self._ids[phrase], detection)
                 for phrase, detections in prediction.detections.items()
                 for detection in detections
             ]
@@ -100,16 +100,25 @@ class ParquetOutput:
         presence = [prediction.presence.get(phrase) for phrase in phrases] if prediction.presence else []
         return {"phrases": phrases, "presence": presence}
 
-    def _describe_detection(self, phrase: str, detection: dict) -> dict:
-        return {
-            "phrase": phrase,
-            "phrase_id": self._ids[phrase],
-            "score": detection["score"],
-            "predicted_iou": detection.get("predicted_iou"),
-            "bbox": detection["bbox"],
-            "area": compute_area(detection),
-            "segmentation": detection.get("segmentation", {}).get("counts"),
-        }
+
+def describe_detection(phrase: str, phrase_id: int, detection: dict) -> dict:
+    """
+    Return the columns of a detection that do not describe its image.
+
+    Args:
+        phrase (`str`): Its phrase.
+        phrase_id (`int`): Number of the phrase, from 1.
+        detection (`dict`): The detection; see [`ImagePrediction`].
+    """
+    return {
+        "phrase": phrase,
+        "phrase_id": phrase_id,
+        "score": detection["score"],
+        "predicted_iou": detection.get("predicted_iou"),
+        "bbox": detection["bbox"],
+        "area": compute_area(detection),
+        "segmentation": detection.get("segmentation", {}).get("counts"),
+    }
 
 
 def _describe_source(entry: ImageEntry) -> dict:

@@ -39,16 +39,16 @@ class ActorPool:
 
     Attributes:
         count (`int`): Number of actors.
-        num_cpus (`int`): CPUs of each.
+        num_cpus (`float`): CPUs of each.
         num_gpus (`int`): GPUs of each, 0 or 1.
     """
 
     count: int
-    num_cpus: int
+    num_cpus: float
     num_gpus: int
 
     def __str__(self) -> str:
-        resource = "1 GPU" if self.num_gpus else f"{self.num_cpus} CPU"
+        resource = "1 GPU" if self.num_gpus else f"{self.num_cpus:g} CPU"
         return f"{self.count} actors with {resource} each"
 
 
@@ -98,7 +98,9 @@ def connect(address: str | None, num_actors: int | None, device: str | None = No
             ray.shutdown()
 
 
-def choose_actors(total: dict, nodes: list[dict], num_actors: int | None, device: str | None) -> ActorPool:
+def choose_actors(
+    total: dict, nodes: list[dict], num_actors: int | None, device: str | None, reserved_cpus: int = 0
+) -> ActorPool:
     """
     Choose number and resources of the actors: one GPU each, or up to four CPUs each in a cluster without GPUs.
 
@@ -107,16 +109,18 @@ def choose_actors(total: dict, nodes: list[dict], num_actors: int | None, device
         nodes (`list[dict]`): Resources of its nodes; an actor lies on one node.
         num_actors (`int`, *optional*): Number of actors. Default: number of GPUs, or that of CPUs divided by 4.
         device (`str`, *optional*): Device of the model.
+        reserved_cpus (`int`): Number of CPUs that remain for other tasks, 0 by default.
 
     Returns:
         `ActorPool`: The actors.
     """
-    num_gpus, num_cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
+    num_gpus, num_cpus = int(total.get("GPU", 0)), total.get("CPU", 0) - reserved_cpus
     if (device or "").startswith("cuda") or (device is None and num_gpus):
         return ActorPool(num_actors or max(num_gpus, 1), 1, 1)
-    count = num_actors or max(num_cpus // _CPUS_PER_ACTOR, 1)
-    smallest = min((int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1), default=1)
-    return ActorPool(count, max(1, min(num_cpus // count, smallest, _CPUS_PER_ACTOR)), 0)
+    count = num_actors or max(int(num_cpus // _CPUS_PER_ACTOR), 1)
+    smallest = min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)
+    share = min(num_cpus / count, smallest, _CPUS_PER_ACTOR)
+    return ActorPool(count, int(share) if share >= 1 else 0.5, 0)
 
 
 def map_images(
