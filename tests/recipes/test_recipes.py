@@ -93,7 +93,8 @@ def test_documented_commands_parse(line):
         if word == "--config":
             rest[i + 1] = str(ROOT / rest[i + 1])
             assert Path(rest[i + 1]).is_file()
-    load(ROOT / script).COMMAND.make_parser().parse([*rest, "--use_cpu", "true"])
+    on_cpu = ["--device", "cpu"] if "predict" in script else ["--use_cpu", "true"]
+    load(ROOT / script).COMMAND.make_parser().parse([*rest, *on_cpu])
 
 
 def test_documented_commands_pass_quiet_to_the_launcher():
