@@ -1,7 +1,8 @@
 #!/bin/bash
-# Training on two nodes of four GPUs; a job that reaches the time limit or is preempted is requeued and resumes.
-# The first argument is a YAML file; the other arguments are those of sam3_ft.py:
+# Training, or prediction, on two nodes of four GPUs; a job that reaches the time limit or is preempted is requeued and resumes.
+# The first argument is a YAML file; the other arguments are those of sam3_ft.py, or of the recipe in RECIPE:
 #   sbatch recipes/slurm.sh recipes/configs/sam3_full.yaml --dataset_name path/to/coco
+#   RECIPE=sam3_predict.py sbatch recipes/slurm.sh predict.yaml --images list.txt
 #SBATCH --job-name=sam-ft
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -26,7 +27,7 @@ trap 'STOPPED=1; kill -TERM "$TASKS"' TERM
 srun bash -c 'accelerate launch --quiet --config_file accelerate_configs/multi_gpu.yaml --num_machines "$SLURM_NNODES" \
     --num_processes $((SLURM_NNODES * SLURM_GPUS_ON_NODE)) --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$MAIN_ADDRESS" --main_process_port "$MAIN_PORT" \
-    recipes/sam3_ft.py --config "$0" "$@"' "$CONFIG" "$@" &
+    recipes/"${RECIPE:-sam3_ft.py}" --config "$0" "$@"' "$CONFIG" "$@" &
 TASKS=$!
 wait "$TASKS"
 STATUS=$?

@@ -43,6 +43,7 @@ class SharedPredictArguments(Keys):
         "multispectral TIFF files: 3 2 1. Set the value of the training.",
     )
     images_per_batch: int = key_of(PredictOptions, "images_per_batch")
+    bf16: bool | None = key_of(PredictOptions, "bf16")
     workers: int = key(
         2, "Number of processes that load images, 0 to 1000; 0 loads them in the main process.", low=0, high=1000
     )

@@ -55,6 +55,8 @@ class Predictor:
     def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options=None):
         self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
         self._sam = unwrap_sam(model)
+        if self.options.bf16 is None:
+            self.options = replace(self.options, bf16=_computes_bf16(self.device))
 
     @classmethod
     def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
@@ -102,6 +104,10 @@ class Predictor:
         """Device of the model."""
         return next(self._sam.parameters()).device
 
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.options.bf16))
+
     @property
     def tiling(self) -> tuple[int | None, float]:
         """Side of the tiles in px, `None` without tiles, and the share of its side that a tile has in common."""
@@ -119,6 +125,10 @@ class Predictor:
             `list[ImagePrediction]`: One prediction per image.
         """
         raise NotImplementedError
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def describe_non_finite(error: NonFiniteOutputError, target: str) -> str:

@@ -105,7 +105,8 @@ class Sam2Predictor(Predictor):
             detections[output.object] = prompted_detection(mask, float(output.ious[0]))
 
         try:
-            self.model(pixel_values=canvases, prompts=prompt_tensors, step=PromptPredictionStep(collect))
+            with self.autocast():
+                self.model(pixel_values=canvases, prompts=prompt_tensors, step=PromptPredictionStep(collect))
         except NonFiniteOutputError as error:
             name = images[objects[error.index][0]].name
             number = sum(image == objects[error.index][0] for image, _ in objects[: error.index])

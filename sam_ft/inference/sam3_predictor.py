@@ -159,7 +159,8 @@ class Sam3Predictor(Predictor):
         views = cut_views(reference.image, reference.name, self.resolution)
         exemplars = convert_exemplars_to_view(reference.exemplars, views, views.views[0])
         boxes, labels = pad_exemplars([exemplars])
-        return self._sam.encode_exemplars(views.views[0].canvas[None].to(self.device), boxes, labels)
+        with self.autocast():
+            return self._sam.encode_exemplars(views.views[0].canvas[None].to(self.device), boxes, labels)
 
     def predict(
         self,
@@ -248,7 +249,8 @@ class Sam3Predictor(Predictor):
         lowest = min((self.threshold(text) for text in labels[0]["phrases"]), default=_MIN_SCORE)
         limits = DetectionLimits(min(_MIN_SCORE, lowest), self.options.max_detections)
         try:
-            self.model(**inputs, step=ConceptPredictionStep(limits, collect))
+            with self.autocast():
+                self.model(**inputs, step=ConceptPredictionStep(limits, collect))
         except NonFiniteOutputError as error:
             views = batch[inputs["pair_image"][error.index]].views
             text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]

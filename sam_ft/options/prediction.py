@@ -22,6 +22,7 @@ class PredictOptions:
         tile_size (`int`, *optional*): Side of the tiles of images that are larger, px; no tiles by default.
         tile_overlap (`float`): Share of its side that a tile has in common with the next one, 0.2 by default.
         views_per_batch (`int`): Number of images or tiles per forward pass of the vision encoder, 1 by default.
+        bf16 (`bool`, *optional*): Run the model under bfloat16 autocast; by default on a GPU that computes bfloat16.
         geometry_token (`str`): `never` (default) as in Transformers, `always` as in the official package.
         exemplar_method (`str`): Use of references in other images: `tokens` or `canvas`.
     """
@@ -62,6 +63,11 @@ class PredictOptions:
         low=1,
         high=10_000,
     )
+    bf16: bool | None = key(
+        None,
+        "Run the model under bfloat16 autocast, as training with `bf16: true` does: on a GPU several times faster "
+        "than float32, with slightly different scores. Default: true on a GPU that computes bfloat16, else false.",
+    )
     geometry_token: str = key(
         "never",
         "Geometry token of text-only prompts. never: left out, as in Transformers; always: added, as in the official "
@@ -87,9 +93,11 @@ class Sam2PredictOptions:
 
     Attributes:
         views_per_batch (`int`): Number of images per forward pass of the image encoder, 1 by default.
+        bf16 (`bool`, *optional*): As [`PredictOptions`].
     """
 
     views_per_batch: int = key_of(PredictOptions, "images_per_batch")
+    bf16: bool | None = key_of(PredictOptions, "bf16")
 
     def __post_init__(self):
         check_values(self)

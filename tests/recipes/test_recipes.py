@@ -93,7 +93,8 @@ def test_documented_commands_parse(line):
         if word == "--config":
             rest[i + 1] = str(ROOT / rest[i + 1])
             assert Path(rest[i + 1]).is_file()
-    load(ROOT / script).COMMAND.make_parser().parse([*rest, "--use_cpu", "true"])
+    on_cpu = ["--device", "cpu"] if "predict" in script else ["--use_cpu", "true"]
+    load(ROOT / script).COMMAND.make_parser().parse([*rest, *on_cpu])
 
 
 def test_documented_commands_pass_quiet_to_the_launcher():
@@ -123,7 +124,8 @@ def test_documented_files_exist(page):
         assert key in keys, f"{page} contains the key {key}, which does not exist"
 
 
-def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
+@pytest.mark.parametrize("recipe", ["sam3_ft.py", "sam3_predict.py"])
+def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path, recipe):
     """SLURM's commands are replaced by stubs; the script runs as on the second of two nodes."""
     stubs = {
         "scontrol": "printf 'node-a\\nnode-b\\n'",
@@ -134,6 +136,8 @@ def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     options = {"SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_GPUS_ON_NODE": "4"}  # fmt: skip
+    if recipe != "sam3_ft.py":
+        options["RECIPE"] = recipe
     config = "recipes/configs/sam3_full.yaml"
     done = subprocess.run(
         ["bash", str(ROOT / "recipes" / "slurm.sh"), config, "--dataset_name", "my data"],
@@ -145,8 +149,8 @@ def test_the_slurm_script_starts_each_node_with_its_own_rank(tmp_path):
     assert values["--num_processes"] == "8"
     assert values["--machine_rank"] == "1"
     assert values["--main_process_ip"] == "node-a"
-    assert words[words.index("recipes/sam3_ft.py") :] == [
-        "recipes/sam3_ft.py",
+    assert words[words.index(f"recipes/{recipe}") :] == [
+        f"recipes/{recipe}",
         "--config",
         config,
         "--dataset_name",
