@@ -63,7 +63,7 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
         _run_on_ray(load, job, predict_args, references)
         return
     with stage("model"):
-        predictor = load()
+        predictor = load(options=to_predict_options(predict_args))
         logger.info("  thresholds: %s", predictor.describe_thresholds())
         if references:
             job.references = predictor.prepare_references(references, phrases)
@@ -92,7 +92,7 @@ def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgume
         _run_on_ray(load, job, predict_args)
         return
     with stage("model"):
-        predictor = load()
+        predictor = load(options=to_predict_options(predict_args))
     _run(predictor, job, group)
 
 
@@ -148,12 +148,12 @@ def _fingerprint_concepts(model_args) -> dict[str, list[str]]:
     return {"concepts": [f"{name} {compute_weights_fingerprint(name)}" for name in model_args.concepts]}
 
 
-def _make_loader(predictor: type, model_args, predict_args, group: ProcessGroup) -> Callable[[], Predictor]:
-    """Return a picklable function that loads the predictor."""
-    options, device = to_predict_options(predict_args), predict_args.device
+def _make_loader(predictor: type, model_args, predict_args, group: ProcessGroup) -> Callable[..., Predictor]:
+    """Return a picklable function that loads the predictor with the options that it is called with."""
+    device = predict_args.device
     if device in (None, "cuda") and group.count > 1 and torch.cuda.is_available():
         device = f"cuda:{group.local_index}"
-    return functools.partial(predictor.load, to_model_options(model_args, seed=0), options=options, device=device)
+    return functools.partial(predictor.load, to_model_options(model_args, seed=0), device=device)
 
 
 def _run(predictor: Predictor, job: PredictionJob, group: ProcessGroup) -> None:
@@ -163,7 +163,7 @@ def _run(predictor: Predictor, job: PredictionJob, group: ProcessGroup) -> None:
 
 
 def _run_on_ray(
-    load: Callable[[], Predictor], job: PredictionJob, predict_args, references: Sequence[ReferenceImage] = ()
+    load: Callable[..., Predictor], job: PredictionJob, predict_args, references: Sequence[ReferenceImage] = ()
 ) -> None:
     cluster = connect(predict_args.ray_address, predict_args.ray_actors, predict_args.device)
     with stage("predictions"), cluster as pool:

@@ -56,7 +56,7 @@ class Predictor:
         self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
         self._sam = unwrap_sam(model)
         if self.options.bf16 is None:
-            self.options = replace(self.options, bf16=_computes_bf16(self.device))
+            self.options = replace(self.options, bf16=computes_bf16(self.device))
 
     @classmethod
     def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
@@ -127,7 +127,8 @@ class Predictor:
         raise NotImplementedError
 
 
-def _computes_bf16(device: torch.device) -> bool:
+def computes_bf16(device: torch.device) -> bool:
+    """Check whether a device is a GPU that computes bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

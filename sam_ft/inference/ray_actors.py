@@ -180,6 +180,21 @@ def map_images(
         raise ValueError(f"the Ray cluster failed ({reason}). {_REMEDY}") from error
 
 
+def run_task(function: Callable[[], object], pool: ActorPool) -> object:
+    """
+    Run a function once in a process with the resources of an actor.
+
+    Args:
+        function (`Callable[[], object]`): Picklable function.
+        pool (`ActorPool`): The actors.
+
+    Returns:
+        The result of the function.
+    """
+    ray = import_ray()
+    return ray.get(ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(function).remote())
+
+
 def choose_images_per_task(num_images: int, batch_size: int, pool: ActorPool) -> int:
     """
     Choose the number of images of a task: a multiple of the batch, and several tasks for each actor if possible.

@@ -3,6 +3,9 @@
 import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
 
 from ..data.image_entries import ImageEntry
 from ..utils.console import progress_bar
@@ -18,8 +21,8 @@ from .batch_prediction import (
 from .image_outputs import ImageOutputs
 from .prediction_job import PredictionJob
 from .prediction_records import open_records
-from .predictor import ImagePrediction, Predictor
-from .ray_actors import ActorPool, choose_images_per_task, map_images
+from .predictor import ImagePrediction, Predictor, computes_bf16
+from .ray_actors import ActorPool, choose_images_per_task, map_images, run_task
 from .references import ReferenceImage
 
 
@@ -28,13 +31,16 @@ class PredictionWorker:
     Predictor in an actor.
 
     Args:
-        load (`Callable[[], Predictor]`): Function that loads the predictor.
+        load (`Callable[..., Predictor]`): Function that loads the predictor with `options`.
+        options: Options of the predictor.
         job (`PredictionJob`): Prompts and loading of the images; its own list of images is not used.
         references (`Sequence[ReferenceImage]`): References in other images, which the predictor prepares.
     """
 
-    def __init__(self, load: Callable[[], Predictor], job: PredictionJob, references: Sequence[ReferenceImage]):
-        self.predictor, self.job = load(), job
+    def __init__(
+        self, load: Callable[..., Predictor], options, job: PredictionJob, references: Sequence[ReferenceImage]
+    ):
+        self.predictor, self.job = load(options=options), job
         if references:
             job.references = self.predictor.prepare_references(references, job.phrases)
 
@@ -44,7 +50,7 @@ class PredictionWorker:
 
 
 def run_job_on_ray(
-    load: Callable[[], Predictor],
+    load: Callable[..., Predictor],
     job: PredictionJob,
     options,
     pool: ActorPool,
@@ -54,7 +60,7 @@ def run_job_on_ray(
     Predict the images that have no record yet in the actors of a connected cluster, and write all outputs.
 
     Args:
-        load (`Callable[[], Predictor]`): Picklable function that loads the predictor.
+        load (`Callable[..., Predictor]`): Picklable function that loads the predictor with `options`.
         job (`PredictionJob`): Images, prompts and outputs.
         options: Options of the predictor.
         pool (`ActorPool`): The actors.
@@ -66,6 +72,8 @@ def run_job_on_ray(
     Raises:
         `ValueError`: See [`run_job`].
     """
+    if options.bf16 is None:  # one precision for all actors
+        options = replace(options, bf16=bool(pool.num_gpus) and run_task(_computes_bf16, pool))
     records = open_records(job.folder, job.images)
     with open_job(job, options, records):
         outputs, batch_size = ImageOutputs(job, records), count_images_per_batch(options)
@@ -74,10 +82,14 @@ def run_job_on_ray(
         num_per_task = choose_images_per_task(len(missing), batch_size, pool)
         sent = copy.copy(job)
         sent.images = ()
-        make_worker = functools.partial(PredictionWorker, load, sent, references)
+        make_worker = functools.partial(PredictionWorker, load, options, sent, references)
         results = map_images(images, make_worker, pool, num_per_task)
         with progress_bar(total=len(missing), leave=True) as bar:
             for index, result in results:
                 outputs.add(index, result)
                 bar.update()
         return merge_share(job, outputs)
+
+
+def _computes_bf16() -> bool:
+    return computes_bf16(torch.device("cuda"))
