@@ -167,7 +167,8 @@ def test_a_killed_actor_is_replaced(cluster, shapes, expected, folder):
     killed = []
 
     def kill_an_actor():
-        while not list(folder.glob("predictions/*.json")):
+        end = time.monotonic() + 120
+        while not list(folder.glob("predictions/*.json")) and time.monotonic() < end:
             time.sleep(0.05)
         for process in psutil.Process().children(recursive=True):
             if process.name().startswith("ray::MapWorker") and not killed:
@@ -176,7 +177,7 @@ def test_a_killed_actor_is_replaced(cluster, shapes, expected, folder):
 
     thread = threading.Thread(target=kill_an_actor)
     thread.start()
-    with connect(None, 1) as pool:
+    with connect(None, 2) as pool:
         lines = run_job_on_ray(LOAD, make_job(shapes, folder), OPTIONS, pool)
     thread.join()
     assert killed
