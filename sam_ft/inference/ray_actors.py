@@ -268,7 +268,10 @@ def _open_connection(ray, address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"`ray_address`: {address} cannot be used ({reason})") from error
+        raise ValueError(
+            f"`ray_address`: {address} cannot be used ({reason.rstrip('.')}). Check that a cluster of this Ray version "
+            "runs there; if it requires a token, set the environment variable RAY_AUTH_MODE=token"
+        ) from error
     finally:
         if in_main_thread and on_terminate is not None:
             signal.signal(signal.SIGTERM, on_terminate)  # Ray replaces it.
