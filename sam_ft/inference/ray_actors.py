@@ -259,8 +259,8 @@ def _open_connection(ray, address: str) -> None:
     options = {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Errors are raised too, except for a lost cluster.
         options = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Errors are raised too.
     in_main_thread = threading.current_thread() is threading.main_thread()
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
@@ -269,8 +269,8 @@ def _open_connection(ray, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"`ray_address`: {address} cannot be used ({reason.rstrip('.')}). Check that a cluster of this Ray version "
-            "runs there; if it requires a token, set the environment variable RAY_AUTH_MODE=token"
+            f"`ray_address`: {address} cannot be used ({reason.rstrip('.')}). Check that a cluster of this version of "
+            "Ray runs there; if it requires a token, set the environment variable RAY_AUTH_MODE=token"
         ) from error
     finally:
         if in_main_thread and on_terminate is not None:
