@@ -14,7 +14,6 @@ from ..inference.image_sources import find_images
 from ..inference.prediction_job import PredictionJob
 from ..inference.predictor import Predictor
 from ..inference.prompt_files import read_exemplar_images, read_exemplars, read_prompts
-from ..inference.ray_actors import check_reachable, connect, import_ray
 from ..inference.ray_engine import run_job_on_ray
 from ..inference.references import ReferenceImage, assign_phrases
 from ..inference.sam2_predictor import Sam2Predictor
@@ -24,6 +23,7 @@ from ..models.model_files import read_trained_phrases
 from ..models.sam3.concept_files import read_concept_source
 from ..utils.console import log_to_console_and_file, stage
 from ..utils.processes import ProcessGroup
+from ..utils.ray_actors import check_reachable, connect, import_ray
 from .key_conversion import to_model_options, to_predict_options
 
 

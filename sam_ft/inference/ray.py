@@ -15,11 +15,11 @@ from PIL import Image
 
 from ..data.detection_tables import TABLES
 from ..options.prediction import PredictOptions
+from ..utils.ray_actors import MAX_PER_TASK, choose_actors, import_ray
 from .image_sources import find_images
 from .parquet_output import describe_detection
 from .phrases import check_phrases
 from .predictor import ImagePrediction
-from .ray_actors import MAX_PER_TASK, choose_actors, import_ray
 from .sam3_predictor import Sam3Predictor
 from .tiling import Views, cut_views, open_trusted_image
 

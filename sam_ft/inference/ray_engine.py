@@ -10,6 +10,7 @@ import torch
 from ..data.image_entries import ImageEntry
 from ..utils.console import progress_bar
 from ..utils.processes import ALONE
+from ..utils.ray_actors import ActorPool, choose_items_per_task, map_items, run_task
 from .batch_prediction import (
     count_images_per_batch,
     count_loaded_together,
@@ -22,7 +23,6 @@ from .image_outputs import ImageOutputs
 from .prediction_job import PredictionJob
 from .prediction_records import open_records
 from .predictor import ImagePrediction, Predictor, computes_bf16
-from .ray_actors import ActorPool, choose_images_per_task, map_images, run_task
 from .references import ReferenceImage
 
 
@@ -79,11 +79,11 @@ def run_job_on_ray(
         outputs, batch_size = ImageOutputs(job, records), count_images_per_batch(options)
         missing = list(find_missing(job, records, max(records.block_size, batch_size), ALONE))
         images = ((index, job.images[index]) for index in missing)
-        num_per_task = choose_images_per_task(len(missing), batch_size, pool)
+        num_per_task = choose_items_per_task(len(missing), batch_size, pool)
         sent = copy.copy(job)
         sent.images = ()
         make_worker = functools.partial(PredictionWorker, load, options, sent, references)
-        results = map_images(images, make_worker, pool, num_per_task)
+        results = map_items(images, make_worker, pool, num_per_task)
         with progress_bar(total=len(missing), leave=True) as bar:
             for index, result in results:
                 outputs.add(index, result)

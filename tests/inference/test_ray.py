@@ -21,19 +21,19 @@ from sam_ft.inference import ray_engine
 from sam_ft.inference.batch_prediction import run_job
 from sam_ft.inference.image_sources import find_images
 from sam_ft.inference.prediction_job import PredictionJob
-from sam_ft.inference.ray_actors import (
-    ActorPool,
-    _ImageActor,
-    check_reachable,
-    choose_actors,
-    choose_images_per_task,
-    connect,
-)
 from sam_ft.inference.ray_engine import run_job_on_ray
 from sam_ft.options.model import ModelOptions
 from sam_ft.options.model_names import TINY
 from sam_ft.options.prediction import OUTPUTS, PredictOptions
 from sam_ft.utils.processes import ProcessGroup
+from sam_ft.utils.ray_actors import (
+    ActorPool,
+    _WorkerActor,
+    check_reachable,
+    choose_actors,
+    choose_items_per_task,
+    connect,
+)
 
 
 PHRASES = ["circle", "red square", "star"]
@@ -66,17 +66,17 @@ def folder(tmp_path_factory):
 def without_cluster(monkeypatch):
     """Run the code of an actor in this process."""
 
-    def map_images(images, make_worker, pool, images_per_task):
-        actor, rest = _ImageActor(os.getcwd(), pickle.loads(pickle.dumps(make_worker))), list(images)
-        for start in range(0, len(rest), images_per_task):
-            task = pa.table({"images": [pickle.dumps(rest[start : start + images_per_task])]})
+    def map_items(images, make_worker, pool, items_per_task):
+        actor, rest = _WorkerActor(os.getcwd(), pickle.loads(pickle.dumps(make_worker))), list(images)
+        for start in range(0, len(rest), items_per_task):
+            task = pa.table({"items": [pickle.dumps(rest[start : start + items_per_task])]})
             for table in actor(task):
                 finished, problem = pickle.loads(table["results"][0].as_py())
                 yield from finished
                 if problem:
                     raise ValueError(problem)
 
-    monkeypatch.setattr(ray_engine, "map_images", map_images)
+    monkeypatch.setattr(ray_engine, "map_items", map_items)
 
 
 def test_driver_and_actor_write_the_outputs_of_one_process(shapes, expected, folder, without_cluster):
@@ -112,9 +112,9 @@ def test_number_and_resources_of_actors(total, nodes, actors, device, expected):
 
 
 def test_tasks_are_whole_batches():
-    assert choose_images_per_task(40, 1, ActorPool(2, 1, 0)) == 2
-    assert choose_images_per_task(40, 4, ActorPool(2, 1, 0)) == 4
-    assert choose_images_per_task(1_000_000, 6, ActorPool(8, 1, 1)) == 258
+    assert choose_items_per_task(40, 1, ActorPool(2, 1, 0)) == 2
+    assert choose_items_per_task(40, 4, ActorPool(2, 1, 0)) == 4
+    assert choose_items_per_task(1_000_000, 6, ActorPool(8, 1, 1)) == 258
 
 
 def test_keys_are_checked(script, monkeypatch):

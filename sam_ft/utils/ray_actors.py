@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster that process images: connection, resources of the actors, and results in order."""
+"""Actors of a Ray cluster that process images or views: connection, resources, and results in order."""
 
 import contextlib
 import itertools
@@ -14,22 +14,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ..data.image_entries import ImageEntry
-from ..utils.errors import describe_error
+from .errors import describe_error
 
 
 logger = logging.getLogger("sam_ft.run")
 
-MAX_PER_TASK = 256  # images of a task, which is repeated as a whole if its actor ends
+MAX_PER_TASK = 256  # items of a task, which is repeated as a whole if its actor ends
 _TASKS_PER_ACTOR = 16  # of a short list, so that all actors end at about the same time
 _CPUS_PER_ACTOR = 4  # at most, of a model on CPUs
 _SEND_EVERY_S = 1.0  # an actor sends its results together, because each message takes time
 _CONNECT_TIMEOUT_S = 5
-_OBJECT_STORE_BYTES = 200 * 2**20  # of a cluster that is started here; images are not sent through it
+OBJECT_STORE_BYTES = 200 * 2**20  # of a cluster that is started here; images are not sent through it
 _REMEDY = "Start the same command again: it continues"
 
-# Processes images and yields a result for each, in order. Results are small and can be pickled.
-ImageWorker = Callable[[list[ImageEntry]], Iterator]
+# Processes items and yields a result for each, in order. Items and results are small and can be pickled.
+Worker = Callable[[list], Iterator]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,12 @@ def import_ray():
 
 
 @contextlib.contextmanager
-def connect(address: str | None, num_actors: int | None, device: str | None = None) -> Iterator[ActorPool]:
+def connect(
+    address: str | None = None,
+    num_actors: int | None = None,
+    device: str | None = None,
+    object_store_bytes: int | None = OBJECT_STORE_BYTES,
+) -> Iterator[ActorPool]:
     """
     Connect to a Ray cluster, or use the connection that this process has; leave one that was opened here at the end.
 
@@ -77,6 +81,8 @@ def connect(address: str | None, num_actors: int | None, device: str | None = No
             variable `RAY_ADDRESS`, or else a cluster of this machine that ends with the context.
         num_actors (`int`, *optional*): Number of actors; see [`choose_actors`].
         device (`str`, *optional*): Device of the model; an accelerator by default, if there is one.
+        object_store_bytes (`int`, *optional*): Size of the object store of a cluster that is started here; enough for
+            small items and results by default, and Ray's default for `None`.
 
     Returns:
         `Iterator[ActorPool]`: Actors that the cluster is used with.
@@ -88,7 +94,7 @@ def connect(address: str | None, num_actors: int | None, device: str | None = No
     ray = import_ray()
     is_opened_here = not ray.is_initialized()
     if is_opened_here:
-        _open_connection(ray, check_reachable(address))
+        _open_connection(ray, check_reachable(address), object_store_bytes)
     try:
         pool = choose_actors(ray.cluster_resources(), [node["Resources"] for node in ray.nodes()], num_actors, device)
         logger.info("  Ray %s: %s", ray.__version__, pool)
@@ -123,42 +129,42 @@ def choose_actors(
     return ActorPool(count, int(share) if share >= 1 else 0.5, 0)
 
 
-def map_images(
-    images: Iterable[tuple[int, ImageEntry]],
-    make_worker: Callable[[], ImageWorker],
+def map_items(
+    items: Iterable[tuple[int, object]],
+    make_worker: Callable[[], Worker],
     pool: ActorPool,
-    images_per_task: int = MAX_PER_TASK,
+    items_per_task: int = MAX_PER_TASK,
 ) -> Iterator[tuple[int, object]]:
     """
-    Process images in the actors of a connected cluster.
+    Process items, such as entries of images, in the actors of a connected cluster.
 
     Each actor builds its worker once. Tasks of an actor that ends are repeated. Results wait in the object store of
     the cluster, whose size bounds them, until the caller takes them.
 
     Args:
-        images (`Iterable[tuple[int, ImageEntry]]`): Index and entry of each image; they are read once.
-        make_worker (`Callable[[], ImageWorker]`): Picklable function that builds the worker of an actor.
+        items (`Iterable[tuple[int, object]]`): Index and value of each item; they are read once.
+        make_worker (`Callable[[], Worker]`): Picklable function that builds the worker of an actor.
         pool (`ActorPool`): The actors.
-        images_per_task (`int`): Number of images that an actor receives at once.
+        items_per_task (`int`): Number of items that an actor receives at once.
 
     Returns:
-        `Iterator[tuple[int, object]]`: Index and result of each image, in the order of the images.
+        `Iterator[tuple[int, object]]`: Index and result of each item, in the order of the items.
 
     Raises:
         `ValueError`: If a worker raises an error that the user can act on, or an actor ends repeatedly.
     """
     ray = import_ray()
-    tasks = iter(images)
+    tasks = iter(items)
     blocks = []
-    while task := list(itertools.islice(tasks, images_per_task)):
-        blocks.append(ray.put(pa.table({"images": [pickle.dumps(task)]})))
+    while task := list(itertools.islice(tasks, items_per_task)):
+        blocks.append(ray.put(pa.table({"items": [pickle.dumps(task)]})))
     if not blocks:
         return
     dataset = ray.data.from_arrow_refs(blocks)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
     results = dataset.map_batches(
-        _ImageActor,
+        _WorkerActor,
         fn_constructor_kwargs={"folder": os.getcwd(), "make_worker": make_worker},
         batch_size=None,
         batch_format="pyarrow",
@@ -195,29 +201,29 @@ def run_task(function: Callable[[], object], pool: ActorPool) -> object:
     return ray.get(ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(function).remote())
 
 
-def choose_images_per_task(num_images: int, batch_size: int, pool: ActorPool) -> int:
+def choose_items_per_task(num_items: int, batch_size: int, pool: ActorPool) -> int:
     """
-    Choose the number of images of a task: a multiple of the batch, and several tasks for each actor if possible.
+    Choose the number of items of a task: a multiple of the batch, and several tasks for each actor if possible.
 
     Args:
-        num_images (`int`): Number of images of all tasks.
-        batch_size (`int`): Number of images that are processed at once.
+        num_items (`int`): Number of items of all tasks.
+        batch_size (`int`): Number of items that are processed at once.
         pool (`ActorPool`): The actors.
     """
-    share = -(-num_images // (pool.count * _TASKS_PER_ACTOR))
+    share = -(-num_items // (pool.count * _TASKS_PER_ACTOR))
     return max(1, -(-min(share, MAX_PER_TASK) // batch_size)) * batch_size
 
 
-class _ImageActor:
+class _WorkerActor:
     """
     Actor that holds a worker.
 
     Args:
         folder (`str`): Working folder of the command, to which its paths are relative.
-        make_worker (`Callable[[], ImageWorker]`): Function that builds the worker.
+        make_worker (`Callable[[], Worker]`): Function that builds the worker.
     """
 
-    def __init__(self, folder: str, make_worker: Callable[[], ImageWorker]):
+    def __init__(self, folder: str, make_worker: Callable[[], Worker]):
         with contextlib.suppress(OSError):  # other machines need not have it, for images in an object store
             os.chdir(folder)
         self._worker, self._problem = None, None
@@ -227,11 +233,11 @@ class _ImageActor:
             self._problem = _describe(error)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        for content in table.column("images").to_pylist():
-            indices, images = zip(*pickle.loads(content), strict=True)
+        for content in table.column("items").to_pylist():
+            indices, values = zip(*pickle.loads(content), strict=True)
             finished, sent, problem = [], time.monotonic(), self._problem
             try:
-                results = self._worker(list(images)) if problem is None else ()
+                results = self._worker(list(values)) if problem is None else ()
                 for index, result in zip(indices, results, strict=problem is None):
                     finished.append((index, result))
                     if time.monotonic() - sent > _SEND_EVERY_S:
@@ -255,12 +261,12 @@ def _pack(finished: list, problem: str | None) -> pa.Table:
     return pa.table({"results": [pickle.dumps((finished, problem))]})
 
 
-def _open_connection(ray, address: str) -> None:
+def _open_connection(ray, address: str, object_store_bytes: int | None) -> None:
     options = {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Errors are raised too, except for a lost cluster.
-        options = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
+        options = {"object_store_memory": object_store_bytes, "include_dashboard": False}
     in_main_thread = threading.current_thread() is threading.main_thread()
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
