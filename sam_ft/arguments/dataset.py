@@ -59,9 +59,20 @@ class SharedDataArguments(AugmentationArguments, SceneArguments, DatasetArgument
         "number.",
         low=1,
     )
+    cache_engine: str = key(
+        "processes",
+        "Processes that compute `feature_cache`. processes: those of the run; ray: actors of the Ray cluster at "
+        "RAY_ADDRESS, or of this machine, which share the folder.",
+        choices=("processes", "ray"),
+    )
 
     def __post_init__(self):
         super().__post_init__()
+        if self.cache_engine != "processes" and not self.feature_cache:
+            raise ValueError(
+                f"`cache_engine` is {self.cache_engine}, but there is no `feature_cache`. Set `feature_cache` to a "
+                "folder, or leave `cache_engine` out"
+            )
         if self.cache_views > 1 and not self.feature_cache:
             raise ValueError(
                 f"`cache_views` is {self.cache_views}, but there is no `feature_cache`. Set `feature_cache` to a "

@@ -65,7 +65,14 @@ def build_sam2_trainer(
     if data_args.feature_cache and train is not None:
         refuse_cache_of_streams("feature_cache", data)
         parts = {"train": train, "validation": evaluation}
-        cache_images(sam2, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
+        cache_images(
+            sam2,
+            parts,
+            data_args.feature_cache,
+            training_args,
+            views=data_args.cache_views,
+            on_ray=data_args.cache_engine == "ray",
+        )
     return Sam2Trainer(
         model=model,
         args=training_args,

@@ -69,7 +69,14 @@ def build_sam3_trainer(
                 refuse_cache_of_streams(key, data)
         if data_args.feature_cache:
             parts = {"train": train, "validation": evaluation}
-            cache_images(sam3, parts, data_args.feature_cache, training_args, views=data_args.cache_views)
+            cache_images(
+                sam3,
+                parts,
+                data_args.feature_cache,
+                training_args,
+                views=data_args.cache_views,
+                on_ray=data_args.cache_engine == "ray",
+            )
         if data_args.cache_text:
             texts = _list_texts(data, data_args, loss_args)
             text_features = cache_texts(sam3, processor.tokenizer, texts, training_args)

@@ -1,8 +1,9 @@
 """Features of frozen encoders, computed once before training: ViT features on disk, text features in memory."""
 
+import functools
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from ..data.samples.views import EvaluationViews, TrainingViews
 from ..models.families import get_resolution
 from ..models.offloading import OffloadingModel
 from ..models.sam3.model import Sam3ForConceptSegmentation
+from ..utils.ray_actors import choose_items_per_task, connect, import_ray, map_items
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -32,6 +34,7 @@ def cache_images(
     args: TrainingArguments,
     *,
     views: int = 1,
+    on_ray: bool = False,
 ) -> None:
     """
     Encode all images once, store the features in bfloat16 below `folder`, and offload the image encoder.
@@ -44,6 +47,7 @@ def cache_images(
         folder (`str` or `Path`): Folder of the cache.
         args (`TrainingArguments`): Device, processes and precision.
         views (`int`): Number of augmented views of each training image; epoch e uses view `e % views`.
+        on_ray (`bool`): Compute the features in actors of a Ray cluster that share the folder, `False` by default.
 
     Raises:
         ValueError: If the encoder is trained, the folder contains features of other data, views or weights, or the
@@ -56,12 +60,7 @@ def cache_images(
             f"`feature_cache` is {folder}, inside `output_dir` ({args.output_dir}), which a run with other settings "
             "may replace. Choose a folder outside `output_dir`"
         )
-    weights = fingerprint_of(
-        part
-        for name, tensor in model.state_dict().items()
-        if name.startswith(model.cached_from)
-        for part in (name, tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    )
+    weights = _compute_weights_fingerprint(model)
     with args.main_process_first(desc="feature cache"):
         check_is_cache(folder)
     for name, part in samples.items():
@@ -76,7 +75,8 @@ def cache_images(
         with args.main_process_first(desc="feature cache"):
             store = FeatureStore(folder / name, fingerprint, number)
         ids = rows["example_id"]
-        _run_on_all_processes(lambda: _fill(store, part, ids, model, args))  # noqa: B023 (called at once)
+        fill = _fill_on_ray if on_ray else _fill
+        _run_on_all_processes(lambda: fill(store, part, ids, model, args))  # noqa: B023 (called at once)
         if store.missing(ids):
             raise ValueError(
                 f"`feature_cache`: {folder} is not the same folder for all processes. Choose one on a disk that all "
@@ -84,6 +84,15 @@ def cache_images(
             )
         part.use(store)
     model.offload(*model.offloaded_when_cached)
+
+
+def _compute_weights_fingerprint(model: OffloadingModel) -> str:
+    return fingerprint_of(
+        part
+        for name, tensor in model.state_dict().items()
+        if name.startswith(model.cached_from)
+        for part in (name, tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    )
 
 
 def check_frozen_encoder(model: OffloadingModel) -> None:
@@ -131,20 +140,74 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: OffloadingModel, 
     for name in model.offloaded_when_cached if missing else ():  # A complete cache needs no encoder on the device.
         model.get_submodule(name).to(args.device).eval()
     for done, (index, view, image) in enumerate(loader):
-        features = _encode(model, image, args)
+        features = _encode(model, image, args.device, args.uses_bf16())
         if done == 0:
             _check_space(store.folder, features.nbytes, len(missing) * args.world_size)
-            size = features.nbytes / 1e6
-            logger.info("  %s: %d of %d views to compute, %.1f MB each", store.folder, len(missing), total, size)
+            _log_missing(store, len(missing), total, features.nbytes)
         store.write(ids[index], view, features)
     if not missing:
+        _log_missing(store, 0, total, 0)
+
+
+def _log_missing(store: FeatureStore, missing: int, total: int, num_bytes: int) -> None:
+    if not missing:
         logger.info("  %s: all %d views are there", store.folder, total)
+        return
+    logger.info("  %s: %d of %d views to compute, %.1f MB each", store.folder, missing, total, num_bytes / 1e6)
 
 
 @torch.no_grad()
-def _encode(model: OffloadingModel, image: torch.Tensor, args) -> torch.Tensor:
-    with torch.autocast(args.device.type, torch.bfloat16, enabled=args.uses_bf16()):
-        return model.encode_images(image[None].to(args.device))[0].to(STORED_DTYPE)
+def _encode(model: OffloadingModel, image: torch.Tensor, device: torch.device, bf16: bool) -> torch.Tensor:
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return model.encode_images(image[None].to(device))[0].to(STORED_DTYPE)
+
+
+class _EncodingWorker:
+    """
+    Image encoder in an actor, which writes the features of `(index, view)` items.
+
+    Args:
+        model (`ray.ObjectRef`): Reference of the model in the cluster.
+        samples (`TrainingViews` or `EvaluationViews`): Samples.
+        store (`FeatureStore`): Store on a disk that all machines share.
+        ids (`list[str]`): Example ids.
+        device (`str`): Device type; an actor with a GPU uses its own.
+        bf16 (`bool`): Whether to encode under bfloat16 autocast.
+    """
+
+    def __init__(self, model, samples, store: FeatureStore, ids: list[str], device: str, bf16: bool):
+        self.model, self.device, self.bf16 = import_ray().get(model), torch.device(device), bf16
+        self.samples, self.store, self.ids = samples, store, ids
+        for name in self.model.offloaded_when_cached:
+            self.model.get_submodule(name).to(self.device).eval()
+
+    def __call__(self, keys: list[tuple[int, int]]) -> Iterator[int]:
+        """Yield the size of each item's features in bytes."""
+        for index, view in keys:
+            features = _encode(self.model, self.samples.view(index, view), self.device, self.bf16)
+            self.store.write(self.ids[index], view, features)
+            yield features.nbytes
+
+
+def _fill_on_ray(store: FeatureStore, samples, ids: list[str], model: OffloadingModel, args) -> None:
+    missing = store.missing(ids)
+    if not missing:
+        _log_missing(store, 0, len(ids) * store.views, 0)
+        return
+    if args.world_size > 1:
+        raise ValueError(
+            "`cache_engine: ray` starts its own processes, but this run has several. Compute the features in a run of "
+            "one process first, with the same `feature_cache`"
+        )
+    device = args.device.type
+    with connect(device=device, object_store_bytes=None) as pool:
+        model_ref = import_ray().put(model)
+        make_worker = functools.partial(_EncodingWorker, model_ref, samples, store, ids, device, args.uses_bf16())
+        sizes = map_items(enumerate(missing), make_worker, pool, choose_items_per_task(len(missing), 1, pool))
+        for number, num_bytes in sizes:
+            if number == 0:
+                _check_space(store.folder, num_bytes, len(missing))
+                _log_missing(store, len(missing), len(ids) * store.views, num_bytes)
 
 
 def _check_space(folder: Path, size: int, number: int) -> None:

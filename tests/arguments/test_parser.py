@@ -205,6 +205,7 @@ def test_invalid_values_are_refused(parse, text, message):
         (["--lora_r", "8"], "`lora_r` is 8, but `lora` is not set"),
         (["--quantization", "nf4"], "`quantization` .* Set `lora`"),
         (["--cache_views", "3"], "`cache_views` is 3, but there is no `feature_cache`"),
+        (["--cache_engine", "ray"], "`cache_engine` is ray, but there is no `feature_cache`"),
     ],
 )
 def test_keys_without_effect_are_refused(keys, message):

@@ -209,3 +209,16 @@ def test_adapters_on_cached_features_are_saved_alone(shapes, tmp_path):
     assert names
     assert all(".lora_" in name for name in names)
     assert trainer.model.base_model.model.vision_encoder.backbone is None
+
+
+@pytest.mark.ray
+def test_ray_actors_compute_the_same_features(shapes, tmp_path):
+    pytest.importorskip("ray")
+    for engine in ("processes", "ray"):
+        data = {"feature_cache": str(tmp_path / engine), "cache_engine": engine, "cache_views": 2}
+        build(shapes, tmp_path / f"{engine} run", model=HEADS, data=data)
+    names = sorted(file.relative_to(tmp_path / "ray") for file in (tmp_path / "ray").rglob("*.*"))
+    assert len(names) == 2 * 4 + 2 + 2, "features of training and validation, and two indices"
+    assert all(
+        (tmp_path / "ray" / name).read_bytes() == (tmp_path / "processes" / name).read_bytes() for name in names
+    )
