@@ -37,6 +37,11 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
     group = _start_processes()
+    _run(*group.run(lambda: _prepare_sam3(model_args, predict_args, group)), group)
+
+
+def _prepare_sam3(model_args: ModelArguments, predict_args: PredictArguments, group: ProcessGroup):
+    """Return predictor and job."""
     images = _find_images(predict_args)
     exemplars = {}
     if predict_args.exemplar_file:
@@ -58,7 +63,7 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
         logger.info("  thresholds: %s", predictor.describe_thresholds())
         if references:
             job.references = predictor.prepare_references(references, phrases)
-    _run(predictor, job, group)
+    return predictor, job
 
 
 def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
@@ -73,6 +78,11 @@ def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgume
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
     group = _start_processes()
+    _run(*group.run(lambda: _prepare_sam2(model_args, predict_args, group)), group)
+
+
+def _prepare_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments, group: ProcessGroup):
+    """Return predictor and job."""
     images = _find_images(predict_args)
     prompts = read_prompts(predict_args.prompt_file, images.list_files())
     job = _make_job(model_args, predict_args, images, [], prompts)
@@ -80,7 +90,7 @@ def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgume
     logger.info("%s: %d images, %d objects prompted in %d of them", name, len(images), objects, len(prompts))
     with stage("model"):
         predictor = _load_predictor(Sam2Predictor, model_args, predict_args, group)
-    _run(predictor, job, group)
+    return predictor, job
 
 
 def _start_processes() -> ProcessGroup:

@@ -2,11 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 
@@ -16,6 +14,7 @@ from ..data.samples.views import EvaluationViews, TrainingViews
 from ..models.families import get_resolution
 from ..models.offloading import OffloadingModel
 from ..models.sam3.model import Sam3ForConceptSegmentation
+from ..utils.processes import ProcessGroup
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -62,6 +61,7 @@ def cache_images(
         if name.startswith(model.cached_from)
         for part in (name, tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     )
+    group = ProcessGroup(args.process_index, args.world_size, args.local_process_index)
     with args.main_process_first(desc="feature cache"):
         check_is_cache(folder)
     for name, part in samples.items():
@@ -76,7 +76,7 @@ def cache_images(
         with args.main_process_first(desc="feature cache"):
             store = FeatureStore(folder / name, fingerprint, number)
         ids = rows["example_id"]
-        _run_on_all_processes(lambda: _fill(store, part, ids, model, args))  # noqa: B023 (called at once)
+        group.run(lambda: _fill(store, part, ids, model, args))  # noqa: B023 (called at once)
         if store.missing(ids):
             raise ValueError(
                 f"`feature_cache`: {folder} is not the same folder for all processes. Choose one on a disk that all "
@@ -90,18 +90,6 @@ def check_frozen_encoder(model: OffloadingModel) -> None:
     """Raise `ValueError` if the image encoder is trained, so that its features cannot be cached."""
     if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
         raise ValueError("`feature_cache` needs a frozen image encoder. Add vision_encoder to `freeze`")
-
-
-def _run_on_all_processes(work: Callable[[], None]) -> None:
-    """Run the work of each process; if one process fails, all of them raise, so that none waits for it."""
-    problem = None
-    try:
-        work()
-    except ValueError as error:
-        problem = str(error)
-    problems = [text for text in gather_object([problem]) if text]
-    if problems:
-        raise ValueError(problems[0])
 
 
 class _Views(Dataset):
