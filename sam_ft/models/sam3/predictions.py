@@ -38,7 +38,7 @@ def build_criterion_inputs(
     if pixels is not None:
         embeddings = model.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, : len(pixels)])
         masks = model.mask_decoder.instance_projection(pixels), embeddings
-        semantic = model.mask_decoder.semantic_projection(pixels)[:, 0]
+        semantic = model.mask_decoder.semantic_projection(pixels).squeeze(1)
 
     def queries(part: slice):
         factored = None if masks is None else FactoredMasks(masks[1][:, part], masks[0])
