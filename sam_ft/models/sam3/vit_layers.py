@@ -49,8 +49,8 @@ class Sam3ViTLayer(modeling_sam3.Sam3ViTLayer):
         key = self.window_size, tokens.device
         if key not in self.rotations:
             cos, sin = self.rotary_emb(tokens, self.position_ids)
-            # Fewer kernels; neither compilers nor exporters support complex numbers.
-            self.rotations[key] = torch.complex(cos[..., ::2], sin[..., ::2]) if tokens.is_cuda else (cos, sin)
+            is_complex = uses_complex_numbers(tokens.device)
+            self.rotations[key] = torch.complex(cos[..., ::2], sin[..., ::2]) if is_complex else (cos, sin)
         return self.rotations[key]
 
 
@@ -82,6 +82,11 @@ class Sam3ViTAttention(Sam3ViTRoPEAttention):
         kwargs |= {"attention_mask": None, "dropout": dropout, "scaling": self.scaling, "is_causal": False}
         output, weights = attend(self, query, key, value, **kwargs)
         return self.o_proj(output.reshape(windows, height, width, -1)), weights
+
+
+def uses_complex_numbers(device: torch.device) -> bool:
+    """Return whether tokens are rotated by complex numbers: in fewer kernels, which compilers and exporters lack."""
+    return device.type == "cuda"
 
 
 def rotate(query: torch.Tensor, key: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, torch.Tensor]:
