@@ -4,6 +4,7 @@ Assignment of queries to targets.
 All layers and pairs share one cost tensor and one transfer to the host.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,11 +119,14 @@ class OneToManyMatcher(OneToManyScores):
         return (score > level) & (score > self.threshold)
 
 
-def match_pairs(
+def start_matching(
     outputs: ConceptOutputs, targets: PairTargets, hungarian: HungarianMatcher, one_to_many: OneToManyMatcher
-) -> tuple[Matches, Matches | None]:
+) -> Callable[[], tuple[Matches, Matches | None]]:
     """
-    Match every decoder layer of every pair, for both sets of queries.
+    Start to match every decoder layer of every pair, for both sets of queries.
+
+    The costs are computed on the device, and their copy to the host is started. Kernels that are launched before the
+    matches are requested run while the host waits for the copy and solves the assignment.
 
     One-to-one queries and the one-to-many queries of all layers but the last use the Hungarian matcher, the
     one-to-many queries of the last layer the one-to-many matcher (`use_o2m_matcher_on_o2m_aux: false`, the official
@@ -135,11 +139,9 @@ def match_pairs(
         one_to_many (`OneToManyMatcher`): Matcher of the last layer's one-to-many queries.
 
     Returns:
-        `tuple[Matches, Matches | None]`: Matches of the one-to-one and of the one-to-many queries (`None` without
-        them).
-
-    Raises:
-        `ValueError`: A cost is not finite; the message contains the pair's name.
+        `Callable`: Function without arguments that waits for the costs. It returns the matches of the one-to-one and
+        of the one-to-many queries (`None` without them), and raises a `ValueError` with the name of the pair if a cost
+        is not finite.
     """
     device = targets.boxes.device
     pair_of_target = targets.pair_of_target()
@@ -147,7 +149,8 @@ def match_pairs(
     many = outputs.one_to_many
     if not pair_of_target:
         empty = np.zeros((0, 4), dtype=np.int64)
-        return Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
+        no_matches = Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
+        return lambda: no_matches
 
     with torch.no_grad():
         pair = to_index(pair_of_target, device)
@@ -163,17 +166,21 @@ def match_pairs(
         cost = torch.cat([hungarian.cost(part, boxes.movedim(0, -1), targets.boxes) for part, boxes in parts])
         if many is not None:
             cost = torch.cat([cost, chosen[None].to(cost.dtype)])
-        cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
+        read_cost = _start_copy(cost)
 
-    _check_finite(cost, targets, pair_of_target)
-    one_to_one_matches = _assign(cost[:num_layers], targets.counts)
-    if many is None:
-        return Matches.from_host(one_to_one_matches, device), None
-    aux = _assign(cost[num_layers:-1], targets.counts)
-    target, query = np.nonzero(cost[-1])
-    layer = np.full_like(target, num_layers - 1)
-    final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
-    return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
+    def finish() -> tuple[Matches, Matches | None]:
+        cost = read_cost()  # (layers of both sets, num_targets, num_queries): the only synchronisation
+        _check_finite(cost, targets, pair_of_target)
+        one_to_one_matches = _assign(cost[:num_layers], targets.counts)
+        if many is None:
+            return Matches.from_host(one_to_one_matches, device), None
+        aux = _assign(cost[num_layers:-1], targets.counts)
+        target, query = np.nonzero(cost[-1])
+        layer = np.full_like(target, num_layers - 1)
+        final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
+        return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
+
+    return finish
 
 
 def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,8 +197,19 @@ def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[t
     return logits.index_select(1, pair), planes.index_select(2, pair)
 
 
-def _copy_to_host(cost: torch.Tensor) -> np.ndarray:
-    return cost.cpu().numpy()
+def _start_copy(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Start to copy a tensor to the host; return a function that waits for this copy, not for later kernels."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor.cpu().numpy()
+    host = tensor.to("cpu", non_blocking=True)  # to pinned memory
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait() -> np.ndarray:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:
