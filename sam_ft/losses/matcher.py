@@ -57,6 +57,15 @@ class Matches:
         layer, pair, query, target, last_column = columns.to(device, non_blocking=True)
         return cls(layer, pair, query, target, last_column.bool(), *quadruples[:, [0, 1, 3]].T)
 
+    def join(self, other: "Matches", num_layers: int) -> "Matches":
+        """Return these matches and those of a second set of queries, whose layers follow the first `num_layers`."""
+        return Matches(
+            torch.cat([self.layer, other.layer + num_layers]),
+            *(torch.cat([getattr(self, name), getattr(other, name)]) for name in ("pair", "query", "target", "last")),
+            np.concatenate([self.layers, other.layers + num_layers]),
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("pairs", "targets")),
+        )
+
 
 @dataclass
 class HungarianMatcher(MatchingCosts):
@@ -152,24 +161,13 @@ def start_matching(
         no_matches = Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
         return lambda: no_matches
 
-    with torch.no_grad():
-        pair = to_index(pair_of_target, device)
-        sets = [outputs.one_to_one] if many is None else [outputs.one_to_one, many]
-        logits, planes = _gather_for_targets(sets, pair)
-        if many is not None:
-            chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), targets.boxes)
-            logits, planes = logits[:-1], planes[:, :-1]
-        layers = len(logits)
-        if device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
-            layers = max(CACHED_COSTS // logits[0].numel(), 1)
-        parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
-        cost = torch.cat([hungarian.cost(part, boxes.movedim(0, -1), targets.boxes) for part, boxes in parts])
-        if many is not None:
-            cost = torch.cat([cost, chosen[None].to(cost.dtype)])
-        read_cost = _start_copy(cost)
+    sets = [outputs.one_to_one] if many is None else [outputs.one_to_one, many]
+    read_cost = _start_copy(
+        _compute_costs(sets, targets.boxes, to_index(pair_of_target, device), hungarian, one_to_many)
+    )
 
     def finish() -> tuple[Matches, Matches | None]:
-        cost = read_cost()  # (layers of both sets, num_targets, num_queries): the only synchronisation
+        cost = read_cost()  # the only synchronisation
         _check_finite(cost, targets, pair_of_target)
         one_to_one_matches = _assign(cost[:num_layers], targets.counts)
         if many is None:
@@ -181,6 +179,32 @@ def start_matching(
         return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
 
     return finish
+
+
+@torch.no_grad()
+def _compute_costs(
+    sets: list[QueryOutputs],
+    boxes: torch.Tensor,
+    pair: torch.Tensor,
+    hungarian: HungarianMatcher,
+    one_to_many: OneToManyMatcher,
+) -> torch.Tensor:
+    """
+    Compute the costs of all layers of the sets of queries `(num_layers, num_targets, num_queries)`.
+
+    The last layer of a second set contains the one-to-many matches instead, as 0 and 1.
+    """
+    logits, planes = _gather_for_targets(sets, pair)
+    with_many = len(sets) > 1
+    if with_many:
+        chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), boxes)
+        logits, planes = logits[:-1], planes[:, :-1]
+    layers = len(logits)
+    if boxes.device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
+        layers = max(CACHED_COSTS // logits[0].numel(), 1)
+    parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
+    cost = torch.cat([hungarian.cost(part, part_boxes.movedim(0, -1), boxes) for part, part_boxes in parts])
+    return torch.cat([cost, chosen[None].to(cost.dtype)]) if with_many else cost
 
 
 def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

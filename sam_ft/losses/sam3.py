@@ -62,20 +62,21 @@ class Sam3Criterion(ConceptLossOptions):
         matches, many_matches = (outputs.matching or self.start_matching(outputs, targets))()
         present = _present(targets)
         sets = [("", 1.0, outputs.one_to_one, matches)]
+        queries, all_matches = outputs.one_to_one, matches
         if outputs.one_to_many is not None:
             sets.append(("_o2m", w.one_to_many, outputs.one_to_many, many_matches))
+            # Both sets share each kernel: the layers of the second one follow those of the first one.
+            all_matches = matches.join(many_matches, len(queries.logits))
+            queries = queries.join(outputs.one_to_many)
 
         loss, parts = 0.0, {}
-        for suffix, weight, queries, set_matches in sets:
-            terms = self._query_terms(queries, set_matches, targets, present, normalizers)  # name -> (num_layers,)
-            loss = (
-                loss
-                + weight
-                * (
-                    w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
-                ).sum()
-            )
-            _report(parts, {name: weight * value for name, value in terms.items()}, suffix)
+        terms = self._query_terms(queries, all_matches, targets, present, normalizers)  # name -> (all layers,)
+        weighted = w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
+        sizes = [len(queries.logits) for _, _, queries, _ in sets]
+        of_set = {name: value.detach().split(sizes) for name, value in terms.items()}
+        for i, (set_loss, (suffix, weight, *_)) in enumerate(zip(weighted.split(sizes), sets, strict=True)):
+            loss = loss + weight * set_loss.sum()
+            _report(parts, {name: weight * values[i] for name, values in of_set.items()}, suffix)
 
         presence = self._presence_term(outputs.presence_logits.float(), present, targets, normalizers)
         loss = loss + w.presence * presence.sum()

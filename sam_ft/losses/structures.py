@@ -21,6 +21,10 @@ class QueryOutputs:
     boxes: torch.Tensor
     masks: "DenseMasks | FactoredMasks | None" = None
 
+    def join(self, other: "QueryOutputs") -> "QueryOutputs":
+        """Return the logits and boxes of a second set of queries as further layers of this one."""
+        return QueryOutputs(torch.cat([self.logits, other.logits]), torch.cat([self.boxes, other.boxes]))
+
 
 @dataclass
 class ConceptOutputs:
