@@ -1,6 +1,7 @@
 """Simulation of a training step on fake tensors: memory, arithmetic and traffic without weights, data and GPU."""
 
 import contextlib
+import functools
 import math
 import weakref
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
 from ..models.sam3 import vit_layers
 from .cards import Card
@@ -188,6 +190,11 @@ def simulate(card: Card, *, with_cuda_kernels: bool = True, with_tf32: bool = Tr
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.Tensor, "numpy", numpy))
         stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", _apply))
+        # Transformers' cache of position encodings lives as long as the process, and would return fake ones later.
+        cached = functools.lru_cache(Sam3SinePositionEmbedding.build_sine_position_embedding.__wrapped__)
+        stack.enter_context(
+            mock.patch.object(Sam3SinePositionEmbedding, "build_sine_position_embedding", staticmethod(cached))
+        )
         # Real tensors are clipped in a few kernels for all of them; fake ones would be in two kernels each.
         stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", [torch.Tensor, FakeTensor]))
         stack.enter_context(torch.compiler.set_stance("force_eager"))

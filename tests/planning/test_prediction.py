@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, PlanArguments
 from sam_ft.commands import plan as plan_command
@@ -78,6 +79,11 @@ def test_time_is_that_of_kernels_or_host(predictions):
 def test_real_tensors_work_after_a_prediction(predictions):
     assert torch.ones(2).sum().item() == 2
     assert torch.ones(2).numpy().tolist() == [1.0, 1.0]
+    encoding = Sam3SinePositionEmbedding(4)
+    arguments = torch.Size((1, 8, 2, 2)), torch.device("cpu"), torch.float32
+    with simulate(CARD):
+        encoding(*arguments)
+    assert isinstance(encoding(*arguments).sum().item(), float), "Transformers caches position encodings"
 
 
 @pytest.mark.parametrize("name", ["RTX 4090", "rtx-4090", "NVIDIA GeForce RTX 4090"])
