@@ -38,13 +38,14 @@ HEADS_STEPS = 80
 TUNED_GROUP = "tuned"  # of all files that use the tuned models, which one process trains
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Distribute tests over processes by file, and the files with tuned models together (`--dist loadgroup`)."""
     files = {item.path for item in items if {"tuned", "tuned_behind_frozen_encoders"} & set(item.fixturenames)}
     for item in items:
         group = TUNED_GROUP if item.path in files else str(item.path.relative_to(item.config.rootpath))
         item.add_marker(pytest.mark.xdist_group(group))
+    return (yield)
 
 
 @pytest.fixture(autouse=True)
