@@ -3,7 +3,6 @@
 import filecmp
 from collections import Counter, defaultdict
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +119,9 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
         return _group_by([None if path is None else roboflow_source(path) for path in paths])
     exact, similar, by_hash = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
     first: dict[Hashable, int] = {}
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for i, (value, picture) in enumerate(seen_pictures(pool, rows.select_columns("image"))):
-            keys = [("name", roboflow_source(value["path"])), ("content", picture.digest if picture else None)]
+    with seen_pictures(rows) as pictures:
+        for i, (path, picture) in enumerate(pictures):
+            keys = [("name", roboflow_source(path)), ("content", picture.digest if picture else None)]
             for key in keys:
                 if key[1] is not None:
                     exact.join(first.setdefault(key, i), i)

@@ -53,7 +53,9 @@ class PhraseData:
         return [line for report in self.reports for line in report.lines()] + notes
 
 
-def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True) -> PhraseData:
+def load_phrase_dataset(
+    options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True, num_proc: int | None = None
+) -> PhraseData:
     """
     Load the training and validation rows of a run.
 
@@ -61,6 +63,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         options (`DatasetOptions`): The data sets.
         reading (`ReadOptions`): Options of the conversion to rows.
         with_train (`bool`): Load the training rows, `True` by default; evaluation does not need them.
+        num_proc (`int`, *optional*): Number of processes that read, see [`mapped_chunks`].
 
     Returns:
         `PhraseData`: Rows, category ids and reports.
@@ -92,7 +95,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
     names = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
     lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
-    read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy)
+    read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy, num_proc=num_proc)
     reports = [report for _, report in read.values()]
     train = read[options.train_split][0] if with_train_rows else None
     if evaluation is None:

@@ -48,6 +48,7 @@ class DataReport:
         num_crowds (`int`): Number of crowd regions.
         num_box_only (`int`): Number of instances with a box but no mask.
         num_absent (`int`): Number of absent (image, phrase) pairs.
+        num_present (`int`): Number of (image, phrase) pairs with an instance or a crowd region.
         positives (`Counter`): Number of instances of each phrase, without crowds.
     """
 
@@ -64,6 +65,7 @@ class DataReport:
     num_crowds: int = 0
     num_box_only: int = 0
     num_absent: int = 0
+    num_present: int = 0
     positives: Counter = field(default_factory=Counter)
 
     def remark(self, *remarks: Remark) -> None:
@@ -82,6 +84,17 @@ class DataReport:
         for phrase in row["phrases"]:
             self.positives[phrase["text"]] += sum(not row["instances"][i]["is_crowd"] for i in phrase["instances"])
             self.num_absent += not phrase["instances"]
+            self.num_present += bool(phrase["instances"])
+
+    def add(self, other: "DataReport") -> None:
+        """Add the counts, remarks and left out annotations of further records of the same source."""
+        listed = Counter(remark.kind for remark in other.remarks)
+        self.remark(*other.remarks)
+        self.remark_counts += other.remark_counts - listed
+        self.dropped += other.dropped
+        self.positives.update(other.positives)
+        for name in ("num_images", "num_instances", "num_crowds", "num_box_only", "num_absent", "num_present"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def lines(self) -> list[str]:
         """Return the report as lines of text without control characters."""

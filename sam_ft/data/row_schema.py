@@ -9,6 +9,7 @@ Crowd instances are regions to ignore: neither objects nor absences.
 import io
 import math
 from collections import Counter
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -62,6 +63,9 @@ class DatasetFormatError(ValueError):
     def __init__(self, message: str, *, file: str, record: str | None = None):
         self.file, self.record, self.problem = file, record, message
         super().__init__(to_printable(f"{file}{f', {record}' if record else ''}: {message}"))
+
+    def __reduce__(self):
+        return partial(type(self), self.problem, file=self.file, record=self.record), ()
 
 
 def validate_example(

@@ -107,10 +107,9 @@ def _map_cached(groups: Dataset, converter, inputs: list, description: str) -> D
 
 
 def _count(rows: Dataset, maker: RowMaker) -> None:
-    imageless = list(rows.remove_columns("image"))
-    for row in imageless:
+    for row in rows.remove_columns("image"):
         maker.report.count(row)
-    maker.check_positives(imageless)
+    maker.check_positives()
 
 
 def convert_lazily(

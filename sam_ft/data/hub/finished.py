@@ -60,10 +60,9 @@ def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOpti
         else:
             maker.report.skipped.append(str(problem))
     rows = rows if len(usable) == len(rows) else rows.select(usable)
-    imageless = list(rows.remove_columns("image"))
-    for row in imageless:
+    for row in rows.remove_columns("image"):
         maker.report.count(row)
-    maker.check_positives(imageless)
+    maker.check_positives()
     return rows, maker.report
 
 
