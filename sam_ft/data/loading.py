@@ -99,14 +99,16 @@ def load_phrase_dataset(
     reports = [report for _, report in read.values()]
     train = read[options.train_split][0] if with_train_rows else None
     if evaluation is None:
-        train, validation = hold_out(train, options.validation_fraction, options.max_eval_samples, notes, warnings)
+        train, validation = hold_out(
+            train, options.validation_fraction, options.max_eval_samples, notes, warnings, num_proc
+        )
     else:
         validation = read[evaluation][0]
     unseen = spell_phrases(options.unseen_phrases, texts_of(train) or () if options.unseen_phrases else ())
     train, validation = _select_rows(train, validation, unseen, options, notes, with_train=with_train)
     learned = None if train is None else texts_of(train)
     if train is not None and options.additional_datasets:
-        train = _mix(train, others, unseen, options, reading, reports, notes)
+        train = _mix(train, others, unseen, options, reading, reports, notes, num_proc)
         texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
         learned = None if None in texts else set().union(*texts)
     ids = assign_category_ids(reports, [texts_of(train) or set(), texts_of(validation) or set()])
@@ -199,7 +201,14 @@ def _weights(options: DatasetOptions) -> list[float]:
 
 
 def _mix(
-    train, others: list, unseen: list[str], options: DatasetOptions, reading: ReadOptions, reports: list, notes: list
+    train,
+    others: list,
+    unseen: list[str],
+    options: DatasetOptions,
+    reading: ReadOptions,
+    reports: list,
+    notes: list,
+    num_proc: int | None,
 ) -> MixedRows:
     """Mix the training rows with those of other data sets, given as pairs of name and splits."""
     sources = [train]
@@ -209,7 +218,8 @@ def _mix(
                 f"the training data {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
             )
         lazy = (options.train_split,) if options.streaming else ()
-        rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
+        read = read_splits(splits, reading, only=[options.train_split], lazy=lazy, num_proc=num_proc)
+        rows, report = read[options.train_split]
         if unseen:
             rows = without_phrases(rows, unseen)
         sources.append(rows)

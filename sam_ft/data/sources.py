@@ -186,8 +186,8 @@ def read_splits(
     for name in only:
         split = splits[name]
         if isinstance(split, HubSplit):
-            read = convert_lazily if name in lazy else convert
-            result[name] = read(split.rows, split.source, split.name, options)
+            arguments = split.rows, split.source, split.name, options
+            result[name] = convert_lazily(*arguments) if name in lazy else convert(*arguments, num_proc)
             continue
         records = local[name]
         deduplicate_ids(records)

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from ...options.data import ReadOptions
 from ...utils.console import progress_bar
-from ..parallel import mapped_chunks
+from ...utils.parallel import mapped_chunks
 from ..reading_report import DataReport
 from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .records import Split

@@ -15,8 +15,8 @@ from PIL import ExifTags, ImageOps
 from PIL import Image as PILImage
 
 from ...utils.console import progress_bar
+from ...utils.parallel import mapped_chunks
 from ...utils.text import list_some
-from ..parallel import mapped_chunks
 from ..readers.files import images_in
 from ..readers.image_roots import RealPaths
 from .findings import Finding

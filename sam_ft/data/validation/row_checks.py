@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 from ...ops.masks import decode_mask, to_coco_rle
 from ...utils.console import progress_bar
-from ..parallel import mapped_chunks
+from ...utils.parallel import mapped_chunks
 from ..reading_report import DataReport
 from ..safe_text import to_printable
 from ..samples.transforms import Geometry

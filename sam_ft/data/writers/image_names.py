@@ -52,6 +52,19 @@ def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
             yield (os.path.abspath(path), True) if without_content and path else (path, False)
 
 
+def source_paths(rows: Dataset) -> Iterator[str | None]:
+    """
+    Yield the absolute path of each row's image file.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+
+    Yields:
+        `str` or `None`: The path; `None` for an embedded image.
+    """
+    return (path if is_file else None for path, is_file in _paths(rows))
+
+
 class ImageNames:
     """Assignment of unique file names to the images of one folder, also where the case of letters is ignored."""
 
