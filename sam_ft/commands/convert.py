@@ -32,7 +32,7 @@ def convert_data(data_args: DataArguments, convert_args: ConvertArguments) -> No
     with stage("data"):
         splits = _read(data_args, convert_args)
     splits = _split_and_filter(splits, convert_args)
-    target = conversion_target(folder, overwrite=convert_args.overwrite)
+    target = conversion_target(folder, overwrite=convert_args.overwrite, num_proc=convert_args.num_proc)
     with stage("writing"), target as draft:
         if convert_args.output_format == "coco":
             for name, rows in splits.items():

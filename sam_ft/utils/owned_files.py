@@ -1,11 +1,13 @@
 """Record of the files that a kind of command wrote to a folder, so that no command replaces or removes other files."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .files import atomic_path
 from .json_files import read_json_file, write_json
+from .parallel import mapped_chunks
 from .text import list_some
 
 
@@ -191,9 +193,24 @@ class OwnedFiles:
             return self.folder / new_name, False
         return self.write_text(new_name, text, "output_dir"), False
 
-    def add(self, names: Iterable[str]) -> None:
-        """Record files as they are now."""
-        self._digests |= {name: [content_digest(self.folder / name)] for name in names if not self._is_linked(name)}
+    def add(self, names: Iterable[str], num_proc: int | None = 1) -> None:
+        """
+        Record files as they are now.
+
+        Args:
+            names (`Iterable[str]`): Relative names.
+            num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`]; this one by default.
+        """
+        names = list(names)
+
+        def digest(indices: range) -> list[str | None]:
+            chosen = (names[i] for i in indices)
+            return [None if self._is_linked(name) else content_digest(self.folder / name) for name in chosen]
+
+        with mapped_chunks(digest, len(names), num_proc) as chunks:
+            for name, content in zip(names, itertools.chain.from_iterable(chunks), strict=True):
+                if content is not None:
+                    self._digests[name] = [content]
         self._save()
 
     def remove(self, names: Iterable[str]) -> list[str]:

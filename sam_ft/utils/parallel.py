@@ -51,13 +51,26 @@ def mapped_chunks(
     if num_proc is None:
         num_proc = max(count_usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     chunks = [range(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK)]
-    if num_proc == 1 or length < MIN_ROWS:
-        yield map(function, chunks)
-        return
-    before = set(multiprocessing.active_children())
-    executor, call = _start(function, min(num_proc, len(chunks)))
+    # Searching the records and rows of a large data set for garbage takes longer than converting them; in a worker it
+    # would also copy the memory that is shared with the parent.
+    gc.freeze()
     try:
-        yield _results(executor, call, chunks, _AHEAD * num_proc)
+        if num_proc == 1 or length < MIN_ROWS:
+            yield map(function, chunks)
+        else:
+            with _workers(function, min(num_proc, len(chunks))) as (executor, call):
+                yield _results(executor, call, chunks, _AHEAD * num_proc)
+    finally:
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _workers(function: Callable, number: int) -> Iterator[tuple[Executor, Callable]]:
+    """Yield an executor and the function to submit; all workers have ended when the context ends."""
+    before = set(multiprocessing.active_children())
+    executor, call = _start(function, number)
+    try:
+        yield executor, call
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
             process.kill()
@@ -88,7 +101,6 @@ def _start(function: Callable, number: int) -> tuple[Executor, Callable]:
 def _start_worker(function: Callable) -> None:
     global _function
     _function = function
-    gc.freeze()  # Garbage collection would touch, and thereby copy, the memory that is shared with the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent receives it too, and ends its workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()

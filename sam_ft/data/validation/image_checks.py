@@ -19,10 +19,12 @@ from ...utils.parallel import mapped_chunks
 from ...utils.text import list_some
 from ..readers.files import images_in
 from ..readers.image_roots import RealPaths
+from ..row_schema import image_paths
 from .findings import Finding
 
 
 MAX_REMEMBERED = 100_000  # image files whose properties are computed once, about 60 MB
+_NEAR_BITS = (0, *(1 << i for i in range(64)))  # differences of equal and near hashes
 _TURNS = ("", ", turned 90° clockwise,", ", turned 180°,", ", turned 90° counterclockwise,")
 
 
@@ -224,16 +226,6 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
         yield remember(chunks)
 
 
-def undecoded_images(rows: Dataset) -> Iterable[dict]:
-    """
-    Return the images of all rows as `{"bytes", "path"}`.
-
-    Args:
-        rows (`datasets.Dataset`): Rows with a column `image`.
-    """
-    return rows.select_columns("image").cast_column("image", Image(decode=False))["image"]
-
-
 def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator[tuple[str, object]]:
     """
     Find images whose difference hash is equal or one bit away, under rotation and mirroring.
@@ -248,9 +240,9 @@ def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator
         `tuple[str, object]`: Description of the relation, and the first entry of a near hash.
     """
     for orientation, value in enumerate(hashes):
-        if not 8 <= value.bit_count() <= 56:
+        if not 8 <= value.bit_count() <= 56 or by_hash.keys().isdisjoint(map(value.__xor__, _NEAR_BITS)):
             continue
-        for neighbour in (value, *(value ^ (1 << i) for i in range(64))):
+        for neighbour in map(value.__xor__, _NEAR_BITS):
             if by_hash.get(neighbour):
                 turn = ", mirrored," if orientation >= 4 else _TURNS[orientation]
                 yield f"looks the same{turn} as", by_hash[neighbour][0]
@@ -295,9 +287,9 @@ def check_unlisted(
     real_paths = RealPaths()
     used, split_of_folder = set(map(real_paths.resolve, skipped)), {}
     for split, rows in splits.items():
-        for value in undecoded_images(rows):
-            if value["path"] and not value["bytes"]:
-                path = real_paths.resolve(Path(value["path"]))
+        for path, is_file in image_paths(rows):
+            if is_file:
+                path = real_paths.resolve(Path(path))
                 used.add(path)
                 split_of_folder.setdefault(os.path.dirname(path), split)
     for split, folder in unread.items():
@@ -323,8 +315,8 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
     """
     copies_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, rows in splits.items():
-        for name, value in zip(rows["example_id"], undecoded_images(rows), strict=True):
-            source = roboflow_source(value["path"])
+        for name, (path, _) in zip(rows["example_id"], image_paths(rows), strict=True):
+            source = roboflow_source(path)
             if source is not None:
                 copies_of[source][split].append(name)
     for source, names_of in copies_of.items():

@@ -18,13 +18,13 @@ from ..readers.images import ImageError
 from ..readers.layouts import SplitReader
 from ..readers.records import Record
 from ..reading_report import DataReport
-from ..row_schema import DatasetFormatError
+from ..row_schema import DatasetFormatError, image_paths
 from ..safe_text import to_printable
 from ..sources import HubSplit, SplitSource, read_splits
 from .faulty_records import FaultyRecord, describe_record
 from .finding_kinds import SEVERITIES, WRONG
 from .findings import Finding, FindingGroup, group_findings
-from .image_checks import can_decode_all, check_pictures, check_sources, check_unlisted, undecoded_images
+from .image_checks import can_decode_all, check_pictures, check_sources, check_unlisted
 from .row_checks import check_phrases, check_report, check_rows
 from .statistics import SplitStatistics
 
@@ -238,9 +238,9 @@ def _add_image_files(result: Inspection) -> None:
         of_split = [f for f in result.findings if f.split == split and f.example_id is not None and not f.file]
         names = {finding.example_id for finding in of_split}
         paths = {}
-        for name, value in zip(rows["example_id"], undecoded_images(rows), strict=True) if names else ():
-            if name in names and value["path"] and not value["bytes"]:
-                paths[name] = value["path"]
+        for name, (path, is_file) in zip(rows["example_id"], image_paths(rows), strict=True) if names else ():
+            if name in names and is_file:
+                paths[name] = path
         for finding in of_split:
             finding.file = paths.get(finding.example_id, result.reports[split].source)
 

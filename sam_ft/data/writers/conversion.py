@@ -50,18 +50,19 @@ def check_target(folder: Path, sources: list[str], *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def conversion_target(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def conversion_target(folder: Path, *, overwrite: bool, num_proc: int | None = None) -> Iterator[Path]:
     """
     Yield a temporary folder for a conversion, which becomes `folder` when the context ends without an error.
 
     Args:
         folder (`Path`): The target.
         overwrite (`bool`): Replace an earlier conversion, which remains until the new one is complete.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process converts to the same folder.
     """
-    with folder_draft(folder, _KIND, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,)) as draft:
+    with folder_draft(folder, _KIND, _ARGUMENT, overwrite=overwrite, allowed=(MARKER,), num_proc=num_proc) as draft:
         yield draft
         (draft / MARKER).touch()
 
