@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -105,10 +106,10 @@ class OwnedFiles:
 
     def is_owned(self, name: str) -> bool:
         """Check whether the file `name` exists with recorded content."""
-        file = self.folder / name
-        if name not in self._digests or not file.is_file() or self._is_linked(name):
+        if name not in self._digests:
             return False
-        return content_digest(file) in self._digests[name]
+        file = self.folder / name
+        return file.is_file() and not self._is_linked(name) and content_digest(file) in self._digests[name]
 
     def _is_linked(self, name: str) -> bool:
         file = self.folder / name
@@ -142,8 +143,12 @@ class OwnedFiles:
         """Find all files below the folder that are not owned, in the order of their names."""
         if not self.folder.is_dir():
             return []
-        files = (f for f in sorted(self.folder.rglob("*")) if f.is_symlink() or not f.is_dir())
-        names = (f.relative_to(self.folder).as_posix() for f in files)
+        paths = []
+        for parent, folders, files in os.walk(self.folder):
+            links = (name for name in folders if os.path.islink(os.path.join(parent, name)))
+            parts = Path(parent).relative_to(self.folder).parts
+            paths += ((*parts, name) for name in (*files, *links))
+        names = map("/".join, sorted(paths))
         return [name for name in names if name != RECORD and not self.is_owned(name)]
 
     def write(self, name: str, write: Callable[[Path], object], argument: str) -> Path:

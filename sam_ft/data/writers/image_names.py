@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from datasets import Dataset
 from PIL import Image as PILImage
@@ -33,7 +33,7 @@ def source_names(rows: Dataset) -> Iterator[str | None]:
     root = os.path.commonpath(folders) if folders else ""
     for path, is_file in paths:
         if is_file:
-            yield Path(os.path.relpath(path, root)).as_posix()
+            yield path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
         else:
             name = PurePosixPath((path or "").replace("\\", "/"))
             # The folders of an absolute path are those of another machine.
