@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from datasets.table import embed_table_storage
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
@@ -17,6 +18,7 @@ from ...utils.drafts import check_replaceable, folder_draft
 from ...utils.owned_files import RECORD
 from ...utils.parallel import mapped_chunks
 from ...utils.secrets import check_no_secrets
+from ..row_schema import phrase_texts
 from .image_names import source_names
 
 
@@ -129,13 +131,14 @@ def format_card(splits: dict[str, Dataset], title: str, source: str) -> str:
 
 
 def _count_split(name: str, rows: Dataset) -> dict[str, str | int]:
-    phrases = [phrase for row_phrases in rows["phrases"] for phrase in row_phrases]
+    table = rows.select_columns(["instances", "phrases"]).with_format("arrow")[:]
+    members = pc.struct_field(pc.list_flatten(table["phrases"]), "instances")
     return {
         "name": name,
         "images": len(rows),
-        "instances": sum(map(len, rows["instances"])),
-        "phrases": len({phrase["text"] for phrase in phrases}),
-        "absent": sum(not phrase["instances"] for phrase in phrases),
+        "instances": len(pc.list_flatten(table["instances"])),
+        "phrases": len(phrase_texts(rows)),
+        "absent": pc.sum(pc.equal(pc.list_value_length(members), 0)).as_py() or 0,
     }
 
 
