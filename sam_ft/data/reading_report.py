@@ -10,6 +10,7 @@ from .safe_text import to_printable
 
 MAX_REMARKS = 1000  # of a kind; more are only counted
 _MAX_DROPPED_LINES = 50  # messages of annotations in the text of a report; more are only counted
+_COUNTS = ("num_images", "num_instances", "num_crowds", "num_box_only", "num_absent", "num_present")
 DROPPED_EFFECT = "their phrases (all phrases, if the class is unknown) are not exhaustive in their images"
 
 
@@ -93,8 +94,14 @@ class DataReport:
         self.remark_counts += other.remark_counts - listed
         self.dropped += other.dropped
         self.positives.update(other.positives)
-        for name in ("num_images", "num_instances", "num_crowds", "num_box_only", "num_absent", "num_present"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def reset_counts(self) -> None:
+        """Forget the rows that were counted."""
+        self.positives = Counter()
+        for name in _COUNTS:
+            setattr(self, name, 0)
 
     def lines(self) -> list[str]:
         """Return the report as lines of text without control characters."""

@@ -1,7 +1,7 @@
 """Conversion of all records of a split to rows, in several processes."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ...utils.parallel import mapped_chunks
 from ..reading_report import DataReport
 from ..row_schema import FEATURES, DatasetFormatError, validate_example
 from .records import Split
-from .repeated_pictures import RepeatedPictures
+from .repeated_pictures import picture_key, refuse_contradiction
 from .rows import RowMaker
 
 
@@ -56,6 +56,7 @@ class _Chunk:
         indices (`range`): Indices of the records.
         rows (`pa.Table`): Rows of the records that can be used.
         used (`list[int]`): Indices of these records.
+        pictures (`list[Hashable | None]`): Result of [`picture_key`] for each of these records.
         errors (`dict[int, DatasetFormatError]`): Reason of each other record, by its index; with `on_bad_rows: error`,
             that of the first one alone.
         report (`DataReport`): Report of these records alone.
@@ -64,6 +65,7 @@ class _Chunk:
     indices: range
     rows: pa.Table
     used: list[int]
+    pictures: list[Hashable | None]
     errors: dict[int, DatasetFormatError]
     report: DataReport
 
@@ -80,9 +82,10 @@ class _ChunkConverter:
     def __init__(self, split: Split, options: ReadOptions):
         self.maker, self.records, self.source = RowMaker(split, options), split.records, split.source
         self.skip = options.on_bad_rows == "skip"
-        self.repeated = RepeatedPictures(split.records, split.source)
+        self._rows_of: dict[Hashable, list[tuple[int, pa.Table, int]]] = {}  # record, its chunk and its row there
 
     def __call__(self, indices: range) -> _Chunk:
+        """Convert records, without a comparison of those of the same picture."""
         maker, rows, used, errors = copy.copy(self.maker), [], [], {}
         maker.report = DataReport(self.source)
         for index in indices:
@@ -97,10 +100,9 @@ class _ChunkConverter:
                 continue
             rows.append(row)
             used.append(index)
-        if not self._has_repeated(used):
-            for row in rows:
-                maker.report.count(row)
-        return _Chunk(indices, _to_table(rows), used, errors, maker.report)
+            maker.report.count(row)
+        pictures = [picture_key(self.records[index].image) for index in used]
+        return _Chunk(indices, _to_table(rows), used, pictures, errors, maker.report)
 
     def add(self, chunk: _Chunk) -> pa.Table:
         """
@@ -112,35 +114,34 @@ class _ChunkConverter:
         Raises:
             `DatasetFormatError`: With `on_bad_rows: error`, the reason of the first record that cannot be used.
         """
-        report, rows, errors = self.maker.report, chunk.rows, dict(chunk.errors)
-        if self._has_repeated(chunk.used):
-            contradictions = dict(self._contradictions(chunk))
-            errors |= contradictions
-            rows = rows.filter(pa.array([index not in contradictions for index in chunk.used]))
-        for index, error in sorted(errors.items()):
+        report, rows, contradictions = self.maker.report, chunk.rows, dict(self._contradictions(chunk))
+        for index, error in sorted({**chunk.errors, **contradictions}.items()):
             if not self.skip:
                 raise error
             image = self.records[index].image
             report.skipped.append(str(error))
             report.skipped_images += [image] if isinstance(image, Path) else []
-        report.add(chunk.report)
-        if self._has_repeated(chunk.used):
+        if contradictions:
+            rows = rows.filter(pa.array([index not in contradictions for index in chunk.used]))
+            chunk.report.reset_counts()
             for row in rows.drop_columns("image").to_pylist():
-                report.count(row)
+                chunk.report.count(row)
+        report.add(chunk.report)
         return rows
 
-    def _has_repeated(self, used: list[int]) -> bool:
-        """Return whether records share their picture with another, whose rows are counted after their comparison."""
-        return any(self.repeated.is_repeated(self.records[index]) for index in used)
-
     def _contradictions(self, chunk: _Chunk) -> Iterator[tuple[int, DatasetFormatError]]:
-        phrases = chunk.rows["phrases"]
-        for position, index in enumerate(chunk.used):
-            if self.repeated.is_repeated(self.records[index]):
-                try:
-                    self.repeated.check(self.records[index], {"phrases": phrases[position].as_py()})
-                except DatasetFormatError as error:
-                    yield index, error
+        """Yield the records whose picture an earlier record has with contradicting labels, by their index."""
+        for position, (index, key) in enumerate(zip(chunk.used, chunk.pictures, strict=True)):
+            earlier = [] if key is None else self._rows_of.setdefault(key, [])
+            try:
+                for other, rows, row in earlier:
+                    phrases = (table["phrases"][i].as_py() for table, i in ((rows, row), (chunk.rows, position)))
+                    names = (self.records[i].where for i in (other, index))
+                    refuse_contradiction(*phrases, *names, self.source)
+            except DatasetFormatError as error:
+                yield index, error
+            else:
+                earlier.append((index, chunk.rows, position))
 
 
 def _to_table(rows: list[dict]) -> pa.Table:
