@@ -1,7 +1,7 @@
 """Benchmark of conversion and check: the speed of two processes relative to one, on a generated COCO data set.
 
-    python benchmarks/conversion.py                    # 20,000 images of 320×240 with four objects each
-    python benchmarks/conversion.py --images 2000      # a tenth of the time
+    python benchmarks/conversion.py                    # 20,000 images of 640×480 with four objects each
+    python benchmarks/conversion.py --images 2000      # a tenth of the time; starting processes weighs more
 
 Each measurement runs in a new process, so that no result of an earlier one is remembered, and excludes the import of
 packages. Output files and findings of both are compared; they must be equal.
@@ -124,7 +124,7 @@ def main():
     """Print time and CPU time of conversion and check with one and two processes, and the ratio of the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000, help="number of images")
-    parser.add_argument("--size", type=int, nargs=2, default=(320, 240), help="width and height of the images, px")
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480), help="width and height of the images, px")
     parser.add_argument("--objects", type=int, default=4, help="objects in an image")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
