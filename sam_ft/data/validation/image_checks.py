@@ -60,9 +60,13 @@ def look_at(value: dict) -> Picture | None:
     Returns:
         `Picture` or `None`: `None` if the image cannot be read, which the reader has reported already.
     """
+    return _look_at(value, _file_key(value))
+
+
+def _look_at(value: dict, key: tuple[str, int, int] | None) -> Picture | None:
+    """Compute the properties of an image whose result of [`_file_key`] is known."""
     if value["bytes"]:
         return _describe_picture(value["bytes"])
-    key = _file_key(value["path"])
     if key is None or key in _remembered:
         return _remembered.get(key)
     try:
@@ -71,13 +75,15 @@ def look_at(value: dict) -> Picture | None:
         return None
 
 
-def _file_key(path: str) -> tuple[str, int, int] | None:
-    """Return path, size and time of modification of a file; `None` if it does not exist."""
+def _file_key(value: dict) -> tuple[str, int, int] | None:
+    """Return path, size and time of modification of an image file; `None` if it is embedded or does not exist."""
+    if value["bytes"]:
+        return None
     try:
-        state = os.stat(path)
+        state = os.stat(value["path"])
     except (OSError, ValueError, TypeError):
         return None
-    return str(path), state.st_size, state.st_mtime_ns
+    return str(value["path"]), state.st_size, state.st_mtime_ns
 
 
 def _remember(pictures: Iterable[tuple[tuple | None, Picture | None]]) -> None:
@@ -181,8 +187,8 @@ def can_decode_all(images: list[Path], caption: str, num_proc: int | None = None
         return False
 
     def look(indices: range) -> list[tuple[tuple | None, Picture | None]]:
-        paths = [str(images[i]) for i in indices]
-        return [(_file_key(path), look_at({"bytes": None, "path": path})) for path in paths]
+        values = [{"bytes": None, "path": str(images[i])} for i in indices]
+        return [(key, _look_at(value, key)) for value in values for key in [_file_key(value)]]
 
     can_decode = True
     with (
@@ -212,8 +218,7 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
 
     def look(indices: range) -> list[tuple[tuple | None, Picture | None, str | None]]:
         values = undecoded[indices.start : indices.stop]["image"]
-        keys = [None if value["bytes"] else _file_key(value["path"]) for value in values]
-        return [(key, look_at(value), value["path"]) for key, value in zip(keys, values, strict=True)]
+        return [(key, _look_at(value, key), value["path"]) for value in values for key in [_file_key(value)]]
 
     def remember(chunks: Iterator[list[tuple]]) -> Iterator[tuple[str | None, Picture | None]]:
         for chunk in chunks:
@@ -221,7 +226,7 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
             yield from ((path, picture) for _, picture, path in chunk)
 
     # Transferring remembered properties from another process takes as long as finding them.
-    is_remembered = len(rows) > 0 and _file_key(undecoded[0]["image"]["path"]) in _remembered
+    is_remembered = len(rows) > 0 and _file_key(undecoded[0]["image"]) in _remembered
     with mapped_chunks(look, len(rows), 1 if is_remembered else num_proc) as chunks:
         yield remember(chunks)
 
