@@ -2,11 +2,13 @@
 
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,7 +19,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 CHUNK = 64  # rows of a task: transferring the result of one takes about 1 ms, computing it 30 ms or more
-MIN_ROWS = 2 * CHUNK  # rows from which on processes are used; starting them takes about 50 ms
+MIN_SECONDS = 0.3  # of work from which on processes are used; starting and ending them takes about 0.1 s
 _AHEAD = 3  # tasks for each process whose results may be in memory
 
 _function: Callable | None = None  # of this worker process
@@ -44,7 +46,8 @@ def mapped_chunks(
     Args:
         function (`Callable[[range], Result]`): Function of the indices of at most `CHUNK` rows; it must not change
             what it refers to, and its results and errors must be picklable.
-        length (`int`): Number of rows. Fewer than `MIN_ROWS` are processed in this process.
+        length (`int`): Number of rows. If these take less than `MIN_SECONDS`, by the time of the first chunk, they are
+            processed in this process.
         num_proc (`int`, *optional*): Number of processes; 1 uses this process alone. Default: the usable cores,
             divided among the processes of a distributed run on this machine.
     """
@@ -55,11 +58,18 @@ def mapped_chunks(
     # would also copy the memory that is shared with the parent.
     gc.freeze()
     try:
-        if num_proc == 1 or length < MIN_ROWS:
-            yield map(function, chunks)
-        else:
-            with _workers(function, min(num_proc, len(chunks))) as (executor, call):
-                yield _results(executor, call, chunks, _AHEAD * num_proc)
+        results = map(function, chunks)
+        if num_proc > 1 and len(chunks) > 1:
+            begin = time.perf_counter()
+            # The first chunk also imports, once for all workers, what is imported at a first call.
+            first = next(results)
+            if (time.perf_counter() - begin) * (len(chunks) - 1) > MIN_SECONDS:
+                with _workers(function, min(num_proc, len(chunks) - 1)) as (executor, call):
+                    results = _results(executor, call, chunks[1:], _AHEAD * num_proc)
+                    yield itertools.chain([first], results)
+                return
+            results = itertools.chain([first], results)
+        yield results
     finally:
         gc.unfreeze()
 

@@ -27,7 +27,7 @@ NUMBERS = (1, 2, 3)
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(parallel, "CHUNK", 5)
-    monkeypatch.setattr(parallel, "MIN_ROWS", 10)
+    monkeypatch.setattr(parallel, "MIN_SECONDS", 0)
     monkeypatch.setattr(image_checks, "_remembered", {})
 
 

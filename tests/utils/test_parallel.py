@@ -20,9 +20,9 @@ from sam_ft.utils.parallel import mapped_chunks
 PROGRAM = """
 import os, sys, time
 from sam_ft.utils import parallel
-parallel.CHUNK = parallel.MIN_ROWS = 1
+parallel.CHUNK, parallel.MIN_SECONDS = 1, 0
 with parallel.mapped_chunks(lambda indices: os.getpid() if indices.start < 2 else time.sleep(60), 8, 2) as results:
-    print(next(results), flush=True)
+    print(next(results), next(results), flush=True)
     for _ in results:
         pass
 """
@@ -31,7 +31,7 @@ with parallel.mapped_chunks(lambda indices: os.getpid() if indices.start < 2 els
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(parallel, "CHUNK", 3)
-    monkeypatch.setattr(parallel, "MIN_ROWS", 6)
+    monkeypatch.setattr(parallel, "MIN_SECONDS", 0)
 
 
 def compute(function, length, num_proc):
@@ -45,11 +45,13 @@ def test_results_are_in_order_for_any_number_of_processes(length):
     assert [compute(list, length, n) for n in (1, 2, 3, None)] == [chunks] * 4
 
 
-def test_small_inputs_stay_in_this_process():
-    assert set(compute(lambda _: os.getpid(), 5, 2)) == {os.getpid()}
-    workers = set(compute(lambda _: os.getpid(), 60, 2))
-    assert os.getpid() not in workers
-    assert len(workers) <= 2
+def test_short_work_stays_in_this_process(monkeypatch):
+    first, *workers = compute(lambda _: os.getpid(), 60, 2)
+    assert first == os.getpid()
+    assert first not in workers
+    assert len(set(workers)) <= 2
+    monkeypatch.setattr(parallel, "MIN_SECONDS", 5)
+    assert set(compute(lambda _: os.getpid(), 60, 2)) == {os.getpid()}
 
 
 def test_processes_of_a_distributed_run_share_the_cores(monkeypatch):
@@ -79,6 +81,7 @@ def test_an_error_of_the_caller_ends_the_workers():
     def stop_early():
         with mapped_chunks(lambda indices: time.sleep(indices.start), 60, 2) as results:
             next(results)
+            next(results)
             raise KeyError
 
     begin = time.monotonic()
@@ -90,7 +93,7 @@ def test_an_error_of_the_caller_ends_the_workers():
 
 def test_a_killed_worker_is_reported():
     with pytest.raises(BrokenProcessPool) as error:
-        compute(lambda _: os.kill(os.getpid(), signal.SIGKILL), 60, 2)
+        compute(lambda indices: indices.start and os.kill(os.getpid(), signal.SIGKILL), 60, 2)
     assert "memory ran out" in describe_error(error.value)
 
 
