@@ -37,7 +37,7 @@ tiny-sam2: setup
 	$(VENV)/bin/python recipes/sam2_ft.py --config recipes/configs/sam2_tiny_pretrain_more.yaml --use_cpu true
 
 # Two processes of one thread each; the tests of a file run in one process, because they share its fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 --dist loadfile
 test: setup
 	$(PYTEST)
 

@@ -8,6 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
 import logging  # noqa: E402
+import re  # noqa: E402
 import runpy  # noqa: E402
 import sys  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
@@ -35,17 +36,21 @@ HEADS_RATES = {"learning_rate": 7e-4}
 HEADS_STEPS = 80
 
 
-TUNED_GROUP = "tuned"  # of all files that use the tuned models, which one process trains
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Distribute tests over processes by file, and all files with tuned models together, which are trained once."""
+    from xdist.scheduler import LoadFileScheduling
 
+    folder = Path(__file__).parent
+    parameter = re.compile(r"[(,]\s*tuned(_adapter|_behind_frozen_encoders)?\b")
+    tuned = {file for file in folder.rglob("test_*.py") if parameter.search(file.read_text(encoding="utf-8"))}
 
-@pytest.hookimpl(wrapper=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items):
-    """Distribute tests over processes by file, and the files with tuned models together (`--dist loadgroup`)."""
-    files = {item.path for item in items if {"tuned", "tuned_behind_frozen_encoders"} & set(item.fixturenames)}
-    for item in items:
-        group = TUNED_GROUP if item.path in files else str(item.path.relative_to(item.config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
-    return (yield)
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tuned" if folder.parent / file in tuned else file
+
+    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

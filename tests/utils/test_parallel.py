@@ -18,7 +18,8 @@ from sam_ft.utils.parallel import mapped_chunks
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
 from sam_ft.utils import parallel
 parallel.CHUNK, parallel.MIN_SECONDS = 1, 0
 with parallel.mapped_chunks(lambda indices: os.getpid() if indices.start < 2 else time.sleep(60), 8, 2) as results:
