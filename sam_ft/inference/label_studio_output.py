@@ -28,6 +28,7 @@ _TASKS, _CONFIG = "label_studio/tasks.json", "label_studio/config.xml"
 _ARGUMENT = "predictions_dir"
 _IMAGE = "image"  # name of the image in tasks and configuration
 _TAGS = {"polygon": "PolygonLabels", "brush": "BrushLabels", "rectangle": "RectangleLabels"}
+_TITLES = {"polygon": "Polygons", "brush": "Brush masks", "rectangle": "Rectangles"}
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -124,6 +125,7 @@ class LabelStudioOutput:
         view = ElementTree.Element("View")
         ElementTree.SubElement(view, "Image", name=_IMAGE, value=f"${_IMAGE}", zoom="true", zoomControl="true")
         for kind in (kind for kind in _TAGS if kind in used):
+            ElementTree.SubElement(view, "Header", value=_TITLES[kind], size="5")
             labels = ElementTree.SubElement(view, _TAGS[kind], name=kind, toName=_IMAGE)
             for number, phrase in enumerate(self.phrases):
                 color = "#{:02x}{:02x}{:02x}".format(*color_of(number))
