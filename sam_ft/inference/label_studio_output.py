@@ -29,7 +29,8 @@ _ARGUMENT = "predictions_dir"
 _IMAGE = "image"  # name of the image in tasks and configuration
 _TAGS = {"polygon": "PolygonLabels", "brush": "BrushLabels", "rectangle": "RectangleLabels"}
 _TITLES = {"polygon": "Polygons", "brush": "Brush masks", "rectangle": "Rectangles"}
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# Characters that XML cannot contain, and `$name`, in whose place Label Studio shows a value of the task.
+_NOT_IN_LABELS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]|\$\w+", re.ASCII)
 
 
 class LabelStudioOutput:
@@ -170,7 +171,7 @@ def check_label_studio_input(images: Iterable[ImageEntry], phrases: list[str]) -
         phrases (`list[str]`): Phrases of a prediction.
 
     Raises:
-        `ValueError`: If an image is a member of a tar or parquet file, or a phrase contains a control character.
+        `ValueError`: If an image is a member of a tar or parquet file, or a phrase cannot be a label.
     """
     member = next((image for image in images if not image.is_file), None)
     if member is not None:
@@ -178,9 +179,9 @@ def check_label_studio_input(images: Iterable[ImageEntry], phrases: list[str]) -
             f"`outputs`: label_studio needs image files, which Label Studio serves, and {member} is a member of a "
             "file. Extract the images to a folder and predict that, or leave label_studio out"
         )
-    phrase = next((phrase for phrase in phrases if _NO_XML.search(phrase)), None)
-    if phrase is not None:
-        raise ValueError(
-            f"`outputs`: label_studio writes the phrases to an XML file, which cannot contain {phrase!r}. Remove the "
-            "control character from the phrase, or leave label_studio out"
-        )
+    for phrase in phrases:
+        if part := _NOT_IN_LABELS.search(phrase):
+            raise ValueError(
+                f"`outputs`: label_studio writes the phrase {phrase!r} as a label, and a label of Label Studio cannot "
+                f"contain {part.group()!r}. Change the phrase, or leave label_studio out"
+            )
