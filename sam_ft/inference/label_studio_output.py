@@ -23,6 +23,7 @@ from .predictor import ImagePrediction
 
 
 MAX_POINTS = 200  # of a polygon; outlines of more points are tedious to edit
+RELATIVE_TOLERANCE = 1e-3  # deviation of a polygon from its mask as a share of the image's long side; 1 px at least
 MIN_IOU = 0.95  # of a polygon and its mask
 _TASKS, _CONFIG = "label_studio/tasks.json", "label_studio/config.xml"
 _ARGUMENT = "predictions_dir"
@@ -38,9 +39,9 @@ class LabelStudioOutput:
     Writer of `label_studio/tasks.json`, tasks with predictions, and of `label_studio/config.xml`, their configuration.
 
     A mask becomes a polygon if it has one piece without holes and an outline of at most `MAX_POINTS` points represents
-    it with an IoU of at least `MIN_IOU`: the outline of [`outlines`], or else the exact one. Other masks become
-    brush masks, which are exact, and detections without a mask become rectangles. The tasks are written image by
-    image, so that the memory does not grow with the images.
+    it with an IoU of at least `MIN_IOU`: a simplified outline, see [`outlines`], or else the exact one. Other masks
+    become brush masks, which are exact, and detections without a mask become rectangles. The tasks are written image
+    by image, so that the memory does not grow with the images.
 
     Args:
         owned (`OwnedFiles`): Files of the predictions' folder.
@@ -152,7 +153,7 @@ def _convert_geometry(detection: dict, height: int, width: int) -> tuple[str, di
 def _find_polygon(mask: np.ndarray, counts: str) -> np.ndarray | None:
     """Return the corners `(n, 2)` in px of a polygon that represents a mask; `None` if it needs a brush mask."""
     height, width = mask.shape
-    for tolerance in (1.0, 0.0):
+    for tolerance in (max(1.0, max(height, width) * RELATIVE_TOLERANCE), 0.0):
         parts, has_holes = outlines(mask, tolerance)
         if has_holes or len(parts) != 1 or len(parts[0]) > 2 * MAX_POINTS:
             return None
