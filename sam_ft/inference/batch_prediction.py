@@ -14,6 +14,7 @@ from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from ..utils.processes import ALONE, ProcessGroup
 from .coco_output import CocoOutput
+from .cvat_output import CvatOutput
 from .image_outputs import ImageOutputs
 from .output_writers import write_yolo_names
 from .parquet_output import ParquetOutput
@@ -29,7 +30,7 @@ PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
 _YOLO_NAMES = "yolo/data.yaml"
-_SHARED_FILES = (*CocoOutput.FILES, _YOLO_NAMES)  # each covers all images
+_SHARED_FILES = (*CocoOutput.FILES, *CvatOutput.FILES, _YOLO_NAMES)  # each covers all images
 _NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
 _LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
 _MAX_PROBLEMS = 100  # lines about images that cannot be read
@@ -194,8 +195,9 @@ def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
     problems, num_problems = [], 0
     with ExitStack() as stack:
         outputs = []
-        if "coco" in job.outputs:
-            outputs.append(stack.enter_context(CocoOutput(owned, phrases, job.images.find_common_folder())))
+        for name, output in (("coco", CocoOutput), ("cvat", CvatOutput)):
+            if name in job.outputs:
+                outputs.append(stack.enter_context(output(owned, phrases, job.images.find_common_folder())))
         if "parquet" in job.outputs:
             outputs.append(stack.enter_context(ParquetOutput(owned, phrases)))
         for image, prediction, problem in records.read():

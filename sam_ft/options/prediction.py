@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .keys import check_values, key, key_of
 
 
-OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks", "parquet")  # formats that predictions are written in
+OUTPUTS = ("coco", "cvat", "labelme", "yolo", "overlays", "masks", "parquet")  # formats of predictions
 
 
 @dataclass
