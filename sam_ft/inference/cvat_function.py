@@ -14,9 +14,13 @@ from ..ops.masks import decode_mask
 from ..ops.outline import outlines
 from ..options.model import ModelOptions
 from ..options.prediction import PredictOptions
+from ..utils.text import short_repr
 from .cvat_output import clip_corners, encode_cvat_mask
 from .phrases import check_phrases, list_phrases
 from .sam3_predictor import Sam3Predictor
+
+
+_MAX_LABEL_LENGTH = 64  # of CVAT's server and SDK
 
 
 class CvatFunction:
@@ -33,14 +37,12 @@ class CvatFunction:
 
     Raises:
         `ImportError`: If the SDK of CVAT is not installed.
-        `ValueError`: If there is no phrase, or one is empty.
+        `ValueError`: If there is no phrase, or one is empty or too long for a label.
     """
 
     def __init__(self, predictor: Sam3Predictor, phrases: list[str], *, with_masks: bool = True):
         self._sdk = _import_sdk()
-        self._phrases = check_phrases(phrases)
-        if not self._phrases:
-            raise ValueError("`phrases` is empty, and the model has no trained phrases. Give at least one phrase")
+        self._phrases = _check_labels(phrases)
         self._predictor, self._options, self._with_masks = predictor, predictor.options, with_masks
         self._groups = itertools.count(1)
         kind = "mask" if with_masks else "rectangle"
@@ -115,16 +117,17 @@ def create(
 
     Raises:
         `ImportError`: If the SDK of CVAT is not installed.
-        `ValueError`: If the model cannot be loaded, there is no phrase, or an option does not exist.
+        `ValueError`: If the model cannot be loaded, a phrase cannot be a label, or an option does not exist.
     """
     _import_sdk()  # before the model is loaded
     names = [field.name for field in dataclasses.fields(PredictOptions)]
     unknown = [name for name in options if name not in names]
     if unknown:
         raise ValueError(f"the parameter `{unknown[0]}` does not exist. Options of the prediction: {', '.join(names)}")
+    predict_options = PredictOptions(**options)
     source = ModelOptions(model, concepts=_split(concepts), dtype=dtype, with_masks=masks)
-    texts = check_phrases(_split(phrases)) or list_phrases(source)
-    predictor = Sam3Predictor.load(source, options=PredictOptions(**options), device=device)
+    texts = _check_labels(_split(phrases) or list_phrases(source))
+    predictor = Sam3Predictor.load(source, options=predict_options, device=device)
     return CvatFunction(predictor, texts, with_masks=masks)
 
 
@@ -133,6 +136,19 @@ def _split(text: str) -> list[str]:
     separator = ";" if ";" in text else ","
     parts = text.strip().removesuffix(separator)
     return parts.split(separator) if parts else []
+
+
+def _check_labels(phrases: list[str]) -> list[str]:
+    texts = check_phrases(phrases)
+    if not texts:
+        raise ValueError("`phrases` is empty, and the model has no trained phrases. Give at least one phrase")
+    longest = max(texts, key=len)
+    if len(longest) > _MAX_LABEL_LENGTH:
+        raise ValueError(
+            f"`phrases`: {short_repr(longest)} has {len(longest)} characters, more than the {_MAX_LABEL_LENGTH} of a "
+            "label of CVAT. Shorten it"
+        )
+    return texts
 
 
 def _import_sdk():
