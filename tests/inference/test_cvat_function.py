@@ -12,6 +12,7 @@ from PIL import Image
 from sam_ft import PredictOptions, Sam3Predictor
 from sam_ft.inference import cvat_function
 from sam_ft.inference.cvat_function import CvatFunction, create
+from sam_ft.inference.cvat_output import encode_cvat_mask
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.model_names import TINY
 
@@ -60,15 +61,30 @@ def annotate(image, monkeypatch):
     return run
 
 
+def encode_by_sdk(mask: np.ndarray) -> list[int]:
+    ys, xs = mask.nonzero()
+    corners = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    return pytest.importorskip("cvat_sdk.masks").encode_mask(mask, [int(value) for value in corners])
+
+
+def test_masks_are_encoded_as_the_sdk_encodes_them():
+    whole, (ring, corners) = np.ones((9, 12), bool), np.zeros((2, 9, 12), bool)
+    ring[2:7, 3:9] = True
+    ring[4, 5:7] = False
+    corners[0, 0] = corners[8, 10:] = True
+    for mask in [whole, ring, corners, *(np.random.default_rng(0).random((20, 9, 12)) < 0.3)]:
+        runs, (left, top, width, height) = encode_cvat_mask(encode_mask(mask), 9, 12)
+        assert [*runs, left, top, left + width - 1, top + height - 1] == encode_by_sdk(mask)
+
+
 def test_masks_equal_those_of_the_predictor(predictor, image, annotate):
-    masks = pytest.importorskip("cvat_sdk.masks")
     shapes = annotate(CvatFunction(predictor, PHRASES))
     expected = [(phrase, d) for phrase, found in predictor(image, PHRASES).detections.items() for d in found]
     assert len(shapes) == len(expected) >= 2
     for (name, shape), (phrase, detection) in zip(shapes, expected, strict=True):
         assert (name, shape.type.value, shape.source) == (phrase, "mask", "auto")
-        mask = masks.decode_mask(shape.points, image_width=image.width, image_height=image.height)
-        assert (mask == decode_mask(detection["segmentation"]["counts"], image.height, image.width)).all()
+        mask = decode_mask(detection["segmentation"]["counts"], image.height, image.width)
+        assert shape.points == encode_by_sdk(mask)
 
 
 def test_the_confidence_threshold_of_the_task_replaces_that_of_the_model(predictor, annotate):

@@ -1,4 +1,4 @@
-"""CVAT output: a file that the reader reads back, whose masks are encoded as the SDK of CVAT encodes them."""
+"""CVAT output: a file that the reader reads back with equal phrases, masks and boxes."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -9,7 +9,7 @@ from PIL import Image
 from sam_ft.data.image_entries import ImageEntry
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.sources import read_splits
-from sam_ft.inference.cvat_output import CvatOutput, encode_cvat_mask
+from sam_ft.inference.cvat_output import CvatOutput
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions
@@ -122,11 +122,3 @@ def test_equal_predictions_result_in_equal_bytes_and_other_files_are_not_replace
         write(tmp_path / "second", detections)
     assert file.read_text() == "edited"
     assert sorted(path.name for path in file.parent.iterdir()) == ["annotations.xml"]
-
-
-def test_masks_are_encoded_as_the_sdk_encodes_them():
-    masks = pytest.importorskip("cvat_sdk.masks")
-    generator = np.random.default_rng(0)
-    for mask in [*draw_masks(), *(generator.random((20, HEIGHT, WIDTH)) < 0.3)]:
-        runs, (left, top, width, height) = encode_cvat_mask(encode_mask(mask), HEIGHT, WIDTH)
-        assert [*runs, left, top, left + width - 1, top + height - 1] == masks.encode_mask(mask)
