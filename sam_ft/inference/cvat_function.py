@@ -43,7 +43,7 @@ class CvatFunction:
     def __init__(self, predictor: Sam3Predictor, phrases: list[str], *, with_masks: bool = True):
         self._sdk = _import_sdk()
         self._phrases = _check_labels(phrases)
-        self._predictor, self._options, self._with_masks = predictor, predictor.options, with_masks
+        self._predictor, self._with_masks = predictor, with_masks
         self._groups = itertools.count(1)
         kind = "mask" if with_masks else "rectangle"
         self._ids = {phrase: number for number, phrase in enumerate(self._phrases)}
@@ -64,11 +64,13 @@ class CvatFunction:
             `list[cvat_sdk.models.LabeledShapeRequest]`: Masks, polygons or rectangles. The polygons of an instance of
                 several parts have a group in common; holes are filled, because polygons have none.
         """
-        if context.conf_threshold is None:
-            self._predictor.options = self._options
-        else:
-            self._predictor.options = dataclasses.replace(self._options, score_threshold=context.conf_threshold)
-        prediction = self._predictor(image, self._phrases)
+        options = self._predictor.options
+        if context.conf_threshold is not None:
+            self._predictor.options = dataclasses.replace(options, score_threshold=context.conf_threshold)
+        try:
+            prediction = self._predictor(image, self._phrases)
+        finally:
+            self._predictor.options = options
         size = prediction.height, prediction.width
         return [
             shape
