@@ -14,6 +14,7 @@ from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from ..utils.processes import ALONE, ProcessGroup
 from .coco_output import CocoOutput
+from .cvat_output import CvatOutput
 from .image_outputs import ImageOutputs
 from .label_studio_output import LabelStudioOutput
 from .output_writers import write_yolo_names
@@ -30,7 +31,7 @@ PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
 _YOLO_NAMES = "yolo/data.yaml"
-_SHARED_FILES = (*CocoOutput.FILES, *LabelStudioOutput.FILES, _YOLO_NAMES)  # each covers all images
+_SHARED_FILES = (*CocoOutput.FILES, *CvatOutput.FILES, *LabelStudioOutput.FILES, _YOLO_NAMES)  # each covers all images
 _NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
 _LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
 _MAX_PROBLEMS = 100  # lines about images that cannot be read
@@ -188,12 +189,14 @@ def merge_share(job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup =
     return lines
 
 
-def _create_shared(job: PredictionJob, owned: OwnedFiles) -> list[CocoOutput | ParquetOutput | LabelStudioOutput]:
+def _create_shared(job: PredictionJob, owned: OwnedFiles) -> list:
     """Create the writers of the outputs that cover all images."""
     outputs, phrases = [], job.classes
-    root = job.images.find_common_folder() if {"coco", "label_studio"} & {*job.outputs} else ""
+    root = job.images.find_common_folder() if {"coco", "cvat", "label_studio"} & {*job.outputs} else ""
     if "coco" in job.outputs:
         outputs.append(CocoOutput(owned, phrases, root))
+    if "cvat" in job.outputs:
+        outputs.append(CvatOutput(owned, phrases, root))
     if "parquet" in job.outputs:
         outputs.append(ParquetOutput(owned, phrases))
     if "label_studio" in job.outputs:
