@@ -70,7 +70,7 @@ test-ray: setup
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m ray
 
 benchmarks: setup
-	for script in criterion memory step data ladder cached eval sam2; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in criterion memory step data ladder cached eval sam2 conversion many_images prediction_cost; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done
 
 # Correctness, memory and speed of the full-size model on this machine's GPU, about ten minutes; `CARD=fake` runs the
 # code of each cell with tiny models on a CPU.

@@ -8,6 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
 import logging  # noqa: E402
+import re  # noqa: E402
 import runpy  # noqa: E402
 import sys  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
@@ -33,6 +34,23 @@ HEADS = {"freeze": ["vision_encoder", "text_encoder"]}
 # With frozen encoders only the heads are trained, which needs larger steps.
 HEADS_RATES = {"learning_rate": 7e-4}
 HEADS_STEPS = 80
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Distribute tests over processes by file, and all files with tuned models together, which are trained once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    folder = Path(__file__).parent
+    parameter = re.compile(r"[(,]\s*tuned(_adapter|_behind_frozen_encoders)?\b")
+    tuned = {file for file in folder.rglob("test_*.py") if parameter.search(file.read_text(encoding="utf-8"))}
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tuned" if folder.parent / file in tuned else file
+
+    return Scheduler(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

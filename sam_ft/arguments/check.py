@@ -25,6 +25,11 @@ class CheckArguments(Keys):
     )
     seed: int = key(42, "Random seed of the page's augmentation.", low=0)
     json: bool = key(False, "Print one JSON object instead of text.")
+    num_proc: int | None = key(
+        None,
+        "Number of processes, at least 1, which does not change the result. Default: one for each usable core.",
+        low=1,
+    )
     max_findings: int = key(
         10, "Maximum number of printed lines per kind of defect, at least 1; `--json` prints all of them.", low=1
     )

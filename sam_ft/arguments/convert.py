@@ -44,6 +44,11 @@ class ConvertArguments(Keys):
         None, "With `output_format: rows`, also push the result to this Hub data set, given as owner/name."
     )
     private: bool = key(True, "Create the Hub data set as private.")
+    num_proc: int | None = key(
+        None,
+        "Number of processes, at least 1, which does not change the result. Default: one for each usable core.",
+        low=1,
+    )
     overwrite: bool = key(False, "Replace the files that an earlier conversion wrote to `target_dir`.")
 
     def __post_init__(self):

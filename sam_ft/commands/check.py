@@ -50,9 +50,10 @@ def check_data(data_args: DataArguments, check_args: CheckArguments) -> bool:
         check_args.resolution,
         lambda texts: warn_long_phrases(tokenizer, texts),
         train_split=data_args.train_split,
+        num_proc=check_args.num_proc,
     )
     inspection.notes += notes
-    add_training_refusal(inspection, options, reading)
+    add_training_refusal(inspection, options, reading, check_args.num_proc)
     if data_args.extra_datasets:
         inspection.notes.append("`extra_datasets` are not checked; check each in a separate call")
     page = _write_page(inspection, data_args, check_args) if check_args.num_pictures else None

@@ -7,7 +7,8 @@ from ..arguments import ConvertArguments, DataArguments
 from ..data.loading import find_phrase_splits
 from ..data.sources import read_splits
 from ..data.splits import all_rows, match_phrases, split_by_image, split_by_phrase, subset
-from ..data.writers.conversion import check_target, conversion_target, push_rows, write_coco, write_rows
+from ..data.writers.coco_files import write_coco
+from ..data.writers.conversion import check_target, conversion_target, push_rows, write_rows
 from ..utils.console import stage
 from .key_conversion import list_inputs, to_dataset_options, to_read_options
 
@@ -29,31 +30,38 @@ def convert_data(data_args: DataArguments, convert_args: ConvertArguments) -> No
     folder = Path(convert_args.target_dir)
     check_target(folder, list_inputs(data_args), overwrite=convert_args.overwrite)
     with stage("data"):
-        splits = _read(data_args, convert_args.splits)
+        splits = _read(data_args, convert_args)
     splits = _split_and_filter(splits, convert_args)
-    target = conversion_target(folder, overwrite=convert_args.overwrite)
+    target = conversion_target(folder, overwrite=convert_args.overwrite, num_proc=convert_args.num_proc)
     with stage("writing"), target as draft:
         if convert_args.output_format == "coco":
             for name, rows in splits.items():
-                file = write_coco(rows, draft, name, polygons=convert_args.polygons, splits=tuple(splits))
+                file = write_coco(
+                    rows,
+                    draft,
+                    name,
+                    polygons=convert_args.polygons,
+                    splits=tuple(splits),
+                    num_proc=convert_args.num_proc,
+                )
                 logger.info("%s", folder / file.relative_to(draft))
         else:
-            write_rows(splits, draft, str(data_args.source_name))
+            write_rows(splits, draft, str(data_args.source_name), convert_args.num_proc)
             logger.info("%s", folder)
     if convert_args.push_to_hub:
         with stage("push"):
             push_rows(folder, convert_args.push_to_hub, private=convert_args.private)
 
 
-def _read(data_args: DataArguments, chosen: list[str]) -> dict:
+def _read(data_args: DataArguments, convert_args: ConvertArguments) -> dict:
     """Read the chosen splits, by default all, and log their contents."""
     reading = to_read_options(data_args)
     sources, notes = find_phrase_splits(to_dataset_options(data_args), reading)
-    names = chosen or list(sources)
+    names = convert_args.splits or list(sources)
     unknown = [name for name in names if name not in sources]
     if unknown:
         raise ValueError(f"`splits` has no split {unknown[0]!r}. Use one of: {', '.join(sources)}")
-    read = read_splits(sources, reading, only=names)
+    read = read_splits(sources, reading, only=names, num_proc=convert_args.num_proc)
     for line in [*notes, *(line for _, report in read.values() for line in report.lines())]:
         logger.info("%s", line)
     return {name: rows for name, (rows, _) in read.items()}

@@ -5,9 +5,7 @@ from pathlib import Path
 
 from ..arguments import DemoArguments, ModelArguments
 from ..inference.demo_page import build_page, load_predictors
-from ..models.loading import read_concept_sources
-from ..models.model_files import read_trained_phrases
-from ..options.model import ModelOptions
+from ..inference.phrases import list_phrases
 from ..utils.console import stage
 from .key_conversion import to_model_options
 
@@ -34,15 +32,3 @@ def serve_demo(model_args: ModelArguments, demo_args: DemoArguments) -> None:
     page = build_page(predictors, demo_args.examples, list_phrases(tuned))
     logger.info("%s on http://%s:%d", " and ".join(predictors), demo_args.host, demo_args.port)
     page.launch(server_name=demo_args.host, server_port=demo_args.port, share=demo_args.share, quiet=True)
-
-
-def list_phrases(options: ModelOptions) -> list[str]:
-    """
-    List the phrases that a model was trained on, those of its concepts included.
-
-    Args:
-        options (`ModelOptions`): The model.
-    """
-    trained = read_trained_phrases(options.model_name_or_path, options.revision) or set()
-    _, files = read_concept_sources(options)
-    return sorted(trained.union(entry.phrase for file in files for entry in file.info.concepts))

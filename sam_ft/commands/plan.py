@@ -96,6 +96,8 @@ def build_cpu_run(model_args, data_args, loss_args, training: ParsedTraining) ->
     """
     values = dict(training.transformers)
     with_bf16 = bool(values.pop("bf16", False)) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "bf16"
+    if values.get("tf32"):
+        del values["tf32"]  # the default of a GPU, which transformers refuses without one
     parsed = dataclasses.replace(training, transformers=values | {"use_cpu": True})
     return build_run(model_args, data_args, loss_args, parsed), with_bf16
 

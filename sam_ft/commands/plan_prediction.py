@@ -138,7 +138,8 @@ def predict(
         args.metric_for_best_model = None  # there are no evaluation images
         options = _find_config(to_model_options(run.model, args.seed), Path(folder))
         data = _build_data(content)
-        with simulate(card, with_cuda_kernels=with_cuda_kernels) as recorder:
+        with_tf32 = args.tf32 is not False  # `None` on a machine without TF32
+        with simulate(card, with_cuda_kernels=with_cuda_kernels, with_tf32=with_tf32) as recorder:
             model = load_to_train(run.model, options)
             processor = get_family_of_run(run).build_tiny_processor()
             add_concepts_of_run(model, processor, data, run.model, args.seed)

@@ -42,6 +42,14 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
     group = _start_processes(predict_args)
+    job, references = group.run(lambda: _prepare_sam3(model_args, predict_args))
+    _run(_make_loader(Sam3Predictor, model_args, predict_args, group), job, predict_args, group, references)
+
+
+def _prepare_sam3(
+    model_args: ModelArguments, predict_args: PredictArguments
+) -> tuple[PredictionJob, list[ReferenceImage]]:
+    """Return the job and the references."""
     images = _find_images(predict_args)
     exemplars = {}
     if predict_args.exemplar_file:
@@ -58,16 +66,7 @@ def predict_sam3(model_args: ModelArguments, predict_args: PredictArguments) -> 
     job.settings["exemplar_images"] = [reference.describe() for reference in references]
     prompts = ", ".join(phrases) or "exemplar boxes"
     logger.info("%s: %d images, prompts: %s", model_args.model_name_or_path, len(images), prompts)
-    load = _make_loader(Sam3Predictor, model_args, predict_args, group)
-    if predict_args.engine == "ray":
-        _run_on_ray(load, job, predict_args, references)
-        return
-    with stage("model"):
-        predictor = load(options=to_predict_options(predict_args))
-        logger.info("  thresholds: %s", predictor.describe_thresholds())
-        if references:
-            job.references = predictor.prepare_references(references, phrases)
-    _run(predictor, job, group)
+    return job, references
 
 
 def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> None:
@@ -82,18 +81,17 @@ def predict_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgume
         ValueError: If there are no images or prompts, or a file cannot be read.
     """
     group = _start_processes(predict_args)
+    job = group.run(lambda: _prepare_sam2(model_args, predict_args))
+    _run(_make_loader(Sam2Predictor, model_args, predict_args, group), job, predict_args, group)
+
+
+def _prepare_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArguments) -> PredictionJob:
     images = _find_images(predict_args)
     prompts = read_prompts(predict_args.prompt_file, images.list_files())
     job = _make_job(model_args, predict_args, images, [], prompts)
     objects, name = sum(map(len, prompts.values())), model_args.model_name_or_path
     logger.info("%s: %d images, %d objects prompted in %d of them", name, len(images), objects, len(prompts))
-    load = _make_loader(Sam2Predictor, model_args, predict_args, group)
-    if predict_args.engine == "ray":
-        _run_on_ray(load, job, predict_args)
-        return
-    with stage("model"):
-        predictor = load(options=to_predict_options(predict_args))
-    _run(predictor, job, group)
+    return job
 
 
 def _start_processes(predict_args) -> ProcessGroup:
@@ -156,18 +154,34 @@ def _make_loader(predictor: type, model_args, predict_args, group: ProcessGroup)
     return functools.partial(predictor.load, to_model_options(model_args, seed=0), device=device)
 
 
-def _run(predictor: Predictor, job: PredictionJob, group: ProcessGroup) -> None:
-    with stage("predictions"):
-        _log_lines(run_job(predictor, job, group))
-    logger.info("%s: %s", job.folder, ", ".join(job.outputs))
+def _load_predictor(
+    load: Callable[..., Predictor], job: PredictionJob, options, references: Sequence[ReferenceImage]
+) -> Predictor:
+    with stage("model"):
+        predictor = load(options=options)
+        if isinstance(predictor, Sam3Predictor):
+            logger.info("  thresholds: %s", predictor.describe_thresholds())
+        if references:
+            job.references = predictor.prepare_references(references, job.phrases)
+    return predictor
 
 
-def _run_on_ray(
-    load: Callable[..., Predictor], job: PredictionJob, predict_args, references: Sequence[ReferenceImage] = ()
+def _run(
+    load: Callable[..., Predictor],
+    job: PredictionJob,
+    predict_args,
+    group: ProcessGroup,
+    references: Sequence[ReferenceImage] = (),
 ) -> None:
-    cluster = connect(predict_args.ray_address, predict_args.ray_actors, predict_args.device)
-    with stage("predictions"), cluster as pool:
-        _log_lines(run_job_on_ray(load, job, to_predict_options(predict_args), pool, references))
+    options = to_predict_options(predict_args)
+    if predict_args.engine == "ray":
+        cluster = connect(predict_args.ray_address, predict_args.ray_actors, predict_args.device)
+        with stage("predictions"), cluster as pool:
+            _log_lines(run_job_on_ray(load, job, options, pool, references))
+    else:
+        predictor = group.run(lambda: _load_predictor(load, job, options, references))
+        with stage("predictions"):
+            _log_lines(run_job(predictor, job, group))
     logger.info("%s: %s", job.folder, ", ".join(job.outputs))
 
 

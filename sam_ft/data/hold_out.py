@@ -3,7 +3,6 @@
 import filecmp
 from collections import Counter, defaultdict
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,12 @@ MAX_COMPARED = 50_000  # Above it, images are not opened to find copies, which w
 
 
 def hold_out(
-    rows: Dataset | LazyRows, fraction: float, limit: int | None, notes: list[str], warnings: list[str]
+    rows: Dataset | LazyRows,
+    fraction: float,
+    limit: int | None,
+    notes: list[str],
+    warnings: list[str],
+    num_proc: int | None = None,
 ) -> tuple[Dataset | LazyRows, Dataset]:
     """
     Hold out a share of the training images for evaluation.
@@ -34,6 +38,7 @@ def hold_out(
         limit (`int`, *optional*): Maximum number of evaluated images.
         notes (`list[str]`): Assumptions are appended.
         warnings (`list[str]`): Reasons for optimistic metrics are appended.
+        num_proc (`int`, *optional*): Number of processes that compare images, see [`mapped_chunks`].
 
     Returns:
         `tuple`: Training rows and evaluation rows; the same rows if there is nothing to hold out.
@@ -54,7 +59,7 @@ def hold_out(
         order = np.concatenate([rows.groups[i] for i in draws.permutation(len(rows.groups))]).tolist()
     else:
         order = draws.permutation(len(rows)).tolist()
-    held = _choose(order, find_copies(rows, notes), number, notes, warnings)
+    held = _choose(order, find_copies(rows, notes, num_proc), number, notes, warnings)
     notes.append(f"there is no validation split: {len(held)} of {len(rows)} training images are held out for it")
     train = rows.select(sorted(set(range(len(rows))) - set(held)))
     return train, to_dataset(rows.usable(held)) if isinstance(rows, LazyRows) else rows.select(held)
@@ -97,7 +102,7 @@ def _choose(order: list[int], group_of: list[int], number: int, notes: list[str]
     return sorted(held)
 
 
-def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
+def find_copies(rows: Dataset | LazyRows, notes: list[str], num_proc: int | None = None) -> list[int]:
     """
     Group images that are copies of each other.
 
@@ -108,6 +113,7 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
     Args:
         rows (`datasets.Dataset` or `LazyRows`): Rows with the images.
         notes (`list[str]`): Assumptions are appended.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Returns:
         `list[int]`: Group of each image, which is the index of the first image in it.
@@ -120,9 +126,9 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str]) -> list[int]:
         return _group_by([None if path is None else roboflow_source(path) for path in paths])
     exact, similar, by_hash = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
     first: dict[Hashable, int] = {}
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for i, (value, picture) in enumerate(seen_pictures(pool, rows.select_columns("image"))):
-            keys = [("name", roboflow_source(value["path"])), ("content", picture.digest if picture else None)]
+    with seen_pictures(rows, num_proc) as pictures:
+        for i, (path, picture) in enumerate(pictures):
+            keys = [("name", roboflow_source(path)), ("content", picture.digest if picture else None)]
             for key in keys:
                 if key[1] is not None:
                     exact.join(first.setdefault(key, i), i)

@@ -19,7 +19,7 @@ from .readers.records import Split
 from .readers.repeated_pictures import RepeatedPictures
 from .readers.rows import RowMaker
 from .reading_report import DataReport
-from .row_schema import DatasetFormatError, open_image_value, validate_example
+from .row_schema import DatasetFormatError, open_image_value, phrase_texts, validate_example
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -290,4 +290,4 @@ def texts_of(rows) -> set[str] | None:
         return None if None in texts else set().union(*texts)
     if not isinstance(rows, Dataset):
         return None
-    return {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
+    return phrase_texts(rows)

@@ -53,7 +53,9 @@ class PhraseData:
         return [line for report in self.reports for line in report.lines()] + notes
 
 
-def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True) -> PhraseData:
+def load_phrase_dataset(
+    options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True, num_proc: int | None = None
+) -> PhraseData:
     """
     Load the training and validation rows of a run.
 
@@ -61,6 +63,7 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         options (`DatasetOptions`): The data sets.
         reading (`ReadOptions`): Options of the conversion to rows.
         with_train (`bool`): Load the training rows, `True` by default; evaluation does not need them.
+        num_proc (`int`, *optional*): Number of processes that read, see [`mapped_chunks`].
 
     Returns:
         `PhraseData`: Rows, category ids and reports.
@@ -92,18 +95,20 @@ def load_phrase_dataset(options: DatasetOptions, reading: ReadOptions, *, with_t
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
     names = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
     lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
-    read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy)
+    read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy, num_proc=num_proc)
     reports = [report for _, report in read.values()]
     train = read[options.train_split][0] if with_train_rows else None
     if evaluation is None:
-        train, validation = hold_out(train, options.validation_fraction, options.max_eval_samples, notes, warnings)
+        train, validation = hold_out(
+            train, options.validation_fraction, options.max_eval_samples, notes, warnings, num_proc
+        )
     else:
         validation = read[evaluation][0]
     unseen = spell_phrases(options.unseen_phrases, texts_of(train) or () if options.unseen_phrases else ())
     train, validation = _select_rows(train, validation, unseen, options, notes, with_train=with_train)
     learned = None if train is None else texts_of(train)
     if train is not None and options.additional_datasets:
-        train = _mix(train, others, unseen, options, reading, reports, notes)
+        train = _mix(train, others, unseen, options, reading, reports, notes, num_proc)
         texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
         learned = None if None in texts else set().union(*texts)
     ids = assign_category_ids(reports, [texts_of(train) or set(), texts_of(validation) or set()])
@@ -196,7 +201,14 @@ def _weights(options: DatasetOptions) -> list[float]:
 
 
 def _mix(
-    train, others: list, unseen: list[str], options: DatasetOptions, reading: ReadOptions, reports: list, notes: list
+    train,
+    others: list,
+    unseen: list[str],
+    options: DatasetOptions,
+    reading: ReadOptions,
+    reports: list,
+    notes: list,
+    num_proc: int | None,
 ) -> MixedRows:
     """Mix the training rows with those of other data sets, given as pairs of name and splits."""
     sources = [train]
@@ -206,7 +218,8 @@ def _mix(
                 f"the training data {name!r} has no split {options.train_split!r}, found {', '.join(splits)}"
             )
         lazy = (options.train_split,) if options.streaming else ()
-        rows, report = read_splits(splits, reading, only=[options.train_split], lazy=lazy)[options.train_split]
+        read = read_splits(splits, reading, only=[options.train_split], lazy=lazy, num_proc=num_proc)
+        rows, report = read[options.train_split]
         if unseen:
             rows = without_phrases(rows, unseen)
         sources.append(rows)

@@ -10,6 +10,7 @@ from .safe_text import to_printable
 
 MAX_REMARKS = 1000  # of a kind; more are only counted
 _MAX_DROPPED_LINES = 50  # messages of annotations in the text of a report; more are only counted
+_COUNTS = ("num_images", "num_instances", "num_crowds", "num_box_only", "num_absent", "num_present")
 DROPPED_EFFECT = "their phrases (all phrases, if the class is unknown) are not exhaustive in their images"
 
 
@@ -48,6 +49,7 @@ class DataReport:
         num_crowds (`int`): Number of crowd regions.
         num_box_only (`int`): Number of instances with a box but no mask.
         num_absent (`int`): Number of absent (image, phrase) pairs.
+        num_present (`int`): Number of (image, phrase) pairs with an instance or a crowd region.
         positives (`Counter`): Number of instances of each phrase, without crowds.
     """
 
@@ -64,6 +66,7 @@ class DataReport:
     num_crowds: int = 0
     num_box_only: int = 0
     num_absent: int = 0
+    num_present: int = 0
     positives: Counter = field(default_factory=Counter)
 
     def remark(self, *remarks: Remark) -> None:
@@ -82,6 +85,23 @@ class DataReport:
         for phrase in row["phrases"]:
             self.positives[phrase["text"]] += sum(not row["instances"][i]["is_crowd"] for i in phrase["instances"])
             self.num_absent += not phrase["instances"]
+            self.num_present += bool(phrase["instances"])
+
+    def add(self, other: "DataReport") -> None:
+        """Add the counts, remarks and left out annotations of further records of the same source."""
+        listed = Counter(remark.kind for remark in other.remarks)
+        self.remark(*other.remarks)
+        self.remark_counts += other.remark_counts - listed
+        self.dropped += other.dropped
+        self.positives.update(other.positives)
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def reset_counts(self) -> None:
+        """Forget the rows that were counted."""
+        self.positives = Counter()
+        for name in _COUNTS:
+            setattr(self, name, 0)
 
     def lines(self) -> list[str]:
         """Return the report as lines of text without control characters."""

@@ -9,9 +9,12 @@ Crowd instances are regions to ignore: neither objects nor absences.
 import io
 import math
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 from PIL import ImageOps
@@ -23,6 +26,7 @@ from .safe_text import to_printable
 
 MAX_INSTANCES = 10_000  # Limit per image, far above the 200 queries of SAM 3.
 BOX_TOLERANCE = 1.0  # px that a box may exceed the image by: annotation tools round coordinates.
+_CHUNK = 256  # rows whose paths are listed at a time
 
 FEATURES = Features(
     {
@@ -62,6 +66,9 @@ class DatasetFormatError(ValueError):
     def __init__(self, message: str, *, file: str, record: str | None = None):
         self.file, self.record, self.problem = file, record, message
         super().__init__(to_printable(f"{file}{f', {record}' if record else ''}: {message}"))
+
+    def __reduce__(self):
+        return partial(type(self), self.problem, file=self.file, record=self.record), ()
 
 
 def validate_example(
@@ -180,6 +187,30 @@ def to_dataset(rows: list[dict]) -> Dataset:
     """
     columns = {name: [row[name] for row in rows] for name in FEATURES}
     return Dataset.from_dict(columns, features=FEATURES)
+
+
+def image_paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
+    """
+    Yield the path of each row's image, without reading the content of embedded images.
+
+    Args:
+        rows (`datasets.Dataset`): Rows with a column `image`.
+
+    Yields:
+        `tuple[str | None, bool]`: The path, and whether it is a file instead of the name of an embedded image.
+    """
+    undecoded = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
+    for begin in range(0, len(undecoded), _CHUNK):
+        images = undecoded[begin : begin + _CHUNK]["image"]
+        has_content = pc.greater(pc.fill_null(pc.binary_length(pc.struct_field(images, "bytes")), 0), 0).to_pylist()
+        for path, is_embedded in zip(pc.struct_field(images, "path").to_pylist(), has_content, strict=True):
+            yield path, bool(path) and not is_embedded
+
+
+def phrase_texts(rows: Dataset) -> set[str]:
+    """Return all phrases of rows."""
+    phrases = pc.list_flatten(rows.select_columns("phrases").with_format("arrow")[:]["phrases"])
+    return set(pc.unique(pc.struct_field(phrases, "text")).to_pylist())
 
 
 def open_image_value(value: str | dict, max_reduction: float = 1.0) -> PILImage.Image:

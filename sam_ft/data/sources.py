@@ -6,15 +6,15 @@ from pathlib import Path
 from datasets import Dataset
 
 from ..options.data import HubSource, ReadOptions
+from ..utils.memory import paused_garbage_collection
 from .hub.convert import convert, convert_lazily
 from .hub.source import is_hub_folder, open_splits
 from .lazy_rows import LazyRows, RecordRows
 from .readers.files import folder_of_file
 from .readers.layouts import ACCEPTED, LAYOUT_KEYS, SplitReader, find_splits, find_splits_of_file
 from .readers.records import deduplicate_ids
-from .readers.rows import make_rows
+from .readers.split_rows import make_rows
 from .reading_report import DataReport
-from .row_schema import to_dataset
 
 
 @dataclass
@@ -144,6 +144,7 @@ def read_splits(
     *,
     only: list[str] | None = None,
     lazy: tuple[str, ...] = (),
+    num_proc: int | None = None,
 ) -> dict[str, tuple[Dataset | LazyRows, DataReport]]:
     """
     Convert splits to rows; classes that no file declares are inferred from all splits.
@@ -154,6 +155,7 @@ def read_splits(
         only (`list[str]`, *optional*): Splits to convert; all by default.
         lazy (`tuple[str, ...]`): Splits whose rows are converted when they are requested; their reports have no
             counts.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Returns:
         `dict[str, tuple[datasets.Dataset | LazyRows, DataReport]]`: Rows and report of each split.
@@ -166,7 +168,8 @@ def read_splits(
     for name, split in splits.items():
         if not isinstance(split, HubSplit):
             try:
-                local[name] = replace(split.read(options), roots=split.roots)
+                with paused_garbage_collection():
+                    local[name] = replace(split.read(options), roots=split.roots)
             except ValueError:
                 if name in only:
                     raise
@@ -183,8 +186,8 @@ def read_splits(
     for name in only:
         split = splits[name]
         if isinstance(split, HubSplit):
-            read = convert_lazily if name in lazy else convert
-            result[name] = read(split.rows, split.source, split.name, options)
+            arguments = split.rows, split.source, split.name, options
+            result[name] = convert_lazily(*arguments) if name in lazy else convert(*arguments, num_proc)
             continue
         records = local[name]
         deduplicate_ids(records)
@@ -195,6 +198,5 @@ def read_splits(
             skip, report = options.on_bad_rows == "skip", make.maker.report
             result[name] = LazyRows(make, len(records.records), skip=skip, report=report), report
         else:
-            rows, report = make_rows(records, options)
-            result[name] = to_dataset(rows), report
+            result[name] = make_rows(records, options, num_proc)
     return result

@@ -7,6 +7,7 @@ from datasets import Dataset, concatenate_datasets
 from ..utils.text import list_some
 from .keyed_random import keyed_draws
 from .phrases.vocabulary import spell_phrases
+from .row_schema import phrase_texts
 
 
 def split_by_image(rows: Dataset, fraction: float, seed: int) -> dict[str, Dataset]:
@@ -41,7 +42,7 @@ def split_by_phrase(rows: Dataset, held_out: list[str], argument: str = "hold_ou
     Raises:
         `ValueError`: If a phrase is not in the data, or no image is left to train on.
     """
-    vocabulary = {phrase["text"] for phrases in rows["phrases"] for phrase in phrases}
+    vocabulary = phrase_texts(rows)
     unknown = [text for text in held_out if text not in vocabulary]
     if unknown:
         raise ValueError(
@@ -116,7 +117,7 @@ def match_phrases(splits: dict[str, Dataset], phrases: list[str], argument: str)
     Raises:
         `ValueError`: If no split has a phrase; contains the most similar phrase of the data.
     """
-    vocabulary = {phrase["text"] for rows in splits.values() for of_row in rows["phrases"] for phrase in of_row}
+    vocabulary = set().union(*map(phrase_texts, splits.values())) if phrases else set()
     spellings = spell_phrases(phrases, vocabulary)
     for text, spelling in zip(phrases, spellings, strict=True):
         if spelling not in vocabulary:

@@ -15,7 +15,9 @@ from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from ..utils.processes import ALONE, ProcessGroup
 from .coco_output import CocoOutput
+from .cvat_output import CvatOutput
 from .image_outputs import ImageOutputs
+from .label_studio_output import LabelStudioOutput
 from .output_writers import write_yolo_names
 from .parquet_output import ParquetOutput
 from .prediction_job import PredictionJob
@@ -30,7 +32,7 @@ PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
 _YOLO_NAMES = "yolo/data.yaml"
-_SHARED_FILES = (*CocoOutput.FILES, _YOLO_NAMES)  # each covers all images
+_SHARED_FILES = (*CocoOutput.FILES, *CvatOutput.FILES, *LabelStudioOutput.FILES, _YOLO_NAMES)  # each covers all images
 _NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
 _LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
 _MAX_PROBLEMS = 100  # lines about images that cannot be read
@@ -224,17 +226,28 @@ def merge_share(job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup =
     return lines
 
 
+def _create_shared(job: PredictionJob, owned: OwnedFiles) -> list:
+    """Create the writers of the outputs that cover all images."""
+    outputs, phrases = [], job.classes
+    root = job.images.find_common_folder() if {"coco", "cvat", "label_studio"} & {*job.outputs} else ""
+    if "coco" in job.outputs:
+        outputs.append(CocoOutput(owned, phrases, root))
+    if "cvat" in job.outputs:
+        outputs.append(CvatOutput(owned, phrases, root))
+    if "parquet" in job.outputs:
+        outputs.append(ParquetOutput(owned, phrases))
+    if "label_studio" in job.outputs:
+        outputs.append(LabelStudioOutput(owned, phrases, root, job.model_version))
+    return outputs
+
+
 def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
-    """Write the files that cover all images; return a line per phrase with its detections, and skipped images."""
+    """Write the files that cover all images; return lines for the log, see [`run_job`]."""
     owned, phrases = OwnedFiles(job.folder, "prediction"), job.classes
     images, hits, detected = Counter(), Counter(), Counter()
     problems, num_problems = [], 0
     with ExitStack() as stack:
-        outputs = []
-        if "coco" in job.outputs:
-            outputs.append(stack.enter_context(CocoOutput(owned, phrases, job.images.find_common_folder())))
-        if "parquet" in job.outputs:
-            outputs.append(stack.enter_context(ParquetOutput(owned, phrases)))
+        outputs = [stack.enter_context(output) for output in _create_shared(job, owned)]
         for image, prediction, problem in records.read():
             if prediction is None:
                 num_problems += 1
@@ -252,4 +265,5 @@ def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
     if num_problems > len(problems):
         problems.append(f"skipped: {num_problems - len(problems)} more images")
     counted = [phrase for phrase in phrases if images[phrase]]
-    return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + problems
+    notes = [f"note: {output.describe_server()}" for output in outputs if isinstance(output, LabelStudioOutput)]
+    return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems

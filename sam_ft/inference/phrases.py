@@ -1,4 +1,9 @@
-"""Phrases of a prediction: checks, and the phrase of prompts without one."""
+"""Phrases of a prediction: checks, trained phrases of a model, and the phrase of prompts without one."""
+
+from ..models.loading import read_concept_sources
+from ..models.model_files import read_trained_phrases
+from ..options.model import ModelOptions
+
 
 VISUAL = "visual"  # phrase of the official processor for exemplar boxes without a phrase
 
@@ -22,3 +27,15 @@ def check_phrases(phrases: list[str]) -> list[str]:
     if not all(texts):
         raise ValueError("`phrases` contains an empty phrase; remove it")
     return list(dict.fromkeys(texts))
+
+
+def list_phrases(options: ModelOptions) -> list[str]:
+    """
+    List the phrases that a model was trained on, those of its concepts included.
+
+    Args:
+        options (`ModelOptions`): The model.
+    """
+    trained = read_trained_phrases(options.model_name_or_path, options.revision) or set()
+    _, files = read_concept_sources(options)
+    return sorted(trained.union(entry.phrase for file in files for entry in file.info.concepts))

@@ -9,6 +9,7 @@ from ..options.keys import check_choice
 from ..options.prediction import OUTPUTS
 from .exemplars import Exemplars
 from .image_list import ImageList
+from .label_studio_output import check_label_studio_input
 from .phrases import VISUAL, check_phrases
 from .prompt_files import ObjectPrompt
 from .prompted_views import PreparedReferences
@@ -59,6 +60,8 @@ class PredictionJob:
             raise ValueError("there is no prompt; give phrases (SAM 3), or boxes and clicks")
         if not self.phrases:  # images without a prompt have no prediction, so they are not opened
             self.images = ImageList(image for image in self.images if image.name in self.prompts)
+        if "label_studio" in self.outputs:
+            check_label_studio_input(self.images, self.classes)
 
     @property
     def classes(self) -> list[str]:
@@ -67,6 +70,11 @@ class PredictionJob:
             return list(self.phrases)
         labels = [prompt.label for prompts in self.prompts.values() if isinstance(prompts, list) for prompt in prompts]
         return list(dict.fromkeys(labels)) or [VISUAL]
+
+    @property
+    def model_version(self) -> str:
+        """Name of the model and the first characters of the fingerprint of its weights."""
+        return f"{self.settings.get('model', 'sam-ft')} {self.settings.get('weights', '')[:8]}".strip()
 
     def describe(self, options) -> dict:
         """

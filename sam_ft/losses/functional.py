@@ -66,7 +66,7 @@ def focal_dice_rows(logits: torch.Tensor, target: torch.Tensor, *, alpha: float)
 
 def resize_logits(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Resize `(rows, h, w)` to `(rows, height, width)` bilinearly (`align_corners=False`), in float32."""
-    return F.interpolate(logits.float()[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(logits.float()[:, None], (height, width), mode="bilinear", align_corners=False).squeeze(1)
 
 
 def sample_rows(

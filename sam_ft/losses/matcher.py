@@ -4,6 +4,7 @@ Assignment of queries to targets.
 All layers and pairs share one cost tensor and one transfer to the host.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,15 @@ class Matches:
         columns = torch.from_numpy(np.column_stack([quadruples, last]).T.copy())
         layer, pair, query, target, last_column = columns.to(device, non_blocking=True)
         return cls(layer, pair, query, target, last_column.bool(), *quadruples[:, [0, 1, 3]].T)
+
+    def join(self, other: "Matches", num_layers: int) -> "Matches":
+        """Return these matches and those of a second set of queries, whose layers follow the first `num_layers`."""
+        return Matches(
+            torch.cat([self.layer, other.layer + num_layers]),
+            *(torch.cat([getattr(self, name), getattr(other, name)]) for name in ("pair", "query", "target", "last")),
+            np.concatenate([self.layers, other.layers + num_layers]),
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("pairs", "targets")),
+        )
 
 
 @dataclass
@@ -118,11 +128,14 @@ class OneToManyMatcher(OneToManyScores):
         return (score > level) & (score > self.threshold)
 
 
-def match_pairs(
+def start_matching(
     outputs: ConceptOutputs, targets: PairTargets, hungarian: HungarianMatcher, one_to_many: OneToManyMatcher
-) -> tuple[Matches, Matches | None]:
+) -> Callable[[], tuple[Matches, Matches | None]]:
     """
-    Match every decoder layer of every pair, for both sets of queries.
+    Start to match every decoder layer of every pair, for both sets of queries.
+
+    The costs are computed on the device, and their copy to the host is started. Kernels that are launched before the
+    matches are requested run while the host waits for the copy and solves the assignment.
 
     One-to-one queries and the one-to-many queries of all layers but the last use the Hungarian matcher, the
     one-to-many queries of the last layer the one-to-many matcher (`use_o2m_matcher_on_o2m_aux: false`, the official
@@ -135,11 +148,9 @@ def match_pairs(
         one_to_many (`OneToManyMatcher`): Matcher of the last layer's one-to-many queries.
 
     Returns:
-        `tuple[Matches, Matches | None]`: Matches of the one-to-one and of the one-to-many queries (`None` without
-        them).
-
-    Raises:
-        `ValueError`: A cost is not finite; the message contains the pair's name.
+        `Callable`: Function without arguments that waits for the costs. It returns the matches of the one-to-one and
+        of the one-to-many queries (`None` without them), and raises a `ValueError` with the name of the pair if a cost
+        is not finite.
     """
     device = targets.boxes.device
     pair_of_target = targets.pair_of_target()
@@ -147,33 +158,53 @@ def match_pairs(
     many = outputs.one_to_many
     if not pair_of_target:
         empty = np.zeros((0, 4), dtype=np.int64)
-        return Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
+        no_matches = Matches.from_host(empty, device), None if many is None else Matches.from_host(empty, device)
+        return lambda: no_matches
 
-    with torch.no_grad():
-        pair = to_index(pair_of_target, device)
-        sets = [outputs.one_to_one] if many is None else [outputs.one_to_one, many]
-        logits, planes = _gather_for_targets(sets, pair)
-        if many is not None:
-            chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), targets.boxes)
-            logits, planes = logits[:-1], planes[:, :-1]
-        layers = len(logits)
-        if device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
-            layers = max(CACHED_COSTS // logits[0].numel(), 1)
-        parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
-        cost = torch.cat([hungarian.cost(part, boxes.movedim(0, -1), targets.boxes) for part, boxes in parts])
-        if many is not None:
-            cost = torch.cat([cost, chosen[None].to(cost.dtype)])
-        cost = _copy_to_host(cost)  # (layers of both sets, num_targets, num_queries): the only synchronisation
+    sets = [outputs.one_to_one] if many is None else [outputs.one_to_one, many]
+    read_cost = _start_copy(
+        _compute_costs(sets, targets.boxes, to_index(pair_of_target, device), hungarian, one_to_many)
+    )
 
-    _check_finite(cost, targets, pair_of_target)
-    one_to_one_matches = _assign(cost[:num_layers], targets.counts)
-    if many is None:
-        return Matches.from_host(one_to_one_matches, device), None
-    aux = _assign(cost[num_layers:-1], targets.counts)
-    target, query = np.nonzero(cost[-1])
-    layer = np.full_like(target, num_layers - 1)
-    final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
-    return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
+    def finish() -> tuple[Matches, Matches | None]:
+        cost = read_cost()  # the only synchronisation
+        _check_finite(cost, targets, pair_of_target)
+        one_to_one_matches = _assign(cost[:num_layers], targets.counts)
+        if many is None:
+            return Matches.from_host(one_to_one_matches, device), None
+        aux = _assign(cost[num_layers:-1], targets.counts)
+        target, query = np.nonzero(cost[-1])
+        layer = np.full_like(target, num_layers - 1)
+        final = np.column_stack([layer, np.asarray(pair_of_target)[target], query, target])
+        return Matches.from_host(one_to_one_matches, device), Matches.from_host(np.concatenate([aux, final]), device)
+
+    return finish
+
+
+@torch.no_grad()
+def _compute_costs(
+    sets: list[QueryOutputs],
+    boxes: torch.Tensor,
+    pair: torch.Tensor,
+    hungarian: HungarianMatcher,
+    one_to_many: OneToManyMatcher,
+) -> torch.Tensor:
+    """
+    Compute the costs of all layers of the sets of queries `(num_layers, num_targets, num_queries)`.
+
+    The last layer of a second set contains the one-to-many matches instead, as 0 and 1.
+    """
+    logits, planes = _gather_for_targets(sets, pair)
+    with_many = len(sets) > 1
+    if with_many:
+        chosen = one_to_many.match(logits[-1], planes[:, -1].movedim(0, -1), boxes)
+        logits, planes = logits[:-1], planes[:, :-1]
+    layers = len(logits)
+    if boxes.device.type == "cpu":  # intermediate results of a few layers stay in the cache of a core
+        layers = max(CACHED_COSTS // logits[0].numel(), 1)
+    parts = zip(logits.split(layers), planes.split(layers, dim=1), strict=True)
+    cost = torch.cat([hungarian.cost(part, part_boxes.movedim(0, -1), boxes) for part, part_boxes in parts])
+    return torch.cat([cost, chosen[None].to(cost.dtype)]) if with_many else cost
 
 
 def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,8 +221,19 @@ def _gather_for_targets(sets: list[QueryOutputs], pair: torch.Tensor) -> tuple[t
     return logits.index_select(1, pair), planes.index_select(2, pair)
 
 
-def _copy_to_host(cost: torch.Tensor) -> np.ndarray:
-    return cost.cpu().numpy()
+def _start_copy(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Start to copy a tensor to the host; return a function that waits for this copy, not for later kernels."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor.cpu().numpy()
+    host = tensor.to("cpu", non_blocking=True)  # to pinned memory
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait() -> np.ndarray:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def _assign(cost: np.ndarray, counts: list[int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """SAM 3's criterion: matched queries, presence, masks and the semantic map."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,7 @@ from ..ops.boxes import box_cxcywh_to_xyxy, boxes_in_region, paired_box_overlap
 from ..ops.indices import to_index
 from ..options.loss import ConceptLossOptions
 from .functional import focal_dice_rows, resize_logits, sample_rows
-from .matcher import HungarianMatcher, Matches, OneToManyMatcher, match_pairs
+from .matcher import HungarianMatcher, Matches, OneToManyMatcher, start_matching
 from .structures import ConceptOutputs, Normalizers, PairTargets, QueryOutputs
 
 
@@ -34,9 +35,11 @@ class Sam3Criterion(ConceptLossOptions):
     one_to_many: OneToManyMatcher = field(default_factory=OneToManyMatcher)
     query_slots: int = 200
 
-    def match(self, outputs: ConceptOutputs, targets: PairTargets) -> tuple[Matches, Matches | None]:
-        """Assign queries to targets; see [`match_pairs`]."""
-        return match_pairs(outputs, targets, self.hungarian, self.one_to_many)
+    def start_matching(
+        self, outputs: ConceptOutputs, targets: PairTargets
+    ) -> Callable[[], tuple[Matches, Matches | None]]:
+        """Start to assign queries to targets, which needs no masks; see [`start_matching`]."""
+        return start_matching(outputs, targets, self.hungarian, self.one_to_many)
 
     def __call__(
         self, outputs: ConceptOutputs, targets: PairTargets, normalizers: Normalizers
@@ -56,23 +59,24 @@ class Sam3Criterion(ConceptLossOptions):
             `_aux_0` and so on. One-to-many queries have the suffix `_o2m`; their terms include their weight.
         """
         w = self.weights
-        matches, many_matches = self.match(outputs, targets)
+        matches, many_matches = (outputs.matching or self.start_matching(outputs, targets))()
         present = _present(targets)
         sets = [("", 1.0, outputs.one_to_one, matches)]
+        queries, all_matches = outputs.one_to_one, matches
         if outputs.one_to_many is not None:
             sets.append(("_o2m", w.one_to_many, outputs.one_to_many, many_matches))
+            # Both sets share each kernel: the layers of the second one follow those of the first one.
+            all_matches = matches.join(many_matches, len(queries.logits))
+            queries = queries.join(outputs.one_to_many)
 
         loss, parts = 0.0, {}
-        for suffix, weight, queries, set_matches in sets:
-            terms = self._query_terms(queries, set_matches, targets, present, normalizers)  # name -> (num_layers,)
-            loss = (
-                loss
-                + weight
-                * (
-                    w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
-                ).sum()
-            )
-            _report(parts, {name: weight * value for name, value in terms.items()}, suffix)
+        terms = self._query_terms(queries, all_matches, targets, present, normalizers)  # name -> (all layers,)
+        weighted = w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
+        sizes = [len(queries.logits) for _, _, queries, _ in sets]
+        of_set = {name: value.detach().split(sizes) for name, value in terms.items()}
+        for i, (set_loss, (suffix, weight, *_)) in enumerate(zip(weighted.split(sizes), sets, strict=True)):
+            loss = loss + weight * set_loss.sum()
+            _report(parts, {name: weight * values[i] for name, values in of_set.items()}, suffix)
 
         presence = self._presence_term(outputs.presence_logits.float(), present, targets, normalizers)
         loss = loss + w.presence * presence.sum()

@@ -1,5 +1,6 @@
 """Criterion inputs and targets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,10 @@ class QueryOutputs:
     boxes: torch.Tensor
     masks: "DenseMasks | FactoredMasks | None" = None
 
+    def join(self, other: "QueryOutputs") -> "QueryOutputs":
+        """Return the logits and boxes of a second set of queries as further layers of this one."""
+        return QueryOutputs(torch.cat([self.logits, other.logits]), torch.cat([self.boxes, other.boxes]))
+
 
 @dataclass
 class ConceptOutputs:
@@ -33,12 +38,15 @@ class ConceptOutputs:
         presence_logits (`torch.Tensor` of shape `(num_layers, num_pairs)`): Logits of the phrase's presence.
         semantic_logits (`torch.Tensor` of shape `(n, h, w)` or `None`): Mask logits of the union of all instances, of
             the first n pairs, which include all pairs with instances.
+        matching (`Callable`, *optional*): Result of `Sam3Criterion.start_matching`, if it was called before the masks
+            were computed.
     """
 
     one_to_one: QueryOutputs
     one_to_many: QueryOutputs | None
     presence_logits: torch.Tensor
     semantic_logits: torch.Tensor | None = None
+    matching: Callable | None = None
 
 
 @dataclass

@@ -18,6 +18,15 @@ def to_autocast_dtype(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
 
 
+def cast_output(module: torch.nn.Module) -> None:
+    """Cast a module's output to autocast's dtype with a hook; its class, and so its weight decay, stay as they are."""
+    module.register_forward_hook(_cast_output)
+
+
+def _cast_output(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
+    return to_autocast_dtype(output)
+
+
 def get_dtype(module: torch.nn.Module) -> torch.dtype:
     """Return the dtype of a module's weights; DeepSpeed and callers may cast the whole model."""
     return next(module.parameters()).dtype

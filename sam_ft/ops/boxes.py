@@ -48,7 +48,12 @@ def paired_box_overlap(first_cxcywh: torch.Tensor, second_cxcywh: torch.Tensor) 
 
 def _edges(boxes_cxcywh: torch.Tensor) -> tuple[torch.Tensor, ...]:
     cx, cy, w, h = boxes_cxcywh.unbind(-1)
-    return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
+    return (
+        torch.sub(cx, w, alpha=0.5),
+        torch.sub(cy, h, alpha=0.5),
+        torch.add(cx, w, alpha=0.5),
+        torch.add(cy, h, alpha=0.5),
+    )
 
 
 def boxes_in_region(boxes_xyxy: torch.Tensor, region: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from .keys import check_values, key, key_of
 
 
-OUTPUTS = ("coco", "labelme", "yolo", "overlays", "masks", "parquet")  # formats that predictions are written in
+# Formats that predictions are written in.
+OUTPUTS = ("coco", "cvat", "labelme", "label_studio", "yolo", "overlays", "masks", "parquet")
 
 
 @dataclass

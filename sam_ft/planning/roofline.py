@@ -13,7 +13,9 @@ MIN_KERNEL_SECONDS = 2.5e-6
 HOST_SECONDS_PER_KERNEL = 32e-6  # Python, autograd and launch: 25 to 37 µs a kernel were measured beside an H200
 
 
-def compute_kernel_seconds(card: Card, name: str, moved: int, flops: int, is_wide: bool) -> float:
+def compute_kernel_seconds(
+    card: Card, name: str, moved: int, flops: int, is_wide: bool, with_tf32: bool = True
+) -> float:
     """
     Compute the time of a kernel on a card.
 
@@ -23,6 +25,7 @@ def compute_kernel_seconds(card: Card, name: str, moved: int, flops: int, is_wid
         moved (`int`): Bytes read and written.
         flops (`int`): Floating-point operations; 0 for operations that are bound by memory.
         is_wide (`bool`): Whether the inputs are float32.
+        with_tf32 (`bool`): Whether products of float32 inputs run in TF32, as they do in training by default.
 
     Returns:
         `float`: Seconds; 0 for a card without rates.
@@ -32,11 +35,12 @@ def compute_kernel_seconds(card: Card, name: str, moved: int, flops: int, is_wid
     seconds = max(moved / (BANDWIDTH_SHARE * card.bandwidth * 1e9), MIN_KERNEL_SECONDS)
     if not flops:
         return seconds
+    wide_rate = card.tf32 if with_tf32 else card.fp32
     if "attention" in name:
         share = MASKED_ATTENTION_SHARE if "efficient" in name else ATTENTION_SHARE
         rate = card.fp32 if is_wide else card.bf16 or card.fp32
     elif "convolution" in name:
-        share, rate = CONVOLUTION_SHARE, card.tf32 if is_wide else card.bf16 or card.tf32
+        share, rate = CONVOLUTION_SHARE, wide_rate if is_wide else card.bf16 or wide_rate
     else:
-        share, rate = MATMUL_SHARE, card.fp32 if is_wide else card.bf16 or card.fp32
+        share, rate = MATMUL_SHARE, wide_rate if is_wide else card.bf16 or wide_rate
     return max(seconds, flops / (share * rate * 1e12))

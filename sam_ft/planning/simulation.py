@@ -1,6 +1,7 @@
 """Simulation of a training step on fake tensors: memory, arithmetic and traffic without weights, data and GPU."""
 
 import contextlib
+import functools
 import math
 import weakref
 from collections.abc import Iterable, Iterator
@@ -10,9 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
+from ..models.sam3 import vit_layers
 from .cards import Card
 from .roofline import compute_kernel_seconds
 
@@ -32,6 +36,7 @@ class StepRecorder(TorchDispatchMode):
 
     Args:
         card (`Card`): Card whose rates give the time of the kernels.
+        with_tf32 (`bool`): Whether products of float32 inputs run in TF32.
 
     Attributes:
         live (`int`): Bytes of all storages that are alive.
@@ -42,9 +47,9 @@ class StepRecorder(TorchDispatchMode):
         seconds (`float`): Time of the kernels by the roofline; 0 for a card without rates.
     """
 
-    def __init__(self, card: Card):
+    def __init__(self, card: Card, with_tf32: bool = True):
         super().__init__()
-        self.card, self.live = card, 0
+        self.card, self.with_tf32, self.live = card, with_tf32, 0
         self._sizes: dict[int, int] = {}
         self.reset()
 
@@ -98,7 +103,7 @@ class StepRecorder(TorchDispatchMode):
         self.kernels += 1
         self.moved += moved
         self.flops += flops
-        self.seconds += compute_kernel_seconds(self.card, func._schema.name, moved, flops, is_wide)
+        self.seconds += compute_kernel_seconds(self.card, func._schema.name, moved, flops, is_wide, self.with_tf32)
 
 
 def _list_tensors(values: Iterable) -> list[torch.Tensor]:
@@ -163,14 +168,15 @@ def _apply(module: torch.nn.Module, function, recurse: bool = True) -> torch.nn.
 
 
 @contextlib.contextmanager
-def simulate(card: Card, *, with_cuda_kernels: bool = True) -> Iterator[StepRecorder]:
+def simulate(card: Card, *, with_cuda_kernels: bool = True, with_tf32: bool = True) -> Iterator[StepRecorder]:
     """
     Return a context in which every new tensor is fake: it has a shape and a lifetime, but no memory.
 
     Args:
         card (`Card`): Card whose rates give the time of the kernels.
-        with_cuda_kernels (`bool`): Choose attention and normalisation as CUDA does. Otherwise those of a CPU, to
-            compare the prediction with the resident memory of a real step.
+        with_cuda_kernels (`bool`): Choose attention, normalisation, dropout and rotation as on CUDA. Otherwise those
+            of a CPU, to compare the prediction with the resident memory of a real step.
+        with_tf32 (`bool`): Whether products of float32 inputs run in TF32.
 
     Yields:
         `StepRecorder`: Counts of memory and operations.
@@ -180,28 +186,40 @@ def simulate(card: Card, *, with_cuda_kernels: bool = True) -> Iterator[StepReco
     def numpy(tensor, *, force=False):
         return _copy_to_host(tensor) if isinstance(tensor, FakeTensor) else plain_numpy(tensor, force=force)
 
-    recorder = StepRecorder(card)
+    recorder = StepRecorder(card, with_tf32)
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.Tensor, "numpy", numpy))
         stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", _apply))
+        # Transformers' cache of position encodings lives as long as the process, and would return fake ones later.
+        cached = functools.lru_cache(Sam3SinePositionEmbedding.build_sine_position_embedding.__wrapped__)
+        stack.enter_context(
+            mock.patch.object(Sam3SinePositionEmbedding, "build_sine_position_embedding", staticmethod(cached))
+        )
+        # Real tensors are clipped in a few kernels for all of them; fake ones would be in two kernels each.
+        stack.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", [torch.Tensor, FakeTensor]))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         if with_cuda_kernels:
             for name, function in _cuda_functions().items():
                 stack.enter_context(mock.patch.object(F, name, function))
+            stack.enter_context(mock.patch.object(vit_layers, "uses_complex_numbers", return_value=True))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(recorder)
         yield recorder
 
 
 def _cuda_functions() -> dict:
-    """Return functions of `torch.nn.functional` as CUDA runs them: normalisation in float32, its attention kernels."""
+    """Return functions of `torch.nn.functional` as CUDA runs them: norms in float32, its dropout and attention."""
     layer_norm, group_norm = F.layer_norm, F.group_norm
 
     def widen(tensor):
         return tensor.float() if tensor is not None and torch.is_autocast_enabled(_DEVICE) else tensor
 
+    def dropout(input, p=0.5, training=True, inplace=False):  # noqa: ARG001
+        return _ATEN.native_dropout(input, p, True)[0] if training and p else input
+
     return {
+        "dropout": dropout,
         "layer_norm": lambda input, normalized_shape, weight=None, bias=None, eps=1e-5: layer_norm(
             widen(input), normalized_shape, widen(weight), widen(bias), eps
         ),

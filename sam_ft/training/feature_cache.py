@@ -3,11 +3,10 @@
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 
@@ -17,6 +16,7 @@ from ..data.samples.views import EvaluationViews, TrainingViews
 from ..models.families import get_resolution
 from ..models.offloading import OffloadingModel
 from ..models.sam3.model import Sam3ForConceptSegmentation
+from ..utils.processes import ProcessGroup
 from ..utils.ray_actors import choose_items_per_task, connect, import_ray, map_items
 
 
@@ -61,6 +61,7 @@ def cache_images(
             "may replace. Choose a folder outside `output_dir`"
         )
     weights = _compute_weights_fingerprint(model)
+    group = ProcessGroup(args.process_index, args.world_size, args.local_process_index)
     with args.main_process_first(desc="feature cache"):
         check_is_cache(folder)
     for name, part in samples.items():
@@ -76,7 +77,7 @@ def cache_images(
             store = FeatureStore(folder / name, fingerprint, number)
         ids = rows["example_id"]
         fill = _fill_on_ray if on_ray else _fill
-        _run_on_all_processes(lambda: fill(store, part, ids, model, args))  # noqa: B023 (called at once)
+        group.run(lambda: fill(store, part, ids, model, args))  # noqa: B023 (called at once)
         if store.missing(ids):
             raise ValueError(
                 f"`feature_cache`: {folder} is not the same folder for all processes. Choose one on a disk that all "
@@ -99,18 +100,6 @@ def check_frozen_encoder(model: OffloadingModel) -> None:
     """Raise `ValueError` if the image encoder is trained, so that its features cannot be cached."""
     if any(p.requires_grad for n, p in model.named_parameters() if n.startswith(model.cached_from)):
         raise ValueError("`feature_cache` needs a frozen image encoder. Add vision_encoder to `freeze`")
-
-
-def _run_on_all_processes(work: Callable[[], None]) -> None:
-    """Run the work of each process; if one process fails, all of them raise, so that none waits for it."""
-    problem = None
-    try:
-        work()
-    except ValueError as error:
-        problem = str(error)
-    problems = [text for text in gather_object([problem]) if text]
-    if problems:
-        raise ValueError(problems[0])
 
 
 class _Views(Dataset):

@@ -65,7 +65,13 @@ def _is_ours(path: Path) -> bool:
 
 @contextlib.contextmanager
 def folder_draft(
-    folder: Path, kind: str, argument: str, *, overwrite: bool, allowed: tuple[str, ...] = ()
+    folder: Path,
+    kind: str,
+    argument: str,
+    *,
+    overwrite: bool,
+    allowed: tuple[str, ...] = (),
+    num_proc: int | None = 1,
 ) -> Iterator[Path]:
     """
     Yield a temporary folder that becomes `folder` when the context ends without an error.
@@ -80,6 +86,7 @@ def folder_draft(
         argument (`str`): The argument that names the folder, for errors.
         overwrite (`bool`): Whether an earlier result may be replaced.
         allowed (`tuple[str, ...]`): Names of marker files that are not recorded, none by default.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`]; this one by default.
 
     Raises:
         `ValueError`: As [`check_replaceable`]; if another process writes to the folder.
@@ -100,7 +107,7 @@ def folder_draft(
             draft.mkdir()
             yield draft
             owned = OwnedFiles(draft, kind)
-            owned.add(name for name in owned.find_foreign() if name not in allowed)
+            owned.add([name for name in owned.find_foreign() if name not in allowed], num_proc)
             # files may have been added in the meantime
             check_replaceable(folder, kind, argument, overwrite=overwrite, allowed=allowed)
             if in_place:

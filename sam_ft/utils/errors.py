@@ -2,6 +2,7 @@
 
 import errno
 import re
+from concurrent.futures.process import BrokenProcessPool
 
 
 _DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,6 +35,11 @@ def describe_error(error: BaseException) -> str | None:
             f"a process that loads images was killed (pid {worker[1]}), most often because memory ran out. "
             "Set `dataloader_num_workers: 0` or a lower number; "
             "run the same command again to resume from the last checkpoint"
+        )
+    if isinstance(error, BrokenProcessPool):
+        return (
+            "a process that reads or writes data was killed, most often because memory ran out. Free some memory; "
+            "check and convert also take a lower `num_proc`"
         )
     if isinstance(error, ValueError):
         return str(error)

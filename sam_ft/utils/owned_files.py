@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .files import atomic_path
 from .json_files import read_json_file, write_json
+from .parallel import mapped_chunks
 from .text import list_some
 
 
@@ -104,10 +107,10 @@ class OwnedFiles:
 
     def is_owned(self, name: str) -> bool:
         """Check whether the file `name` exists with recorded content."""
-        file = self.folder / name
-        if name not in self._digests or not file.is_file() or self._is_linked(name):
+        if name not in self._digests:
             return False
-        return content_digest(file) in self._digests[name]
+        file = self.folder / name
+        return file.is_file() and not self._is_linked(name) and content_digest(file) in self._digests[name]
 
     def _is_linked(self, name: str) -> bool:
         file = self.folder / name
@@ -141,8 +144,12 @@ class OwnedFiles:
         """Find all files below the folder that are not owned, in the order of their names."""
         if not self.folder.is_dir():
             return []
-        files = (f for f in sorted(self.folder.rglob("*")) if f.is_symlink() or not f.is_dir())
-        names = (f.relative_to(self.folder).as_posix() for f in files)
+        paths = []
+        for parent, folders, files in os.walk(self.folder):
+            links = (name for name in folders if os.path.islink(os.path.join(parent, name)))
+            parts = Path(parent).relative_to(self.folder).parts
+            paths += ((*parts, name) for name in (*files, *links))
+        names = map("/".join, sorted(paths))
         return [name for name in names if name != RECORD and not self.is_owned(name)]
 
     def write(self, name: str, write: Callable[[Path], object], argument: str) -> Path:
@@ -211,9 +218,24 @@ class OwnedFiles:
             return self.folder / new_name, False
         return self.write_text(new_name, text, "output_dir"), False
 
-    def add(self, names: Iterable[str]) -> None:
-        """Record files as they are now."""
-        self._digests |= {name: [content_digest(self.folder / name)] for name in names if not self._is_linked(name)}
+    def add(self, names: Iterable[str], num_proc: int | None = 1) -> None:
+        """
+        Record files as they are now.
+
+        Args:
+            names (`Iterable[str]`): Relative names.
+            num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`]; this one by default.
+        """
+        names = list(names)
+
+        def digest(indices: range) -> list[str | None]:
+            chosen = (names[i] for i in indices)
+            return [None if self._is_linked(name) else content_digest(self.folder / name) for name in chosen]
+
+        with mapped_chunks(digest, len(names), num_proc) as chunks:
+            for name, content in zip(names, itertools.chain.from_iterable(chunks), strict=True):
+                if content is not None:
+                    self._digests[name] = [content]
         self._save()
 
     def remove(self, names: Iterable[str]) -> list[str]:

@@ -1,9 +1,8 @@
 """Processes of a command that Accelerate started, on one or several machines: shares of the work and of errors."""
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -56,7 +55,8 @@ class ProcessGroup:
             The result of this process.
 
         Raises:
-            `SystemExit`: If only other processes failed; their own messages are in their logs.
+            `Exception`: The error of this process, in the first process that has it.
+            `SystemExit`: If only other processes failed, or earlier ones with the same message.
             `ValueError`: If another process ended, so that nothing can be exchanged with it.
         """
         if self.count == 1:
@@ -68,10 +68,10 @@ class ProcessGroup:
             raise
         except Exception as error:
             problem = error
-        failed = self.gather(problem is not None)
-        if problem is not None:
+        messages = self.gather(None if problem is None else f"{type(problem).__name__}: {problem}")
+        if problem is not None and messages[self.index] not in messages[: self.index]:
             raise problem
-        if any(failed):
+        if any(messages):
             sys.exit(1)
         return result
 
@@ -101,13 +101,6 @@ class ProcessGroup:
                 "another process of this command ended, see its message. Start the same command again: it continues"
             ) from error
         return values
-
-    @contextlib.contextmanager
-    def main_context(self, context: contextlib.AbstractContextManager) -> Iterator[None]:
-        """Enter a context in the first process, before the others go on; leave it when this block ends."""
-        with contextlib.ExitStack() as stack:
-            self.run_first(lambda: stack.enter_context(context))
-            yield
 
 
 ALONE = ProcessGroup()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sam_ft.data.readers.coco import read_json_split
 from sam_ft.data.readers.coco_tree import CocoFiles, find_coco_splits
-from sam_ft.data.readers.rows import make_rows
+from sam_ft.data.readers.split_rows import make_rows
 from sam_ft.data.row_schema import DatasetFormatError
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.data import ReadOptions
@@ -315,7 +315,7 @@ def test_folder_structures_of_coco_files(tmp_path):
         splits = find_coco_splits(tmp_path / name)
         assert list(splits) == ["validation" if "valid" in file else "train"]
         rows, _ = read_files(next(iter(splits.values())), ReadOptions())
-        assert rows[0]["image"].endswith("x_jpg.rf.0.png")
+        assert rows.with_format("arrow")[0]["image"][0]["path"].as_py().endswith("x_jpg.rf.0.png")
 
 
 @pytest.mark.parametrize(

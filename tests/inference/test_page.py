@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from sam_ft import Sam3Predictor
-from sam_ft.commands.demo import list_phrases
 from sam_ft.inference.demo_page import Boxes, load_predictors, predict_and_draw
+from sam_ft.inference.phrases import list_phrases
 from sam_ft.options.model import ModelOptions
 from sam_ft.options.model_names import TINY
 

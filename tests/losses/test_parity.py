@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sam_ft.losses.matcher import HungarianMatcher, OneToManyMatcher, match_pairs
+from sam_ft.losses.matcher import HungarianMatcher, OneToManyMatcher, start_matching
 from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.losses.structures import ConceptOutputs, DenseMasks, Normalizers, PairTargets, QueryOutputs
 from sam_ft.options.loss import LossWeights
@@ -147,9 +147,9 @@ def test_matchers_equal_official_code(seed, overlapping):
         QueryOutputs(leaves["many_logits"], leaves["many_boxes"]),
         leaves["presence"],
     )
-    one_to_one_matches, one_to_many_matches = match_pairs(
+    one_to_one_matches, one_to_many_matches = start_matching(
         outputs, PairTargets(boxes, counts, [True] * len(counts)), HungarianMatcher(), OneToManyMatcher()
-    )
+    )()
     targets = official.targets_for(boxes, counts)
     hungarian, one_to_many = official.hungarian_matcher(), official.one_to_many_matcher()
     for layer in range(LAYERS):

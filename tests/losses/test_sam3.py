@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sam_ft.losses.matcher import HungarianMatcher, OneToManyMatcher, match_pairs
+from sam_ft.losses.matcher import HungarianMatcher, OneToManyMatcher, start_matching
 from sam_ft.losses.sam3 import Sam3Criterion
 from sam_ft.losses.structures import ConceptOutputs, DenseMasks, Normalizers, PairTargets, QueryOutputs
 
@@ -71,9 +71,9 @@ def test_matching_permutes_with_the_targets():
     order = torch.tensor([4, 2, 0, 1, 3])
     pairs = []
     for o in (torch.arange(5), order):
-        matches, _ = match_pairs(
+        matches, _ = start_matching(
             outputs_of(leaves), targets_of(boxes[o], masks, counts), HungarianMatcher(), OneToManyMatcher()
-        )
+        )()
         first = matches.layer == 0
         queries, targets = matches.query[first], matches.target[first]
         pairs.append({(int(q), int(o[t])) for q, t in zip(queries, targets, strict=True)})
@@ -96,7 +96,7 @@ def test_unmatched_queries_of_a_non_exhaustive_phrase_are_not_supervised():
     leaves, boxes, masks = make_case(counts, 20, 0)
     targets = targets_of(boxes, masks, counts, exhaustive=[False])
     criterion = Sam3Criterion()
-    matches, _ = criterion.match(outputs_of(leaves), targets)
+    matches, _ = criterion.start_matching(outputs_of(leaves), targets)()
     _, parts = criterion(outputs_of(leaves), targets, counts_of(counts))
     loss, _ = criterion(outputs_of(leaves, masks=False, many=False), targets, counts_of(counts))
     grad = torch.autograd.grad(loss, leaves["one_logits"])[0]
@@ -117,7 +117,7 @@ def test_unmatched_queries_in_an_ignored_region_are_not_supervised():
     targets = targets_of(boxes, masks, counts, ignore=[region])
     loss, _ = Sam3Criterion()(outputs_of(leaves, masks=False, many=False), targets, counts_of(counts))
     grad = torch.autograd.grad(loss, leaves["one_logits"])[0][0, 0]
-    matches, _ = Sam3Criterion().match(outputs_of(leaves, masks=False, many=False), targets)
+    matches, _ = Sam3Criterion().start_matching(outputs_of(leaves, masks=False, many=False), targets)()
     matched = set(matches.query[matches.layer == 0].tolist())
     for query in range(20):
         assert (grad[query] == 0) == (query % 2 == 1 and query not in matched), query

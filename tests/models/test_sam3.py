@@ -362,7 +362,7 @@ def test_compilation_without_a_compiler_is_refused(monkeypatch):
 
 
 def test_rotation_by_complex_numbers_equals_rotation_by_sine_and_cosine():
-    query, key = torch.randn(2, 3, 4, 5, 8)
+    query, key = torch.randn(2, 3, 5, 4, 8)
     angles = torch.randn(5, 4).repeat_interleave(2, dim=1)
     cos, sin = angles.cos(), angles.sin()
     expected = rotate(query, key, (cos, sin))

@@ -50,11 +50,14 @@ def to_fake(value):
     return value
 
 
-def test_a_step_waits_for_the_device_once_a_chunk_with_instances(monkeypatch):
-    transfers, generator = [], np.random.default_rng(0)
-    monkeypatch.setattr(
-        matcher, "_copy_to_host", lambda cost: transfers.append(cost) or generator.random(tuple(cost.shape))
-    )
+def test_a_step_waits_for_the_costs_of_each_chunk_with_instances_and_launches_the_mask_head_before(monkeypatch):
+    events, generator = [], np.random.default_rng(0)
+
+    def start_copy(cost):
+        events.append("copy")
+        return lambda: events.append("wait") or generator.random(tuple(cost.shape))
+
+    monkeypatch.setattr(matcher, "_start_copy", start_copy)
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda query, *_, **__: torch.empty_like(query))
     # Transformers caches position encodings for the process, and these would be fake.
     monkeypatch.setattr(
@@ -68,13 +71,17 @@ def test_a_step_waits_for_the_device_once_a_chunk_with_instances(monkeypatch):
     with FakeTensorMode(), torch.no_grad():
         with torch.device("cuda"):
             model = Sam3ForConceptSegmentation(config).train()
+        model.mask_decoder.prompt_cross_attn_norm.register_forward_hook(lambda *_: events.append("masks"))
         inputs = to_fake(batch)
         with counter:
             model(**inputs)
-            assert len(transfers) == 1
+            assert events == ["copy", "masks", "wait"], "one wait for all pairs of a micro-batch in one chunk"
+            model.configure(pairs_per_chunk=2)
+            model(**inputs)
+            assert events == ["copy", "masks", "wait"] * 2, "one wait for all present pairs in one chunk"
             model.configure(pairs_per_chunk=1)
             model(**inputs)
-    assert len(transfers) == 1 + 2
+    assert events == ["copy", "masks", "wait"] * 4
     assert counter.counts == {}
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments, PlanArguments
 from sam_ft.commands import plan as plan_command
@@ -15,6 +16,8 @@ from sam_ft.commands.plan_prediction import StepContent, StepPrediction, predict
 from sam_ft.commands.program import find_command
 from sam_ft.commands.run import Run
 from sam_ft.planning.cards import CARDS, find_card, find_card_of_device
+from sam_ft.planning.roofline import compute_kernel_seconds
+from sam_ft.planning.simulation import simulate
 from sam_ft.training.training_arguments import Sam3TrainingArguments
 
 
@@ -76,6 +79,11 @@ def test_time_is_that_of_kernels_or_host(predictions):
 def test_real_tensors_work_after_a_prediction(predictions):
     assert torch.ones(2).sum().item() == 2
     assert torch.ones(2).numpy().tolist() == [1.0, 1.0]
+    encoding = Sam3SinePositionEmbedding(4)
+    arguments = torch.Size((1, 8, 2, 2)), torch.device("cpu"), torch.float32
+    with simulate(CARD):
+        encoding(*arguments)
+    assert isinstance(encoding(*arguments).sum().item(), float), "Transformers caches position encodings"
 
 
 @pytest.mark.parametrize("name", ["RTX 4090", "rtx-4090", "NVIDIA GeForce RTX 4090"])
@@ -175,3 +183,27 @@ def test_prediction_needs_the_memory_of_a_card():
     found = StepPrediction(2**30, 2**28, 0, 0, 96, 1000, 1e9, 1e9, 0.5)
     assert found.activations == 2**30 - 2**28
     assert found.step == 0.5
+
+
+def test_kernels_are_those_of_a_gpu():
+    with simulate(CARD) as recorder:
+        parameters = [torch.nn.Parameter(torch.zeros(4)) for _ in range(20)]
+        for parameter in parameters:
+            parameter.grad = torch.zeros(4)
+        recorder.reset()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.1)
+        assert 2 <= recorder.kernels < 20, "norms and products of all parameters together"
+        recorder.reset()
+        torch.nn.functional.dropout(torch.zeros(4), 0.1)
+        assert recorder.kernels == 2, "zeros and one kernel of dropout"
+
+
+def test_float32_products_run_in_tf32_unless_the_run_disables_it():
+    card, flops = find_card("a100-40gb"), 10**13
+    seconds = [
+        compute_kernel_seconds(card, name, 0, flops, True, with_tf32)
+        for name in ("aten::mm", "aten::convolution")
+        for with_tf32 in (True, False)
+    ]
+    assert seconds[1] / seconds[0] == seconds[3] / seconds[2] == pytest.approx(card.tf32 / card.fp32)
+    assert compute_kernel_seconds(card, "aten::mm", 0, flops, False, False) == pytest.approx(seconds[0] / 2)

@@ -46,7 +46,7 @@ def read_masks(data, names=None):
 
 
 def test_written_formats_are_read_back(script, shapes, tmp_path):
-    outputs = ["coco", "labelme", "yolo", "overlays", "masks"]
+    outputs = ["coco", "cvat", "labelme", "yolo", "overlays", "masks"]
     status, _, stderr = script("sam3_predict.py", "--images", shapes / "train", *PHRASES, "--outputs", *outputs)
     assert status == 0, stderr
     folder = tmp_path / "out" / "predictions"
@@ -60,12 +60,18 @@ def test_written_formats_are_read_back(script, shapes, tmp_path):
         mask = decode_mask(result["segmentation"]["counts"], image["height"], image["width"])
         expected.setdefault(key, []).append(mask)
 
+    (folder / "cvat" / "images").symlink_to(shapes / "train")
     for data, exact in (
         (read_dataset(None, annotation_file=str(folder / "coco.json"), image_folder=str(shapes / "train")), True),
+        (read_dataset(folder / "cvat", allow_outside_images=True), True),
         (read_dataset(folder / "labelme", allow_outside_images=True), False),
         (read_dataset(folder / "yolo"), False),
     ):
-        ids = {str(image["id"]): image["file_name"].removesuffix(".png") for image in coco["images"]}
+        ids = {
+            str(image[key]): image["file_name"].removesuffix(".png")
+            for image in coco["images"]
+            for key in ("id", "file_name")
+        }
         again = read_masks(data, ids if exact else None)
         assert again.keys() == expected.keys()
         for key, masks in expected.items():

@@ -39,7 +39,7 @@ _UNUSABLE = {"example_id": "", "image": None, "width": 0, "height": 0, "instance
 
 
 def convert(
-    rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions
+    rows: Dataset | ParquetRows, source: HubSource, split: str, options: ReadOptions, num_proc: int | None = None
 ) -> tuple[Dataset, DataReport]:
     """
     Convert all rows of one split.
@@ -49,6 +49,7 @@ def convert(
         source (`HubSource`): The data set.
         split (`str`): Name of the split, for messages.
         options (`ReadOptions`): Options of the conversion.
+        num_proc (`int`, *optional*): Number of processes that verify finished rows, see [`mapped_chunks`].
 
     Returns:
         `tuple[datasets.Dataset, DataReport]`: Rows in the schema of `row_schema.py`, and the report.
@@ -61,7 +62,7 @@ def convert(
     name = f"{source.name} ({split})"
     rows = rows.to_dataset() if isinstance(rows, ParquetRows) else rows
     if are_finished(rows, source):
-        return read_finished(rows, source, name, options)
+        return read_finished(rows, source, name, options, num_proc)
     converter, schema = build_converter(rows, source, name, options)
     columns = converter.columns
     indices = rows_of_images(rows, columns) if schema.one_phrase_a_row else [[i] for i in range(len(rows))]
@@ -107,10 +108,9 @@ def _map_cached(groups: Dataset, converter, inputs: list, description: str) -> D
 
 
 def _count(rows: Dataset, maker: RowMaker) -> None:
-    imageless = list(rows.remove_columns("image"))
-    for row in imageless:
+    for row in rows.remove_columns("image"):
         maker.report.count(row)
-    maker.check_positives(imageless)
+    maker.check_positives()
 
 
 def convert_lazily(

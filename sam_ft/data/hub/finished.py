@@ -1,7 +1,7 @@
 """Reader of finished rows, as written by `convert_data.py`, with the same checks as other sources."""
 
+import itertools
 from collections.abc import Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from datasets import Dataset, Image
 
 from ...options.data import HubSource, ReadOptions
 from ...options.phrases import PhraseMap
+from ...utils.parallel import mapped_chunks
 from ..readers.image_roots import ImageRoots
 from ..readers.images import ImageError, upright_size
 from ..readers.records import Split
@@ -20,15 +21,14 @@ from .parquet import ParquetRows
 from .source import image_roots
 
 
-CHUNK = 64  # rows whose images are in memory at a time
-
-
 def are_finished(rows: Dataset | ParquetRows, source: HubSource) -> bool:
     """Return whether a data set has the columns of finished rows and `column_mapping` is not set."""
     return set(FEATURES) <= set(rows.column_names) and not source.column_mapping
 
 
-def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOptions) -> tuple[Dataset, DataReport]:
+def read_finished(
+    rows: Dataset, source: HubSource, name: str, options: ReadOptions, num_proc: int | None = None
+) -> tuple[Dataset, DataReport]:
     """
     Verify all finished rows of a split.
 
@@ -37,6 +37,7 @@ def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOpti
         source (`HubSource`): The data set.
         name (`str`): Name of the data set and split, for messages.
         options (`ReadOptions`): Options; with `verify_images` every image is decoded, otherwise only its header.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Returns:
         `tuple[datasets.Dataset, DataReport]`: The rows, without those that cannot be used if `on_bad_rows` is `skip`,
@@ -52,7 +53,7 @@ def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOpti
     rows = rows.select_columns(list(FEATURES)).cast(FEATURES)
     maker, usable = RowMaker(Split(name, [], {}), options), []
     verifier = RowVerifier(name, options, allowed_roots(source, options))
-    for index, problem in verifier.problems(rows):
+    for index, problem in verifier.problems(rows, num_proc):
         if problem is None:
             usable.append(index)
         elif options.on_bad_rows != "skip":
@@ -60,10 +61,9 @@ def read_finished(rows: Dataset, source: HubSource, name: str, options: ReadOpti
         else:
             maker.report.skipped.append(str(problem))
     rows = rows if len(usable) == len(rows) else rows.select(usable)
-    imageless = list(rows.remove_columns("image"))
-    for row in imageless:
+    for row in rows.remove_columns("image"):
         maker.report.count(row)
-    maker.check_positives(imageless)
+    maker.check_positives()
     return rows, maker.report
 
 
@@ -97,22 +97,30 @@ class RowVerifier:
     _ids: dict[str, int] = field(default_factory=dict)  # example_id -> index
     _pictures: dict[Hashable, list[int]] = field(default_factory=dict)  # picture -> indices
 
-    def problems(self, rows: Dataset) -> Iterator[tuple[int, DatasetFormatError | None]]:
+    def problems(self, rows: Dataset, num_proc: int | None = None) -> Iterator[tuple[int, DatasetFormatError | None]]:
         """
-        Verify rows in their order; images are decoded in threads.
+        Verify rows in their order.
 
         Args:
             rows (`datasets.Dataset`): Rows with the columns of `FEATURES`.
+            num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
         Yields:
             `tuple[int, DatasetFormatError | None]`: Index of a row, and the reason if it cannot be used.
         """
         undecoded, phrases = rows.cast_column("image", Image(decode=False)), rows.select_columns("phrases")
-        with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow releases the interpreter's lock while it decodes.
-            for begin in range(0, len(undecoded), CHUNK):
-                chunk = list(undecoded.select(range(begin, min(begin + CHUNK, len(undecoded)))))
-                for index, (row, measured) in enumerate(zip(chunk, pool.map(self.measure, chunk), strict=True), begin):
-                    yield index, self._problem(row, measured, index, phrases)
+
+        def verify(indices: range) -> list[tuple[int, str, Hashable | None, DatasetFormatError | None]]:
+            verified = []
+            for index, row in zip(indices, undecoded.select(indices), strict=True):
+                problem = self._problem(row, index)
+                key = picture_key(_content(row)) if problem is None else None
+                verified.append((index, row["example_id"], key, problem))
+            return verified
+
+        with mapped_chunks(verify, len(rows), num_proc) as chunks:
+            for index, example_id, key, problem in itertools.chain.from_iterable(chunks):
+                yield index, problem or self._contradiction(index, example_id, key, phrases)
 
     def measure(self, row: dict) -> tuple[int, int] | ImageError:
         """Return width and height of a row's upright image, px, or the reason why it cannot be used."""
@@ -143,30 +151,35 @@ class RowVerifier:
             raise DatasetFormatError(str(measured), file=self.source, record=where)
         validate_example(row, self.source, record=where, image_size=measured)
 
-    def _problem(
-        self, row: dict, measured: tuple[int, int] | ImageError, index: int, phrases: Dataset
-    ) -> DatasetFormatError | None:
+    def _problem(self, row: dict, index: int) -> DatasetFormatError | None:
         try:
-            self.check(row, measured, index)
-            self._compare(row, index, phrases)
+            self.check(row, self.measure(row), index)
         except DatasetFormatError as error:
             return error
         return None
 
-    def _compare(self, row: dict, index: int, phrases: Dataset) -> None:
-        """Refuse a row with the `example_id` of an earlier row, or with its image and contradicting labels."""
-        if self._ids.setdefault(row["example_id"], index) != index:
+    def _contradiction(
+        self, index: int, example_id: str, key: Hashable | None, phrases: Dataset
+    ) -> DatasetFormatError | None:
+        """Return why a row contradicts an earlier one: an equal `example_id`, or an equal image with other labels."""
+        try:
+            self._compare(index, example_id, key, phrases)
+        except DatasetFormatError as error:
+            return error
+        return None
+
+    def _compare(self, index: int, example_id: str, key: Hashable | None, phrases: Dataset) -> None:
+        if self._ids.setdefault(example_id, index) != index:
             raise DatasetFormatError(
-                f"row {index} has the `example_id` of another, row {self._ids[row['example_id']]}; ids must be unique",
+                f"row {index} has the `example_id` of another, row {self._ids[example_id]}; ids must be unique",
                 file=self.source,
-                record=repr(row["example_id"]),
+                record=repr(example_id),
             )
-        key = picture_key(_content(row))
         if key is None:
             return
         for other in self._pictures.get(key, ()):
             names = f"row {other}", f"row {index}"
-            refuse_contradiction(phrases[other]["phrases"], row["phrases"], *names, self.source)
+            refuse_contradiction(phrases[other]["phrases"], phrases[index]["phrases"], *names, self.source)
         self._pictures.setdefault(key, []).append(index)
 
 

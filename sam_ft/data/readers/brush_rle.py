@@ -7,6 +7,7 @@ from ...utils.text import short_repr
 
 _NUM_CHANNELS = 4  # red, green, blue, alpha; the alpha channel is the mask
 _HEADER_BITS = 32 + 5 + 4 * 4
+_LENGTH_BITS = (3, 4, 8, 16)  # the kinds of lengths that Label Studio writes
 
 
 def decode_brush_rle(encoded, width: int, height: int) -> np.ndarray:
@@ -67,3 +68,31 @@ def _unpack(encoded) -> np.ndarray:
     if not isinstance(encoded, list) or not all(isinstance(v, int) and 0 <= v <= 255 for v in encoded):
         raise ValueError(f"`rle` is {short_repr(encoded)}; expected a list of bytes, 0 to 255")
     return np.unpackbits(np.array(encoded, dtype=np.uint8))
+
+
+def encode_brush_rle(mask: np.ndarray) -> list[int]:
+    """
+    Encode a mask as the `rle` of a brush region; the inverse of [`decode_brush_rle`].
+
+    The four values of a pixel are equal, 255 inside the mask, so that each run of pixels is one repeated value.
+
+    Args:
+        mask (`np.ndarray` of shape `(height, width)`): Bool mask.
+
+    Returns:
+        `list[int]`: Bytes of the stream, 0 to 255.
+
+    Source:
+        `encode_rle` of `label_studio_sdk.converter.brush`.
+    """
+    pixels = mask.astype(bool).ravel()
+    starts = np.flatnonzero(np.diff(pixels, prepend=~pixels[:1]))
+    lengths = np.diff(starts, append=len(pixels)) * _NUM_CHANNELS
+    texts = [f"{len(pixels) * _NUM_CHANNELS:032b}{7:05b}", *(f"{size - 1:04b}" for size in _LENGTH_BITS)]
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        value = "11111111" if pixels[start] else "00000000"
+        for rest in range(length, 0, -(2 ** _LENGTH_BITS[-1])):
+            size = min(rest, 2 ** _LENGTH_BITS[-1])
+            kind = next(kind for kind, bits in enumerate(_LENGTH_BITS) if size <= 2**bits)
+            texts.append(f"1{kind:02b}{size - 1:0{_LENGTH_BITS[kind]}b}{value}")
+    return np.packbits(np.frombuffer("".join(texts).encode(), dtype=np.uint8) - ord("0")).tolist()

@@ -8,6 +8,26 @@ from ..safe_text import is_valid_utf8, to_printable
 from .images import ImageError
 
 
+class RealPaths:
+    """Real paths of files, of which each folder is resolved once."""
+
+    def __init__(self):
+        self._real_folders: dict[str, str] = {}
+
+    def resolve(self, file: Path) -> str:
+        """Return `os.path.realpath` of a file."""
+        if file.is_symlink() or file.name in ("", ".", ".."):
+            return os.path.realpath(file)
+        return os.path.join(self.folder(file), file.name)
+
+    def folder(self, file: Path) -> str:
+        """Return `os.path.realpath` of the folder that lists a file, which may be a link."""
+        folder = str(file.parent)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return self._real_folders[folder]
+
+
 class ImageRoots:
     """
     Check of image paths against the folders of their data set, with links resolved.
@@ -18,7 +38,7 @@ class ImageRoots:
 
     def __init__(self, folders: Iterable[str | Path]):
         self.folders = list(dict.fromkeys(root for folder in folders for root in _roots_of(Path(folder))))
-        self._real_folders: dict[str, str] = {}
+        self._real_paths = RealPaths()
 
     def check(self, image: Path) -> None:
         """
@@ -37,22 +57,13 @@ class ImageRoots:
             )
         if not self.folders:
             return
-        real = self._real_path(image)
+        real = self._real_paths.resolve(image)
         if not any(real == root or real.startswith(root.rstrip(os.sep) + os.sep) for root in self.folders):
             raise ImageError(
                 f"the image {str(image)!r} lies outside the data set, in {os.path.dirname(real)!r} (its folders: "
                 f"{', '.join(self.folders[:3])}). Move it into the data set, or set `allow_outside_images: true` if "
                 "you trust the annotations"
             )
-
-    def _real_path(self, image: Path) -> str:
-        """Return `os.path.realpath` of an image; each folder is resolved once."""
-        if image.is_symlink() or image.name in ("", ".", ".."):
-            return os.path.realpath(image)
-        folder = str(image.parent)
-        if folder not in self._real_folders:
-            self._real_folders[folder] = os.path.realpath(folder)
-        return os.path.join(self._real_folders[folder], image.name)
 
 
 def _roots_of(folder: Path) -> list[str]:

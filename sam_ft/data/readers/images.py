@@ -22,7 +22,9 @@ class ImageError(ValueError):
 
 def bare_name(file_name: str) -> str:
     """Return a path without its folders; both slashes separate folders."""
-    return Path(file_name.replace("\\", "/")).name
+    path = file_name.replace("\\", "/")
+    name = path.rpartition("/")[2]
+    return Path(path).name if name in ("", ".") or ":" in name else name
 
 
 def file_name_text(value) -> str:

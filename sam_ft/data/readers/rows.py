@@ -1,51 +1,20 @@
 """Conversion of records to rows: image sizes, encoded shapes, phrases of classes and absent phrases."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from ...ops import masks as mask_ops
 from ...options.data import ReadOptions
-from ...utils.console import progress_bar
 from ...utils.text import short_repr
 from ..image_channels import encode_channels
 from ..phrases.attributes import LabelledInstance, attribute_values
 from ..reading_report import DataReport, Remark
-from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances, validate_example
+from ..row_schema import MAX_INSTANCES, DatasetFormatError, too_many_instances
 from .doubts import check_consistency
 from .encoding import clip_box, encode_shape
 from .image_roots import ImageRoots
 from .images import ImageError, upright_size
 from .label_phrases import name_labels
 from .records import Record, Shape, Split
-from .repeated_pictures import RepeatedPictures
-
-
-def make_rows(split: Split, options: ReadOptions) -> tuple[list[dict], DataReport]:
-    """
-    Convert all records of a split to rows, in their order.
-
-    Args:
-        split (`Split`): The records.
-        options (`ReadOptions`): Options of the conversion.
-
-    Returns:
-        `tuple[list[dict], DataReport]`: Rows in the schema of `row_schema.py`, with `image` as a path or
-            `{"bytes": …}`, and the report.
-
-    Raises:
-        `DatasetFormatError`: If, with `on_bad_rows: error`, a row cannot be used, or if no phrase has an instance. The
-            message contains the source, the record and the field.
-    """
-    maker = RowMaker(split, options)
-    with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow releases the interpreter's lock while it decodes.
-        sizes = pool.map(maker.measure, split.records)
-        measured = zip(split.records, sizes, strict=True)
-        caption = f"reading {Path(split.source).name}"
-        rows = list(maker.rows(progress_bar(measured, total=len(split.records), caption=caption)))
-    maker.check_positives(rows)
-    return rows, maker.report
 
 
 class RowMaker:
@@ -95,7 +64,7 @@ class RowMaker:
 
         Returns:
             `tuple[int, int]` or `ImageError`: Width and height of the upright image, px, or the reason why it cannot
-                be used; errors are returned because this method runs in a thread.
+                be used.
         """
         if isinstance(record.image, ImageError):
             return record.image
@@ -122,23 +91,6 @@ class RowMaker:
                 "annotations would have wrong positions: save the image upright at the listed size, or export again"
             )
         return width, height
-
-    def rows(self, measured) -> Iterator[dict]:
-        """Yield a row for each pair of a record and the result of [`measure`]."""
-        repeated = RepeatedPictures(self.split.records, self.split.source)
-        for record, size in measured:
-            try:
-                row = self.row(record, size)
-                validate_example(row, self.split.source)
-                repeated.check(record, row)
-            except DatasetFormatError as error:
-                if self.options.on_bad_rows != "skip":
-                    raise
-                self.report.skipped.append(str(error))
-                self.report.skipped_images += [record.image] if isinstance(record.image, Path) else []
-                continue
-            self.report.count(row)
-            yield row
 
     def row(self, record: Record, size: tuple[int, int] | ImageError) -> dict:
         """
@@ -318,22 +270,19 @@ class RowMaker:
             self._refuse(str(error), where)
         return {"bbox": box, "segmentation": counts, "area": area, "is_crowd": shape.is_crowd}
 
-    def check_positives(self, rows: list[dict]):
+    def check_positives(self):
         """
-        Refuse data without a row, or without an instance of any phrase.
-
-        Args:
-            rows (`list[dict]`): All rows of the split.
+        Refuse data without a row, or without an instance of any phrase, after all rows were counted.
 
         Raises:
             `DatasetFormatError`: Contains the first reason why rows were left out.
         """
         missing = sum(isinstance(record.image, ImageError) for record in self.split.records)
-        if not rows and missing and missing == len(self.split.records):
+        if not self.report.num_images and missing and missing == len(self.split.records):
             self._refuse(f"all {missing} listed images are missing; the first: {self.split.records[0].image}")
-        if not rows:
+        if not self.report.num_images:
             self._refuse(f"no row can be used{self._first_reason()}")
-        if not any(phrase["instances"] for row in rows for phrase in row["phrases"]):
+        if not self.report.num_present:
             self._refuse(
                 "no phrase has a single instance, so there is nothing to train on; check the classes and "
                 f"`phrase_map`, or whether annotations were exported{self._first_reason()}"

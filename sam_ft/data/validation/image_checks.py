@@ -1,13 +1,12 @@
 """Image checks: copies, EXIF rotation, channels that a model does not use, and files without annotations."""
 
+import contextlib
 import hashlib
 import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,16 @@ from PIL import ExifTags, ImageOps
 from PIL import Image as PILImage
 
 from ...utils.console import progress_bar
+from ...utils.parallel import mapped_chunks
 from ...utils.text import list_some
 from ..readers.files import images_in
+from ..readers.image_roots import RealPaths
+from ..row_schema import image_paths
 from .findings import Finding
 
 
 MAX_REMEMBERED = 100_000  # image files whose properties are computed once, about 60 MB
+_NEAR_BITS = (0, *(1 << i for i in range(64)))  # differences of equal and near hashes
 _TURNS = ("", ", turned 90° clockwise,", ", turned 180°,", ", turned 90° counterclockwise,")
 
 
@@ -44,9 +47,12 @@ class Picture:
     channel_note: str
 
 
+_remembered: dict[tuple[str, int, int], Picture | None] = {}  # by the result of `_file_key`
+
+
 def look_at(value: dict) -> Picture | None:
     """
-    Compute the properties of an image.
+    Compute the properties of an image, those of a file once as long as its size and time of modification are the same.
 
     Args:
         value (`dict`): Undecoded image `{"bytes", "path"}`.
@@ -54,22 +60,39 @@ def look_at(value: dict) -> Picture | None:
     Returns:
         `Picture` or `None`: `None` if the image cannot be read, which the reader has reported already.
     """
+    return _look_at(value, _file_key(value))
+
+
+def _look_at(value: dict, key: tuple[str, int, int] | None) -> Picture | None:
+    """Compute the properties of an image whose result of [`_file_key`] is known."""
     if value["bytes"]:
         return _describe_picture(value["bytes"])
+    if key is None or key in _remembered:
+        return _remembered.get(key)
+    try:
+        return _describe_picture(Path(value["path"]).read_bytes())
+    except OSError:
+        return None
+
+
+def _file_key(value: dict) -> tuple[str, int, int] | None:
+    """Return path, size and time of modification of an image file; `None` if it is embedded or does not exist."""
+    if value["bytes"]:
+        return None
     try:
         state = os.stat(value["path"])
     except (OSError, ValueError, TypeError):
         return None
-    return _describe_file(value["path"], state.st_size, state.st_mtime_ns)
+    return str(value["path"]), state.st_size, state.st_mtime_ns
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
-def _describe_file(path: str, _size: int, _modified: int) -> Picture | None:
-    """Compute the properties of a file, once as long as its size and its time of modification are the same."""
-    try:
-        return _describe_picture(Path(path).read_bytes())
-    except OSError:
-        return None
+def _remember(pictures: Iterable[tuple[tuple | None, Picture | None]]) -> None:
+    """Remember the properties of files by the results of `_file_key`, those of the latest `MAX_REMEMBERED` files."""
+    for key, picture in pictures:
+        if key is not None and key not in _remembered:
+            _remembered[key] = picture
+            if len(_remembered) > MAX_REMEMBERED:
+                del _remembered[next(iter(_remembered))]
 
 
 def _describe_picture(content: bytes) -> Picture | None:
@@ -114,12 +137,13 @@ def _is_grey(image: PILImage.Image) -> bool:
     return bool(np.ptp(values, axis=-1).max() <= 2)
 
 
-def check_pictures(splits: dict[str, Dataset]) -> Iterator[Finding]:
+def check_pictures(splits: dict[str, Dataset], num_proc: int | None = None) -> Iterator[Finding]:
     """
     Find copies within and between splits, images with EXIF rotation, and unusual channels.
 
     Args:
         splits (`dict[str, datasets.Dataset]`): Rows of each split.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Yields:
         `Finding`: Each defect.
@@ -127,9 +151,8 @@ def check_pictures(splits: dict[str, Dataset]) -> Iterator[Finding]:
     seen: dict[str, tuple[str, str]] = {}
     by_hash: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for split, rows in splits.items():
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            caption = f"checking images of {split}"
-            pictures = progress_bar(seen_pictures(pool, rows), total=len(rows), caption=caption)
+        with seen_pictures(rows, num_proc) as looked_at:
+            pictures = progress_bar(looked_at, total=len(rows), caption=f"checking images of {split}")
             for name, (_, picture) in zip(rows["example_id"], pictures, strict=True):
                 if picture is None:
                     continue
@@ -148,50 +171,64 @@ def check_pictures(splits: dict[str, Dataset]) -> Iterator[Finding]:
                 by_hash[picture.hashes[0]].append((split, name))
 
 
-def can_decode_all(images: list[Path], caption: str) -> bool:
+def can_decode_all(images: list[Path], caption: str, num_proc: int | None = None) -> bool:
     """
     Decode image files at a low resolution, and remember their properties for the later checks.
 
     Args:
         images (`list[Path]`): The files.
         caption (`str`): Text before the progress bar.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Returns:
         `bool`: Whether every image can be decoded; `False` for more than `MAX_REMEMBERED` images, which are not read.
     """
     if len(images) > MAX_REMEMBERED:
         return False
-    values = [{"bytes": None, "path": str(image)} for image in images]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        pictures = progress_bar(pool.map(look_at, values), total=len(values), caption=caption)
-        return sum(picture is None for picture in pictures) == 0
+
+    def look(indices: range) -> list[tuple[tuple | None, Picture | None]]:
+        values = [{"bytes": None, "path": str(images[i])} for i in indices]
+        return [(key, _look_at(value, key)) for value in values for key in [_file_key(value)]]
+
+    can_decode = True
+    with (
+        progress_bar(total=len(images), caption=caption) as bar,
+        mapped_chunks(look, len(images), num_proc) as chunks,
+    ):
+        for chunk in chunks:
+            _remember(chunk)
+            can_decode &= all(picture is not None for _, picture in chunk)
+            bar.update(len(chunk))
+    return can_decode
 
 
-def seen_pictures(pool: ThreadPoolExecutor, rows: Dataset) -> Iterator[tuple[dict, Picture | None]]:
+@contextlib.contextmanager
+def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterator[tuple[str | None, Picture | None]]]:
     """
     Compute the properties of the images of all rows, with a few images at a time in memory.
 
     Args:
-        pool (`ThreadPoolExecutor`): Threads that read the images.
         rows (`datasets.Dataset`): Rows with a column `image`.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Yields:
-        `tuple[dict, Picture | None]`: The undecoded image `{"bytes", "path"}` and what [`look_at`] returns.
+        `Iterator[tuple[str | None, Picture | None]]`: Path of each image and what [`look_at`] returns.
     """
     undecoded = rows.select_columns("image").cast_column("image", Image(decode=False))
-    for begin in range(0, len(undecoded), 64):
-        values = [row["image"] for row in undecoded.select(range(begin, min(begin + 64, len(undecoded))))]
-        yield from zip(values, pool.map(look_at, values), strict=True)
 
+    def look(indices: range) -> list[tuple[tuple | None, Picture | None, str | None]]:
+        values = undecoded[indices.start : indices.stop]["image"]
+        return [(key, _look_at(value, key), value["path"]) for value in values for key in [_file_key(value)]]
 
-def undecoded_images(rows: Dataset) -> Iterable[dict]:
-    """
-    Return the images of all rows as `{"bytes", "path"}`.
+    def remember(chunks: Iterator[list[tuple]]) -> Iterator[tuple[str | None, Picture | None]]:
+        for chunk in chunks:
+            _remember((key, picture) for key, picture, _ in chunk)
+            yield from ((path, picture) for _, picture, path in chunk)
 
-    Args:
-        rows (`datasets.Dataset`): Rows with a column `image`.
-    """
-    return rows.select_columns("image").cast_column("image", Image(decode=False))["image"]
+    # Transferring remembered properties from another process takes as long as finding them.
+    is_remembered = len(rows) > 0 and _file_key(undecoded[0]["image"]) in _remembered
+    with mapped_chunks(look, len(rows), 1 if is_remembered else num_proc) as chunks:
+        yield remember(chunks)
 
 
 def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator[tuple[str, object]]:
@@ -208,9 +245,9 @@ def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator
         `tuple[str, object]`: Description of the relation, and the first entry of a near hash.
     """
     for orientation, value in enumerate(hashes):
-        if not 8 <= value.bit_count() <= 56:
+        if not 8 <= value.bit_count() <= 56 or by_hash.keys().isdisjoint(map(value.__xor__, _NEAR_BITS)):
             continue
-        for neighbour in (value, *(value ^ (1 << i) for i in range(64))):
+        for neighbour in map(value.__xor__, _NEAR_BITS):
             if by_hash.get(neighbour):
                 turn = ", mirrored," if orientation >= 4 else _TURNS[orientation]
                 yield f"looks the same{turn} as", by_hash[neighbour][0]
@@ -252,21 +289,23 @@ def check_unlisted(
     Yields:
         `Finding`: One for each folder with such images.
     """
-    used, split_of_folder = {path.resolve() for path in skipped}, {}
+    real_paths = RealPaths()
+    used, split_of_folder = set(map(real_paths.resolve, skipped)), {}
     for split, rows in splits.items():
-        for value in undecoded_images(rows):
-            if value["path"] and not value["bytes"]:
-                path = Path(value["path"]).resolve()
+        for path, is_file in image_paths(rows):
+            if is_file:
+                path = real_paths.resolve(Path(path))
                 used.add(path)
-                split_of_folder.setdefault(path.parent, split)
+                split_of_folder.setdefault(os.path.dirname(path), split)
     for split, folder in unread.items():
-        split_of_folder.setdefault(folder.resolve(), split)
+        split_of_folder.setdefault(os.path.realpath(folder), split)
     for folder, split in split_of_folder.items():
-        files = [file for file in images_in(folder) if file.resolve() not in used and file.parent.resolve() == folder]
+        real_files = ((file, real_paths.resolve(file)) for file in images_in(Path(folder)))
+        files = [file for file, real in real_files if real not in used and real_paths.folder(file) == folder]
         if files:
             record = f"{len(files)} images, such as {list_some(file.name for file in files)}"
             kind = "images that no annotation lists"
-            yield Finding(kind, split, record, "not used", number=len(files), file=str(folder))
+            yield Finding(kind, split, record, "not used", number=len(files), file=folder)
 
 
 def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
@@ -281,8 +320,8 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
     """
     copies_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, rows in splits.items():
-        for name, value in zip(rows["example_id"], undecoded_images(rows), strict=True):
-            source = roboflow_source(value["path"])
+        for name, (path, _) in zip(rows["example_id"], image_paths(rows), strict=True):
+            source = roboflow_source(path)
             if source is not None:
                 copies_of[source][split].append(name)
     for source, names_of in copies_of.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from ...options.data import DatasetOptions, ReadOptions
-from ...utils.console import progress_bar
+from ...utils.memory import paused_garbage_collection
 from ..folded_notes import fold_notes
 from ..loading import load_phrase_dataset
 from ..readers.image_roots import ImageRoots
@@ -18,13 +18,13 @@ from ..readers.images import ImageError
 from ..readers.layouts import SplitReader
 from ..readers.records import Record
 from ..reading_report import DataReport
-from ..row_schema import DatasetFormatError
+from ..row_schema import DatasetFormatError, image_paths
 from ..safe_text import to_printable
 from ..sources import HubSplit, SplitSource, read_splits
 from .faulty_records import FaultyRecord, describe_record
 from .finding_kinds import SEVERITIES, WRONG
 from .findings import Finding, FindingGroup, group_findings
-from .image_checks import can_decode_all, check_pictures, check_sources, check_unlisted, undecoded_images
+from .image_checks import can_decode_all, check_pictures, check_sources, check_unlisted
 from .row_checks import check_phrases, check_report, check_rows
 from .statistics import SplitStatistics
 
@@ -144,6 +144,7 @@ def inspect_splits(
     too_long: Callable[[list[str]], list[str]],
     *,
     train_split: str = "train",
+    num_proc: int | None = None,
 ) -> Inspection:
     """
     Read every split, report splits that cannot be read, and find defects.
@@ -154,6 +155,7 @@ def inspect_splits(
         resolution (`int`): Side of the canvas of the model, px.
         too_long (`Callable`): Selects the phrases of more than 32 tokens.
         train_split (`str`): Split that a run would train on. Default: `train`.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
     """
     result, skipped = Inspection(train_split=train_split), options.on_bad_rows == "skip"
     options = dataclasses.replace(options, on_bad_rows="skip")
@@ -165,15 +167,14 @@ def inspect_splits(
     if train_split not in splits:
         detail = f"found {', '.join(splits)}"
         result.findings.append(Finding("nothing to train on", train_split, "", detail, usable=False))
-    unread = _read_splits(result, splits, options, skipped=skipped)
-    result.findings += check_pictures(result.splits)
+    unread = _read_splits(result, splits, options, skipped=skipped, num_proc=num_proc)
+    result.findings += check_pictures(result.splits, num_proc)
     result.findings += check_sources(result.splits)
     skipped_images = [image for report in result.reports.values() for image in report.skipped_images]
     result.findings += check_unlisted(result.splits, unread, skipped_images)
     for name, rows in result.splits.items():
         result.statistics[name] = SplitStatistics(resolution)
-        checked = progress_bar(rows.remove_columns("image"), caption=f"checking instances of {name}")
-        result.findings += check_rows(name, checked, result.statistics[name])
+        result.findings += check_rows(name, rows, result.statistics[name], num_proc)
         result.findings += check_phrases(name, rows, too_long)
     _add_image_files(result)
     _describe_examples(result, splits, options)
@@ -181,15 +182,20 @@ def inspect_splits(
 
 
 def _read_splits(
-    result: Inspection, splits: dict[str, SplitSource], options: ReadOptions, *, skipped: bool
+    result: Inspection,
+    splits: dict[str, SplitSource],
+    options: ReadOptions,
+    *,
+    skipped: bool,
+    num_proc: int | None,
 ) -> dict[str, Path]:
     """Read each split into an inspection; return the image folders of splits whose images are all missing."""
     unread: dict[str, Path] = {}
     for name, split in splits.items():
         try:
-            verify = options.verify_images and not _can_decode(split, options, name)
+            verify = options.verify_images and not _can_decode(split, options, name, num_proc)
             reading = dataclasses.replace(options, verify_images=verify)
-            result.splits[name], report = read_splits(splits, reading, only=[name])[name]
+            result.splits[name], report = read_splits(splits, reading, only=[name], num_proc=num_proc)[name]
         except DatasetFormatError as error:
             file, record = to_printable(error.file), to_printable(error.record or "")
             kind, usable, detail = "a split cannot be read", name != result.train_split, to_printable(error.problem)
@@ -208,7 +214,7 @@ def _read_splits(
     return unread
 
 
-def _can_decode(split: SplitSource, options: ReadOptions, name: str) -> bool:
+def _can_decode(split: SplitSource, options: ReadOptions, name: str, num_proc: int | None) -> bool:
     """Return whether all images of a split can be decoded; otherwise its reader decodes them, and reports each."""
     images = [record.image for record in _records_of(split, options)]
     if not images or not all(isinstance(image, Path) for image in images):
@@ -219,7 +225,7 @@ def _can_decode(split: SplitSource, options: ReadOptions, name: str) -> bool:
             roots.check(image)
     except ImageError:
         return False
-    return can_decode_all(images, f"decoding images of {name}")
+    return can_decode_all(images, f"decoding images of {name}", num_proc)
 
 
 def _records_of(split: SplitSource, options: ReadOptions) -> list[Record]:
@@ -232,9 +238,9 @@ def _add_image_files(result: Inspection) -> None:
         of_split = [f for f in result.findings if f.split == split and f.example_id is not None and not f.file]
         names = {finding.example_id for finding in of_split}
         paths = {}
-        for name, value in zip(rows["example_id"], undecoded_images(rows), strict=True) if names else ():
-            if name in names and value["path"] and not value["bytes"]:
-                paths[name] = value["path"]
+        for name, (path, is_file) in zip(rows["example_id"], image_paths(rows), strict=True) if names else ():
+            if name in names and is_file:
+                paths[name] = path
         for finding in of_split:
             finding.file = paths.get(finding.example_id, result.reports[split].source)
 
@@ -253,7 +259,9 @@ def _describe_examples(result: Inspection, splits: dict[str, SplitSource], optio
                 result.records[split, finding.record] = record
 
 
-def add_training_refusal(inspection: Inspection, options: DatasetOptions, reading: ReadOptions) -> None:
+def add_training_refusal(
+    inspection: Inspection, options: DatasetOptions, reading: ReadOptions, num_proc: int | None = None
+) -> None:
     """
     Read a data set as a training run does, and add its error, if any, to an inspection.
 
@@ -261,9 +269,10 @@ def add_training_refusal(inspection: Inspection, options: DatasetOptions, readin
         inspection (`Inspection`): Inspection of the same data set, which decoded the images already.
         options (`DatasetOptions`): Data set of the run.
         reading (`ReadOptions`): Options of the readers.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
     """
     try:
-        load_phrase_dataset(options, dataclasses.replace(reading, verify_images=False))
+        load_phrase_dataset(options, dataclasses.replace(reading, verify_images=False), num_proc=num_proc)
     except (ValueError, OSError) as error:
         message = str(error)
         same = [finding for finding in inspection.findings if finding.message == message]
@@ -284,7 +293,8 @@ def _read_once(read: SplitReader) -> SplitReader:
 
     def read_cached(options: ReadOptions):
         if not cached:
-            cached.append(read(options))
+            with paused_garbage_collection():
+                cached.append(read(options))
         return cached[0]
 
     return read_cached

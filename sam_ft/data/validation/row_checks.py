@@ -8,6 +8,8 @@ from datasets import Dataset
 from pycocotools import mask as coco_mask
 
 from ...ops.masks import decode_mask, to_coco_rle
+from ...utils.console import progress_bar
+from ...utils.parallel import mapped_chunks
 from ..reading_report import DataReport
 from ..safe_text import to_printable
 from ..samples.transforms import Geometry
@@ -84,27 +86,48 @@ def _id_of(record: str, id_of: dict[str, str]) -> str | None:
     return next((id_of[name] for name in names if name in id_of), None)
 
 
-def check_rows(split: str, rows: Iterable[dict], statistics: SplitStatistics) -> Iterator[Finding]:
+def check_rows(
+    split: str, rows: Dataset, statistics: SplitStatistics, num_proc: int | None = None
+) -> Iterator[Finding]:
     """
     Find duplicate instances, instances too small for the mask loss, too many instances, and images without one.
 
     Args:
         split (`str`): Name of the split.
-        rows (`Iterable[dict]`): Rows as in `row_schema.py`; their images are not read.
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`; their images are not read.
         statistics (`SplitStatistics`): Statistics that the rows are added to; has the resolution of the model.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Yields:
         `Finding`: Each defect.
     """
-    side = LOSS_SIDE * statistics.resolution // 1008
-    for row in rows:
-        statistics.add(row)
-        if not any(phrase["instances"] for phrase in row["phrases"]):
-            name = row["example_id"]
-            yield Finding("images without an instance", split, name, "no phrase is present", example_id=name)
-        yield from _find_duplicates(split, row)
-        yield from _find_too_small(split, row, side)
-        yield from _find_too_many(split, row)
+    rows, resolution = rows.remove_columns("image"), statistics.resolution
+
+    def check(indices: range) -> tuple[list[Finding], SplitStatistics]:
+        findings, of_chunk = [], SplitStatistics(resolution)
+        for row in rows.select(indices):
+            of_chunk.add(row)
+            findings += _check_row(split, row, LOSS_SIDE * resolution // 1008)
+        return findings, of_chunk
+
+    with (
+        progress_bar(total=len(rows), caption=f"checking instances of {split}") as bar,
+        mapped_chunks(check, len(rows), num_proc) as chunks,
+    ):
+        for findings, of_chunk in chunks:
+            statistics.merge(of_chunk)
+            yield from findings
+            bar.update(sum(of_chunk.image_sizes.values()))
+
+
+def _check_row(split: str, row: dict, side: int) -> Iterator[Finding]:
+    """Yield the defects of a row; `side` is that of the mask loss, px."""
+    if not any(phrase["instances"] for phrase in row["phrases"]):
+        name = row["example_id"]
+        yield Finding("images without an instance", split, name, "no phrase is present", example_id=name)
+    yield from _find_duplicates(split, row)
+    yield from _find_too_small(split, row, side)
+    yield from _find_too_many(split, row)
 
 
 def _find_too_many(split: str, row: dict) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ class PhraseCounts:
 @dataclass
 class SplitStatistics:
     """
-    Statistics of the rows of a split, filled by [`add`].
+    Statistics of the rows of a split, filled by [`add`] and [`merge`].
 
     Attributes:
         resolution (`int`): Side of the canvas of the model, px.
@@ -67,6 +67,18 @@ class SplitStatistics:
             counts.absent += not phrase["instances"]
             if number:
                 self.instances_per_pair[number] += 1
+
+    def merge(self, other: "SplitStatistics") -> None:
+        """Add the statistics of further rows at the same resolution."""
+        for name in ("image_sizes", "instances_per_image", "instances_per_pair"):
+            getattr(self, name).update(getattr(other, name))
+        self.sides = [a + b for a, b in zip(self.sides, other.sides, strict=True)]
+        self.areas += other.areas
+        for text, added in other.phrases.items():
+            counts = self.phrases.setdefault(text, PhraseCounts())
+            counts.images += added.images
+            counts.instances += added.instances
+            counts.absent += added.absent
 
     @property
     def share_absent(self) -> float:

@@ -4,17 +4,16 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
-import pyarrow.compute as pc
-from datasets import Dataset, Image
+from datasets import Dataset
 from PIL import Image as PILImage
 
+from ..row_schema import image_paths
 from ..safe_text import to_printable
 
 
 _MAX_BYTES = 200  # of a file's stem and of a folder's name; file systems allow 255
-_CHUNK = 256  # rows whose paths are listed at a time
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # of formats that are written without a change
 
 
@@ -34,7 +33,7 @@ def source_names(rows: Dataset) -> Iterator[str | None]:
     root = os.path.commonpath(folders) if folders else ""
     for path, is_file in paths:
         if is_file:
-            yield Path(os.path.relpath(path, root)).as_posix()
+            yield path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
         else:
             name = PurePosixPath((path or "").replace("\\", "/"))
             # The folders of an absolute path are those of another machine.
@@ -43,13 +42,21 @@ def source_names(rows: Dataset) -> Iterator[str | None]:
 
 
 def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
-    """Yield the path of each row's image, and whether it is a file instead of the name of an embedded image."""
-    undecoded = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
-    for begin in range(0, len(undecoded), _CHUNK):
-        images = undecoded[begin : begin + _CHUNK]["image"]
-        paths, is_file = pc.struct_field(images, "path"), pc.is_null(pc.struct_field(images, "bytes"))
-        for path, without_content in zip(paths.to_pylist(), is_file.to_pylist(), strict=True):
-            yield (os.path.abspath(path), True) if without_content and path else (path, False)
+    """Yield the results of [`image_paths`], with absolute paths of files."""
+    return ((os.path.abspath(path) if is_file else path, is_file) for path, is_file in image_paths(rows))
+
+
+def source_paths(rows: Dataset) -> Iterator[str | None]:
+    """
+    Yield the absolute path of each row's image file.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+
+    Yields:
+        `str` or `None`: The path; `None` for an embedded image.
+    """
+    return (path if is_file else None for path, is_file in _paths(rows))
 
 
 class ImageNames:

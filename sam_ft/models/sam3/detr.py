@@ -1,5 +1,6 @@
 """Fusion encoder, decoder and mask head of SAM 3, built from Transformers' submodules."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -102,7 +103,9 @@ def run_decoder(
     positions = QueryPositions(decoder, grid, vision.device)
     memory = _Memory(to_autocast_dtype(prompt), prompt_bias, vision, vision + vision_position)
     states, boxes, presence_tokens = [], [], []
-    undetached, dtype = reference, get_dtype(decoder)
+    with full_precision(vision):
+        undetached = detached = _inverse_sigmoid(reference)
+    dtype = get_dtype(decoder)
     for layer in decoder.layers:
         position = positions.encode(reference).to(hidden.dtype)
         bias = positions.compute_bias(reference, vision.dtype)
@@ -111,10 +114,11 @@ def run_decoder(
         state = decoder.output_layer_norm(hidden[:, 1:])
         with full_precision(vision):
             delta = decoder.box_head(state.to(dtype)).float()
-            refined = (_inverse_sigmoid(reference) + delta).sigmoid()
+            refined = (detached + delta).sigmoid()
             # The undetached reference lets the box loss of a layer reach the layer before it.
-            boxes.append((_inverse_sigmoid(undetached) + delta).sigmoid())
-        undetached, reference = refined, refined.detach()
+            boxes.append((undetached + delta).sigmoid())
+            undetached = _inverse_sigmoid(refined)
+        reference, detached = refined.detach(), undetached.detach()
         states.append(state)
     presence = decoder.presence_head(decoder.presence_layer_norm(torch.stack(presence_tokens)))[..., 0]
     return DecoderOutputs(torch.stack(states), torch.stack(boxes), presence)
@@ -128,7 +132,8 @@ def _initial_queries(
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Presence token and queries, `(num_pairs, 1 + num_queries, C)`; reference
-        boxes `(num_pairs, num_queries, 4)`, normalised `(cx, cy, w, h)`, float32.
+        boxes `(1, num_queries, 4)`, normalised `(cx, cy, w, h)`, float32. All pairs start from the same boxes, so that
+        the first layer computes their positions once.
     """
     num_pairs = vision.shape[0]  # `len` would become a constant in an exported graph
     queries, references = decoder.query_embed.weight, decoder.reference_points.weight
@@ -136,7 +141,7 @@ def _initial_queries(
         queries, references = torch.cat([queries, queries]), torch.cat([references, references])
     hidden = torch.cat([decoder.presence_token.weight, queries])[None].expand(num_pairs, -1, -1)
     with full_precision(vision):
-        return hidden, references.float().sigmoid()[None].expand(num_pairs, -1, -1)
+        return hidden, references.float().sigmoid()[None]
 
 
 @dataclass
@@ -163,8 +168,9 @@ def _run_layer(
     Args:
         layer (`Sam3DetrDecoderLayer`): Transformers' module; only its submodules are called.
         hidden (`torch.Tensor` of shape `(num_pairs, 1 + num_queries, C)`): Presence token and queries.
-        position (`torch.Tensor` of the shape of `hidden`): Position encoding of the reference boxes.
-        vision_bias (`torch.Tensor` of shape `(num_pairs, heads, 1 + num_queries, h·w)`): Position bias.
+        position (`torch.Tensor` of shape `(1 or num_pairs, 1 + num_queries, C)`): Position encoding of the reference
+            boxes.
+        vision_bias (`torch.Tensor` of shape `(1 or num_pairs, heads, 1 + num_queries, h·w)`): Position bias.
         memory (`_Memory`): Keys and values.
         num_attended (`int`): Self-attention is among the first `num_attended` tokens: the presence token and the
             one-to-one queries.
@@ -231,18 +237,20 @@ def embed_pixels(
     for i, level in enumerate(reversed(pyramid[:-1])):
         pixels = F.interpolate(pixels, size=level.shape[-2:], mode="nearest")
         pixels = _add_image_features(pixels, level, images)
-        pixels = F.relu(decoder.norms[i](decoder.conv_layers[i](pixels)))
+        pixels = decoder.norms[i](decoder.conv_layers[i](pixels))
+        if level is pyramid[0]:  # read by several projections, each of which would cast it
+            pixels = to_autocast_dtype(pixels)
+        pixels = F.relu(pixels)
     return pixels
 
 
 def _add_image_features(pixels: torch.Tensor, level: torch.Tensor, images: list[int]) -> torch.Tensor:
     """Add a level to the pixels of each pair; adjacent pairs of one image share one addition."""
-    runs, begin = [], 0
-    for pair in range(1, len(images) + 1):
-        if pair == len(images) or images[pair] != images[begin]:
-            runs.append(pixels[begin:pair] + level[images[begin]])
-            begin = pair
-    return runs[0] if len(runs) == 1 else torch.cat(runs)
+    runs = [(image, len(list(pairs))) for image, pairs in itertools.groupby(images)]
+    if len(runs) == 1:
+        return pixels + level[images[0]]
+    parts = pixels.split([length for _, length in runs])
+    return torch.cat([part + level[image] for part, (image, _) in zip(parts, runs, strict=True)])
 
 
 def boxes_to_xyxy(boxes_cxcywh: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from transformers import Sam3Model
 
 from ...ops.indices import to_index
 from ...ops.prompts import PADDING_LABEL
-from ..contexts import frozen_without_graph, get_dtype
+from ..contexts import cast_output, frozen_without_graph, get_dtype
 from ..offloading import OffloadingModel
 from .attention_bias import build_padding_bias
 from .batch import ConceptBatch
@@ -58,6 +58,8 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
     def __init__(self, config):
         super().__init__(config)
         use_fast_layers(self.vision_encoder.backbone)
+        for layer in self.text_encoder.text_model.encoder.layers:
+            cast_output(layer.layer_norm1)  # read by the projections of queries, keys and values
         self.detr_decoder.clamp_presence_logit_max_val = float("inf")  # the official clamp discards its result
         self.pairs_per_chunk, self.with_masks, self.pair_checkpointing = 4, True, False
         self.compile_vision: bool | str = False

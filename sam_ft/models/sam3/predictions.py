@@ -18,35 +18,44 @@ if TYPE_CHECKING:
     from .model import Sam3ForConceptSegmentation
 
 
-def build_criterion_inputs(
-    model: "Sam3ForConceptSegmentation", decoded: DecodedPairs, pixels: torch.Tensor | None
-) -> ConceptOutputs:
+def build_criterion_inputs(model: "Sam3ForConceptSegmentation", decoded: DecodedPairs) -> ConceptOutputs:
     """
-    Build the criterion's inputs; masks stay factored until the criterion selects queries.
+    Build the criterion's inputs without masks, see [`add_masks`].
 
     Args:
         model (`Sam3ForConceptSegmentation`): Model that decoded the pairs.
         decoded (`DecodedPairs`): Pairs, decoded with one-to-many queries.
-        pixels (`torch.Tensor` of shape `(n, C, h, w)` or `None`): Pixel embeddings of the first n pairs by
-            [`Sam3ForConceptSegmentation.embed_pixels`]; without them there are no masks.
 
     Returns:
         `ConceptOutputs`: Predictions of all decoder layers.
     """
     num_queries = model.detr_decoder.config.num_queries
-    masks, semantic = None, None
-    if pixels is not None:
-        embeddings = model.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, : len(pixels)])
-        masks = model.mask_decoder.instance_projection(pixels), embeddings
-        semantic = model.mask_decoder.semantic_projection(pixels)[:, 0]
-
-    def queries(part: slice):
-        factored = None if masks is None else FactoredMasks(masks[1][:, part], masks[0])
-        return QueryOutputs(decoded.logits[:, :, part], decoded.decoder.boxes[:, :, part], factored)
-
-    return ConceptOutputs(
-        queries(slice(0, num_queries)), queries(slice(num_queries, None)), decoded.decoder.presence_logits, semantic
+    one_to_one, one_to_many = (
+        QueryOutputs(decoded.logits[:, :, part], decoded.decoder.boxes[:, :, part])
+        for part in (slice(0, num_queries), slice(num_queries, None))
     )
+    return ConceptOutputs(one_to_one, one_to_many, decoded.decoder.presence_logits)
+
+
+def add_masks(
+    model: "Sam3ForConceptSegmentation", outputs: ConceptOutputs, decoded: DecodedPairs, pixels: torch.Tensor
+) -> None:
+    """
+    Add masks to the criterion's inputs; they stay factored until the criterion selects queries.
+
+    Args:
+        model (`Sam3ForConceptSegmentation`): Model that decoded the pairs.
+        outputs (`ConceptOutputs`): Result of [`build_criterion_inputs`].
+        decoded (`DecodedPairs`): The same pairs.
+        pixels (`torch.Tensor` of shape `(n, C, h, w)`): Pixel embeddings of the first n pairs by
+            [`Sam3ForConceptSegmentation.embed_pixels`].
+    """
+    num_queries = model.detr_decoder.config.num_queries
+    embeddings = model.mask_decoder.mask_embedder(decoded.decoder.hidden_states[-1, : len(pixels)])
+    instances = model.mask_decoder.instance_projection(pixels)
+    outputs.one_to_one.masks = FactoredMasks(embeddings[:, :num_queries], instances)
+    outputs.one_to_many.masks = FactoredMasks(embeddings[:, num_queries:], instances)
+    outputs.semantic_logits = model.mask_decoder.semantic_projection(pixels).squeeze(1)
 
 
 @torch.no_grad()

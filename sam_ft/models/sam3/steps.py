@@ -22,7 +22,7 @@ from ..contexts import full_precision
 from ..outputs import LossOutput, PairPrediction
 from .batch import ConceptBatch
 from .features import EncodedPairs
-from .predictions import build_criterion_inputs, predict_distillation_outputs, predict_pairs
+from .predictions import add_masks, build_criterion_inputs, predict_distillation_outputs, predict_pairs
 from .teacher import Teacher
 
 
@@ -57,6 +57,11 @@ class ConceptTrainingStep:
 
     Pairs are decoded in chunks of `model.pairs_per_chunk`. The backward pass of a chunk runs right after its forward
     pass, see [`sum_over_blocks`], so that memory is independent of the number of pairs.
+
+    The host waits for the device once a chunk with instances, for the matching costs. One wait a batch would need the
+    outputs of all chunks before the first loss: either their activations, whose memory grows with the pairs, or a
+    second forward pass. The chunks start with the present pairs, so that `pairs_per_chunk` of at least their number
+    gives one wait a batch. Each wait is for the costs alone: the mask head's kernels are launched before it.
 
     Args:
         criterion (`Callable`, *optional*): `criterion(outputs, targets, normalizers) -> (loss, parts)`; see
@@ -190,11 +195,16 @@ def _compute_supervised_loss(
     decoded = model.decode(encoded, chunk, with_one_to_many=True)
     targets = batch.labels.build_targets(chunk, model.with_masks)
     present = sum(count > 0 for count in targets.counts)  # they are the first of the chunk
-    masks = model.with_masks and targets.masks is not None and present > 0
-    pixels = model.embed_pixels(decoded, present if predict is None else len(chunk)) if masks else None
+    outputs = build_criterion_inputs(model, decoded)
+    if isinstance(criterion, Sam3Criterion):
+        with full_precision(encoded.prompt):
+            outputs.matching = criterion.start_matching(outputs, targets)
+    pixels = None
+    if model.with_masks and targets.masks is not None and present > 0:
+        pixels = model.embed_pixels(decoded, present if predict is None else len(chunk))
+        add_masks(model, outputs, decoded, pixels)
     if predict is not None:
         predict(decoded, chunk, pixels=pixels)
-    outputs = build_criterion_inputs(model, decoded, pixels)
     with full_precision(encoded.prompt):
         return criterion(outputs, targets, batch.normalizers)
 

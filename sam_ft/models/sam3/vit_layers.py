@@ -49,8 +49,8 @@ class Sam3ViTLayer(modeling_sam3.Sam3ViTLayer):
         key = self.window_size, tokens.device
         if key not in self.rotations:
             cos, sin = self.rotary_emb(tokens, self.position_ids)
-            # Fewer kernels; neither compilers nor exporters support complex numbers.
-            self.rotations[key] = torch.complex(cos[..., ::2], sin[..., ::2]) if tokens.is_cuda else (cos, sin)
+            is_complex = uses_complex_numbers(tokens.device)
+            self.rotations[key] = torch.complex(cos[..., ::2], sin[..., ::2]) if is_complex else (cos, sin)
         return self.rotations[key]
 
 
@@ -71,10 +71,12 @@ class Sam3ViTAttention(Sam3ViTRoPEAttention):
         """
         windows, height, width, _ = hidden_states.shape
         query, key, value = (
-            projection(hidden_states).view(windows, height * width, -1, self.head_dim).transpose(1, 2)
+            projection(hidden_states).view(windows, height * width, -1, self.head_dim)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
+        # The gradient of a rotation is copied to contiguous memory, which it is in before the transposition.
         query, key = rotate(query, key, position_embeddings)
+        query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.attention_dropout if self.training else 0.0
         kwargs |= {"attention_mask": None, "dropout": dropout, "scaling": self.scaling, "is_causal": False}
@@ -82,18 +84,24 @@ class Sam3ViTAttention(Sam3ViTRoPEAttention):
         return self.o_proj(output.reshape(windows, height, width, -1)), weights
 
 
+def uses_complex_numbers(device: torch.device) -> bool:
+    """Return whether tokens are rotated by complex numbers: in fewer kernels, which compilers and exporters lack."""
+    return device.type == "cuda"
+
+
 def rotate(query: torch.Tensor, key: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Rotate pairs of channels of queries and keys in float32.
 
     Args:
-        query (`torch.Tensor` of shape `(windows, heads, tokens, C)`): Queries.
+        query (`torch.Tensor` of shape `(windows, tokens, heads, C)`): Queries.
         key (`torch.Tensor` of the shape of `query`): Keys.
         rotation (`tuple[torch.Tensor, torch.Tensor]` or `torch.Tensor`): Cosine and sine `(tokens, C)`, or complex
             numbers `(tokens, C / 2)`.
     """
     if isinstance(rotation, tuple):
-        return apply_rotary_pos_emb_2d(query, key, *rotation)
+        return apply_rotary_pos_emb_2d(query, key, *(part.unsqueeze(-2) for part in rotation))
+    rotation = rotation.unsqueeze(-2)
     query, key = (
         torch.view_as_real(torch.view_as_complex(t.float().unflatten(-1, (-1, 2))) * rotation).flatten(-2).type_as(t)
         for t in (query, key)

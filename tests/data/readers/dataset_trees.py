@@ -1,11 +1,11 @@
 """Builders of the two pictures of `trees.py` in layouts of tools and benchmarks; each returns the options to read it."""
 
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from sam_ft.data.readers.brush_rle import encode_brush_rle
 from sam_ft.ops.masks import polygons_to_counts
 
 from .trees import DRAWN_OBJECTS, HEIGHT, NAMES, PICTURES, WIDTH, box_of, save_pictures, write_json
@@ -39,23 +39,8 @@ def region(drawn_object, number: int) -> dict:
         points = np.reshape(drawn_object.parts[0], (-1, 2)) / [WIDTH, HEIGHT] * 100
         value = {"points": points.tolist(), "closed": True, "polygonlabels": [drawn_object.label]}
         return result | {"type": "polygonlabels", "value": value}
-    value = {"format": "rle", "rle": brush_rle(drawn_object.mask), "brushlabels": [drawn_object.label]}
+    value = {"format": "rle", "rle": encode_brush_rle(drawn_object.mask), "brushlabels": [drawn_object.label]}
     return result | {"type": "brushlabels", "value": value}
-
-
-def brush_rle(mask: np.ndarray, length_bits: tuple = (3, 4, 8, 16)) -> list[int]:
-    """Encode a mask as Label Studio does: the runs of its values in four channels, as bits."""
-    values = np.repeat(mask.ravel() * 255, 4).tolist()
-    bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in length_bits)
-    for value, run in groupby(values):
-        length = len(list(run))
-        while length:
-            size = min(length, 2 ** length_bits[3])
-            kind = next(k for k in range(4) if size <= 2 ** length_bits[k])
-            bits += f"1{kind:02b}{size - 1:0{length_bits[kind]}b}{value:08b}"
-            length -= size
-    bits += "0" * (8 - len(bits) % 8)
-    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
 
 
 def coco_panoptic(folder: Path) -> dict:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sam_ft.data.readers.brush_rle import decode_brush_rle
+from sam_ft.data.readers.brush_rle import decode_brush_rle, encode_brush_rle
 from sam_ft.data.readers.layouts import find_splits
 from sam_ft.ops.masks import decode_mask
 
-from .dataset_trees import brush_rle, label_studio
+from .dataset_trees import label_studio
 from .test_layouts import read
 from .trees import HEIGHT, WIDTH, picture, save_pictures, write_json
 
@@ -40,7 +40,17 @@ def test_masks_of_the_brush_encoding():
     rng = np.random.default_rng(0)
     for share in (0, 0.1, 0.5, 1):
         mask = rng.random((13, 9)) < share
-        assert np.array_equal(decode_brush_rle(brush_rle(mask), 9, 13), mask)
+        assert np.array_equal(decode_brush_rle(encode_brush_rle(mask), 9, 13), mask)
+
+
+def test_the_brush_encoding_of_label_studio():
+    """The bytes are those of `encode_rle` of label-studio-sdk 2.1.2, with lengths of each kind, one above 65,536."""
+    mask = np.zeros((90, 200), dtype=bool)
+    mask[0, 1] = mask[0, 4:7] = mask[1, :30] = mask[89, 198] = True
+    encoded = [0, 1, 25, 64, 57, 27, 252, 96, 17, 255, 206, 1, 111, 255, 129, 129, 128, 103, 127, 255, 255, 254]
+    encoded += [1, 197, 103, 192, 35, 255, 140, 0]
+    assert encode_brush_rle(mask) == encoded
+    assert np.array_equal(decode_brush_rle(encoded, 200, 90), mask)
 
 
 def test_blocks_of_listed_values_in_the_brush_encoding():
@@ -65,7 +75,7 @@ def test_a_damaged_brush_is_refused(encoded, message):
 
 
 def test_the_number_of_values_of_a_brush_is_checked_before_memory_is_reserved():
-    encoded = [255] * 4 + brush_rle(np.ones((2, 2), dtype=bool))[4:]
+    encoded = [255] * 4 + encode_brush_rle(np.ones((2, 2), dtype=bool))[4:]
     with pytest.raises(ValueError, match="`rle` has 4294967295 values, its image of 2×2 px needs 16"):
         decode_brush_rle(encoded, 2, 2)
 
@@ -232,7 +242,7 @@ def test_the_mask_of_a_brush_in_a_row(tmp_path):
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[3:9, 5:20] = mask[20, 30] = True
     row, _ = read_single(
-        tmp_path, polygon(type="brushlabels", value={"rle": brush_rle(mask), "brushlabels": ["apple"]})
+        tmp_path, polygon(type="brushlabels", value={"rle": encode_brush_rle(mask), "brushlabels": ["apple"]})
     )
     assert np.array_equal(decode_mask(row["instances"][0]["segmentation"], HEIGHT, WIDTH), mask)
 

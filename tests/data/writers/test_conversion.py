@@ -14,7 +14,8 @@ from sam_ft.data.loading import find_phrase_splits, load_phrase_dataset
 from sam_ft.data.row_schema import to_dataset
 from sam_ft.data.sources import read_splits
 from sam_ft.data.splits import match_phrases
-from sam_ft.data.writers.conversion import MARKER, check_target, conversion_target, write_coco, write_rows
+from sam_ft.data.writers.coco_files import write_coco
+from sam_ft.data.writers.conversion import MARKER, check_target, conversion_target, write_rows
 from sam_ft.data.writers.image_names import ImageNames
 from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.options.phrases import PhraseMap
@@ -179,7 +180,8 @@ _KILLS = """
 import os, signal, sys
 from pathlib import Path
 from sam_ft.data.row_schema import to_dataset
-from sam_ft.data.writers.conversion import conversion_target, write_coco
+from sam_ft.data.writers.coco_files import write_coco
+from sam_ft.data.writers.conversion import conversion_target
 
 image, target = sys.argv[1], Path(sys.argv[2])
 instance = {"bbox": [1.0, 1.0, 5.0, 5.0], "segmentation": None, "area": 25.0, "is_crowd": False}

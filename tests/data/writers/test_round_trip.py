@@ -15,7 +15,8 @@ from datasets import Image as ImageFeature
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.readers.layouts import find_splits
 from sam_ft.data.sources import read_splits
-from sam_ft.data.writers.conversion import write_coco, write_rows
+from sam_ft.data.writers.coco_files import write_coco
+from sam_ft.data.writers.conversion import write_rows
 from sam_ft.options.data import LAYOUTS, DatasetOptions, ReadOptions
 
 from ..hub.made import MADE
