@@ -118,10 +118,9 @@ def find_missing(
 
 def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup) -> None:
     """Predict the images of this process that have no record."""
-    records, batch_size = outputs.records, count_images_per_batch(predictor.options)
-    block_size = max(records.block_size, batch_size)
-    if records.block_size > 1:
-        batch_size = count_loaded_together(predictor.options)
+    records = outputs.records
+    block_size = max(records.block_size, count_images_per_batch(predictor.options))
+    batch_size = count_loaded_together(predictor.options, records)
     missing, indices = itertools.tee(find_missing(job, records, block_size, group))
     results = predict_images(predictor, job, job.images, missing, batch_size)
     with progress_bar(total=len(job.images) // group.count, leave=True) as bar:
@@ -140,15 +139,18 @@ def count_images_per_batch(options) -> int:
     return 1 if getattr(options, "tile_size", None) else options.views_per_batch
 
 
-def count_loaded_together(options) -> int:
+def count_loaded_together(options, records: PredictionRecords) -> int:
     """
-    Return the number of images that a worker process loads at once in a long prediction, a multiple of the batch.
+    Return the number of images that a worker process loads at once: a batch, or several in a long prediction.
 
     Args:
         options: Options of the predictor.
+        records (`PredictionRecords`): Records of the predictions.
     """
     batch_size = count_images_per_batch(options)
-    return batch_size if getattr(options, "tile_size", None) else batch_size * -(-_LOADED_TOGETHER // batch_size)
+    if records.block_size == 1 or getattr(options, "tile_size", None):
+        return batch_size
+    return batch_size * -(-_LOADED_TOGETHER // batch_size)
 
 
 def predict_images(

@@ -35,18 +35,23 @@ class PredictionWorker:
         options: Options of the predictor.
         job (`PredictionJob`): Prompts and loading of the images; its own list of images is not used.
         references (`Sequence[ReferenceImage]`): References in other images, which the predictor prepares.
+        num_loaded (`int`): Number of images that are loaded at once.
     """
 
     def __init__(
-        self, load: Callable[..., Predictor], options, job: PredictionJob, references: Sequence[ReferenceImage]
+        self,
+        load: Callable[..., Predictor],
+        options,
+        job: PredictionJob,
+        references: Sequence[ReferenceImage],
+        num_loaded: int,
     ):
-        self.predictor, self.job = load(options=options), job
+        self.predictor, self.job, self.num_loaded = load(options=options), job, num_loaded
         if references:
             job.references = self.predictor.prepare_references(references, job.phrases)
 
     def __call__(self, images: list[ImageEntry]) -> Iterator[ImagePrediction | str]:
-        together = count_loaded_together(self.predictor.options)
-        return predict_images(self.predictor, self.job, images, iter(range(len(images))), together)
+        return predict_images(self.predictor, self.job, images, iter(range(len(images))), self.num_loaded)
 
 
 def run_job_on_ray(
@@ -82,7 +87,8 @@ def run_job_on_ray(
         num_per_task = choose_items_per_task(len(missing), batch_size, pool)
         sent = copy.copy(job)
         sent.images = ()
-        make_worker = functools.partial(PredictionWorker, load, options, sent, references)
+        num_loaded = count_loaded_together(options, records)
+        make_worker = functools.partial(PredictionWorker, load, options, sent, references, num_loaded)
         results = map_items(images, make_worker, pool, num_per_task)
         with progress_bar(total=len(missing), leave=True) as bar:
             for index, result in results:
