@@ -46,7 +46,10 @@ class SharedPredictArguments(Keys):
     images_per_batch: int = key_of(PredictOptions, "images_per_batch")
     bf16: bool | None = key_of(PredictOptions, "bf16")
     workers: int = key(
-        2, "Number of processes that load images, 0 to 1000; 0 loads them in the main process.", low=0, high=1000
+        2,
+        "Number of processes that load images for each process of the prediction, 0 to 1000; 0 uses no further ones.",
+        low=0,
+        high=1000,
     )
     on_bad_images: str = key(
         "error",

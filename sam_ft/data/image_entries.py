@@ -45,8 +45,8 @@ class ImageEntry:
         if self.is_file:
             return resolve_path(self.file)
         _, is_url, path = self.file.rpartition("://")
-        folder = os.path.splitext(f"/{path}" if is_url else resolve_path(path))[0]
-        return folder + os.path.normpath(f"/{self.member}")  # without `..`, because names become paths of outputs
+        folder = os.path.splitext(_normalize(path) if is_url else resolve_path(path))[0]
+        return folder + _normalize(self.member)
 
     def __str__(self) -> str:
         return self.file if self.is_file else f"{self.file}: {self.member}"
@@ -95,6 +95,11 @@ class ImageEntry:
         if not path:
             raise ValueError("the row has no image")
         return (Path(self.file).parent / path).read_bytes()
+
+
+def _normalize(path: str) -> str:
+    """Return an absolute path without `..` and with one leading slash, because names become paths of outputs."""
+    return os.path.normpath("/" + path.replace("\\", "/").lstrip("/"))
 
 
 @functools.lru_cache(maxsize=2)  # images are read in their order

@@ -8,6 +8,7 @@ Crowd instances are regions to ignore: neither objects nor absences.
 
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -232,7 +233,8 @@ def open_image_value(value: str | dict, max_reduction: float = 1.0) -> PILImage.
             image.draft("RGB", tuple(math.ceil(side / max_reduction) for side in image.size))
         image.load()
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-        raise ValueError(f"the image {source['path'] or 'inside the row'} cannot be read ({error})") from error
+        reason = re.sub(r" <_io\.BytesIO object at 0x\w+>", "", str(error))
+        raise ValueError(f"the image {source['path'] or 'inside the file'} cannot be read ({reason})") from error
     return ImageOps.exif_transpose(image)
 
 

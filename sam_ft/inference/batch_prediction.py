@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
@@ -12,14 +11,9 @@ from torch.utils.data import DataLoader
 from ..data.image_entries import ImageEntry
 from ..utils.console import progress_bar
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
-from ..utils.owned_files import OwnedFiles
 from ..utils.processes import ALONE, ProcessGroup
-from .coco_output import CocoOutput
-from .cvat_output import CvatOutput
 from .image_outputs import ImageOutputs
-from .label_studio_output import LabelStudioOutput
-from .output_writers import write_yolo_names
-from .parquet_output import ParquetOutput
+from .merged_outputs import check_merged_outputs, write_merged_outputs
 from .prediction_job import PredictionJob
 from .prediction_records import ImageRecords, PredictionRecords, open_records
 from .predictor import ImagePrediction, Predictor
@@ -31,11 +25,8 @@ logger = logging.getLogger("sam_ft.run")
 PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
-_YOLO_NAMES = "yolo/data.yaml"
-_SHARED_FILES = (*CocoOutput.FILES, *CvatOutput.FILES, *LabelStudioOutput.FILES, _YOLO_NAMES)  # each covers all images
 _NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
 _LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
-_MAX_PROBLEMS = 100  # lines about images that cannot be read
 
 
 def run_job(predictor: Predictor, job: PredictionJob, group: ProcessGroup = ALONE) -> list[str]:
@@ -60,7 +51,7 @@ def run_job(predictor: Predictor, job: PredictionJob, group: ProcessGroup = ALON
     records = open_records(job.folder, job.images)
     with open_job(job, predictor.options, records, group):
         outputs = ImageOutputs(job, records)
-        group.run(lambda: _predict_share(predictor, job, outputs, group))
+        _predict_share(predictor, job, outputs, group)
         return merge_share(job, outputs, group)
 
 
@@ -77,17 +68,24 @@ def open_job(job: PredictionJob, options, records: PredictionRecords, group: Pro
     Raises:
         `ValueError`: See [`run_job`].
     """
-    if len(set(group.gather(job.images.digest))) > 1:
-        raise ValueError("`images`: the processes found different images. Give a folder that all machines share")
-    stack = ExitStack()
+    lists, stack = group.gather((job.images.digest, len(job.images))), ExitStack()
+
+    def compare() -> None:
+        if len(set(lists)) > 1:
+            numbers = sorted({number for _, number in lists})
+            raise ValueError(
+                f"`images`: the processes found different images ({' and '.join(map(str, numbers))} of them). Give "
+                "all machines the same files"
+            )
 
     def claim() -> None:
         stack.enter_context(lock_folder(job.folder, PREDICTIONS))
         settings = {key: value for key, value in job.describe(options).items() if key not in _NOT_COMPARED}
         claim_settings(job.folder, PREDICTIONS, json.loads(json.dumps(settings)), has_results=records.exist)
-        OwnedFiles(job.folder, "prediction").check_free(_SHARED_FILES, PREDICTIONS.argument)
+        check_merged_outputs(job)
 
     with stack:  # closed here only if the folder cannot be claimed
+        group.run(compare)
         group.run_first(claim)
         return stack.pop_all()
 
@@ -105,7 +103,7 @@ def find_missing(
         group (`ProcessGroup`): Processes of this prediction.
 
     Returns:
-        `Iterator[int]`: Indices of the images, in order.
+        `list[Sequence[int]]`: Indices of the missing images of each block, in order.
     """
     num_images = len(job.images)
     starts = range(group.index * block_size, num_images, group.count * block_size)
@@ -113,7 +111,7 @@ def find_missing(
     num_missing = sum(group.gather(sum(map(len, missing))))
     if num_missing < num_images:
         logger.info("%d of %d images were predicted before; resuming", num_images - num_missing, num_images)
-    return itertools.chain.from_iterable(missing)
+    return missing
 
 
 def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup) -> None:
@@ -121,9 +119,11 @@ def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutpu
     records = outputs.records
     block_size = max(records.block_size, count_images_per_batch(predictor.options))
     batch_size = count_loaded_together(predictor.options, records)
-    missing, indices = itertools.tee(find_missing(job, records, block_size, group))
-    results = predict_images(predictor, job, job.images, missing, batch_size)
-    with progress_bar(total=len(job.images) // group.count, leave=True) as bar:
+    missing = find_missing(job, records, block_size, group)
+    num_missing = sum(map(len, missing))
+    indices = itertools.chain.from_iterable(missing)
+    results = predict_images(predictor, job, job.images, itertools.chain.from_iterable(missing), batch_size)
+    with progress_bar(total=num_missing, leave=True) as bar:
         for result, index in zip(results, indices, strict=False):
             outputs.add(index, result)
             bar.update()
@@ -219,53 +219,10 @@ def merge_share(job: PredictionJob, outputs: ImageOutputs, group: ProcessGroup =
             records.problems |= problems
 
     def merge() -> None:
-        lines.extend(_write_shared(job, records))
+        lines.extend(write_merged_outputs(job, records))
         if filled:
             lines.append(f"note: {filled} masks have holes; the YOLO format has none, so they are filled there")
         lines.sort(key=lambda line: line.startswith("skipped"))
 
     group.run_first(merge)
     return lines
-
-
-def _create_shared(job: PredictionJob, owned: OwnedFiles) -> list:
-    """Create the writers of the outputs that cover all images."""
-    outputs, phrases = [], job.classes
-    root = job.images.find_common_folder() if {"coco", "cvat", "label_studio"} & {*job.outputs} else ""
-    if "coco" in job.outputs:
-        outputs.append(CocoOutput(owned, phrases, root))
-    if "cvat" in job.outputs:
-        outputs.append(CvatOutput(owned, phrases, root))
-    if "parquet" in job.outputs:
-        outputs.append(ParquetOutput(owned, phrases))
-    if "label_studio" in job.outputs:
-        outputs.append(LabelStudioOutput(owned, phrases, root, job.model_version))
-    return outputs
-
-
-def _write_shared(job: PredictionJob, records: PredictionRecords) -> list[str]:
-    """Write the files that cover all images; return lines for the log, see [`run_job`]."""
-    owned, phrases = OwnedFiles(job.folder, "prediction"), job.classes
-    images, hits, detected = Counter(), Counter(), Counter()
-    problems, num_problems = [], 0
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(output) for output in _create_shared(job, owned)]
-        for image, prediction, problem in records.read():
-            if prediction is None:
-                num_problems += 1
-                if num_problems <= _MAX_PROBLEMS:
-                    problems.append(f"skipped: {image}: {problem}")
-                continue
-            for output in outputs:
-                output.add(image, prediction)
-            for phrase, detections in prediction.detections.items():
-                images[phrase] += 1
-                hits[phrase] += bool(detections)
-                detected[phrase] += len(detections)
-    if "yolo" in job.outputs and num_problems < len(job.images):
-        write_yolo_names(owned, phrases)
-    if num_problems > len(problems):
-        problems.append(f"skipped: {num_problems - len(problems)} more images")
-    counted = [phrase for phrase in phrases if images[phrase]]
-    notes = [f"note: {output.describe_server()}" for output in outputs if isinstance(output, LabelStudioOutput)]
-    return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems

@@ -44,7 +44,7 @@ class CocoOutput:
 
     def __exit__(self, kind, _error, _traceback) -> None:
         with self._images, self._annotations, self._results:
-            if kind is None and self._num_images:
+            if kind is None:
                 self.owned.write("coco.json", self._write_data_set, "predictions_dir")
                 self.owned.write("results.json", self._write_results, "predictions_dir")
 

@@ -19,8 +19,10 @@ from ..data.hub.parquet import ParquetRows
 from ..data.hub.source import open_splits
 from ..data.image_entries import ImageEntry
 from ..data.readers.files import image_suffixes, iterate_images
+from ..data.safe_text import is_valid_utf8, to_printable
 from ..options.data import HubSource
 from ..utils.output_folders import FolderKind, is_claimed
+from ..utils.text import short_repr
 from .image_list import ImageList
 
 
@@ -51,14 +53,14 @@ def find_images(entries: list[str], output_dir: Path | None = None, kind: Folder
         raise ValueError(f"`images`: give files, folders or globs, {_EXAMPLE}")
     skipped_below = output_dir.resolve() if output_dir is not None and is_claimed(output_dir, kind) else None
     naming = _Naming()
-    listed = ImageList(naming.collect(entries, skipped_below))
+    unnamed_images = ImageList(naming.collect(entries, skipped_below))
     if naming.num_skipped:
         logger.info("%d images below `predictions_dir` (%s) are skipped", naming.num_skipped, output_dir)
-    if not len(listed):
+    if not len(unnamed_images):
         raise ValueError(
             f"`images`: all {naming.num_skipped} files lie below `predictions_dir`, {output_dir}. Give other images"
         )
-    return ImageList(naming.assign(listed))
+    return ImageList(naming.assign(unnamed_images))
 
 
 class _Naming:
@@ -70,7 +72,7 @@ class _Naming:
 
     def __init__(self):
         self.root, self.num_skipped = "", 0
-        self._paths, self._stems = array("Q"), array("Q")  # digests of the paths with and without their suffix
+        self._identities, self._stems = array("Q"), array("Q")  # digests of the images, and of paths without suffix
 
     def collect(self, entries: list[str], skipped_below: Path | None) -> Iterator[ImageEntry]:
         """Yield the images without a name, and without those below `skipped_below`."""
@@ -79,25 +81,28 @@ class _Naming:
             is_empty = True
             for image in _iterate(entry):
                 is_empty, path = False, image.path
+                if not is_valid_utf8(path):
+                    raise ValueError(f"`images`: the name {to_printable(path)} is not valid UTF-8. Rename the file")
                 if skipped_below is not None and Path(path).is_relative_to(skipped_below):
                     self.num_skipped += 1
                     continue
                 if os.path.dirname(path) != folder:
                     folder = os.path.dirname(path)
-                    self.root = os.path.commonpath([self.root, folder]) if self._paths else folder
-                self._paths.append(_digest(path))
+                    self.root = os.path.commonpath([self.root, folder]) if self._stems else folder
+                self._identities.append(_digest(path if image.is_file else f"{path} {image.file} {image.position}"))
                 self._stems.append(_digest(os.path.splitext(path)[0]))
                 yield image
             if is_empty:
                 raise ValueError(f"`images`: {entry!r}: {_describe_empty(entry)}")
 
     def assign(self, images: ImageList) -> Iterator[ImageEntry]:
-        """Yield each image once with its name; `a.jpg` and `a.png` keep their suffixes."""
-        paths, stems = np.asarray(self._paths), np.asarray(self._stems)
-        is_first = np.zeros(len(paths), bool)
-        is_first[np.unique(paths, return_index=True)[1]] = True  # a file that is named twice counts once
+        """Yield each image once with its name; `a.jpg` and `a.png` keep their suffixes, equal names are extended."""
+        identities, stems = np.asarray(self._identities), np.asarray(self._stems)
+        is_first = np.zeros(len(identities), bool)
+        is_first[np.unique(identities, return_index=True)[1]] = True  # a file that is named twice counts once
         unique_stems, counts = np.unique(stems[is_first], return_counts=True)
-        repeated, taken = set(unique_stems[counts > 1].tolist()), unique_stems[counts == 1]
+        repeated, names = set(unique_stems[counts > 1].tolist()), set()
+        unique_stems = unique_stems[counts == 1]
         begin = len(self.root.rstrip("/")) + 1
         for image, stem, is_listed in zip(images, self._stems, is_first.tolist(), strict=True):
             if not is_listed:
@@ -106,9 +111,16 @@ class _Naming:
             if stem not in repeated:
                 path = os.path.splitext(path)[0]
             else:
-                while (place := np.searchsorted(taken, _digest(path))) < len(taken) and taken[place] == _digest(path):
-                    path += "_"  # the stem of another image is the whole name of this one
+                while (digest := _digest(path)) in names or _contains(unique_stems, digest):
+                    path += "_"
+                names.add(digest)
             yield replace(image, name=path[begin:].replace(os.sep, "/"))
+
+
+def _contains(digests: np.ndarray, digest: int) -> bool:
+    """Check whether sorted digests contain one."""
+    position = np.searchsorted(digests, digest)
+    return position < len(digests) and digests[position] == digest
 
 
 def _digest(text: str) -> int:
@@ -118,12 +130,15 @@ def _digest(text: str) -> int:
 
 def _iterate(entry: str) -> Iterator[ImageEntry]:
     """Yield the images of one value of `--images`; nothing if there are none."""
+    if not entry:
+        raise ValueError(f"`images` contains an empty value. Give files, folders or globs, {_EXAMPLE}")
     if Path(entry).is_dir():
         files = iterate_images(Path(entry))
         first = next(files, None)
         if first is None:
-            for file in sorted(file for file in Path(entry).rglob("*") if file.suffix.lower() in CONTAINERS):
-                yield from _iterate_file(str(file))
+            for file in sorted(Path(entry).rglob("*")):
+                if file.suffix.lower() in CONTAINERS and file.is_file():
+                    yield from _iterate_file(str(file))
             return
         yield ImageEntry("", str(first))
         yield from (ImageEntry("", str(file)) for file in files)
@@ -137,7 +152,7 @@ def _iterate(entry: str) -> Iterator[ImageEntry]:
         for file in matched:
             if Path(file).suffix.lower() in suffixes and Path(file).is_file():
                 yield from _iterate_file(file)
-    elif _HUB_ID.fullmatch(entry) and Path(entry).suffix.lower() not in image_suffixes():
+    elif _HUB_ID.fullmatch(entry) and not Path(entry).parent.is_dir() and Path(entry).suffix not in image_suffixes():
         yield from _iterate_hub(entry)
 
 
@@ -166,35 +181,48 @@ def _iterate_file(file: str) -> Iterator[ImageEntry]:
 
 
 def _iterate_list(file: Path) -> Iterator[ImageEntry]:
-    """Yield the files of a text file with one path a line, relative to its folder."""
-    folder = str(file.parent)
+    """Yield the files of a text file with one path of an image a line, relative to its folder."""
+    folder, suffixes = str(file.parent), image_suffixes()
     try:
-        with open(file, encoding="utf-8") as lines:
-            for line in lines:
-                if line.strip():
-                    yield ImageEntry("", os.path.join(folder, line.strip()))
+        with open(file, encoding="utf-8-sig") as lines:
+            for number, line in enumerate(map(str.strip, lines), 1):
+                if line and os.path.splitext(line)[1].lower() not in suffixes:
+                    raise ValueError(
+                        f"`images`: line {number} of {file} is {short_repr(line)}, which is not the path of an image "
+                        "file. A list contains one path of an image file a line"
+                    )
+                if line:
+                    yield ImageEntry("", os.path.join(folder, os.path.expanduser(line)))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"`images`: {file} cannot be read as a list of paths ({error})") from error
 
 
 def _iterate_tar(file: str) -> Iterator[ImageEntry]:
-    suffixes = image_suffixes()
+    suffixes, num_links = image_suffixes(), 0
     try:
         with fsspec.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
-                if member.isfile() and PurePosixPath(member.name).suffix.lower() in suffixes:
-                    yield ImageEntry("", file, member.name, (member.offset_data, member.size))
+                if PurePosixPath(member.name).suffix.lower() in suffixes:
+                    num_links += member.islnk() or member.issym()
+                    if member.isfile():
+                        yield ImageEntry("", file, member.name, (member.offset_data, member.size))
                 tar.members = []  # tarfile keeps every header otherwise
-    except (tarfile.TarError, OSError) as error:
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:  # tarfile ends at a damaged header
+                raise tarfile.ReadError(f"it is damaged or cut at byte {tar.offset}")
+    except Exception as error:  # fsspec raises the errors of each protocol
         raise ValueError(
             f"`images`: {file} cannot be read as an uncompressed tar file ({error}). Copy it again, or decompress it"
         ) from error
+    if num_links:
+        logger.warning("`images`: %d links in %s are left out. Store the images themselves", num_links, file)
 
 
 def _iterate_parquet(rows: ParquetRows) -> Iterator[ImageEntry]:
     """Yield the rows of parquet files; a row without a file name has its number as name."""
     column = _find_image_column(rows)
-    has_path = isinstance(rows.features[column], Image)
+    feature = rows.features[column]
+    has_path = isinstance(feature, Image) or (isinstance(feature, dict) and "path" in feature)
     names = rows.image_paths(column) if has_path else iter(lambda: None, "")
     for (file, group), indices in rows.iterate_groups():
         for row, number in enumerate(indices):
@@ -203,7 +231,7 @@ def _iterate_parquet(rows: ParquetRows) -> Iterator[ImageEntry]:
 
 
 def _find_image_column(rows: ParquetRows) -> str:
-    images = [name for name, feature in rows.features.items() if isinstance(feature, Image)]
+    images = [name for name, feature in rows.features.items() if isinstance(feature, Image) or _is_image(feature)]
     binary = [
         name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("binary", "large_binary")
     ]
@@ -212,13 +240,22 @@ def _find_image_column(rows: ParquetRows) -> str:
     if column is None:
         raise ValueError(
             f"`images`: {rows.files[0]} has the columns {', '.join(rows.column_names)}, of which "
-            f"{'several are' if candidates else 'none is'} an image column. Name the column of the images `image`"
+            f"{'several contain' if candidates else 'none contains'} the content of images. Name that column `image`; "
+            "it contains bytes, or {bytes, path}"
         )
     return column
 
 
+def _is_image(feature) -> bool:
+    """Check whether a column is a struct of the content and the name of an image."""
+    return isinstance(feature, dict) and getattr(feature.get("bytes"), "dtype", "") in ("binary", "large_binary")
+
+
 def _iterate_hub(name: str) -> Iterator[ImageEntry]:
-    splits, notes = open_splits(HubSource(name, streaming=True))
+    try:
+        splits, notes = open_splits(HubSource(name, streaming=True))
+    except ValueError as error:
+        raise ValueError(str(error).replace("`dataset_name`", "`images`")) from error
     for note in notes:
         logger.info("  note: %s", note)
     for split, rows in splits.items():
@@ -246,6 +283,6 @@ def _expand_url(pattern: str) -> list[str]:
     """Return the URLs that a pattern of fsspec matches, sorted."""
     try:
         files = fsspec.open_files(pattern)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # fsspec raises the errors of each protocol
         raise ValueError(f"`images`: {pattern} cannot be opened ({error})") from error
     return sorted(file.fs.unstrip_protocol(file.path) for file in files)

@@ -1,9 +1,8 @@
-"""Output files of one image: LabelMe and YOLO to label further, overlays, and mask images."""
+"""Content of the output files of one image: LabelMe and YOLO to label further, overlays, and mask images."""
 
 import base64
 import io
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,23 +15,27 @@ from ..data.row_schema import to_rgb
 from ..ops.masks import decode_mask
 from ..ops.outline import outlines
 from ..reporting.pictures import color_of, draw_instances
-from ..utils.files import write_text
-from ..utils.json_files import write_json
+from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import escape_control_characters
 from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 
 
-def write_overlay(prediction: ImagePrediction, image: ImageEntry, folder: Path, channels: Sequence[int] = ()) -> None:
+def encode_overlay(
+    prediction: ImagePrediction, image: ImageEntry, _folder: Path, channels: Sequence[int] = ()
+) -> dict[str, bytes]:
     """
-    Write `NAME.jpg`: masks, boxes and scores drawn on the image.
+    Encode `NAME.jpg`: masks, boxes and scores drawn on the image.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
         image (`ImageEntry`): The image.
-        folder (`Path`): Output folder.
+        _folder (`Path`): Output folder; unused, as all encoders have the same parameters.
         channels (`Sequence[int]`): Three channels of the image, from 1; see [`open_trusted_image`].
+
+    Returns:
+        `dict[str, bytes]`: Content of each file by its name in the output folder.
     """
     texts = {phrase: escape_control_characters(" ".join(phrase.split())) for phrase in prediction.detections}
     colors = {text: color_of(i) for i, text in enumerate(texts.values())}
@@ -42,31 +45,39 @@ def write_overlay(prediction: ImagePrediction, image: ImageEntry, folder: Path, 
         for d in prediction.detections[phrase]
     ]
     title = ", ".join(f"{text}: {len(prediction.detections[phrase])}" for phrase, text in texts.items())
-    file = folder / f"{prediction.name}.jpg"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draw_instances(to_rgb(open_trusted_image(image.load(), channels)), drawn, colors, title).save(file, quality=90)
+    picture = draw_instances(to_rgb(open_trusted_image(image.load(), channels)), drawn, colors, title)
+    return {f"{prediction.name}.jpg": _encode(picture, "JPEG", quality=90)}
 
 
-def write_masks(prediction: ImagePrediction, _image: ImageEntry, folder: Path) -> None:
+def encode_masks(prediction: ImagePrediction, _image: ImageEntry, _folder: Path) -> dict[str, bytes]:
     """
-    Write `NAME/PHRASE.png` for each phrase: a pixel's value is the rank of its instance by score, 0 without one.
+    Encode `NAME/PHRASE.png` for each phrase: a pixel's value is the rank of its instance by score, 0 without one.
 
     The image has 16 bits for more than 255 instances. Where masks overlap, the higher score wins.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        _image (`ImageEntry`): The image; unused, as all writers have the same parameters.
-        folder (`Path`): Output folder.
+        _image (`ImageEntry`): The image; unused, as all encoders have the same parameters.
+        _folder (`Path`): Output folder; unused.
+
+    Returns:
+        `dict[str, bytes]`: See [`encode_overlay`].
     """
+    files: dict[str, bytes] = {}
     names = derive_phrase_file_names(list(prediction.detections))
     for phrase, detections in prediction.detections.items():
         ranks = np.zeros((prediction.height, prediction.width), dtype=np.uint8 if len(detections) < 256 else np.uint16)
         for rank, detection in reversed(list(enumerate(detections, 1))):
             if "segmentation" in detection:
                 ranks[decode_mask(detection["segmentation"]["counts"], prediction.height, prediction.width)] = rank
-        file = folder / prediction.name / f"{names[phrase]}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(ranks).save(file)
+        files[f"{prediction.name}/{names[phrase]}.png"] = _encode(Image.fromarray(ranks), "PNG")
+    return files
+
+
+def _encode(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
@@ -90,9 +101,9 @@ def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
     return names
 
 
-def write_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) -> None:
+def encode_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) -> dict[str, bytes]:
     """
-    Write `NAME.json` for LabelMe.
+    Encode `NAME.json` for LabelMe.
 
     Masks become simplified polygons, whose parts share a `group_id`; masks with holes become bitmaps, and detections
     without a mask become rectangles.
@@ -100,10 +111,12 @@ def write_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) 
     Args:
         prediction (`ImagePrediction`): The prediction.
         image (`ImageEntry`): The image.
-        folder (`Path`): Output folder.
+        folder (`Path`): Output folder, which paths of images are relative to.
+
+    Returns:
+        `dict[str, bytes]`: See [`encode_overlay`].
     """
     file = folder / f"{prediction.name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     shapes, group = [], 0
     for phrase, detections in prediction.detections.items():
         for detection in detections:
@@ -123,7 +136,7 @@ def write_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) 
         "imageHeight": prediction.height,
         "imageWidth": prediction.width,
     }
-    write_json(file, content, indent=1)
+    return {f"{prediction.name}.json": to_json(content, str(file), indent=1).encode()}
 
 
 def _labelme_parts(detection: dict, prediction: ImagePrediction) -> list[dict]:
@@ -136,31 +149,23 @@ def _labelme_parts(detection: dict, prediction: ImagePrediction) -> list[dict]:
         return [{"shape_type": "polygon", "points": np.reshape(part, (-1, 2)).tolist()} for part in parts]
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     cropped = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    buffer = io.BytesIO()
-    Image.fromarray(cropped).save(buffer, "PNG")
+    content = base64.b64encode(_encode(Image.fromarray(cropped), "PNG")).decode()
     corners = [[float(columns[0]), float(rows[0])], [float(columns[-1]), float(rows[-1])]]
-    return [{"shape_type": "mask", "points": corners, "mask": base64.b64encode(buffer.getvalue()).decode()}]
+    return [{"shape_type": "mask", "points": corners, "mask": content}]
 
 
-def write_yolo(prediction: ImagePrediction, image: ImageEntry, folder: Path, phrases: list[str]) -> int:
+def encode_yolo(prediction: ImagePrediction, phrases: list[str]) -> tuple[bytes, int]:
     """
-    Write `labels/NAME.txt` and link the image as `images/NAME.*`.
-
-    Each line is an instance: its class and one polygon, whose parts are joined as in Ultralytics' converter.
+    Encode the labels of YOLO: a line an instance, its class and one polygon, whose parts are joined as by Ultralytics.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
-        image (`ImageEntry`): The image.
-        folder (`Path`): Output folder.
         phrases (`list[str]`): Classes, in the order of their numbers.
 
     Returns:
-        `int`: Number of instances whose holes were filled, since the format has none.
+        `tuple[bytes, int]`: Content of the label file, and the number of instances whose holes were filled, since the
+            format has none.
     """
-    label = folder / "labels" / f"{prediction.name}.txt"
-    picture = folder / "images" / f"{prediction.name}{image.suffix}"
-    for file in (label, picture):
-        file.parent.mkdir(parents=True, exist_ok=True)
     lines, filled, scale = [], 0, np.array([prediction.width, prediction.height])
     for phrase, detections in prediction.detections.items():
         for detection in detections:
@@ -174,17 +179,7 @@ def write_yolo(prediction: ImagePrediction, image: ImageEntry, folder: Path, phr
                 points = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
             values = " ".join(f"{v:.6f}" for v in np.clip(points / scale, 0, 1).flatten())
             lines.append(f"{phrases.index(phrase)} {values}\n" if len(points) else "")
-    write_text(label, "".join(lines))
-    picture.unlink(missing_ok=True)  # an earlier image may have had this name
-    content = image.load()
-    if isinstance(content, bytes):
-        picture.write_bytes(content)
-        return filled
-    try:
-        os.link(content.resolve(), picture)  # resolved, because a link to a symbolic link may be broken
-    except OSError:  # hard links do not cross file systems
-        shutil.copyfile(content, picture)
-    return filled
+    return "".join(lines).encode(), filled
 
 
 def _join_parts(parts: list[np.ndarray]) -> np.ndarray:

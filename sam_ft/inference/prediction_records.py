@@ -15,6 +15,7 @@ from .predictor import ImagePrediction
 
 
 FOLDER = "predictions"
+LISTINGS = ".files"  # folder in it, with the output files of each image
 _KEYS = {field.name for field in fields(ImagePrediction)}
 _REMEDY = "Delete it; its images are then predicted again"
 
@@ -39,7 +40,8 @@ class PredictionRecords:
     @property
     def exist(self) -> bool:
         """Return whether the folder contains records of any image."""
-        return self.folder.is_dir() and next(self.folder.rglob("*.json*"), None) is not None
+        files = self.folder.rglob("*.json*") if self.folder.is_dir() else ()
+        return any(not file.is_relative_to(self.folder / LISTINGS) for file in files)
 
     def find_missing(self, block: range) -> list[int]:
         """
@@ -51,23 +53,6 @@ class PredictionRecords:
         Raises:
             `ValueError`: If a record file is damaged, or was not written by a prediction.
         """
-        raise NotImplementedError
-
-    def written_before(self, index: int) -> float:
-        """
-        Return until when the output files of an image were written by a prediction.
-
-        Args:
-            index (`int`): Index of the image.
-
-        Returns:
-            `float`: Nanoseconds since the epoch; infinity if a process was killed that may have written some, and
-                minus infinity if none has.
-        """
-        raise NotImplementedError
-
-    def begin(self, index: int) -> None:
-        """Record that output files of an image are about to be written."""
         raise NotImplementedError
 
     def add(self, index: int, prediction: ImagePrediction | None, problem: str | None = None) -> None:
@@ -97,27 +82,18 @@ class ImageRecords(PredictionRecords):
     def __init__(self, folder: Path, images: ImageList):
         super().__init__(folder, images)
         self.problems: dict[int, str] = {}
+        self._identities: dict[int, list] = {}  # of the missing images before they were loaded
 
     def find_missing(self, block: range) -> list[int]:
-        return [index for index in block if self._read(self.images[index]) is None]
-
-    def written_before(self, index: int) -> float:
-        if self._marker(index).exists():
-            return float("inf")
-        file = self._file(self.images[index])
-        return file.stat().st_mtime_ns if file.is_file() else float("-inf")
-
-    def begin(self, index: int) -> None:
-        self._marker(index).parent.mkdir(parents=True, exist_ok=True)
-        self._marker(index).touch()
+        missing = [index for index in block if self._read(self.images[index]) is None]
+        self._identities |= {index: self.images[index].identity() for index in missing}
+        return missing
 
     def add(self, index: int, prediction: ImagePrediction | None, problem: str | None = None) -> None:
         if prediction is None:
             self.problems[index] = problem
             return
-        image = self.images[index]
-        write_json(self._file(image), {"image": image.identity(), **vars(prediction)})
-        self._marker(index).unlink(missing_ok=True)
+        write_json(self._file(self.images[index]), {"image": self._identities[index], **vars(prediction)})
 
     def read(self) -> Iterator[tuple[ImageEntry, ImagePrediction | None, str | None]]:
         for index, image in enumerate(self.images):
@@ -125,10 +101,6 @@ class ImageRecords(PredictionRecords):
 
     def _file(self, image: ImageEntry) -> Path:
         return self.folder / f"{image.name}.json"
-
-    def _marker(self, index: int) -> Path:
-        file = self._file(self.images[index])
-        return file.with_name(f".{file.stem[-80:]}.pending")
 
     def _read(self, image: ImageEntry) -> ImagePrediction | None:
         file = self._file(image)
@@ -152,8 +124,7 @@ class ShardRecords(PredictionRecords):
 
     def __init__(self, folder: Path, images: ImageList):
         super().__init__(folder, images)
-        self._draft, self._block, self._num_lines = None, range(0), 0
-        self._interrupted: set[int] = set()  # images whose files a killed process may have written
+        self._draft, self._block, self._header, self._num_lines = None, range(0), {}, 0
 
     def find_missing(self, block: range) -> list[int]:
         header = self._make_header(block)
@@ -162,24 +133,18 @@ class ShardRecords(PredictionRecords):
         draft = self._draft_file(block)
         if self._read_header(draft) != header:
             return list(block)
-        num_lines = max(draft.read_bytes().count(b"\n") - 1, 0)
-        self._interrupted.add(block.start + num_lines)
+        num_lines = draft.read_bytes().count(b"\n") - 1
+        if num_lines == len(block):  # a process was killed before it renamed the draft
+            draft.replace(self._file(block))
         return list(block[num_lines:])
 
-    def written_before(self, index: int) -> float:
-        if index in self._interrupted:
-            return float("inf")
-        file = self._file(self._block_of(index))
-        return file.stat().st_mtime_ns if file.is_file() else float("-inf")
-
-    def begin(self, index: int) -> None:
-        if index in self._block:
-            return
+    def _begin(self, index: int) -> None:
+        """Open the draft of the shard of an image."""
         self._block = self._block_of(index)
-        file, header = self._draft_file(self._block), self._make_header(self._block)
+        file, self._header = self._draft_file(self._block), self._make_header(self._block)
         file.parent.mkdir(parents=True, exist_ok=True)
         if index == self._block.start:
-            file.write_text(to_json(header) + "\n", encoding="utf-8")
+            file.write_text(to_json(self._header) + "\n", encoding="utf-8")
         else:
             content = file.read_bytes()
             os.truncate(file, content.rfind(b"\n") + 1)  # a killed process may have written half a line
@@ -187,13 +152,19 @@ class ShardRecords(PredictionRecords):
         self._draft = open(file, "a", encoding="utf-8")  # noqa: SIM115 (closed with the last line of the block)
 
     def add(self, index: int, prediction: ImagePrediction | None, problem: str | None = None) -> None:
-        self.begin(index)
+        if index not in self._block:
+            self._begin(index)
         content = {"problem": problem} if prediction is None else vars(prediction)
         self._draft.write(to_json(content, str(self.images[index])) + "\n")
         self._draft.flush()
         self._num_lines += 1
         if self._num_lines == len(self._block):
             self._draft.close()
+            if self._make_header(self._block) != self._header:
+                raise ValueError(
+                    f"`images`: one of {self._block.start + 1} to {self._block.stop}, such as "
+                    f"{self.images[index]}, changed during the prediction. Start the same command again"
+                )
             self._draft_file(self._block).replace(self._file(self._block))
 
     def read(self) -> Iterator[tuple[ImageEntry, ImagePrediction | None, str | None]]:
@@ -225,7 +196,7 @@ class ShardRecords(PredictionRecords):
     def _read_header(self, file: Path) -> dict | None:
         if not file.is_file():
             return None
-        with open(file, encoding="utf-8") as lines:
+        with open(file, encoding="utf-8", errors="replace") as lines:
             line = lines.readline()
         return _parse_line(file, line) if line.endswith("\n") else None
 

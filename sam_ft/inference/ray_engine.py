@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -82,7 +83,8 @@ def run_job_on_ray(
     records = open_records(job.folder, job.images)
     with open_job(job, options, records):
         outputs, batch_size = ImageOutputs(job, records), count_images_per_batch(options)
-        missing = list(find_missing(job, records, max(records.block_size, batch_size), ALONE))
+        blocks = find_missing(job, records, max(records.block_size, batch_size), ALONE)
+        missing = list(itertools.chain.from_iterable(blocks))
         images = ((index, job.images[index]) for index in missing)
         num_per_task = choose_items_per_task(len(missing), batch_size, pool)
         sent = copy.copy(job)

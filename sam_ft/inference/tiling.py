@@ -167,6 +167,16 @@ def open_trusted_image(file: str | Path | bytes, channels: Sequence[int] = ()) -
     return image
 
 
+def _open_entry(entry: ImageEntry, channels: Sequence[int]) -> Image.Image:
+    content = entry.load()
+    try:
+        return open_trusted_image(content, channels)
+    except ValueError as error:
+        if isinstance(content, Path):
+            raise
+        raise ValueError(f"{entry}: {error}") from error
+
+
 class ImageViews(Dataset):
     """
     Dataset of [`Views`] of images.
@@ -198,7 +208,7 @@ class ImageViews(Dataset):
     def __getitem__(self, index: int) -> Views:
         entry = self.images[index]
         try:
-            image = open_trusted_image(entry.load(), self.channels)
+            image = _open_entry(entry, self.channels)
         except ValueError as error:
             return Views(entry.name, (0, 0), [], problem=str(error))
         return cut_views(image, entry.name, self.resolution, self.tile_size, self.overlap)

@@ -190,7 +190,8 @@ class OwnedFiles:
         with atomic_path(self.folder / name) as draft:
             yield draft
             self.check_free([name], argument)
-            self._digests[name] = [*self._digests.get(name, [])[-1:], content_digest(draft)]
+            earlier = self._digests.get(name, [])[-1:]
+            self._digests[name] = list(dict.fromkeys([*earlier, content_digest(draft)]))
             self._save()
 
     def write_text(self, name: str, text: str, argument: str) -> Path:

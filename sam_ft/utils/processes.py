@@ -9,7 +9,7 @@ from datetime import timedelta
 from .signals import Interrupted
 
 
-_TIMEOUT = timedelta(days=30)  # of a process that waits for a slower one; a dead one is noticed at once
+_TIMEOUT = timedelta(days=30)  # A process waits this long for a slower one; gloo reports an ended one at once.
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class ProcessGroup:
 
     def run(self, work: Callable[[], object]) -> object:
         """
-        Run the work of each process and wait for all of them.
+        Run short work of each process and wait for all of them, also for the result of one that failed.
+
+        After long work, an error should end its process at once, without this method: [`gather`] then ends the others.
 
         Args:
             work (`Callable[[], object]`): Work of this process.

@@ -1,5 +1,7 @@
 """Batch predictions that are stopped, divided over processes, or recorded by shard: outputs equal those of one run."""
 
+import json
+import os
 import shutil
 from dataclasses import dataclass
 
@@ -109,7 +111,8 @@ def test_a_stopped_prediction_in_shards_has_the_outputs_of_one_with_a_record_an_
     assert read_outputs(tmp_path / "out") == expected[0]
     assert [line for line in lines if "holes" not in line] == [line for line in expected[1] if "holes" not in line]
     assert sorted(file.name for file in (tmp_path / "out" / "predictions").iterdir()) == [
-        f"shard-{number:06d}.jsonl" for number in range(3)
+        ".files",
+        *(f"shard-{number:06d}.jsonl" for number in range(3)),
     ]
 
 
@@ -160,6 +163,57 @@ def test_shares_of_processes_give_the_outputs_of_one(predictor, pictures, expect
     assert read_outputs(tmp_path / "out") == expected[0]
 
 
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_edits_after_a_kill_and_older_files_are_not_replaced(predictor, pictures, in_shards, tmp_path, request):
+    """A file of the same name with an older time, as `cp -p` writes it, and a corrected file without a record."""
+    if in_shards:
+        request.getfixturevalue("with_shards")
+    job = make_job(pictures, tmp_path / "out", outputs=["labelme", "masks"])
+    run_job(predictor, job)
+    for record in (tmp_path / "out" / "predictions").glob("*.json*"):
+        record.unlink()
+    shutil.rmtree(tmp_path / "out" / "predictions" / "part 0", ignore_errors=True)
+    run_job(predictor, job)  # deleted records are written again
+    edited = sorted((tmp_path / "out" / "labelme" / "part 0").iterdir())[0]
+    edited.write_text("{}")
+    os.utime(edited, (1, 1))
+    shutil.rmtree(tmp_path / "out" / "predictions")
+    with pytest.raises(ValueError, match=rf"{edited.name} was not written by this prediction"):
+        run_job(predictor, job)
+    assert edited.read_text() == "{}"
+
+
+def test_a_shard_whose_draft_was_not_renamed_is_complete(predictor, pictures, with_shards, expected, tmp_path):
+    job = make_job(pictures, tmp_path / "out")
+    run_job(predictor, job)
+    shard = sorted((tmp_path / "out" / "predictions").glob("*.jsonl"))[1]
+    shard.rename(shard.with_name(f".{shard.stem}.pending.jsonl"))
+    counting = Stopping(predictor, 100)
+    run_job(counting, job)
+    assert counting.names == []
+    assert read_outputs(tmp_path / "out") == expected[0]
+
+
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_an_image_that_was_skipped_is_an_error_without_skip(predictor, pictures, in_shards, tmp_path, request):
+    if in_shards:
+        request.getfixturevalue("with_shards")
+    run_job(predictor, make_job(pictures, tmp_path / "out", outputs=["coco"]))
+    with pytest.raises(ValueError, match="no picture.png cannot be read"):
+        run_job(predictor, make_job(pictures, tmp_path / "out", outputs=["coco"], skip_bad=False))
+
+
+def test_outputs_of_unreadable_images_are_empty(predictor, pictures, tmp_path):
+    for folder in ("in", "bad"):
+        (tmp_path / folder).mkdir()
+    shutil.copyfile(pictures / "part 0" / "0.png", tmp_path / "in" / "a.png")
+    (tmp_path / "bad" / "a.png").write_text("text")
+    for folder, number in (("in", 1), ("bad", 0)):
+        lines = run_job(predictor, make_job(tmp_path / folder, tmp_path / "out", outputs=["coco", "parquet"]))
+        assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == number
+    assert lines == [f"skipped: {tmp_path / 'bad' / 'a.png'}: {lines[0].partition(': ')[2].partition(': ')[2]}"]
+
+
 def test_damaged_shards_are_named(predictor, pictures, with_shards, tmp_path):
     job = make_job(pictures, tmp_path / "out", outputs=["coco"])
     run_job(predictor, job)
@@ -178,8 +232,8 @@ def test_processes_with_different_images_are_refused(predictor, pictures, tmp_pa
     @dataclass(frozen=True)
     class Other(Share):
         def gather(self, value):
-            return [value, "other"]
+            return [value, ("other", 7) if isinstance(value, tuple) else value]
 
-    with pytest.raises(ValueError, match="the processes found different images"):
+    with pytest.raises(ValueError, match=r"the processes found different images \(7 of them\)"):
         run_job(predictor, make_job(pictures, tmp_path / "out"), Other(0, 2))
     assert not (tmp_path / "out").exists()

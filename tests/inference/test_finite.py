@@ -8,7 +8,7 @@ from sam_ft import Sam3Predictor
 from sam_ft.data.image_entries import ImageEntry
 from sam_ft.inference.batch_prediction import run_job
 from sam_ft.inference.image_list import ImageList
-from sam_ft.inference.output_writers import write_overlay
+from sam_ft.inference.output_writers import encode_overlay
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.inference.prompt_files import ObjectPrompt
@@ -84,5 +84,5 @@ def test_control_characters_of_a_phrase_are_escaped_in_overlays(images, tmp_path
 
     monkeypatch.setattr("sam_ft.inference.output_writers.draw_instances", draw)
     prediction = ImagePrediction("a", 40, 60, {"a\x1b[31m\nb": [{"score": 0.5, "bbox": [1, 1, 5, 5]}]})
-    write_overlay(prediction, ImageEntry("a", str(tmp_path / "a.png")), tmp_path / "overlays")
+    assert encode_overlay(prediction, ImageEntry("a", str(tmp_path / "a.png")), tmp_path)
     assert drawn == [("a\\x1b[31m b", "a\\x1b[31m b", "a\\x1b[31m b: 1")]

@@ -58,6 +58,28 @@ def test_containers_and_lists_give_the_pixels_of_the_files(pictures, tmp_path):
     assert "cannot be read" in listed[1].problem
 
 
+def test_no_image_is_lost_and_no_name_leaves_the_folder(pictures, tmp_path):
+    members = [("/zz/x.png", 0), ("../y.png", 1), ("x.png", 2), ("x.png", 3)]
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, number in members:
+            info = tar.gettarinfo(pictures[number])
+            info.name = name
+            tar.addfile(info, pictures[number].open("rb"))
+    rows = [{"bytes": pictures[number].read_bytes(), "path": "/image.png"} for number in (0, 1)]
+    pq.write_table(pa.table({"image": pa.array(rows), "label": [0, 1]}), tmp_path / "b.parquet")
+    (tmp_path / "list.txt").write_text(f"\ufeff{pictures[3]}\n", encoding="utf-8")
+    images = find_images([str(tmp_path / name) for name in ("a.tar", "b.parquet")])
+    names = [image.name for image in images]
+    assert names == ["a/zz/x", "a/y", "a/x.png", "a/x.png_", "b/image.png", "b/image.png_"]
+    expected = [view.views[0].canvas for view in ImageViews(find_images(list(map(str, pictures))), 32)]
+    views = [view.views[0].canvas for view in ImageViews(images, 32)]
+    assert [
+        any((view == other).all() for other in expected[n : n + 1])
+        for view, n in zip(views, (0, 1, 2, 3, 0, 1), strict=True)
+    ]
+    assert len(find_images([str(tmp_path / "list.txt"), str(pictures[3])])) == 1
+
+
 def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monkeypatch):
     write_tar(tmp_path / "a.tar", {f"{i}.png": picture for i, picture in enumerate(pictures)})
     entries = [str(tmp_path / "a.tar"), *map(str, pictures)]
@@ -81,10 +103,14 @@ def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monk
         ("binary.txt", "binary.txt cannot be read as a list of paths"),
         ("compressed.tar", "compressed.tar cannot be read as an uncompressed tar file"),
         ("texts.tar", "'texts.tar': the file contains no image"),
-        ("no_image.parquet", "no_image.parquet has the columns a, of which none is an image column"),
-        ("two_images.parquet", "of which several are an image column. Name the column of the images `image`"),
+        ("no_image.parquet", "no_image.parquet has the columns a, of which none contains the content of images"),
+        ("two_images.parquet", "of which several contain the content of images. Name that column `image`"),
         ("broken.parquet", "broken.parquet cannot be read as parquet"),
         ("https://example.invalid/a.jpg", "is a URL of an image"),
+        ("folders.txt", "line 2 of folders.txt is '.', which is not the path of an image file"),
+        ("cut.tar", "cut.tar cannot be read as an uncompressed tar file \\(it is damaged or cut at byte"),
+        ("", "`images` contains an empty value"),
+        ("photos/trian", "'photos/trian': there is no such file or folder"),
         ("nowhere/*.png", "there is no such file or folder, and no image matches"),
         ("owner/name", "owner/name"),
     ],
@@ -97,6 +123,11 @@ def test_unusable_sources_are_refused(tmp_path, monkeypatch, entry, message):
     with tarfile.open(tmp_path / "compressed.tar", "w:gz") as tar:
         tar.add(tmp_path / "empty.txt")
     write_tar(tmp_path / "texts.tar", {"a.json": __file__})
+    (tmp_path / "folders.txt").write_text("a.png\n.\n")
+    (tmp_path / "photos").mkdir()
+    write_tar(tmp_path / "cut.tar", {"a.png": __file__, "b.png": __file__})
+    content = (tmp_path / "cut.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(content[: len(content) // 3] + b"\1" * 2048)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "no_image.parquet")
     pq.write_table(pa.table({"a": [b"1"], "b": [b"2"]}), tmp_path / "two_images.parquet")
     with pytest.raises(ValueError, match=message.replace("*", r"\*")):
