@@ -1,6 +1,8 @@
 """Images, prompts and outputs of one batch prediction."""
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -87,10 +89,17 @@ class PredictionJob:
             "phrases": self.phrases,
             "outputs": sorted(self.outputs),
             "image_channels": self.image_channels,
-            "exemplars": {name: _to_plain(prompts) for name, prompts in self.prompts.items()},
+            "prompts": f"{len(self.prompts)} images, digest {self._compute_prompt_digest()}" if self.prompts else None,
             **dataclasses.asdict(options),
             **self.settings,
         }
+
+    def _compute_prompt_digest(self) -> str:
+        """Compute a digest of all prompts, which may be too many for the record of the settings."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self.prompts):
+            digest.update(json.dumps([name, _to_plain(self.prompts[name])]).encode())
+        return digest.hexdigest()
 
 
 def _to_plain(prompts: Exemplars | list[ObjectPrompt]):
