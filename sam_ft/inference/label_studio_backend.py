@@ -1,8 +1,9 @@
 """
 Backend of Label Studio: predictions of SAM 3 over the protocol of `label_studio_ml`.
 
-The routes are `GET /health`, `POST /setup`, `POST /predict` and `GET /versions`. Werkzeug serves them, because the
-package `label-studio-ml` of PyPI requires releases of Flask, Jinja2 and Werkzeug from 2021.
+The routes are `GET /health`, `POST /setup`, `POST /predict`, `GET /versions` and `POST /webhook`, whose events need no
+action. Werkzeug serves them, because the package `label-studio-ml` of PyPI requires releases of Flask, Jinja2 and
+Werkzeug from 2021.
 """
 
 import hmac
@@ -39,6 +40,7 @@ _ROUTES = Map(
         Rule("/setup", endpoint="setup", methods=["POST"]),
         Rule("/predict", endpoint="predict", methods=["POST"]),
         Rule("/versions", endpoint="versions", methods=["GET", "POST"]),
+        Rule("/webhook", endpoint="webhook", methods=["POST"]),
     ]
 )
 
@@ -72,6 +74,7 @@ class LabelStudioBackend:
             "setup": self._set_up,
             "predict": self._predict,
             "versions": lambda _: {"versions": [model_version]},
+            "webhook": _receive_event,
         }
 
     def __call__(self, environ, start_response):
@@ -167,6 +170,15 @@ def _read_object(request: Request) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"the request must be a JSON object, got {short_repr(content)}")
     return content
+
+
+def _receive_event(request: Request) -> dict:
+    """Accept the events that Label Studio sends to every connected model; only a start of a training is refused."""
+    if _read_object(request).get("action") == "START_TRAINING":
+        raise ValueError(
+            "this backend starts no training. Export the annotations, train, and start the backend with the new model"
+        )
+    return {}
 
 
 def _group_drawn_boxes(context, config: LabellingConfig) -> dict[str, list[dict]]:

@@ -232,6 +232,12 @@ def test_a_drawn_region_that_is_no_exemplar(client, local, result, message):
     assert message in response.json()["error"]
 
 
+def test_events_are_accepted_but_no_training(client):
+    assert client.post("/webhook", json={"action": "ANNOTATION_CREATED", "annotation": {}}).json() == {}
+    response = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}})
+    assert (response.status_code, "starts no training" in response.json()["error"]) == (400, True)
+
+
 def test_other_requests_are_refused(client):
     assert client.post("/train", json={}).status_code == 404
     assert client.get("/predict").json()["error"].startswith("The method is not allowed")
