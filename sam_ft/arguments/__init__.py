@@ -16,6 +16,7 @@ from .plan import PlanArguments
 from .predict import PredictArguments, Sam2PredictArguments
 from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS
 from .sam2_data import Sam2DataArguments
+from .serve import ServeArguments
 from .training import ParsedTraining
 
 
@@ -37,4 +38,5 @@ __all__ = [
     "Sam2LossArguments",
     "Sam2ModelArguments",
     "Sam2PredictArguments",
+    "ServeArguments",
 ]

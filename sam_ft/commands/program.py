@@ -24,6 +24,7 @@ from ..arguments import (
     PredictArguments,
     Sam2ModelArguments,
     Sam2PredictArguments,
+    ServeArguments,
 )
 from ..arguments.config_files import list_packaged_configs
 from ..arguments.parser import RecipeParser
@@ -102,6 +103,8 @@ COMMANDS = (
             (ModelArguments, ExportArguments), "export:export_model", ignored=SAM3_ARGUMENTS),
     Command("demo", ("sam3",), "Serve a page that compares models in a browser.",
             (ModelArguments, DemoArguments), "demo:serve_demo", ignored=SAM3_ARGUMENTS),
+    Command("serve", ("sam3",), "Serve predictions to Label Studio while people label.",
+            (ModelArguments, ServeArguments), "serve:serve_label_studio", ignored=SAM3_ARGUMENTS),
 )  # fmt: skip
 
 

@@ -8,27 +8,18 @@ from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from ..data.image_entries import ImageEntry
-from ..data.readers.brush_rle import encode_brush_rle
-from ..ops.masks import decode_mask, polygons_to_counts, to_coco_rle
-from ..ops.outline import outlines
 from ..reporting.pictures import color_of
 from ..utils.files import find_drafts
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
+from .label_studio_regions import TAGS, LabelTool, build_prediction
 from .predictor import ImagePrediction
 
 
-MAX_POINTS = 200  # of a polygon; outlines of more points are tedious to edit
-RELATIVE_TOLERANCE = 1e-3  # deviation of a polygon from its mask as a share of the image's long side; 1 px at least
-MIN_IOU = 0.95  # of a polygon and its mask
 _TASKS, _CONFIG = "label_studio/tasks.json", "label_studio/config.xml"
 _ARGUMENT = "predictions_dir"
 _IMAGE = "image"  # name of the image in tasks and configuration
-_TAGS = {"polygon": "PolygonLabels", "brush": "BrushLabels", "rectangle": "RectangleLabels"}
 _TITLES = {"polygon": "Polygons", "brush": "Brush masks", "rectangle": "Rectangles"}
 # Characters that XML cannot contain, and `$name`, in whose place Label Studio shows a value of the task.
 _NOT_IN_LABELS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]|\$\w+", re.ASCII)
@@ -38,10 +29,8 @@ class LabelStudioOutput:
     """
     Writer of `label_studio/tasks.json`, tasks with predictions, and of `label_studio/config.xml`, their configuration.
 
-    A mask becomes a polygon if it has one piece without holes and an outline of at most `MAX_POINTS` points represents
-    it with an IoU of at least `MIN_IOU`: a simplified outline, see [`outlines`], or else the exact one. Other masks
-    become brush masks, which are exact, and detections without a mask become rectangles. The tasks are written image
-    by image, so that the memory does not grow with the images.
+    Masks become polygons or brush masks and detections without a mask become rectangles, see [`build_prediction`]. The
+    tasks are written image by image, so that the memory does not grow with the images.
 
     Args:
         owned (`OwnedFiles`): Files of the predictions' folder.
@@ -60,6 +49,7 @@ class LabelStudioOutput:
         self.image_folder = root
         # Label Studio serves the files of folders inside its document root, but not those of the root itself.
         self.document_root = os.path.dirname(root)
+        self._tools = [LabelTool(kind, kind, _IMAGE, tuple(phrases)) for kind in TAGS]
         self._kinds: set[str] = set()
         self._num_images = 0
         self._stack = ExitStack()
@@ -79,14 +69,8 @@ class LabelStudioOutput:
         if not self._num_images:
             self._open_file()
         self._num_images += 1
-        found = [(phrase, d) for phrase, detections in prediction.detections.items() for d in detections]
-        regions = [
-            {"id": f"{self._num_images}-{number}", **self._build_region(phrase, detection, prediction)}
-            for number, (phrase, detection) in enumerate(found, 1)
-        ]
-        answer = {"model_version": self.model_version, "result": regions}
-        if found:
-            answer["score"] = sum(detection["score"] for _, detection in found) / len(found)
+        answer = build_prediction(prediction, self._tools, self.model_version, str(self._num_images))
+        self._kinds |= {region["from_name"] for region in answer["result"]}
         task = {"data": {_IMAGE: self._build_url(image)}, "predictions": [answer]}
         self._file.write(("[\n" if self._num_images == 1 else ",\n") + to_json(task, _TASKS))
 
@@ -107,60 +91,19 @@ class LabelStudioOutput:
         path = Path(os.path.relpath(image.path, self.document_root)).as_posix()
         return f"/data/local-files/?d={quote(os.fsencode(path))}"
 
-    def _build_region(self, phrase: str, detection: dict, prediction: ImagePrediction) -> dict:
-        kind, value = _convert_geometry(detection, prediction.height, prediction.width)
-        self._kinds.add(kind)
-        return {
-            "type": f"{kind}labels",
-            "from_name": kind,
-            "to_name": _IMAGE,
-            "original_width": prediction.width,
-            "original_height": prediction.height,
-            "image_rotation": 0,
-            "score": detection["score"],
-            "value": value | {f"{kind}labels": [phrase]},
-        }
-
     def _build_config(self) -> str:
         """Build the configuration: the tools that draw masks, and rectangles if a detection has no mask."""
         used = self._kinds | ({"polygon", "brush"} if self._kinds != {"rectangle"} else set())
         view = ElementTree.Element("View")
         ElementTree.SubElement(view, "Image", name=_IMAGE, value=f"${_IMAGE}", zoom="true", zoomControl="true")
-        for kind in (kind for kind in _TAGS if kind in used):
+        for kind in (kind for kind in TAGS if kind in used):
             ElementTree.SubElement(view, "Header", value=_TITLES[kind], size="5")
-            labels = ElementTree.SubElement(view, _TAGS[kind], name=kind, toName=_IMAGE)
+            labels = ElementTree.SubElement(view, TAGS[kind], name=kind, toName=_IMAGE)
             for number, phrase in enumerate(self.phrases):
                 color = "#{:02x}{:02x}{:02x}".format(*color_of(number))
                 ElementTree.SubElement(labels, "Label", value=phrase, background=color)
         ElementTree.indent(view)
         return ElementTree.tostring(view, encoding="unicode") + "\n"
-
-
-def _convert_geometry(detection: dict, height: int, width: int) -> tuple[str, dict]:
-    """Return the kind of the region of a detection, and its geometry in percent of the image."""
-    if "segmentation" not in detection:
-        x, y, w, h = detection["bbox"]
-        box = {"x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width, "height": 100 * h / height}
-        return "rectangle", box | {"rotation": 0}
-    counts = detection["segmentation"]["counts"]
-    mask = decode_mask(counts, height, width)
-    points = _find_polygon(mask, counts)
-    if points is None:
-        return "brush", {"format": "rle", "rle": encode_brush_rle(mask)}
-    return "polygon", {"points": (points * 100 / [width, height]).tolist(), "closed": True}
-
-
-def _find_polygon(mask: np.ndarray, counts: str) -> np.ndarray | None:
-    """Return the corners `(n, 2)` in px of a polygon that represents a mask; `None` if it needs a brush mask."""
-    height, width = mask.shape
-    for tolerance in (max(1.0, max(height, width) * RELATIVE_TOLERANCE), 0.0):
-        parts, has_holes = outlines(mask, tolerance)
-        if has_holes or len(parts) != 1 or len(parts[0]) > 2 * MAX_POINTS:
-            return None
-        drawn = to_coco_rle(polygons_to_counts(parts, height, width), height, width)
-        if coco_mask.iou([drawn], [to_coco_rle(counts, height, width)], [0])[0, 0] >= MIN_IOU:
-            return np.reshape(parts[0], (-1, 2))
-    return None
 
 
 def check_label_studio_input(images: Iterable[ImageEntry], phrases: list[str]) -> None:

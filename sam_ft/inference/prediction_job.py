@@ -15,6 +15,7 @@ from .label_studio_output import check_label_studio_input
 from .phrases import VISUAL, check_phrases
 from .prompt_files import ObjectPrompt
 from .prompted_views import PreparedReferences
+from .weights_fingerprint import format_model_version
 
 
 @dataclass
@@ -76,7 +77,7 @@ class PredictionJob:
     @property
     def model_version(self) -> str:
         """Name of the model and the first characters of the fingerprint of its weights."""
-        return f"{self.settings.get('model', 'sam-ft')} {self.settings.get('weights', '')[:8]}".strip()
+        return format_model_version(self.settings.get("model", "sam-ft"), self.settings.get("weights", ""))
 
     def describe(self, options) -> dict:
         """

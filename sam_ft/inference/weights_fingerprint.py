@@ -37,6 +37,11 @@ def compute_weights_fingerprint(name: str, revision: str | None = None) -> str:
     return hashlib.sha256("\n".join(_parts(name, revision)).encode()).hexdigest()[:16]
 
 
+def format_model_version(name: str, fingerprint: str) -> str:
+    """Return the name of a model and the first characters of the fingerprint of its weights."""
+    return f"{name} {fingerprint[:8]}".strip()
+
+
 def _parts(name: str, revision: str | None, depth: int = 0) -> list[str]:
     if name in PACKAGE_MODEL_NAMES:
         folder = PACKAGED_MODELS.get(name)

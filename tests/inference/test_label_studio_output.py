@@ -9,7 +9,8 @@ from PIL import Image
 
 from sam_ft.data.image_entries import ImageEntry
 from sam_ft.inference.image_list import ImageList
-from sam_ft.inference.label_studio_output import MAX_POINTS, LabelStudioOutput
+from sam_ft.inference.label_studio_output import LabelStudioOutput
+from sam_ft.inference.label_studio_regions import MAX_POINTS, LabelTool, build_prediction
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
@@ -138,6 +139,27 @@ def test_a_detection_without_a_mask_is_a_rectangle(tmp_path):
     box = {"x": 25.0, "y": 10.0, "width": 50.0, "height": 50.0, "rotation": 0}
     assert region["value"] == box | {"rectanglelabels": ["dog"]}
     assert [element.tag for element in config] == ["Image", "Header", "RectangleLabels"]
+
+
+def test_a_mask_without_its_best_tool(tmp_path):
+    """Without brush masks each piece is a polygon, without masks a rectangle; a label without a tool is refused."""
+    pieces = rectangle(2, 2) | rectangle(40, 50)
+    prediction = ImagePrediction("a", HEIGHT, WIDTH, {"dog": [detection(pieces) | {"bbox": [2.0, 3.0, 60.0, 45.0]}]})
+    tool = LabelTool("polygon", "outline", "picture", ("dog",))
+    answer = build_prediction(prediction, [tool], "1", "x")
+    assert [region["id"] for region in answer["result"]] == ["x-1", "x-2"]
+    assert {(r["from_name"], r["to_name"], r["type"]) for r in answer["result"]} == {
+        ("outline", "picture", "polygonlabels")
+    }
+    assert answer["score"] == 0.5
+    (region,) = build_prediction(prediction, [LabelTool("rectangle", "box", "p", ("dog",))], "1", "x")["result"]
+    expected = {"x": 2.5, "y": 5.0, "width": 75.0, "height": 75.0, "rotation": 0, "rectanglelabels": ["dog"]}
+    assert region["value"] == expected
+    with pytest.raises(ValueError, match="has no tool for the label 'dog'"):
+        build_prediction(prediction, [LabelTool("brush", "b", "p", ("cat",))], "1", "x")
+    del prediction.detections["dog"][0]["segmentation"]
+    with pytest.raises(ValueError, match="has no RectangleLabels, and the model predicts boxes"):
+        build_prediction(prediction, [tool], "1", "x")
 
 
 def test_accepted_predictions_are_read_back(tmp_path):
