@@ -234,7 +234,7 @@ def open_image_value(value: str | dict, max_reduction: float = 1.0) -> PILImage.
         image.load()
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         reason = re.sub(r" <_io\.BytesIO object at 0x\w+>", "", str(error))
-        raise ValueError(f"the image {source['path'] or 'inside the file'} cannot be read ({reason})") from error
+        raise ValueError(f"the image {source['path'] or 'inside the row'} cannot be read ({reason})") from error
     return ImageOps.exif_transpose(image)
 
 

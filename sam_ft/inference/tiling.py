@@ -174,7 +174,8 @@ def _open_entry(entry: ImageEntry, channels: Sequence[int]) -> Image.Image:
     except ValueError as error:
         if isinstance(content, Path):
             raise
-        raise ValueError(f"{entry}: {error}") from error
+        reason = str(error).replace("inside the row", str(entry)).replace("inside the file", str(entry))
+        raise ValueError(reason) from error
 
 
 class ImageViews(Dataset):
