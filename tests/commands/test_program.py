@@ -20,7 +20,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch, capsys, caplog):
     """Return a function that runs `sam-ft` in this process and returns exit status, output and error stream."""
     package = logging.getLogger("sam_ft")
     for attribute, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
@@ -34,7 +34,8 @@ def run(monkeypatch, capsys):
         except SystemExit as end:
             status = end.code or 0
         captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        # Libraries that configure logging send the messages to the handlers of the root logger.
+        return status, captured.out, captured.err + caplog.text
 
     return call
 
