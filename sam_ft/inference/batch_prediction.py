@@ -25,7 +25,7 @@ logger = logging.getLogger("sam_ft.run")
 PREDICTIONS = FolderKind(
     "predictions_dir", "predict.yaml", "prediction", "delete this folder to predict with the new settings"
 )
-_NOT_COMPARED = {"views_per_batch"}  # changes the speed, not the result
+_NOT_COMPARED = {"views_per_batch"}  # changes the speed, and the last digits of scores
 _LOADED_TOGETHER = 8  # images of a long list that a worker sends at once, because each message takes time
 
 

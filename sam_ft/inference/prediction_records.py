@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class PredictionRecords:
         files = self.folder.rglob("*.json*") if self.folder.is_dir() else ()
         return any(not file.is_relative_to(self.folder / LISTINGS) for file in files)
 
-    def find_missing(self, block: range) -> list[int]:
+    def find_missing(self, block: range) -> Sequence[int]:
         """
         Return the images without a record of their present file.
 
@@ -126,17 +126,19 @@ class ShardRecords(PredictionRecords):
         super().__init__(folder, images)
         self._draft, self._block, self._header, self._num_lines = None, range(0), {}, 0
 
-    def find_missing(self, block: range) -> list[int]:
+    def find_missing(self, block: range) -> Sequence[int]:
+        file, draft = self._file(block), self._draft_file(block)
+        if not (file.is_file() or draft.is_file()):
+            return block
         header = self._make_header(block)
-        if self._read_header(self._file(block)) == header:
+        if self._read_header(file) == header:
             return []
-        draft = self._draft_file(block)
         if self._read_header(draft) != header:
-            return list(block)
+            return block
         num_lines = draft.read_bytes().count(b"\n") - 1
         if num_lines == len(block):  # a process was killed before it renamed the draft
-            draft.replace(self._file(block))
-        return list(block[num_lines:])
+            draft.replace(file)
+        return block[num_lines:]
 
     def _begin(self, index: int) -> None:
         """Open the draft of the shard of an image."""
@@ -146,6 +148,7 @@ class ShardRecords(PredictionRecords):
         if index == self._block.start:
             file.write_text(to_json(self._header) + "\n", encoding="utf-8")
         else:
+            self._header = self._read_header(file)  # of the images whose lines it has
             content = file.read_bytes()
             os.truncate(file, content.rfind(b"\n") + 1)  # a killed process may have written half a line
         self._num_lines = index - self._block.start

@@ -36,7 +36,7 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
-    if not package.handlers:
+    if not any(type(handler) is logging.StreamHandler for handler in package.handlers):  # others may add their own
         package.addHandler(_with_filter(logging.StreamHandler()))
     for handler in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
         package.removeHandler(handler)

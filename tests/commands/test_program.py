@@ -20,7 +20,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, caplog):
+def run(monkeypatch, capsys):
     """Return a function that runs `sam-ft` in this process and returns exit status, output and error stream."""
     package = logging.getLogger("sam_ft")
     for attribute, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
@@ -34,8 +34,7 @@ def run(monkeypatch, capsys, caplog):
         except SystemExit as end:
             status = end.code or 0
         captured = capsys.readouterr()
-        # Libraries that configure logging send the messages to the handlers of the root logger.
-        return status, captured.out, captured.err + caplog.text
+        return status, captured.out, captured.err
 
     return call
 

@@ -125,9 +125,10 @@ def test_unusable_sources_are_refused(tmp_path, monkeypatch, entry, message):
     write_tar(tmp_path / "texts.tar", {"a.json": __file__})
     (tmp_path / "folders.txt").write_text("a.png\n.\n")
     (tmp_path / "photos").mkdir()
-    write_tar(tmp_path / "cut.tar", {"a.png": __file__, "b.png": __file__})
+    (tmp_path / "kilobyte").write_bytes(b"1" * 1024)
+    write_tar(tmp_path / "cut.tar", {"a.png": tmp_path / "kilobyte", "b.png": tmp_path / "kilobyte"})
     content = (tmp_path / "cut.tar").read_bytes()
-    (tmp_path / "cut.tar").write_bytes(content[: len(content) // 3] + b"\1" * 2048)
+    (tmp_path / "cut.tar").write_bytes(content[:1536] + b"\1" * 512 + content[2048:])  # the second header is damaged
     pq.write_table(pa.table({"a": [1]}), tmp_path / "no_image.parquet")
     pq.write_table(pa.table({"a": [b"1"], "b": [b"2"]}), tmp_path / "two_images.parquet")
     with pytest.raises(ValueError, match=message.replace("*", r"\*")):
