@@ -127,8 +127,10 @@ def test_unusable_sources_are_refused(tmp_path, monkeypatch, entry, message):
     (tmp_path / "photos").mkdir()
     (tmp_path / "kilobyte").write_bytes(b"1" * 1024)
     write_tar(tmp_path / "cut.tar", {"a.png": tmp_path / "kilobyte", "b.png": tmp_path / "kilobyte"})
+    with tarfile.open(tmp_path / "cut.tar") as tar:
+        offset = tar.getmembers()[1].offset
     content = (tmp_path / "cut.tar").read_bytes()
-    (tmp_path / "cut.tar").write_bytes(content[:1536] + b"\1" * 512 + content[2048:])  # the second header is damaged
+    (tmp_path / "cut.tar").write_bytes(content[:offset] + b"\1" * 512 + content[offset + 512 :])
     pq.write_table(pa.table({"a": [1]}), tmp_path / "no_image.parquet")
     pq.write_table(pa.table({"a": [b"1"], "b": [b"2"]}), tmp_path / "two_images.parquet")
     with pytest.raises(ValueError, match=message.replace("*", r"\*")):
