@@ -129,13 +129,12 @@ def review_image(image: ReviewedImage, calibration: Calibration | None = None) -
     """
     calibration = calibration or Calibration()
     overlap = LabelOverlap(image, calibration)
-    merged, split, parts = score_merged_and_split(overlap)
+    merged_or_split, explained, parts = score_merged_and_split(overlap)
     swapped, phrases = score_wrong_phrase(overlap)
-    merged_or_split = np.maximum(merged, split)
     labels = {
         SPURIOUS: score_spurious(overlap) * (1 - merged_or_split),
         WRONG_PHRASE: swapped,
-        BAD_BOUNDARY: score_boundary(overlap, calibration.deviation) * (1 - merged_or_split),
+        BAD_BOUNDARY: score_boundary(overlap, calibration.deviation) * (1 - explained),
         MERGED_OR_SPLIT: merged_or_split,
         DUPLICATE: score_duplicates(overlap),
     }
@@ -162,14 +161,15 @@ def boundary_deviation(iou: np.ndarray, area: np.ndarray) -> np.ndarray:
 
 def score_spurious(overlap: LabelOverlap) -> np.ndarray:
     """
-    Score labels without an object: `1 - max_p A(i, p)`.
+    Score labels without an object: `(1 - max_p A(i, p))²`.
 
-    Support by any phrase counts, because an object of another phrase is a wrong phrase.
+    Support by any phrase counts, because an object of another phrase is a wrong phrase. The square ranks labels with
+    little support, often difficult objects, below labels without any.
 
     Source:
         FiftyOne, `compute_mistakenness`: possible spurious objects are labels without a matching prediction.
     """
-    return 1 - overlap.any_support()
+    return (1 - overlap.any_support()) ** 2
 
 
 def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | None]]:
@@ -236,14 +236,14 @@ def score_merged_and_split(overlap: LabelOverlap) -> tuple[np.ndarray, np.ndarra
     A label is merged if at least two disjoint detections of its phrase lie inside it: `s₂ · (share of the label that
     they cover) · (1 - A)`, with `s₂` the second-highest score of the parts, and `A` the support by detections that are
     not inside. Labels are split if a detection `j` covers at least two disjoint ones: `s(j) · (share of the detection
-    that they cover) · (1 - A)`, with `A` the labels' mean support by other detections.
+    that they cover) · (1 - A)`, with `A` the labels' mean support by detections that cover only one of them.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`: Score of each label as merged and as split, and for each detection
-        the score of the merged label that it is a part of.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`: Score of each label; the same without the factor `s`, which
+        explains a bad boundary; and for each detection that of the merged label that it is a part of.
     """
     labels, detections = overlap.image.labels, overlap.image.detections
-    merged, split, parts = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(detections))
+    scores, explained, parts = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(detections))
     valid = overlap.same_phrase & ~overlap.is_crowd[None]
     evidence = np.where(valid, overlap.evidence, 0.0)
     detection_inside = measure_overlaps(detections, labels, share=True)
@@ -256,17 +256,21 @@ def score_merged_and_split(overlap: LabelOverlap) -> tuple[np.ndarray, np.ndarra
         if len(chosen) >= 2:
             covered = min(float(label_inside[chosen, i].sum()), 1.0)
             contradiction = np.delete(evidence[:, i], inside).max(initial=0.0)
-            merged[i] = np.sort(overlap.scores[chosen])[-2] * covered * (1 - contradiction)
-            parts[inside] = np.maximum(parts[inside], merged[i])
+            explained[i] = covered * (1 - contradiction)
+            scores[i] = np.sort(overlap.scores[chosen])[-2] * explained[i]
+            parts[inside] = np.maximum(parts[inside], explained[i])
     is_cover = valid & ~smaller & (label_inside >= INSIDE_SHARE)
     for j in np.flatnonzero(is_cover.sum(1) >= 2):
         inside = np.flatnonzero(is_cover[j])
         chosen = inside[_select_disjoint([labels[i] for i in inside], evidence[j, inside])]
         if len(chosen) >= 2:
             covered = min(float(detection_inside[j, chosen].sum()), 1.0)
-            contradiction = np.delete(evidence[:, chosen], j, axis=0).max(0, initial=0.0).mean()
-            split[chosen] = np.maximum(split[chosen], overlap.scores[j] * covered * (1 - contradiction))
-    return merged, split, parts
+            others = is_cover[:, chosen].sum(1) < 2  # a second detection of the whole is no evidence for the parts
+            contradiction = evidence[np.ix_(others, chosen)].max(0, initial=0.0).mean()
+            explanation = covered * (1 - contradiction)
+            explained[chosen] = np.maximum(explained[chosen], explanation)
+            scores[chosen] = np.maximum(scores[chosen], overlap.scores[j] * explanation)
+    return scores, explained, parts
 
 
 def _select_disjoint(regions: list[dict], scores: np.ndarray, limit: float = 1 - INSIDE_SHARE) -> list[int]:

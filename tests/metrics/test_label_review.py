@@ -73,7 +73,7 @@ def test_presence_alone_is_a_missing_object_without_a_location():
 
 def test_spurious_label_has_no_detection_of_any_phrase():
     found = review([label(BOX), label(OTHER)], [detection(BOX), detection([0, 0, 20, 20], "bolt", 0.1)])
-    assert found.labels[SPURIOUS].tolist() == pytest.approx([0.1, 1.0])
+    assert found.labels[SPURIOUS].tolist() == pytest.approx([0.01, 1.0])
     assert found.detections.tolist() == [0, -1]
 
 
@@ -81,7 +81,7 @@ def test_wrong_phrase_proposes_the_predicted_one():
     found = review([label(BOX)], [detection(BOX, "bolt"), detection(BOX, "nut", 0.1)])
     assert found.labels[WRONG_PHRASE][0] == pytest.approx(0.9 * 0.9**2)
     assert found.phrases == ["bolt"]
-    assert found.labels[SPURIOUS][0] == pytest.approx(0.1)
+    assert found.labels[SPURIOUS][0] == pytest.approx(0.01)
     assert not found.missing
 
 
@@ -132,7 +132,9 @@ def test_split_labels_are_inside_one_detection():
     parts = [[100, 100, 40, 60], [140, 100, 40, 60], [400, 300, 30, 30]]
     found = review([label(part) for part in parts], [detection(BOX), detection(parts[2])])
     assert found.labels[MERGED_OR_SPLIT].tolist() == pytest.approx([0.9, 0.9, 0])
-    # Detections of the parts contradict the whole.
+    # A second detection of the whole supports neither half, but detections of the parts contradict the whole.
+    again = review([label(part) for part in parts], [detection(BOX), detection(BOX, score=0.5)])
+    assert again.labels[MERGED_OR_SPLIT].tolist() == pytest.approx([0.9, 0.9, 0])
     whole = review([label(part) for part in parts], [detection(box, score=1.0) for box in [BOX, *parts]])
     assert whole.labels[MERGED_OR_SPLIT].tolist() == [0, 0, 0]
 
