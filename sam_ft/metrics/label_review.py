@@ -43,6 +43,7 @@ KINDS = (MISSING, SPURIOUS, WRONG_PHRASE, BAD_BOUNDARY, MERGED_OR_SPLIT, DUPLICA
 LABEL_KINDS = KINDS[1:]  # kinds with one score for each label
 
 INSIDE_SHARE = 0.8  # share of an area inside another one from which on it is a part of it
+MIN_DEVIATION = 0.02  # 1 - IoU that is always expected, whatever the median
 DUPLICATE_IOU = 0.7  # IoU of two labels of one phrase that are never two instances if nothing else supports them
 BOUNDARY_RATIO = 3.0  # deviation relative to the median at which a supported label has the boundary score 0.5
 
@@ -142,7 +143,7 @@ def review_image(image: ReviewedImage, calibration: Calibration | None = None) -
     return ImageReview(labels, overlap.nearest_detection(), phrases, find_missing(overlap, parts))
 
 
-def boundary_deviation(iou: np.ndarray, area: np.ndarray) -> np.ndarray:
+def boundary_deviation(iou: np.ndarray | float, area: np.ndarray) -> np.ndarray:
     """
     Compute the deviation of two boundaries, comparable between objects of different size.
 
@@ -150,7 +151,7 @@ def boundary_deviation(iou: np.ndarray, area: np.ndarray) -> np.ndarray:
     size to `1 - u`. Deviations of models and annotators lie between both, so the exponent is the middle one, 1/4.
 
     Args:
-        iou (`np.ndarray`): IoU of each label and its detection.
+        iou (`np.ndarray` or `float`): IoU of each label and its detection.
         area (`np.ndarray`): Area of each label, px.
 
     Returns:
@@ -212,7 +213,8 @@ def score_boundary(overlap: LabelOverlap, expected: float | None) -> np.ndarray:
 
     `A` is the support by any phrase, and its root is used because a low score still has a good outline. The deviation
     is that of [`boundary_deviation`] from [`LabelOverlap.reference_iou`], so that small objects, whose IoU is low for
-    any annotator, are not ranked first. With three times the median deviation, the second factor is one half.
+    any annotator, are not ranked first. With three times the median deviation, the second factor is one half. A median
+    below that of IoU `1 - MIN_DEVIATION` counts as this, because labels may be corrected predictions of a model.
 
     Args:
         overlap (`LabelOverlap`): Overlaps of the image.
@@ -225,7 +227,8 @@ def score_boundary(overlap: LabelOverlap, expected: float | None) -> np.ndarray:
     support, iou = np.sqrt(overlap.any_support()), overlap.reference_iou()
     if expected is None:
         return support * (1 - iou)
-    ratio = boundary_deviation(iou, overlap.label_areas()) / max(expected, 1e-6)
+    areas = overlap.label_areas()
+    ratio = boundary_deviation(iou, areas) / np.maximum(boundary_deviation(1 - MIN_DEVIATION, areas), expected)
     return support * ratio**2 / (ratio**2 + BOUNDARY_RATIO**2)
 
 
