@@ -47,7 +47,7 @@ def assign_folds(
     num_proc: int | None = None,
 ) -> Folds:
     """
-    Assign images to folds.
+    Assign images to folds, none of them empty.
 
     Copies of an image (see [`find_copies`]) and images of one group share a fold. The folds are stratified by phrase,
     so that the training rows of each fold contain as many images of a rare phrase as possible. The assignment depends
@@ -60,9 +60,6 @@ def assign_folds(
         groups (`Sequence[Hashable | None]`, *optional*): Group of each image, for example its video; `None` for an
             image of its own.
         num_proc (`int`, *optional*): Number of processes that compare images.
-
-    Returns:
-        `Folds`: The assignment; no fold is empty.
 
     Raises:
         `ValueError`: If there are fewer than 2 folds, fewer images or groups of copies than folds, or no labels.
