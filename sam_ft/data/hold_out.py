@@ -2,7 +2,7 @@
 
 import filecmp
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,7 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str], num_proc: int | None
     if len(rows) > MAX_COMPARED:
         notes.append(f"more than {MAX_COMPARED} training images: copies are found by file name alone")
         paths = (value["path"] for value in rows.cast_column("image", Image(decode=False))["image"])
-        return _group_by([None if path is None else roboflow_source(path) for path in paths])
+        return join_groups([None if path is None else roboflow_source(path) for path in paths])
     exact, similar, by_hash = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
     first: dict[Hashable, int] = {}
     with seen_pictures(rows, num_proc) as pictures:
@@ -136,14 +136,30 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str], num_proc: int | None
                 for _, other in near_pictures(by_hash, picture.hashes):
                     similar.join(other, i)
                 by_hash[picture.hashes[0]].append(i)
-    both = _Groups(len(rows))
-    for groups in (exact, similar):
-        for i in range(len(rows)):
-            both.join(groups.find(i), i)
-    if both.largest() > max(len(rows) / 2, exact.largest()):
+    both = join_groups(exact.groups(), similar.groups())
+    if max(Counter(both).values(), default=0) > max(len(rows) / 2, exact.largest()):
         notes.append("many training images look alike: copies are found by file name and content alone")
         return exact.groups()
-    return both.groups()
+    return both
+
+
+def join_groups(*groupings: Sequence[Hashable | None]) -> list[int]:
+    """
+    Join groupings of the same images: images that share a group in any of them are in one group.
+
+    Args:
+        groupings (`Sequence[Hashable | None]`): Group of each image; an image with `None` has no group in common.
+
+    Returns:
+        `list[int]`: Group of each image, which is the index of the first image in it.
+    """
+    groups = _Groups(len(groupings[0]))
+    for grouping in groupings:
+        first: dict[Hashable, int] = {}
+        for i, group in enumerate(grouping):
+            if group is not None:
+                groups.join(first.setdefault(group, i), i)
+    return groups.groups()
 
 
 def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
@@ -151,16 +167,7 @@ def _copies_by_name(rows: LazyRows, notes: list[str]) -> list[int]:
     if records is None:
         notes.append("streamed: copies of images are not detected; metrics will be optimistic if there are any")
         return _Groups(len(rows)).groups()
-    return _group_by([roboflow_source(records[index].image_name) for index in rows.source_indices.tolist()])
-
-
-def _group_by(sources: list[Hashable | None]) -> list[int]:
-    """Group images of the same source; an image with `None` is a group of its own."""
-    groups, first = _Groups(len(sources)), {}
-    for i, source in enumerate(sources):
-        if source is not None:
-            groups.join(first.setdefault(source, i), i)
-    return groups.groups()
+    return join_groups([roboflow_source(records[index].image_name) for index in rows.source_indices.tolist()])
 
 
 class _Groups:
