@@ -109,7 +109,9 @@ def test_documented_commands_pass_quiet_to_the_launcher():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "recipes/README.md", "docs/memory_and_speed.md", "docs/adapters.md", "docs/sam2.md"]
+    "page",
+    ["README.md", "recipes/README.md"]
+    + [f"docs/{name}.md" for name in ("quick_start", "memory_and_speed", "adapters", "troubleshooting", "sam2")],
 )
 def test_documented_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
