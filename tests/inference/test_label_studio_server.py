@@ -196,7 +196,8 @@ def score(tasks: list[dict], version: str, truth: dict, folder: Path) -> float:
     folder.mkdir()
     (folder / "export.json").write_text(json.dumps(export))
     (folder / "images").symlink_to(folder.parent / "photos")
-    found = unite_masks(read_rows(folder)["train"])
+    has_regions = any(task["annotations"][0]["result"] for task in export)
+    found = unite_masks(read_rows(folder)["train"]) if has_regions else {}
     ious = [
         0.0 if (mask := found.get(key)) is None else (mask & expected).sum() / (mask | expected).sum()
         for key, expected in truth.items()
