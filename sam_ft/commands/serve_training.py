@@ -17,6 +17,7 @@ from ..inference.label_studio_images import TaskImages
 from ..inference.label_studio_training import PROGRESS_FILE, TrainingProgress
 from ..models.loading import read_concept_sources
 from ..options.model import ModelOptions
+from ..utils.console import read_metrics
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from .program import find_command
 
@@ -111,7 +112,7 @@ class ServedTrainings:
         if code != 0:
             reason = f"it was ended by {signal.Signals(-code).name}" if code < 0 else _read_last_line(log)
             raise ValueError(f"training {name} failed: {reason} ({log})")
-        logger.info("✓ training %s: %s", name, self.folder_of(name))
+        logger.info("✓ training %s: %s%s", name, self.folder_of(name), _describe_gain(self.folder_of(name)))
         return name
 
     def stop(self) -> None:
@@ -181,6 +182,12 @@ class ServedTrainings:
         """Return the names of all trainings, unfinished ones included."""
         files = [*self._folder.glob("data/*.json"), *self._folder.glob("runs/*"), *self._folder.glob("features/*")]
         return sorted({file.stem for file in files if file.stem.isdecimal()})
+
+
+def _describe_gain(folder: Path) -> str:
+    files = {prefix: folder / f"{prefix}_results.json" for prefix in ("before", "eval")}
+    values = [read_metrics(file, f"{prefix}_").get("mask_AP50", -1) for prefix, file in files.items()]
+    return "" if min(values) < 0 else f", mask AP50 {values[0]:.2f} → {values[1]:.2f} in images that were held out"
 
 
 def _read_last_line(log: Path) -> str:

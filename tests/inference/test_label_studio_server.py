@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from sam_ft.data.loading import find_phrase_splits
@@ -238,7 +239,8 @@ def test_the_model_improves_with_submitted_annotations(root, studio):
     backend = Backend(studio, root, project, port)
     try:
         model = {"project": project, "url": backend.url, "title": "SAM 3", "is_interactive": True}
-        assert send(studio, "POST", "/api/ml", json=model)["state"] == "CO"
+        connection = send(studio, "POST", "/api/ml", json=model)
+        assert connection["state"] == "CO"
         base = backend.health["model_version"]
         before = retrieve_predictions(studio, project)
         assert len(before) == TRAIN + VALIDATION
@@ -259,6 +261,10 @@ def test_the_model_improves_with_submitted_annotations(root, studio):
         tuned = health["model_version"]
         assert tuned != base
 
+        prelabel = {"model_version": "SAM 3", "show_collab_predictions": True}  # the title of the model, not a version
+        send(studio, "PATCH", f"/api/projects/{project}", json=prelabel)
+        task = send(studio, "GET", f"/api/projects/{project}/next")  # the next task of "Label All Tasks"
+        assert {prediction["model_version"] for prediction in task["predictions"]} == {tuned}
         truth = unite_masks(rows["validation"])
         after = retrieve_predictions(studio, project)
         validation = [task for task in after if "/val/" in task["data"]["image"]]
@@ -267,6 +273,13 @@ def test_the_model_improves_with_submitted_annotations(root, studio):
         assert scores[1] > scores[0] + 0.2, scores
 
         backend.stop(signal.SIGKILL)
+        backend = Backend(studio, root, project, port)
+        assert backend.health["model_version"] == tuned
+        send(studio, "POST", f"/api/ml/{connection['id']}/train", json={})  # the button "Start Training"
+        wait_for(lambda: psutil.Process(backend.process.pid).children(), 60, "process of the training")
+        (training,) = psutil.Process(backend.process.pid).children()
+        backend.stop(signal.SIGKILL)
+        training.wait(60)  # ends with the backend
         backend = Backend(studio, root, project, port)
         assert backend.health["model_version"] == tuned
         for file in [backend.log, *(root / "trainings").rglob("*")]:
