@@ -221,20 +221,34 @@ def build_annotation(row: dict, tools) -> list[dict]:
     return build_prediction(prediction, tools, "", row["example_id"][:8])["result"]
 
 
-def test_the_model_improves_with_submitted_annotations(root, studio):
-    photos = root / "photos"
+def predict_and_import(studio, root: Path) -> tuple[int, str]:
+    """Create a project with a task for each image and predictions of the training images; return id and config."""
     keys = {
-        "model_name_or_path": TINY, "images": photos, "phrases": list(NEW_SHAPES), "outputs": "label_studio",
+        "model_name_or_path": TINY, "images": root / "photos", "phrases": list(NEW_SHAPES), "outputs": "label_studio",
         "predictions_dir": root / "predictions", "device": "cpu",
     }  # fmt: skip
     subprocess.run(make_command("sam3_predict.py", keys), check=True)
     config = (root / "predictions/label_studio/config.xml").read_text()
     project = send(studio, "POST", "/api/projects", json={"title": "Shapes", "label_config": config})["id"]
-    send(studio, "POST", "/api/storages/localfiles", json={"project": project, "path": str(photos)})
+    send(studio, "POST", "/api/storages/localfiles", json={"project": project, "path": str(root / "photos")})
     tasks = json.loads((root / "predictions/label_studio/tasks.json").read_text())
     tasks = [task if "/train/" in task["data"]["image"] else {"data": task["data"]} for task in tasks]
     send(studio, "POST", f"/api/projects/{project}/import", json=tasks)
+    return project, config
 
+
+def submit_annotations(studio, tasks: list[dict], rows: dict[str, dict], config: str) -> None:
+    """Submit the ground truth of the training images."""
+    tools = read_labelling_config(config).tools
+    for task in tasks:
+        if "/train/" in task["data"]["image"]:
+            result = build_annotation(rows[Path(task["data"]["image"]).stem], tools)
+            send(studio, "POST", f"/api/tasks/{task['id']}/annotations", json={"result": result})
+
+
+def test_the_model_improves_with_submitted_annotations(root, studio):
+    project, config = predict_and_import(studio, root)
+    rows = read_rows(root / "photos")
     port = find_free_port()
     backend = Backend(studio, root, project, port)
     try:
@@ -246,12 +260,7 @@ def test_the_model_improves_with_submitted_annotations(root, studio):
         assert len(before) == TRAIN + VALIDATION
         assert all([p["model_version"] for p in task["predictions"]] == [base] for task in before)
 
-        rows, tools = read_rows(photos), read_labelling_config(config).tools
-        for task in before:
-            name = Path(task["data"]["image"]).stem
-            if "/train/" in task["data"]["image"]:
-                result = build_annotation(rows["train"][name], tools)
-                send(studio, "POST", f"/api/tasks/{task['id']}/annotations", json={"result": result})
+        submit_annotations(studio, before, rows["train"], config)
         wait_for(lambda: backend.health["training"]["state"] == "running", 60, "training")
         health = wait_for(
             lambda: (h := backend.health)["training"]["state"] == "waiting" and h, 600, "end of the training"
