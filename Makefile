@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality test-oldest test-browser test-ray benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality test-oldest test-browser test-ray test-label-studio benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -43,7 +43,7 @@ test: setup
 
 # Unit tests, without training and other slow ones.
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser and not ray" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
+	$(PYTEST) -m "not slow and not browser and not ray and not label_studio" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
 quality: setup
 	$(VENV)/bin/ruff check .
@@ -68,6 +68,16 @@ test-browser: setup
 test-ray: setup
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[ray]"
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m ray
+
+# The labelling loop with a Label Studio server in an environment of its own, about five minutes.
+LABEL_STUDIO_VENV := .venv-label-studio
+$(LABEL_STUDIO_VENV)/.done:
+	$(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	$(LABEL_STUDIO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check label-studio==1.23.2
+	touch $@
+
+test-label-studio: setup $(LABEL_STUDIO_VENV)/.done
+	LABEL_STUDIO=$(LABEL_STUDIO_VENV)/bin/label-studio OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s -m label_studio
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2 conversion many_images prediction_cost; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done

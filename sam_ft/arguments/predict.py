@@ -31,10 +31,10 @@ class SharedPredictArguments(Keys):
     )
     outputs: list[str] = key(
         ["coco", "overlays"],
-        "Output formats, one or several. coco: coco.json and results.json; cvat, labelme, yolo: annotation files of "
-        "these tools; label_studio: tasks with predictions and their labelling configuration; overlays: images with "
-        "the predictions drawn; masks: one PNG per phrase or label; parquet: tables with one row per detection and "
-        "per image.",
+        "Output formats, one or several. coco: coco.json and results.json; cvat, labelme, x_anylabeling, yolo: "
+        "annotation files of these tools; label_studio: tasks with predictions and their labelling configuration; "
+        "overlays: images with the predictions drawn; masks: one PNG per phrase or label; parquet: tables with one "
+        "row per detection and per image.",
         choices=OUTPUTS,
     )
     image_channels: list[int] = key_of(

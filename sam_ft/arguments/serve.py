@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from ..options.keys import key
+from ..options.keys import get_default, get_keys, key
 from ..options.prediction import PredictOptions
 from .base import Keys, with_keys_of
 
@@ -40,6 +40,36 @@ class ServeArguments(Keys):
         "Password of the basic authentication, which Label Studio must send. Default: the environment variable "
         "SAM_FT_SERVER_PASSWORD, or no authentication.",
     )
+    train_project: int | None = key(
+        None,
+        "Id of the project of Label Studio whose annotations train the model that is served. Default: no training.",
+        low=1,
+    )
+    train_config: str = key(
+        "sam3_concepts",
+        "YAML file of the trainings, or the name of a packaged one; model, data and output folder are set by the "
+        "backend.",
+    )
+    train_after: int = key(
+        10,
+        "Number of new or changed annotations of `train_project` after which a training starts; 0: trainings start on "
+        "request alone.",
+        low=0,
+    )
+    train_dir: str = key(
+        "out/label-studio",
+        "Folder of the trainings: exports, images and tuned models. The model of the last one is served after a "
+        "restart.",
+    )
     device: str | None = key(
         None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("train_config", "train_after", "train_dir"):
+            if self.train_project is None and getattr(self, name) != get_default(get_keys(type(self))[name]):
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)!r}, but `train_project` is not set, so there is no training. "
+                    f"Set `train_project`, or leave `{name}` out"
+                )

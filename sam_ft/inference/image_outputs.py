@@ -36,6 +36,7 @@ class ImageOutputs:
             "overlays": partial(encode_overlay, channels=job.image_channels),
             "masks": encode_masks,
             "labelme": encode_labelme,
+            "x_anylabeling": partial(encode_labelme, with_bitmaps=False),
         }
 
     def add(self, index: int, result: ImagePrediction | str) -> None:

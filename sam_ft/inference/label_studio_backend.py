@@ -1,9 +1,9 @@
 """
 Backend of Label Studio: predictions of SAM 3 over the protocol of `label_studio_ml`.
 
-The routes are `GET /health`, `POST /setup`, `POST /predict`, `GET /versions` and `POST /webhook`, whose events need no
-action. Werkzeug serves them, because the package `label-studio-ml` of PyPI requires releases of Flask, Jinja2 and
-Werkzeug from 2021.
+The routes are `GET /health`, `POST /setup`, `POST /predict`, `GET /versions`, `POST /webhook` and `POST /train`; the
+last two pass events and requests of trainings to [`ProjectTraining`]. Werkzeug serves them, because the package
+`label-studio-ml` of PyPI requires releases of Flask, Jinja2 and Werkzeug from 2021.
 """
 
 import hmac
@@ -12,6 +12,8 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
 
 from werkzeug import serving
 from werkzeug.exceptions import HTTPException, Unauthorized
@@ -25,6 +27,7 @@ from .exemplars import Exemplars
 from .label_studio_config import LabellingConfig, read_labelling_config
 from .label_studio_images import TaskImages
 from .label_studio_regions import build_prediction
+from .label_studio_training import ProjectTraining
 from .predictor import ImagePrediction
 from .sam3_predictor import Sam3Predictor
 from .tiling import open_trusted_image
@@ -41,8 +44,23 @@ _ROUTES = Map(
         Rule("/predict", endpoint="predict", methods=["POST"]),
         Rule("/versions", endpoint="versions", methods=["GET", "POST"]),
         Rule("/webhook", endpoint="webhook", methods=["POST"]),
+        Rule("/train", endpoint="train", methods=["POST"]),
     ]
 )
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """
+    Model that tasks are predicted with.
+
+    Attributes:
+        predictor (`Sam3Predictor`): The predictor.
+        version (`str`): Version of the predictions in Label Studio.
+    """
+
+    predictor: Sam3Predictor
+    version: str
 
 
 class LabelStudioBackend:
@@ -53,29 +71,37 @@ class LabelStudioBackend:
     exemplars of their label. A lock allows one forward pass at a time.
 
     Args:
-        predictor (`Sam3Predictor`): The predictor.
+        model (`ServedModel`): Model that is served first.
         images (`TaskImages`): Source of the images.
-        model_version (`str`): Version of the predictions in Label Studio.
         credentials (`tuple[str, str]`, *optional*): User and password of the basic authentication; every request is
             accepted by default.
+
+    Attributes:
+        training (`ProjectTraining`, *optional*): Trainings on the annotations of a project; set it before serving.
     """
 
-    def __init__(
-        self,
-        predictor: Sam3Predictor,
-        images: TaskImages,
-        model_version: str,
-        credentials: tuple[str, str] | None = None,
-    ):
-        self._predictor, self._images, self._model_version = predictor, images, model_version
+    def __init__(self, model: ServedModel, images: TaskImages, credentials: tuple[str, str] | None = None):
+        self._model, self._images = model, images
         self._credentials, self._lock = credentials, threading.Lock()
+        self.training: ProjectTraining | None = None
         self._routes: dict[str, Callable[[Request], dict]] = {
-            "health": lambda _: {"status": "UP", "model_class": type(predictor).__name__},
+            "health": self._describe_health,
             "setup": self._set_up,
             "predict": self._predict,
-            "versions": lambda _: {"versions": [model_version]},
-            "webhook": _receive_event,
+            "versions": lambda _: {"versions": [self._model.version]},
+            "webhook": self._receive_event,
+            "train": self._start_training,
         }
+
+    def replace_model(self, load: Callable[[], ServedModel]) -> None:
+        """
+        Load a model and serve it from now on.
+
+        Args:
+            load (`Callable[[], ServedModel]`): Loads the model. If it raises, the present model is still served.
+        """
+        with self._lock:  # loading changes the default type of tensors, which a forward pass reads
+            self._model = load()
 
     def __call__(self, environ, start_response):
         request = Request(environ)
@@ -108,11 +134,16 @@ class LabelStudioBackend:
                 "settings of the project in Label Studio"
             )
 
+    def _describe_health(self, _request: Request) -> dict:
+        model = self._model
+        health = {"status": "UP", "model_class": type(model.predictor).__name__, "model_version": model.version}
+        return health if self.training is None else health | {"training": self.training.describe()}
+
     def _set_up(self, request: Request) -> dict:
         content = _read_object(request)
         if content.get("schema"):  # a server that only tests the connection sends none
             read_labelling_config(content["schema"])
-        return {"model_version": self._model_version}
+        return {"model_version": self._model.version}
 
     def _predict(self, request: Request) -> dict:
         content = _read_object(request)
@@ -122,10 +153,10 @@ class LabelStudioBackend:
         config = read_labelling_config(content.get("label_config") or "")
         context = params.get("context") if isinstance(params, dict) else None
         drawn = _group_drawn_boxes(context, config)
-        results, errors = [], []
+        results, errors, model = [], [], self._model
         for task in tasks:
             try:
-                results.append(self._predict_task(task, config, drawn))
+                results.append(self._predict_task(model, task, config, drawn))
             except ValueError as error:
                 results.append({"error": str(error)})  # Label Studio logs it, and saves the predictions of the others
                 errors.append(error)
@@ -135,9 +166,9 @@ class LabelStudioBackend:
             logger.warning("%s", error)
         num_regions = sum(len(answer.get("result", ())) for answer in results)
         logger.info("%d tasks predicted, %d regions", len(tasks) - len(errors), num_regions)
-        return {"results": results, "model_version": self._model_version}
+        return {"results": results, "model_version": model.version}
 
-    def _predict_task(self, task, config: LabellingConfig, drawn: dict[str, list[dict]]) -> dict:
+    def _predict_task(self, model: ServedModel, task, config: LabellingConfig, drawn: dict[str, list[dict]]) -> dict:
         data = task.get("data") if isinstance(task, dict) else None
         reference = data.get(config.image_key) if isinstance(data, dict) else None
         try:
@@ -148,21 +179,44 @@ class LabelStudioBackend:
                 )
             source = self._images.load(reference)
             with self._lock:  # also of the decoder, whose limit of pixels is a global variable
-                prediction = self._predict_image(open_trusted_image(source), config, drawn)
-            return build_prediction(prediction, config.tools, self._model_version, uuid.uuid4().hex[:8])
+                prediction = _predict_image(model.predictor, open_trusted_image(source), config, drawn)
+            return build_prediction(prediction, config.tools, model.version, uuid.uuid4().hex[:8])
         except ValueError as error:
             where = f"task {task.get('id')}" if isinstance(task, dict) else "a task that is no object"
             raise ValueError(f"{where}: {error}") from error
 
-    def _predict_image(self, image, config: LabellingConfig, drawn: dict[str, list[dict]]) -> ImagePrediction:
-        if not drawn:
-            return self._predictor(image, config.phrases)
-        predictions = [
-            self._predictor(image, [label], _to_exemplars(boxes, image.size)) for label, boxes in drawn.items()
-        ]
-        for other in predictions[1:]:
-            predictions[0].detections |= other.detections
-        return predictions[0]
+    def _receive_event(self, request: Request) -> dict:
+        """Receive an event; without trainings, those of annotations are accepted: every connected model gets them."""
+        event = _read_object(request)
+        if self.training is not None:
+            self.training.receive(event)
+        elif event.get("action") == "START_TRAINING":
+            self._refuse_training()
+        return {}
+
+    def _start_training(self, request: Request) -> dict:
+        project = _read_object(request).get("project")
+        if self.training is None:
+            self._refuse_training()
+        self.training.request(project)
+        return {}
+
+    def _refuse_training(self) -> NoReturn:
+        raise ValueError(
+            "this backend starts no training. Start it with `train_project` set to the id of the project whose "
+            "annotations train the model"
+        )
+
+
+def _predict_image(
+    predictor: Sam3Predictor, image, config: LabellingConfig, drawn: dict[str, list[dict]]
+) -> ImagePrediction:
+    if not drawn:
+        return predictor(image, config.phrases)
+    predictions = [predictor(image, [label], _to_exemplars(boxes, image.size)) for label, boxes in drawn.items()]
+    for other in predictions[1:]:
+        predictions[0].detections |= other.detections
+    return predictions[0]
 
 
 def _read_object(request: Request) -> dict:
@@ -170,15 +224,6 @@ def _read_object(request: Request) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"the request must be a JSON object, got {short_repr(content)}")
     return content
-
-
-def _receive_event(request: Request) -> dict:
-    """Accept the events that Label Studio sends to every connected model; only a start of a training is refused."""
-    if _read_object(request).get("action") == "START_TRAINING":
-        raise ValueError(
-            "this backend starts no training. Export the annotations, train, and start the backend with the new model"
-        )
-    return {}
 
 
 def _group_drawn_boxes(context, config: LabellingConfig) -> dict[str, list[dict]]:

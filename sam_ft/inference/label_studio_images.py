@@ -1,20 +1,15 @@
 """Images of Label Studio's tasks: files below a document root, and downloads from the server with its token."""
 
-import re
-import threading
-import time
 from pathlib import Path
 
 import httpx
 
 from ..utils.text import short_repr
+from .label_studio_client import LabelStudioClient
 
 
 _LOCAL_FILES = "/data/local-files/"
-_TIMEOUT_S = 30
-_ACCESS_TOKEN_S = 120  # Label Studio's access tokens expire after five minutes
 _MAX_BYTES = 512 * 2**20
-_PERSONAL_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")  # a JSON web token; a legacy token has no dots
 
 
 class TaskImages:
@@ -30,6 +25,9 @@ class TaskImages:
         document_root (`str` or `Path`, *optional*): Value of LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.
         image_hosts (`list[str]`, *optional*): Other hosts, with the port if it is not the default one.
 
+    Attributes:
+        client (`LabelStudioClient`): Client of the server.
+
     Raises:
         `ValueError`: If the URL is not valid.
     """
@@ -41,11 +39,10 @@ class TaskImages:
         document_root: str | Path | None = None,
         image_hosts: list[str] | None = None,
     ):
-        self._server, self._token = parse_server_url(server), token
+        self.client = LabelStudioClient(server, token)
+        self._server = self.client.server
         self._root = None if document_root is None else Path(document_root).resolve()
         self._hosts = {host.lower() for host in image_hosts or ()}
-        self._client = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True)
-        self._lock, self._access, self._access_time = threading.Lock(), "", 0.0
 
     def load(self, reference: str) -> Path | bytes:
         """
@@ -91,58 +88,9 @@ class TaskImages:
 
     def _download(self, url: httpx.URL, with_token: bool) -> bytes:
         try:
-            headers = self._authorize() if with_token and self._token else {}
-            with self._client.stream("GET", url, headers=headers) as response:
-                _check_status(response, with_token)
-                content = bytearray()
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) > _MAX_BYTES:
-                        raise ValueError(f"the image {short_repr(str(url))} has more than {_MAX_BYTES >> 20} MiB")
+            return self.client.download(url, _MAX_BYTES, with_token=with_token)
         except httpx.HTTPError as error:
             raise ValueError(f"the image {short_repr(str(url))} cannot be downloaded ({error})") from error
-        return bytes(content)
-
-    def _authorize(self) -> dict[str, str]:
-        """Return the header of the token; a personal token is exchanged for an access token."""
-        if not _PERSONAL_TOKEN.fullmatch(self._token):
-            return {"Authorization": f"Token {self._token}"}
-        with self._lock:
-            if not self._access or time.monotonic() - self._access_time > _ACCESS_TOKEN_S:
-                response = self._client.post(self._server.join("api/token/refresh"), json={"refresh": self._token})
-                _check_status(response, with_token=True)
-                try:
-                    self._access, self._access_time = str(response.json()["access"]), time.monotonic()
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(
-                        f"`label_studio`: {self._server} does not respond as Label Studio does"
-                    ) from error
-            return {"Authorization": f"Bearer {self._access}"}
-
-
-def parse_server_url(text: str) -> httpx.URL:
-    """
-    Parse the URL of Label Studio.
-
-    Raises:
-        `ValueError`: If it is not an http or https URL.
-    """
-    try:
-        url = httpx.URL(text.rstrip("/") + "/")
-    except httpx.InvalidURL as error:
-        raise ValueError(f"`label_studio`: {text!r} is not a valid URL ({error})") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"`label_studio` must be a URL such as http://localhost:8080, got {text!r}")
-    return url
-
-
-def _check_status(response: httpx.Response, with_token: bool) -> None:
-    if with_token and response.status_code in (401, 403):
-        raise ValueError(
-            f"`label_studio_api_key` is missing or not valid: {short_repr(str(response.url))} responds with the "
-            f"status {response.status_code}. Copy the token from the account settings of Label Studio"
-        )
-    response.raise_for_status()
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -101,17 +101,22 @@ def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
     return names
 
 
-def encode_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path) -> dict[str, bytes]:
+def encode_labelme(
+    prediction: ImagePrediction, image: ImageEntry, folder: Path, *, with_bitmaps: bool = True
+) -> dict[str, bytes]:
     """
-    Encode `NAME.json` for LabelMe.
+    Encode `NAME.json` for LabelMe and X-AnyLabeling.
 
     Masks become simplified polygons, whose parts share a `group_id`; masks with holes become bitmaps, and detections
-    without a mask become rectangles.
+    without a mask become rectangles. The scores are the field `score`, which X-AnyLabeling reads, and part of the
+    description, which LabelMe shows.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
         image (`ImageEntry`): The image.
         folder (`Path`): Output folder, which paths of images are relative to.
+        with_bitmaps (`bool`): Write masks with holes as bitmaps, which X-AnyLabeling refuses. `False`: the holes are
+            filled.
 
     Returns:
         `dict[str, bytes]`: See [`encode_overlay`].
@@ -120,11 +125,12 @@ def encode_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path)
     shapes, group = [], 0
     for phrase, detections in prediction.detections.items():
         for detection in detections:
-            parts = _labelme_parts(detection, prediction)
+            parts = _labelme_parts(detection, prediction, with_bitmaps)
             group += len(parts) > 1
             for part in parts:
                 common = {"label": phrase, "group_id": group if len(parts) > 1 else None, "flags": {}}
-                shapes.append(common | {"description": f"score {detection['score']:.3f}"} | part)
+                score = {"description": f"score {detection['score']:.3f}", "score": round(detection["score"], 3)}
+                shapes.append(common | score | part)
     content = {
         "version": "5.5.0",
         "flags": {},
@@ -139,13 +145,13 @@ def encode_labelme(prediction: ImagePrediction, image: ImageEntry, folder: Path)
     return {f"{prediction.name}.json": to_json(content, str(file), indent=1).encode()}
 
 
-def _labelme_parts(detection: dict, prediction: ImagePrediction) -> list[dict]:
+def _labelme_parts(detection: dict, prediction: ImagePrediction, with_bitmaps: bool) -> list[dict]:
     if "segmentation" not in detection:
         x, y, w, h = detection["bbox"]
         return [{"shape_type": "rectangle", "points": [[x, y], [x + w, y + h]]}]
     mask = decode_mask(detection["segmentation"]["counts"], prediction.height, prediction.width)
     parts, has_holes = outlines(mask)
-    if not has_holes:
+    if not has_holes or not with_bitmaps:
         return [{"shape_type": "polygon", "points": np.reshape(part, (-1, 2)).tolist()} for part in parts]
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     cropped = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -6,7 +6,7 @@ from .keys import check_values, key, key_of
 
 
 # Formats that predictions are written in.
-OUTPUTS = ("coco", "cvat", "labelme", "label_studio", "yolo", "overlays", "masks", "parquet")
+OUTPUTS = ("coco", "cvat", "labelme", "x_anylabeling", "label_studio", "yolo", "overlays", "masks", "parquet")
 
 
 @dataclass

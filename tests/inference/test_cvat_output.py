@@ -1,6 +1,7 @@
 """CVAT output: a file that the reader reads back with equal phrases, masks and boxes."""
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,16 @@ from PIL import Image
 from sam_ft.data.image_entries import ImageEntry
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.sources import read_splits
+from sam_ft.inference.coco_output import CocoOutput
 from sam_ft.inference.cvat_output import CvatOutput
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.reporting.pictures import color_of
 from sam_ft.utils.owned_files import OwnedFiles
+
+from ..data.readers.trees import cvat
+from ..data.writers.test_round_trip import read as read_rows
 
 
 PHRASES = ["dog", 'a "café" cup & <saucer>', "cat"]
@@ -122,3 +127,45 @@ def test_equal_predictions_result_in_equal_bytes_and_other_files_are_not_replace
         write(tmp_path / "second", detections)
     assert file.read_text() == "edited"
     assert sorted(path.name for path in file.parent.iterdir()) == ["annotations.xml"]
+
+
+@pytest.mark.parametrize("output", ["cvat", "coco"])
+def test_rows_of_a_cvat_file_are_written_and_read_again(tmp_path, output):
+    """Labels of a CVAT task, imported back into CVAT as `CVAT 1.1` or `COCO 1.0`."""
+    cvat(tmp_path / "source")
+    rows = read_rows(tmp_path / "source")["train"]
+    phrases = sorted({phrase["text"] for row in rows for phrase in row["phrases"]})
+    writer = {"cvat": CvatOutput, "coco": CocoOutput}[output]
+    with writer(OwnedFiles(tmp_path, "prediction"), phrases, str(tmp_path / "images")) as written:
+        for row in rows:
+            size = row["height"], row["width"]
+            detections = {
+                phrase["text"]: [
+                    {"score": 1.0, "bbox": instance["bbox"],
+                     "segmentation": {"size": list(size), "counts": instance["segmentation"]}}
+                    for instance in (row["instances"][index] for index in phrase["instances"])
+                ]
+                for phrase in row["phrases"]
+            }  # fmt: skip
+            file = tmp_path / "images" / f"{Path(row['example_id']).stem}.png"
+            file.parent.mkdir(exist_ok=True)
+            row["image"].save(file)
+            written.add(ImageEntry(file.name, str(file)), ImagePrediction(file.name, *size, detections))
+    found = tmp_path / (CvatOutput.FILES[0] if output == "cvat" else "coco.json")
+    found.rename(tmp_path / "images" / found.name)
+    again = read_rows(tmp_path / "images")["train"]
+    assert summarize(again) == summarize(rows)
+    assert sum(len(row["instances"]) for row in again) == 3
+
+
+def summarize(rows) -> list[dict]:
+    """Return the masks and boxes of each phrase, image by image."""
+    return [
+        {
+            phrase["text"]: sorted(
+                (row["instances"][i]["segmentation"], row["instances"][i]["bbox"]) for i in phrase["instances"]
+            )
+            for phrase in row["phrases"]
+        }
+        for row in rows
+    ]

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -12,10 +13,11 @@ from PIL import Image
 
 from sam_ft import PredictOptions, Sam3Predictor
 from sam_ft.inference.exemplars import Exemplars
-from sam_ft.inference.label_studio_backend import LabelStudioBackend, make_server
+from sam_ft.inference.label_studio_backend import LabelStudioBackend, ServedModel, make_server
 from sam_ft.inference.label_studio_config import read_labelling_config
 from sam_ft.inference.label_studio_images import TaskImages
 from sam_ft.inference.label_studio_regions import build_prediction
+from sam_ft.inference.label_studio_training import ProjectTraining
 from sam_ft.options.model_names import TINY
 
 
@@ -89,7 +91,7 @@ class Serving:
 @pytest.fixture(scope="module")
 def client(predictor, studio, file):
     images = TaskImages(studio, "legacy", file.parent.parent)
-    server = make_server(LabelStudioBackend(predictor, images, "tiny 1"), "127.0.0.1", 0)
+    server = make_server(LabelStudioBackend(ServedModel(predictor, "tiny 1"), images), "127.0.0.1", 0)
     with Serving(server), httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as connection:
         yield connection
 
@@ -115,7 +117,8 @@ def without_ids(answer):
 
 
 def test_the_server_connects(client):
-    assert client.get("/health").json() == {"status": "UP", "model_class": "Sam3Predictor"}
+    health = {"status": "UP", "model_class": "Sam3Predictor", "model_version": "tiny 1"}
+    assert client.get("/health").json() == health
     request = {"project": "1.2", "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": "unused"}
     assert client.post("/setup", json=request).json() == {"model_version": "tiny 1"}
     assert client.post("/setup", json={"project": None, "schema": None}).status_code == 200
@@ -190,7 +193,7 @@ def test_an_image_that_cannot_be_read(predictor, studio, tmp_path, reference, me
     (tmp_path / "secret.png").write_bytes(b"")
     (root / "link.png").symlink_to(tmp_path / "secret.png")
     (root / "text.png").write_text("text")
-    backend = LabelStudioBackend(predictor, TaskImages(studio, "legacy", root, ["127.0.0.1:1"]), "tiny 1")
+    backend = LabelStudioBackend(ServedModel(predictor, "tiny 1"), TaskImages(studio, "legacy", root, ["127.0.0.1:1"]))
     with httpx.Client(transport=httpx.WSGITransport(backend), base_url="http://backend") as client:
         response = predict(client, reference)
     assert response.status_code == 400
@@ -234,12 +237,49 @@ def test_a_drawn_region_that_is_no_exemplar(client, local, result, message):
 
 def test_events_are_accepted_but_no_training(client):
     assert client.post("/webhook", json={"action": "ANNOTATION_CREATED", "annotation": {}}).json() == {}
-    response = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}})
-    assert (response.status_code, "starts no training" in response.json()["error"]) == (400, True)
+    for route in ("/webhook", "/train"):
+        response = client.post(route, json={"action": "START_TRAINING", "project": {"id": 1}})
+        assert (response.status_code, "starts no training" in response.json()["error"]) == (400, True)
+
+
+def test_a_training_replaces_the_model(predictor, studio, file, local, tmp_path):
+    images = TaskImages(studio, "legacy", file.parent.parent)
+    backend, loads = LabelStudioBackend(ServedModel(predictor, "tiny 1"), images), ["tiny 2", None]
+
+    def load():
+        if (version := loads.pop(0)) is None:
+            raise ValueError("the weights cannot be read")
+        return ServedModel(predictor, version)
+
+    backend.training = ProjectTraining(3, 2, tmp_path, lambda: backend.replace_model(load) or "0001")
+    backend.training.start()
+    with httpx.Client(transport=httpx.WSGITransport(backend), base_url="http://backend") as client:
+        for number in (1, 2):
+            event = {"action": "ANNOTATION_CREATED", "project": {"id": 3}, "annotation": {"id": number}}
+            assert client.post("/webhook", json=event).json() == {}
+        assert wait(client, state="waiting", finished="0001") == "tiny 2"
+        assert client.post("/setup", json={"schema": CONFIG}).json() == {"model_version": "tiny 2"}
+        assert {answer["model_version"] for answer in predict(client, local).json()["results"]} == {"tiny 2"}
+        assert client.post("/train", json={"project": "3.1718000000", "annotations": []}).json() == {}
+        error = "the weights cannot be read"
+        assert wait(client, state="waiting", finished="0001", error=error) == "tiny 2", "the model is still served"
+        response = client.post("/train", json={"project": "5.1718000000"})
+        assert (response.status_code, "belongs to project '5'" in response.json()["error"]) == (400, True)
+    backend.training.close()
+
+
+def wait(client, **expected):
+    """Wait for a state of the trainings and return the version of the model."""
+    for _ in range(1000):
+        health = client.get("/health").json()
+        if health["training"].items() >= expected.items():
+            return health["model_version"]
+        time.sleep(0.01)
+    raise AssertionError(health)
 
 
 def test_other_requests_are_refused(client):
-    assert client.post("/train", json={}).status_code == 404
+    assert client.post("/validate", json={}).status_code == 404
     assert client.get("/predict").json()["error"].startswith("The method is not allowed")
     assert client.post("/predict", content="[]", headers={"Content-Type": "text/plain"}).status_code == 415
     assert "must be a JSON object" in client.post("/predict", json=[]).json()["error"]
@@ -250,7 +290,7 @@ def test_other_requests_are_refused(client):
 
 
 def test_basic_authentication(predictor, studio):
-    backend = LabelStudioBackend(predictor, TaskImages(studio), "tiny 1", ("user", "pässword"))
+    backend = LabelStudioBackend(ServedModel(predictor, "tiny 1"), TaskImages(studio), ("user", "pässword"))
     with httpx.Client(transport=httpx.WSGITransport(backend), base_url="http://backend") as client:
         response = client.get("/health")
         assert (response.status_code, "is missing or wrong" in response.json()["error"]) == (401, True)
@@ -273,7 +313,7 @@ def test_tokens_of_label_studio(studio, file):
 
 def test_an_error_of_the_program_is_logged(predictor, studio, file, local, monkeypatch, caplog):
     monkeypatch.setattr(Sam3Predictor, "__call__", lambda *_: 1 / 0)
-    backend = LabelStudioBackend(predictor, TaskImages(studio, None, file.parent.parent), "tiny 1")
+    backend = LabelStudioBackend(ServedModel(predictor, "tiny 1"), TaskImages(studio, None, file.parent.parent))
     with httpx.Client(transport=httpx.WSGITransport(backend), base_url="http://backend") as client:
         response = predict(client, local)
     assert response.status_code == 500

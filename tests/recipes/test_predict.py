@@ -46,7 +46,7 @@ def read_masks(data, names=None):
 
 
 def test_written_formats_are_read_back(script, shapes, tmp_path):
-    outputs = ["coco", "cvat", "labelme", "yolo", "overlays", "masks"]
+    outputs = ["coco", "cvat", "labelme", "x_anylabeling", "yolo", "overlays", "masks"]
     status, _, stderr = script("sam3_predict.py", "--images", shapes / "train", *PHRASES, "--outputs", *outputs)
     assert status == 0, stderr
     folder = tmp_path / "out" / "predictions"
@@ -65,6 +65,7 @@ def test_written_formats_are_read_back(script, shapes, tmp_path):
         (read_dataset(None, annotation_file=str(folder / "coco.json"), image_folder=str(shapes / "train")), True),
         (read_dataset(folder / "cvat", allow_outside_images=True), True),
         (read_dataset(folder / "labelme", allow_outside_images=True), False),
+        (read_dataset(folder / "x_anylabeling", allow_outside_images=True), False),
         (read_dataset(folder / "yolo"), False),
     ):
         ids = {

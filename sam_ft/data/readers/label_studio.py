@@ -165,12 +165,12 @@ def _tasks(file: Path) -> list[dict]:
 
 def _image_paths(data: dict) -> dict[str, str]:
     """Return the paths of the images of a task by their keys in `data`."""
-    paths = {str(key): _path_of(value) for key, value in data.items() if isinstance(value, str) and value}
+    paths = {str(key): path_of_reference(value) for key, value in data.items() if isinstance(value, str) and value}
     images = {key: path for key, path in paths.items() if PurePosixPath(path).suffix.lower() in image_suffixes()}
     return images or {key: path for key, path in paths.items() if key in ("image", "img")}
 
 
-def _path_of(reference: str) -> str:
+def path_of_reference(reference: str) -> str:
     """Return the decoded path of an upload, a local file (`/data/local-files/?d=PATH`), a URL or a plain path."""
     try:
         parts = urlsplit(reference)
