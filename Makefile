@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality test-oldest test-browser test-ray test-label-studio benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -48,6 +48,11 @@ test-fast: setup
 quality: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The documentation as a site, in build/site; a warning is an error.
+docs: setup
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 # The oldest supported releases.
 $(OLDEST)/.done: setup.cfg pyproject.toml

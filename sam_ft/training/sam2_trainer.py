@@ -16,14 +16,14 @@ class Sam2Trainer(SamTrainer):
     Trainer of [`Sam2ForPromptSegmentation`] on rounds of prompts.
 
     Args:
-        args: Positional arguments of [`SamTrainer`].
+        *args (`Any`): Positional arguments of [`SamTrainer`].
         criterion (`Callable`, *optional*): Function `criterion(rounds, targets, num_objects) -> (loss, parts)`; see
             [`Sam2Criterion`], the default.
         gate_absent (`bool`): Suppress the masks of objects predicted as absent in training, default false.
         first_prompt (`str`): First prompt of results, pictures and `object_IoU`: `point` or `box`.
         clicks (`int`): Number of clicks per object in an evaluation.
         processing_class (`Sam2Processor`, *optional*): Processor that is saved with the weights.
-        kwargs: Keyword arguments of [`SamTrainer`].
+        **kwargs (`Any`): Keyword arguments of [`SamTrainer`].
     """
 
     def __init__(

@@ -25,12 +25,12 @@ class Sam3Trainer(SamTrainer):
     Trainer of [`Sam3ForConceptSegmentation`] with its matcher-based losses.
 
     Args:
-        args: Positional arguments of [`SamTrainer`].
+        *args (`Any`): Positional arguments of [`SamTrainer`].
         criterion (`Callable`, *optional*): Function `criterion(outputs, targets, normalizers) -> (loss, parts)`; see
             [`Sam3Criterion`], the default.
         teacher (`Teacher`, *optional*): Frozen model that predicts the targets of distillation pairs.
         limits (`DetectionLimits`, *optional*): Score threshold and number of the detections in an evaluation.
-        kwargs: Keyword arguments of [`SamTrainer`].
+        **kwargs (`Any`): Keyword arguments of [`SamTrainer`].
     """
 
     def __init__(

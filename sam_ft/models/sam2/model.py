@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from transformers import Sam2Model
+from transformers.utils import ModelOutput
 
 from ...ops.prompts import ObjectPrompts
 from ..contexts import frozen_without_graph, full_precision, get_dtype
@@ -65,7 +66,7 @@ class Sam2ForPromptSegmentation(OffloadingModel, Sam2Model):
         labels: list[dict] | None = None,
         step: Callable | None = None,
         **inputs,
-    ):
+    ) -> ModelOutput:
         """
         Run a step on a batch, or `Sam2Model.forward` without `prompts`.
 
@@ -75,10 +76,10 @@ class Sam2ForPromptSegmentation(OffloadingModel, Sam2Model):
             labels (`list[dict]`, *optional*): As in [`PromptBatch.from_inputs`].
             step (`Callable`, *optional*): `step(model, batch)`: [`PromptTrainingStep`], [`PromptEvaluationStep`] or
                 [`PromptPredictionStep`]. Default: a training step with the default criterion.
-            **inputs: Further keys of [`PromptBatch.from_inputs`], or further arguments of `Sam2Model.forward`.
+            **inputs (`Any`): Further keys of [`PromptBatch.from_inputs`], or further arguments of `Sam2Model.forward`.
 
         Returns:
-            `LossOutput`, or the output of `Sam2Model` without `prompts`.
+            `LossOutput`: Loss and its parts; without `prompts`, the output of `Sam2Model`.
 
         Raises:
             `TypeError`: If `inputs` has an unknown key.

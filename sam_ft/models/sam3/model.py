@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Sam3Model
+from transformers.utils import ModelOutput
 
 from ...ops.indices import to_index
 from ...ops.prompts import PADDING_LABEL
@@ -103,7 +104,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         labels: list[dict] | None = None,
         step: Callable | None = None,
         **inputs,
-    ):
+    ) -> ModelOutput:
         """
         Run a step on a batch, or `Sam3Model.forward` without `pair_image`.
 
@@ -113,10 +114,10 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
             labels (`list[dict]`, *optional*): As in [`PairLabels`].
             step (`Callable`, *optional*): `step(model, batch)`: [`ConceptTrainingStep`], [`ConceptEvaluationStep`] or
                 [`ConceptPredictionStep`]. Default: a training step with the default criterion.
-            **inputs: Further keys of [`ConceptBatch.from_inputs`], or further arguments of `Sam3Model.forward`.
+            **inputs (`Any`): Further keys of [`ConceptBatch.from_inputs`], or arguments of `Sam3Model.forward`.
 
         Returns:
-            `LossOutput`, or the output of `Sam3Model` without `pair_image`.
+            `LossOutput`: Loss and its parts; without `pair_image`, the output of `Sam3Model`.
 
         Raises:
             `TypeError`: If `inputs` has an unknown key.
