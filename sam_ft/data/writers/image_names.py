@@ -53,7 +53,7 @@ def name_images(rows: Dataset, num_proc: int | None = None) -> list[ImageFile]:
         `list[ImageFile]`: The file of each row. Names are free and safe, see [`ImageNames`].
     """
     sources = list(source_names(rows))
-    ids = (re.sub(r"[^\w.-]+", "_", name) for name in rows["example_id"])
+    ids = (re.sub(r"[^\w.-]+", "_", name) for name in rows["example_id"][:])
     preferred = [name or f"{example_id}.png" for name, example_id in zip(sources, ids, strict=True)]
     first: dict[str, int] = {}
     # An embedded image, without a path, is the row's own.
