@@ -54,7 +54,12 @@ class PhraseData:
 
 
 def load_phrase_dataset(
-    options: DatasetOptions, reading: ReadOptions, *, with_train: bool = True, num_proc: int | None = None
+    options: DatasetOptions,
+    reading: ReadOptions,
+    *,
+    with_train: bool = True,
+    splits: dict[str, SplitSource] | None = None,
+    num_proc: int | None = None,
 ) -> PhraseData:
     """
     Load the training and validation rows of a run.
@@ -63,6 +68,7 @@ def load_phrase_dataset(
         options (`DatasetOptions`): The data sets.
         reading (`ReadOptions`): Options of the conversion to rows.
         with_train (`bool`): Load the training rows, `True` by default; evaluation does not need them.
+        splits (`dict[str, SplitSource]`, *optional*): Result of [`find_phrase_splits`]; searched again by default.
         num_proc (`int`, *optional*): Number of processes that read, see [`mapped_chunks`].
 
     Returns:
@@ -81,7 +87,7 @@ def load_phrase_dataset(
     _weights(options)
     if with_train and options.annotation_file and options.eval_annotation_file:
         refuse_same_annotations(options.annotation_file, options.eval_annotation_file)
-    splits = _find_splits(options, notes)
+    splits = _find_splits(options, notes) if splits is None else splits
     names = options.additional_datasets if with_train else []
     others = [(name, find_sources(name, None, HubSource(streaming=options.streaming), notes)) for name in names]
     # Additional data sets may use keys that `dataset_name` does not.

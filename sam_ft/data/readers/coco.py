@@ -230,25 +230,31 @@ class _CocoReader:
     def _record(self, image: dict) -> Record:
         name = file_name_text(image["file_name"])
         path = find_image_or_error(name, self.folders, self.name_counts)
-        annotations = self.annotations.get(image["id"], [])
-        shapes = [self._shape(annotation) for annotation in annotations]
         example_id = str(image["id"])
         if self.info is not None:
             example_id = str(image.get("example_id", example_id))
-            numbers = (a.get("instance") for a in annotations)
-            numbers = [n if isinstance(n, int) else -i for i, n in enumerate(numbers, 1)]
-            shapes = join_labels(zip(shapes, numbers, strict=True))
+        # Shapes are built when they are converted, in worker processes; attributes are compared over all records.
+        shapes = partial(self._shapes, self.annotations.get(image["id"], []))
         record = Record(
             example_id,
             f"image id {image['id']} ({name})",
             path,
-            shapes,
+            shapes() if self.options.attributes else shapes,
             (image.get("width"), image.get("height")),
         )
         if self.federated:
             record.absent = list(image.get("neg_category_ids") or [])
             record.not_exhaustive = frozenset(image.get("not_exhaustive_category_ids") or [])
         return record
+
+    def _shapes(self, annotations: list[dict]) -> list[Shape]:
+        """Return the objects of one image."""
+        shapes = [self._shape(annotation) for annotation in annotations]
+        if self.info is None:
+            return shapes
+        numbers = (a.get("instance") for a in annotations)
+        numbers = [n if isinstance(n, int) else -i for i, n in enumerate(numbers, 1)]
+        return join_labels(zip(shapes, numbers, strict=True))
 
     def _shape(self, annotation: dict) -> Shape:
         shape = Shape(

@@ -57,8 +57,8 @@ def _box_of(annotation: dict) -> list | None:
 
 def _is_fraction(annotation: dict) -> bool:
     """Return whether an annotation has only a box, with fractional coordinates of at most `NORMALIZED_LIMIT`."""
-    box = _box_of(annotation)
-    if box is None or annotation.get("segmentation"):
+    box = None if annotation.get("segmentation") else _box_of(annotation)
+    if box is None:
         return False
     return all(1 - NORMALIZED_LIMIT <= v <= NORMALIZED_LIMIT for v in box) and not all(
         float(v).is_integer() for v in box

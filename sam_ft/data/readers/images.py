@@ -49,7 +49,8 @@ def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True
     """
     relative = Path(file_name.replace("\\", "/"))
     for folder in folders:
-        for candidate in (folder / relative, folder / relative.name)[: 1 + by_bare_name]:
+        for name in (relative, relative.name)[: 1 + by_bare_name]:
+            candidate = folder / name
             with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
                 if candidate.is_file():
                     return candidate

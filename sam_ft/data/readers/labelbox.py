@@ -25,7 +25,8 @@ _POINT_KINDS = ("point", "line")
 
 def find(folder: Path) -> dict[str, partial] | None:
     """Return a function that reads each split of a folder of Labelbox exports; `None` for another layout."""
-    files = [f for f in sorted([*folder.glob("*"), *folder.glob("*/*")]) if f.suffix in _SUFFIXES and _is_labelbox(f)]
+    candidates = (f for f in (*folder.glob("*"), *folder.glob("*/*")) if f.suffix in _SUFFIXES)
+    files = [file for file in sorted(candidates) if _is_labelbox(file)]
     if not files:
         return None
     splits: dict[str, list[Path]] = {}

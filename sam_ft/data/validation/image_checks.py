@@ -153,7 +153,7 @@ def check_pictures(splits: dict[str, Dataset], num_proc: int | None = None) -> I
     for split, rows in splits.items():
         with seen_pictures(rows, num_proc) as looked_at:
             pictures = progress_bar(looked_at, total=len(rows), caption=f"checking images of {split}")
-            for name, (_, picture) in zip(rows["example_id"], pictures, strict=True):
+            for name, (_, picture) in zip(rows["example_id"][:], pictures, strict=True):
                 if picture is None:
                     continue
                 if picture.channel_note:
@@ -320,7 +320,7 @@ def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:
     """
     copies_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, rows in splits.items():
-        for name, (path, _) in zip(rows["example_id"], image_paths(rows), strict=True):
+        for name, (path, _) in zip(rows["example_id"][:], image_paths(rows), strict=True):
             source = roboflow_source(path)
             if source is not None:
                 copies_of[source][split].append(name)

@@ -46,6 +46,7 @@ class Inspection:
             split and `Finding.record`.
         notes (`list[str]`): Assumptions.
         train_split (`str`): Split that a run would train on.
+        sources (`dict[str, SplitSource]`): Sources of the splits, whose annotation files are read once.
     """
 
     splits: dict[str, Dataset] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Inspection:
     records: dict[tuple[str, str], FaultyRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     train_split: str = "train"
+    sources: dict[str, SplitSource] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:
@@ -159,7 +161,7 @@ def inspect_splits(
     """
     result, skipped = Inspection(train_split=train_split), options.on_bad_rows == "skip"
     options = dataclasses.replace(options, on_bad_rows="skip")
-    splits = {
+    splits = result.sources = {
         name: split if isinstance(split, HubSplit) else dataclasses.replace(split, read=_read_once(split.read))
         for name, split in splits.items()
     }
@@ -238,7 +240,7 @@ def _add_image_files(result: Inspection) -> None:
         of_split = [f for f in result.findings if f.split == split and f.example_id is not None and not f.file]
         names = {finding.example_id for finding in of_split}
         paths = {}
-        for name, (path, is_file) in zip(rows["example_id"], image_paths(rows), strict=True) if names else ():
+        for name, (path, is_file) in zip(rows["example_id"][:], image_paths(rows), strict=True) if names else ():
             if name in names and is_file:
                 paths[name] = path
         for finding in of_split:
@@ -272,7 +274,8 @@ def add_training_refusal(
         num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
     """
     try:
-        load_phrase_dataset(options, dataclasses.replace(reading, verify_images=False), num_proc=num_proc)
+        reading = dataclasses.replace(reading, verify_images=False)
+        load_phrase_dataset(options, reading, splits=inspection.sources, num_proc=num_proc)
     except (ValueError, OSError) as error:
         message = str(error)
         same = [finding for finding in inspection.findings if finding.message == message]

@@ -193,7 +193,7 @@ def check_phrases(split: str, rows: Dataset, too_long: Callable[[list[str]], lis
         `Finding`: Each defect.
     """
     first: dict[str, tuple[str, tuple[int, ...]]] = {}  # of each phrase the first image that contains it
-    for name, phrases in zip(rows["example_id"], rows["phrases"], strict=True):
+    for name, phrases in zip(rows["example_id"][:], rows["phrases"], strict=True):
         for phrase in phrases:
             if not first.get(phrase["text"], ("", ()))[1]:
                 first[phrase["text"]] = name, tuple(phrase["instances"][:_MAX_MARKED])

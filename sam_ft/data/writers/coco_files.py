@@ -3,7 +3,7 @@
 import io
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, Image
-from PIL import ExifTags
 from PIL import Image as PILImage
 
 from ...ops.masks import decode_mask
@@ -23,11 +22,10 @@ from ...utils.parallel import mapped_chunks
 from ..conversion_info import ConversionInfo
 from ..row_schema import to_rgb
 from ..safe_text import to_printable
-from .image_names import SUFFIXES, ImageNames, kept_suffix, source_names, source_paths
+from .image_names import ImageFile, ImageNames, name_images
 
 
 SHORT_SPLITS = {"validation": "val"}  # split names of COCO folders
-_KEPT_MODES = ("RGB", "L", "RGBA", "P")  # of images whose file is copied
 
 
 def write_coco(
@@ -63,27 +61,24 @@ def write_coco(
     folder, images = Path(folder), Path(folder) / f"{stems[split]}_images"
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     images.mkdir(exist_ok=True)
-    names, paths, labels = list(source_names(rows)), list(source_paths(rows)), _summarize_labels(rows)
-    entries, annotations, namer = [], [], _ImageNamer(images)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".images-") as parts:
-        writer = _ChunkWriter(rows, labels, names, _first_rows(paths), Path(parts), polygons=polygons)
-        with (
-            progress_bar(total=len(rows), caption=f"writing {split}") as bar,
-            mapped_chunks(writer, len(rows), num_proc) as chunks,
-        ):
-            for images_of_chunk, annotations_of_chunk in chunks:
-                for part, entry in images_of_chunk:
-                    index = len(entries)
-                    place = namer.place(part, names[index], writer.first_rows[index])
-                    entries.append({"id": index + 1, **place, **entry})
-                annotations += annotations_of_chunk
-                bar.update(len(images_of_chunk))
-    files = {name: f"{stem}_coco.json" for name, stem in stems.items()}
+    files, labels = name_images(rows, num_proc), _summarize_labels(rows)
+    for parent in {os.path.dirname(file.name) for file in files}:
+        (images / parent).mkdir(parents=True, exist_ok=True)
+    entries, annotations = [], []
+    with (
+        progress_bar(total=len(rows), caption=f"writing {split}") as bar,
+        mapped_chunks(_ChunkWriter(rows, labels, files, images, polygons=polygons), len(rows), num_proc) as chunks,
+    ):
+        for number, entries_of_chunk, annotations_of_chunk in chunks:
+            entries.append(entries_of_chunk)
+            annotations += annotations_of_chunk
+            bar.update(number)
+    names = {name: f"{stem}_coco.json" for name, stem in stems.items()}
     categories = [{"id": number, "name": text, "supercategory": "phrase"} for text, number in labels.ids.items()]
-    content = {"info": to_json(ConversionInfo(split, files).to_json()), "images": to_json(entries)}
+    content = {"info": to_json(ConversionInfo(split, names).to_json()), "images": f"[{', '.join(entries)}]"}
     content |= {"annotations": f"[{', '.join(annotations)}]", "categories": to_json(categories)}
     text = ", ".join(f'"{name}": {value}' for name, value in content.items())
-    return write_text(folder / "annotations" / files[split], f"{{{text}}}")
+    return write_text(folder / "annotations" / names[split], f"{{{text}}}")
 
 
 @dataclass
@@ -116,12 +111,6 @@ def _summarize_labels(rows: Dataset) -> _Labels:
     return _Labels({text: number for number, text in enumerate(texts, 1)}, is_closed, begins)
 
 
-def _first_rows(paths: list[str | None]) -> list[int]:
-    """Return the first row with the image file of each row; an embedded image, without a path, is the row's own."""
-    first: dict[str, int] = {}
-    return [index if path is None else first.setdefault(path, index) for index, path in enumerate(paths)]
-
-
 def _split_stems(splits: tuple[str, ...]) -> dict[str, str]:
     """Return the beginning of the file names of each split, without characters that a file name may not have."""
     names = ImageNames()
@@ -129,59 +118,38 @@ def _split_stems(splits: tuple[str, ...]) -> dict[str, str]:
     return {split: names.assign(stem, "") for split, stem in zip(splits, stems, strict=True)}
 
 
-@dataclass
-class _Part:
-    """
-    Written image that has no name yet.
-
-    Attributes:
-        file (`Path`): The file.
-        preferred (`str`): Name that it should have.
-        suffix (`str`): Suffix that it must have.
-    """
-
-    file: Path
-    preferred: str
-    suffix: str
-
-
 class _ChunkWriter:
     """
-    Conversion of consecutive rows to images without names and to texts of annotations, in a worker process.
+    Writer of the images of consecutive rows, and of texts of their entries, in a worker process.
 
     Args:
         rows (`datasets.Dataset`): All rows.
         labels (`_Labels`): Their phrases.
-        names (`list[str | None]`): Name of each image in the source.
-        first_rows (`list[int]`): Result of [`_first_rows`].
-        folder (`Path`): Folder of the images without names.
+        files (`list[ImageFile]`): Result of [`name_images`].
+        folder (`Path`): Folder of the images.
         polygons (`bool`): Write masks as polygons if these are exact.
     """
 
-    def __init__(
-        self,
-        rows: Dataset,
-        labels: _Labels,
-        names: list[str | None],
-        first_rows: list[int],
-        folder: Path,
-        *,
-        polygons: bool,
-    ):
-        self.rows, self.labels, self.names = rows.cast_column("image", Image(decode=False)), labels, names
-        self.first_rows, self.folder, self.polygons = first_rows, folder, polygons
+    def __init__(self, rows: Dataset, labels: _Labels, files: list[ImageFile], folder: Path, *, polygons: bool):
+        self.rows, self.labels, self.files = rows.cast_column("image", Image(decode=False)), labels, files
+        self.folder, self.polygons = folder, polygons
 
-    def __call__(self, indices: range) -> tuple[list[tuple[_Part | None, dict]], list[str]]:
-        """Return the image of each row, `None` if an earlier row has it, with its entry, and texts of annotations."""
-        images, annotations = [], []
+    def __call__(self, indices: range) -> tuple[int, str, list[str]]:
+        """Write the images of rows; return their number, the text of their entries, and texts of annotations."""
+        entries, annotations = [], []
         for index, row in zip(indices, self.rows.select(indices), strict=True):
-            part = self._write_image(index, row) if self.first_rows[index] == index else None
-            entry = {name: row[name] for name in ("width", "height", "example_id")}
+            file = self.files[index]
+            if file.first_row == index:
+                _write_image(row["image"], self.folder / file.name, is_kept=file.is_kept)
+            entry = {"id": index + 1, "file_name": file.name}
+            if file.source_name not in (None, file.name):
+                entry["original_file_name"] = to_printable(file.source_name)
+            entry |= {name: row[name] for name in ("width", "height", "example_id")}
             entry |= {} if self.labels.is_closed else _label_completeness(row["phrases"], self.labels.ids)
-            images.append((part, entry))
+            entries.append(entry)
             of_row = list(self._annotations(index, row))
             annotations += [to_json(of_row)[1:-1]] if of_row else []
-        return images, annotations
+        return len(entries), to_json(entries)[1:-1], annotations
 
     def _annotations(self, index: int, row: dict) -> Iterator[dict]:
         number = int(self.labels.begins[index])
@@ -192,56 +160,16 @@ class _ChunkWriter:
                 annotation |= {"id": number, "image_id": index + 1, "instance": i}
                 yield annotation | {"category_id": self.labels.ids[phrase["text"]], "noun_phrase": phrase["text"]}
 
-    def _write_image(self, index: int, row: dict) -> _Part:
-        """Write the image of a row: the original bytes if they are upright and 8 bits, otherwise as PNG."""
-        value, file = row["image"], self.folder / f"{index}.png"
-        content = value["bytes"] or Path(value["path"]).read_bytes()
-        preferred = self.names[index] or re.sub(r"[^\w.-]+", "_", row["example_id"]) + ".png"
-        with PILImage.open(io.BytesIO(content)) as image:
-            is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            is_kept = is_upright and image.mode in _KEPT_MODES and image.format in SUFFIXES
-            if is_kept:
-                file.write_bytes(content)
-            else:
-                to_rgb(image).save(file)
-            return _Part(file, preferred, kept_suffix(preferred, image) if is_kept else ".png")
 
-
-class _ImageNamer:
-    """
-    Assignment of names to the images of one split, in the order of its rows.
-
-    Args:
-        folder (`Path`): Folder of the images.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder, self.names = folder, ImageNames()
-        self._folders: set[str] = set()
-        self._places: dict[int, dict[str, str]] = {}  # by row: rows may share an image file
-
-    def place(self, part: _Part | None, name: str | None, row: int) -> dict[str, str]:
-        """
-        Give an image its name.
-
-        Args:
-            part (`_Part`, *optional*): The image; `None` if it has its name already.
-            name (`str`, *optional*): Its name in the source.
-            row (`int`): First row that has the image.
-
-        Returns:
-            `dict[str, str]`: `file_name`, and `original_file_name` if it differs.
-        """
-        if part is not None:
-            file_name = self.names.assign(part.preferred, part.suffix)
-            parent = os.path.dirname(file_name)
-            if parent not in self._folders:
-                (self.folder / parent).mkdir(parents=True, exist_ok=True)
-                self._folders.add(parent)
-            os.replace(part.file, self.folder / file_name)
-            renamed = {} if name in (None, file_name) else {"original_file_name": to_printable(name)}
-            self._places[row] = {"file_name": file_name, **renamed}
-        return self._places[row]
+def _write_image(value: dict, file: Path, *, is_kept: bool) -> None:
+    """Write an undecoded image `{"bytes", "path"}`: its bytes, or converted to PNG."""
+    if not is_kept:
+        with PILImage.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
+            to_rgb(image).save(file)
+    elif value["bytes"]:
+        file.write_bytes(value["bytes"])
+    else:
+        shutil.copyfile(value["path"], file)
 
 
 def _label_completeness(phrases: list[dict], ids: dict[str, int]) -> dict[str, list[int]]:

@@ -149,7 +149,7 @@ def _embedded(rows: Dataset, folder: Path, num_proc: int | None) -> Iterator[Dat
 
     Args:
         rows (`datasets.Dataset`): Rows as in `row_schema.py`.
-        folder (`Path`): Folder of a temporary file with the result, which is not held in memory.
+        folder (`Path`): Folder of temporary files with the result, which is not held in memory.
         num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Yields:
@@ -157,22 +157,26 @@ def _embedded(rows: Dataset, folder: Path, num_proc: int | None) -> Iterator[Dat
     """
     arrow, names = rows.with_format("arrow"), list(source_names(rows))
 
-    def embed(indices: range) -> pa.Table:
-        table = arrow[indices.start : indices.stop]
-        return _embed_images(table, names[indices.start : indices.stop])
-
     with tempfile.TemporaryDirectory(dir=folder, prefix=".rows-") as temporary:
-        file = Path(temporary) / "rows.arrow"
+
+        def embed(indices: range) -> tuple[str, int]:
+            # Transferring the images between processes would take longer than reading them.
+            table = arrow[indices.start : indices.stop]
+            table = _embed_images(table, names[indices.start : indices.stop])
+            file = f"{temporary}/{indices.start}.arrow"
+            with pa.OSFile(file, "wb") as sink, pa.ipc.new_stream(sink, rows.features.arrow_schema) as stream:
+                stream.write_table(table, max_chunksize=_BATCH)
+            return file, len(table)
+
+        tables = []
         with (
             progress_bar(total=len(rows), caption="embedding images") as bar,
-            pa.OSFile(str(file), "wb") as sink,
-            pa.ipc.new_stream(sink, rows.features.arrow_schema) as stream,
             mapped_chunks(embed, len(rows), num_proc) as chunks,
         ):
-            for table in chunks:
-                stream.write_table(table, max_chunksize=_BATCH)
-                bar.update(len(table))
-        yield Dataset.from_file(str(file))
+            for file, number in chunks:
+                tables.append(pa.ipc.open_stream(pa.memory_map(file)).read_all())
+                bar.update(number)
+        yield Dataset(pa.concat_tables(tables), fingerprint="embedded")  # Computing it would copy all images.
 
 
 def _embed_images(table: pa.Table, names: list[str | None]) -> pa.Table:

@@ -1,20 +1,81 @@
 """File names of written images: those of the source, with its sub-folders, unique and safe."""
 
 import hashlib
+import io
+import itertools
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
-from datasets import Dataset
+from datasets import Dataset, Image
+from PIL import ExifTags
 from PIL import Image as PILImage
 
+from ...utils.parallel import mapped_chunks
 from ..row_schema import image_paths
 from ..safe_text import to_printable
 
 
 _MAX_BYTES = 200  # of a file's stem and of a folder's name; file systems allow 255
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # of formats that are written without a change
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # of formats that are written without a change
+_KEPT_MODES = ("RGB", "L", "RGBA", "P")  # of images that are written without a change
+
+
+@dataclass
+class ImageFile:
+    """
+    Written image of a row, which later rows of the same image share.
+
+    Attributes:
+        name (`str`): Path relative to the folder of the images.
+        source_name (`str`, *optional*): Result of [`source_names`].
+        first_row (`int`): First row with the image.
+        is_kept (`bool`): Whether the bytes of the source are written; otherwise the image is converted to PNG.
+    """
+
+    name: str
+    source_name: str | None
+    first_row: int
+    is_kept: bool
+
+
+def name_images(rows: Dataset, num_proc: int | None = None) -> list[ImageFile]:
+    """
+    Assign a file to the image of each row, in the order of the rows.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
+
+    Returns:
+        `list[ImageFile]`: The file of each row. Names are free and safe, see [`ImageNames`].
+    """
+    sources = list(source_names(rows))
+    ids = (re.sub(r"[^\w.-]+", "_", name) for name in rows["example_id"][:])
+    preferred = [name or f"{example_id}.png" for name, example_id in zip(sources, ids, strict=True)]
+    first: dict[str, int] = {}
+    # An embedded image, without a path, is the row's own.
+    first_rows = [i if path is None else first.setdefault(path, i) for i, path in enumerate(_source_paths(rows))]
+    images = rows.select_columns("image").cast_column("image", Image(decode=False))
+
+    def find_suffixes(indices: range) -> list[str | None]:
+        values = images[indices.start : indices.stop]["image"]
+        return [
+            _kept_suffix(preferred[i], value) if first_rows[i] == i else None
+            for i, value in zip(indices, values, strict=True)
+        ]
+
+    names, files = ImageNames(), []
+    with mapped_chunks(find_suffixes, len(rows), num_proc) as chunks:
+        for row, suffix in enumerate(itertools.chain.from_iterable(chunks)):
+            if first_rows[row] == row:
+                name = names.assign(preferred[row], suffix or ".png")
+                files.append(ImageFile(name, sources[row], row, suffix is not None))
+            else:
+                files.append(files[first_rows[row]])
+    return files
 
 
 def source_names(rows: Dataset) -> Iterator[str | None]:
@@ -46,16 +107,8 @@ def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
     return ((os.path.abspath(path) if is_file else path, is_file) for path, is_file in image_paths(rows))
 
 
-def source_paths(rows: Dataset) -> Iterator[str | None]:
-    """
-    Yield the absolute path of each row's image file.
-
-    Args:
-        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
-
-    Yields:
-        `str` or `None`: The path; `None` for an embedded image.
-    """
+def _source_paths(rows: Dataset) -> Iterator[str | None]:
+    """Yield the absolute path of each row's image file; `None` for an embedded image."""
     return (path if is_file else None for path, is_file in _paths(rows))
 
 
@@ -88,17 +141,24 @@ class ImageNames:
         return path
 
 
-def kept_suffix(name: str, image: PILImage.Image) -> str:
+def _kept_suffix(name: str, value: dict) -> str | None:
     """
-    Return the suffix of an image that is written without a change.
+    Return the suffix of an image that is written without a change, which requires 8 bits and an upright image.
 
     Args:
         name (`str`): Name in the source; its suffix is kept if it is one of the image's format.
-        image (`PIL.Image.Image`): The opened image, in one of the formats of `SUFFIXES`.
+        value (`dict`): Undecoded image `{"bytes", "path"}`.
+
+    Returns:
+        `str` or `None`: The suffix; `None` if the image must be converted.
     """
-    suffix = PurePosixPath(name).suffix
-    is_of_format = PILImage.registered_extensions().get(suffix.lower()) == image.format
-    return suffix if is_of_format else SUFFIXES[image.format]
+    with PILImage.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        if not is_upright or image.mode not in _KEPT_MODES or image.format not in _SUFFIXES:
+            return None
+        suffix = PurePosixPath(name).suffix
+        is_of_format = PILImage.registered_extensions().get(suffix.lower()) == image.format
+        return suffix if is_of_format else _SUFFIXES[image.format]
 
 
 def _safe_part(part: str) -> str:
