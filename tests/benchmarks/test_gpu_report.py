@@ -1,6 +1,7 @@
 """GPU report: cells on a CPU, failures of a cell, and the table."""
 
 import json
+import multiprocessing
 import os
 import signal
 
@@ -70,7 +71,10 @@ def test_a_stopped_report_writes_the_table_of_the_cells_before(run, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_cell_that_ends_its_process_or_fails_is_an_error():
+def test_a_cell_that_ends_its_process_or_fails_is_an_error(monkeypatch):
+    """The process is forked, because another would spend its time on imports."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr("benchmarks.gpu_report.multiprocessing.get_context", lambda _: fork)
     worker = gpu_report.Worker(is_fake=True)
     try:
         assert "invalid literal" in worker.run(int, ("x",), 120)["error"]

@@ -18,9 +18,9 @@ from .readers.trees import png, write_json
 
 pytestmark = pytest.mark.slow
 
-MEMORY_LIMIT = 160  # MB beyond the imports
+MEMORY_LIMIT = 100  # MB beyond the imports
 SPECKS = 900  # masks of 0.5 MB each
-MASKS = 220  # masks of 1.0 MB each
+MASKS = 140  # masks of 1.0 MB each
 SIDE = 1000
 PROGRAM = """
 import json, resource, sys

@@ -1,7 +1,6 @@
 """Synthetic scenes on disk: one folder for each set of options, which appears complete and is never rewritten."""
 
-import subprocess
-import sys
+import multiprocessing
 
 import pytest
 
@@ -30,21 +29,10 @@ def test_other_options_have_another_folder(tmp_path):
     assert content_of(first) == before
 
 
-WRITE = """
-import sys
-from sam_ft.data.synthetic.scene_files import write_scenes_once
-from sam_ft.options.scenes import SceneFiles, SceneOptions
-options = SceneOptions(width=64, height=64, shapes=["circle", "square"], seed=0)
-print(write_scenes_once(sys.argv[1], SceneFiles(options, 2, 1)))
-"""
-
-
 def test_processes_that_start_together_share_a_folder(tmp_path):
-    started = [
-        subprocess.Popen([sys.executable, "-c", WRITE, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    folders = {process.communicate(timeout=60)[0].strip() for process in started}
-    assert folders == {str(write_scenes_once(tmp_path, files(0)))}
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        folders = set(pool.starmap(write_scenes_once, [(tmp_path, files(0))] * 3, chunksize=1))
+    assert folders == {write_scenes_once(tmp_path, files(0))}
     assert [p.name for p in tmp_path.iterdir()] == [write_scenes_once(tmp_path, files(0)).name]
 
 

@@ -90,7 +90,7 @@ def test_each_remedy_recovers_half_of_the_loss_and_keeps_the_gain(forgetful_run,
         trainer = tune(stars, tmp_path, replay=old_scenes, negatives=0.3)
     else:
         phrases = [*SHAPES, *(f"red {shape}" for shape in SHAPES)]
-        trainer = tune(stars, tmp_path, distill_weight=1.0, distill_phrases=phrases, distill_per_image=4)
+        trainer = tune(stars, tmp_path, distill_weight=1.0, distill_phrases=phrases, distill_per_image=2)
     assert trainer.trained_phrases == {"star"}
     trainer.train()
     after = trainer.evaluate()

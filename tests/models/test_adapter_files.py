@@ -85,8 +85,8 @@ def test_precision_and_resolution_do_not_change_the_fingerprint(tmp_path):
     for name, options in load_options.items():
         adapt(ModelOptions(base, **options), lora).save_pretrained(tmp_path / name)
     for name in load_options:
-        for options in load_options.values():
-            load_adapted(ModelOptions(str(tmp_path / name), **options))
+        for other in {name, "float32", "four"} if name != "float32" else load_options:
+            load_adapted(ModelOptions(str(tmp_path / name), **load_options[other]))
     counts = {
         name: len(json.loads((tmp_path / name / BASE_FINGERPRINT).read_text())["weights"])
         for name in ("float32", "four")

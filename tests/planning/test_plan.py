@@ -1,5 +1,7 @@
 """Memory plans are measured, and each rung of the memory ladder is a valid run."""
 
+import multiprocessing
+
 import pytest
 
 from sam_ft.arguments import DataArguments, LossArguments, ModelArguments
@@ -23,7 +25,7 @@ def make_run(shapes, folder, model=None, **training):
     )  # fmt: skip
 
 
-def test_measured_plan(shapes, tmp_path):
+def test_measured_plan(shapes, tmp_path, monkeypatch):
     run = make_run(shapes, tmp_path)
     data = load_data(run.data)
     measured = measure(run, data)
@@ -38,13 +40,17 @@ def test_measured_plan(shapes, tmp_path):
     assert measured.side == 96
     assert measured.checkpoint > 4 * total + 8 * trained
     assert not (tmp_path / "out").exists(), "a plan leaves no files"
+    monkeypatch.setattr("sam_ft.commands.plan.measure", lambda *_: measured)
     lines = list(plan(run, data, memory=2**40))
     assert any("fits 1024.00 GB" in line for line in lines)
     assert any("for 12" in line for line in lines), "three epochs of four images"
     assert not any("changes that make it fit" in line for line in lines)
 
 
-def test_an_invalid_run_is_rejected_before_the_measurement(shapes, tmp_path):
+def test_an_invalid_run_is_rejected_before_the_measurement(shapes, tmp_path, monkeypatch):
+    """The process is forked, because another would spend its time on imports."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr("sam_ft.commands.plan_measurement.multiprocessing.get_context", lambda _: fork)
     run = make_run(shapes, tmp_path, {"lora": "attentoin"})
     with pytest.raises(ValueError, match="`lora` is 'attentoin'"):
         measure(run, load_data(run.data))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from ..training.common import ROOT, command, environment, run_recipe
+from ..training.common import ROOT, run_recipe
 
 
 CONFIGS = sorted((ROOT / "recipes" / "configs").rglob("*.yaml"))
@@ -234,6 +234,10 @@ def test_dry_run_succeeds_and_leaves_no_file(config, shapes, tmp_path, script):
         "--resolution=96",
         "--optim=adamw_torch",
     ]
+    if recipe == "sam3_ft.py":
+        options.append("--probe_images=1")
+    if config.name != "sam3_streaming.yaml":
+        options.append("--dataloader_num_workers=0")
     if not str(yaml.safe_load(config.read_text()).get("dataset_name")).startswith("synthetic"):
         options.append(f"--dataset_name={shapes}")
     status, _, output = script(recipe, "--config", config, *options, "--dry_run", "--use_cpu=true")
@@ -259,12 +263,4 @@ def test_invalid_arguments_give_one_line(arguments, message, shapes, script):
     status, _, errors = script("sam3_ft.py", f"--dataset_name={shapes}", "--output_dir=out", *SHORT, *arguments)
     assert status == 1
     assert message in errors
-
-
-def test_invalid_arguments_give_no_traceback(tmp_path):
-    done = subprocess.run(
-        command(["--resolution=100"]), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1
-    assert "use 96 or 104" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in errors

@@ -137,11 +137,8 @@ def save_model_without_dropout(folder):
     return folder
 
 
-def command(arguments, processes=1, recipe="sam3_ft.py"):
-    script = [str(ROOT / "recipes" / recipe), *map(str, arguments)]
-    if processes == 1:
-        return [sys.executable, *script]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *script]
+def command(arguments, recipe="sam3_ft.py"):
+    return [sys.executable, str(ROOT / "recipes" / recipe), *map(str, arguments)]
 
 
 def environment():
@@ -153,11 +150,9 @@ def environment():
     }
 
 
-def run_recipe(arguments, cwd, processes=1, recipe="sam3_ft.py"):
+def run_recipe(arguments, cwd):
     """Run a recipe and return its output; raise if it fails."""
-    done = subprocess.run(
-        command(arguments, processes, recipe), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150
-    )
+    done = subprocess.run(command(arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
 

@@ -1,5 +1,5 @@
 """
-Runs of two and three processes: weights and metrics, feature cache, prediction, adapters, and NaN in one process.
+Runs of two processes: weights and metrics, feature cache, prediction, adapters, and NaN in one process.
 
 All runs of two processes share one launch, because most of its time is the import of libraries.
 """
@@ -27,7 +27,6 @@ from .common import (
     distance,
     environment,
     outputs_by_run,
-    run_recipe,
     weights,
 )
 
@@ -125,6 +124,10 @@ def two_processes(shapes, sam3_start, sam2_start, tmp_path_factory):
     (folder / "nan.py").write_text(NAN_IN_ONE_PROCESS)
     (folder / "end.py").write_text(END)
     (folder / "run.py").write_text(RUN_SCRIPTS)
+    uneven = equivalence_arguments(shapes, sam3_start, folder / "uneven") | {
+        "max_train_samples": 3,
+        "eval_before": False,
+    }
     runs = [
         as_run("sam3", "sam3_ft.py", words(equivalence_arguments(shapes, sam3_start, folder / "sam3"))),
         as_run("sam2", "sam2_ft.py", words(sam2_arguments(shapes, sam2_start, folder / "sam2"))),
@@ -134,6 +137,7 @@ def two_processes(shapes, sam3_start, sam2_start, tmp_path_factory):
             [*cache_arguments(shapes, folder / "cached", folder / "cache"), "--ddp_backend=gloo"],
         ),
         as_run("adapter", "sam3_ft.py", words(adapter_arguments(shapes, folder / "adapter"))),
+        as_run("uneven", "sam3_ft.py", words(uneven)),
         as_run("predict", "sam3_predict.py", predict_arguments(shapes, folder / "predict" / "two")),
         *(as_run(mode, folder / "nan.py", [shapes, folder / mode, mode]) for mode in ("train", "evaluate")),
         as_run("end", folder / "end.py", []),
@@ -180,12 +184,15 @@ def test_two_processes_give_the_weights_and_metrics_of_one(
     check_sam3_evaluation(shapes, sam3_start, folder / "sam3", tmp_path)
 
 
-def test_three_processes_share_four_images_unevenly(shapes, sam3_start, tmp_path):
+def test_two_processes_share_three_images_unevenly(sam3_start, two_processes):
     """One process repeats an image, so that their training must only end."""
-    arguments = equivalence_arguments(shapes, sam3_start, tmp_path / "out")
-    output = run_recipe(words(arguments), tmp_path, processes=3)
-    assert "× 3 processes" in output
-    check_sam3_evaluation(shapes, sam3_start, tmp_path / "out", tmp_path)
+    folder, outputs = two_processes
+    assert "× 2 processes" in outputs["uneven"]
+    assert "✓ training" in outputs["uneven"]
+    assert len(json.loads((folder / "uneven" / "eval" / "ground_truth.json").read_text())["images"]) == 3
+    trained, start = weights(folder / "uneven"), weights(sam3_start)
+    assert all(torch.isfinite(tensor).all() for tensor in trained.values())
+    assert any(not torch.equal(trained[name], start[name]) for name in start)
 
 
 def test_two_processes_of_sam2_give_the_weights_and_metrics_of_one(

@@ -28,7 +28,7 @@ def learned(dark_scenes, tmp_path_factory):
     """Folder of a short run, and its metrics on held-out scenes before and after."""
     folder = tmp_path_factory.mktemp("learned")
     trainer = build_sam2(
-        dark_scenes, folder, TINY_SAM2, data={"n_rounds": 2, "eval_clicks": 1}, model={"resolution": 96}, max_steps=40,
+        dark_scenes, folder, TINY_SAM2, data={"n_rounds": 2, "eval_clicks": 1}, model={"resolution": 96}, max_steps=30,
         per_device_train_batch_size=8, per_device_eval_batch_size=12, learning_rate=5e-4, vision_layer_decay=1.0, weight_decay=0.01, max_grad_norm=1.0,
         logging_steps=20,
     )  # fmt: skip
