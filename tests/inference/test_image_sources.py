@@ -106,7 +106,7 @@ def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monk
         ("no_image.parquet", "no_image.parquet has the columns a, of which none contains the content of images"),
         ("two_images.parquet", "of which several contain the content of images. Name that column `image`"),
         ("broken.parquet", "broken.parquet cannot be read as parquet"),
-        ("https://example.invalid/a.jpg", "is a URL of an image"),
+        ("https://joe:pass@example.invalid/a.jpg?token=x/y.tar", "example.invalid/a.jpg is not the URL of a .tar"),
         ("folders.txt", "line 2 of folders.txt is '.', which is not the path of an image file"),
         ("cut.tar", "cut.tar cannot be read as an uncompressed tar file \\(it is damaged or cut at byte"),
         ("", "`images` contains an empty value"),
