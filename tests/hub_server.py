@@ -20,12 +20,14 @@ class HubServer:
     Attributes:
         url (`str`): Endpoint.
         repos (`dict[str, dict[str, bytes]]`): Files by path of each repository; of a data set by `datasets/OWNER/NAME`.
+        query_token (`str`, *optional*): Value of `?token=…` without which files are refused.
         ranges (`list[tuple[str, int]]`): Path and number of bytes of each request of a part of a file.
         commits (`dict[str, list[str]]`): Messages of the commits of each repository.
     """
 
     def __enter__(self):
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.query_token: str | None = None
         self.ranges: list[tuple[str, int]] = []
         self.private: dict[str, bool] = {}
         self.commits: dict[str, list[str]] = defaultdict(list)
@@ -160,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
-        hub, path = self.server_state, unquote(urlsplit(self.path).path)
+        path = unquote(urlsplit(self.path).path)
         if path == "/api/whoami-v2":
             return self.respond(200, {"name": USER, "type": "user", "orgs": []})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
@@ -216,6 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.respond(404, {"error": "Repository not match"}, X_Error_Code="RepoNotFound")
         if name not in files:
             return self.respond(404, {"error": "Entry not match"}, X_Error_Code="EntryNotFound")
+        if self.server_state.query_token not in (None, *parse_qs(urlsplit(self.path).query).get("token", ())):
+            return self.respond(403, {"error": "Forbidden"})
         etag = hashlib.sha256(files[name]).hexdigest()
         headers = {"ETag": f'"{etag}"', "X_Repo_Commit": self.server_state.head(repo), "Accept_Ranges": "bytes"}
         if not (part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
