@@ -1,4 +1,4 @@
-"""Local server with the part of the Hub's HTTP API that a push and a load need, including LFS uploads."""
+"""Local server with the part of the Hub's HTTP API that pushes and loads of models and data sets need."""
 
 import base64
 import hashlib
@@ -7,7 +7,7 @@ import re
 import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 USER, TOKEN = "someone", "hf_loopback"
@@ -19,12 +19,16 @@ class HubServer:
 
     Attributes:
         url (`str`): Endpoint.
-        repos (`dict[str, dict[str, bytes]]`): Files by path of each repository.
+        repos (`dict[str, dict[str, bytes]]`): Files by path of each repository; of a data set by `datasets/OWNER/NAME`.
+        query_token (`str`, *optional*): Value of `?token=…` without which files are refused.
+        ranges (`list[tuple[str, int]]`): Path and number of bytes of each request of a part of a file.
         commits (`dict[str, list[str]]`): Messages of the commits of each repository.
     """
 
     def __enter__(self):
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.query_token: str | None = None
+        self.ranges: list[tuple[str, int]] = []
         self.private: dict[str, bool] = {}
         self.commits: dict[str, list[str]] = defaultdict(list)
         self.history: dict[str, list[dict[str, bytes]]] = defaultdict(list)
@@ -98,6 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub, path, content = self.server_state, urlsplit(self.path).path, self.body()
         if not self.may_write():
             return self.respond(401, {"error": "Invalid username or password."})
+        if match := re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)/paths-info/[^/]+", path):
+            paths = parse_qs(content.decode())["paths"] if b"paths=" in content else json.loads(content)["paths"]
+            entries = self.entries(match[1])
+            return self.respond(200, [entry for entry in entries if entry["path"] in paths])
         if path == "/api/repos/create":
             request = json.loads(content)
             repo = f"{request.get('organization') or USER}/{request['name']}"
@@ -154,26 +162,38 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
-        hub, path = self.server_state, unquote(urlsplit(self.path).path)
+        path = unquote(urlsplit(self.path).path)
         if path == "/api/whoami-v2":
             return self.respond(200, {"name": USER, "type": "user", "orgs": []})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
             return self.info(match[1])
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
-            files = hub.repos.get(match[1], {})
-            entries = [
-                {"type": "file", "path": p, "size": len(c), "oid": "0"}
-                for p, c in files.items()
-                if p.startswith(match[2])
-            ]
+        if match := re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)(/revision/[^/]+)?", path):
+            return self.info(match[1])
+        if match := re.fullmatch(r"/api/(?:models/)?((?:datasets/)?[^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
+            is_deep = "recursive=true" in urlsplit(self.path).query or "recursive" not in self.path
+            entries = self.entries(match[1], match[2], is_deep)
             return (
                 self.respond(200, entries)
                 if entries or not match[2]
                 else self.respond(404, {"error": "none"}, X_Error_Code="EntryNotFound")
             )
-        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+        if match := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             return self.file(match[1], match[2])
         return self.respond(404, {"error": path})
+
+    def entries(self, repo: str, folder: str = "", is_deep: bool = True) -> list[dict]:
+        """Describe the files below a folder of a repository, or its files and folders."""
+        begin, entries = len(folder) + bool(folder), {}
+        for path, content in self.server_state.repos.get(repo, {}).items():
+            if not path.startswith(f"{folder}/" * bool(folder)):
+                continue
+            oid, name = hashlib.sha1(content).hexdigest(), path[begin:].partition("/")[0]
+            if is_deep or name == path[begin:]:
+                entries[path] = {"type": "file", "path": path, "size": len(content), "oid": oid}
+            else:
+                child = path[:begin] + name
+                entries[child] = {"type": "directory", "path": child, "oid": oid}
+        return list(entries.values())
 
     def info(self, repo: str):
         hub = self.server_state
@@ -188,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "sha": hub.head(repo),
                 "siblings": siblings,
                 "tags": [],
-                "private": hub.private[repo],
+                "private": hub.private.get(repo, False),
             },
         )
 
@@ -198,5 +218,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self.respond(404, {"error": "Repository not match"}, X_Error_Code="RepoNotFound")
         if name not in files:
             return self.respond(404, {"error": "Entry not match"}, X_Error_Code="EntryNotFound")
+        if self.server_state.query_token not in (None, *parse_qs(urlsplit(self.path).query).get("token", ())):
+            return self.respond(403, {"error": "Forbidden"})
         etag = hashlib.sha256(files[name]).hexdigest()
-        self.respond(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=self.server_state.head(repo))
+        headers = {"ETag": f'"{etag}"', "X_Repo_Commit": self.server_state.head(repo), "Accept_Ranges": "bytes"}
+        if not (part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
+            return self.respond(200, files[name], **headers)
+        begin, end = int(part[1]), min(int(part[2] or len(files[name])) + 1, len(files[name]))
+        self.server_state.ranges.append((name, end - begin))
+        headers["Content_Range"] = f"bytes {begin}-{end - 1}/{len(files[name])}"
+        self.respond(206, files[name][begin:end], **headers)

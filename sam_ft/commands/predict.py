@@ -22,6 +22,7 @@ from ..inference.weights_fingerprint import compute_weights_fingerprint
 from ..models.model_files import read_trained_phrases
 from ..models.sam3.concept_files import read_concept_source
 from ..utils.console import log_to_console_and_file, stage
+from ..utils.output_folders import check_unclaimed
 from ..utils.processes import ProcessGroup
 from ..utils.ray_actors import check_reachable, connect, import_ray
 from .key_conversion import to_model_options, to_predict_options
@@ -118,6 +119,7 @@ def _find_images(predict_args) -> ImageList:
 
 def _make_job(model_args, predict_args, images: ImageList, phrases: list[str], prompts: dict) -> PredictionJob:
     """Build the job; its settings decide whether earlier predictions of the folder are resumed."""
+    check_unclaimed(Path(predict_args.predictions_dir), PREDICTIONS)  # before the model is loaded
     keys = ("model_revision", "resolution", "dtype", "train_masks")
     return PredictionJob(
         images,

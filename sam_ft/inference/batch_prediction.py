@@ -91,14 +91,14 @@ def open_job(job: PredictionJob, options, records: PredictionRecords, group: Pro
 
 
 def find_missing(
-    job: PredictionJob, records: PredictionRecords, block_size: int, group: ProcessGroup
-) -> Iterator[int]:
+    job: PredictionJob, outputs: ImageOutputs, block_size: int, group: ProcessGroup
+) -> list[Sequence[int]]:
     """
-    Find the images of this process without a record, and log how many images have one.
+    Find the images of this process without a record, write absent files of the others, and log how many they are.
 
     Args:
         job (`PredictionJob`): Images, prompts and outputs.
-        records (`PredictionRecords`): Records of the predictions.
+        outputs (`ImageOutputs`): Outputs and records of the predictions.
         block_size (`int`): Number of neighbouring images that one process predicts.
         group (`ProcessGroup`): Processes of this prediction.
 
@@ -107,7 +107,11 @@ def find_missing(
     """
     num_images = len(job.images)
     starts = range(group.index * block_size, num_images, group.count * block_size)
-    missing = [records.find_missing(range(start, min(start + block_size, num_images))) for start in starts]
+    blocks = [range(start, min(start + block_size, num_images)) for start in starts]
+    missing = []
+    for block in blocks:
+        missing.append(outputs.records.find_missing(block))
+        outputs.restore(block, missing[-1])
     num_missing = sum(group.gather(sum(map(len, missing))))
     if num_missing < num_images:
         logger.info("%d of %d images were predicted before; resuming", num_images - num_missing, num_images)
@@ -119,7 +123,7 @@ def _predict_share(predictor: Predictor, job: PredictionJob, outputs: ImageOutpu
     records = outputs.records
     block_size = max(records.block_size, count_images_per_batch(predictor.options))
     batch_size = count_loaded_together(predictor.options, records)
-    missing = find_missing(job, records, block_size, group)
+    missing = find_missing(job, outputs, block_size, group)
     num_missing = sum(map(len, missing))
     indices = itertools.chain.from_iterable(missing)
     results = predict_images(predictor, job, job.images, itertools.chain.from_iterable(missing), batch_size)

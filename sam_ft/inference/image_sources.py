@@ -1,29 +1,26 @@
 """Sources of the images of a prediction: files, folders, globs, file lists, tar and parquet files, Hub data sets."""
 
 import glob
-import hashlib
 import logging
 import os
 import re
 import tarfile
-from array import array
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import fsspec
-import numpy as np
 from datasets import Dataset, Image
 
 from ..data.hub.parquet import ParquetRows
 from ..data.hub.source import open_splits
 from ..data.image_entries import ImageEntry
 from ..data.readers.files import image_suffixes, iterate_images
-from ..data.safe_text import is_valid_utf8, to_printable
 from ..options.data import HubSource
 from ..utils.output_folders import FolderKind, is_claimed
+from ..utils.secrets import describe_file_error, strip_url_secrets
 from ..utils.text import short_repr
 from .image_list import ImageList
+from .image_names import ImageNaming
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -52,8 +49,8 @@ def find_images(entries: list[str], output_dir: Path | None = None, kind: Folder
     if not entries:
         raise ValueError(f"`images`: give files, folders or globs, {_EXAMPLE}")
     skipped_below = output_dir.resolve() if output_dir is not None and is_claimed(output_dir, kind) else None
-    naming = _Naming()
-    unnamed_images = ImageList(naming.collect(entries, skipped_below))
+    naming = ImageNaming(skipped_below)
+    unnamed_images = ImageList(naming.collect(_iterate_entries(entries)))
     if naming.num_skipped:
         logger.info("%d images below `predictions_dir` (%s) are skipped", naming.num_skipped, output_dir)
     if not len(unnamed_images):
@@ -63,76 +60,25 @@ def find_images(entries: list[str], output_dir: Path | None = None, kind: Folder
     return ImageList(naming.assign(unnamed_images))
 
 
-class _Naming:
-    """
-    Names of images, assigned in a second pass, when the common folder and repeated names are known.
-
-    Of each path only a digest is kept, so that long lists need little memory.
-    """
-
-    def __init__(self):
-        self.root, self.num_skipped = "", 0
-        self._identities, self._stems = array("Q"), array("Q")  # digests of the images, and of paths without suffix
-
-    def collect(self, entries: list[str], skipped_below: Path | None) -> Iterator[ImageEntry]:
-        """Yield the images without a name, and without those below `skipped_below`."""
-        folder = None
-        for entry in entries:
-            is_empty = True
-            for image in _iterate(entry):
-                is_empty, path = False, image.path
-                if not is_valid_utf8(path):
-                    raise ValueError(f"`images`: the name {to_printable(path)} is not valid UTF-8. Rename the file")
-                if skipped_below is not None and Path(path).is_relative_to(skipped_below):
-                    self.num_skipped += 1
-                    continue
-                if os.path.dirname(path) != folder:
-                    folder = os.path.dirname(path)
-                    self.root = os.path.commonpath([self.root, folder]) if self._stems else folder
-                self._identities.append(_digest(path if image.is_file else f"{path} {image.file} {image.position}"))
-                self._stems.append(_digest(os.path.splitext(path)[0]))
-                yield image
-            if is_empty:
-                raise ValueError(f"`images`: {entry!r}: {_describe_empty(entry)}")
-
-    def assign(self, images: ImageList) -> Iterator[ImageEntry]:
-        """Yield each image once with its name; `a.jpg` and `a.png` keep their suffixes, equal names are extended."""
-        identities, stems = np.asarray(self._identities), np.asarray(self._stems)
-        is_first = np.zeros(len(identities), bool)
-        is_first[np.unique(identities, return_index=True)[1]] = True  # a file that is named twice counts once
-        unique_stems, counts = np.unique(stems[is_first], return_counts=True)
-        repeated, names = set(unique_stems[counts > 1].tolist()), set()
-        unique_stems = unique_stems[counts == 1]
-        begin = len(self.root.rstrip("/")) + 1
-        for image, stem, is_listed in zip(images, self._stems, is_first.tolist(), strict=True):
-            if not is_listed:
-                continue
-            path = image.path
-            if stem not in repeated:
-                path = os.path.splitext(path)[0]
-            else:
-                while (digest := _digest(path)) in names or _contains(unique_stems, digest):
-                    path += "_"
-                names.add(digest)
-            yield replace(image, name=path[begin:].replace(os.sep, "/"))
-
-
-def _contains(digests: np.ndarray, digest: int) -> bool:
-    """Check whether sorted digests contain one."""
-    position = np.searchsorted(digests, digest)
-    return position < len(digests) and digests[position] == digest
-
-
-def _digest(text: str) -> int:
-    data = text.encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+def _iterate_entries(entries: list[str]) -> Iterator[ImageEntry]:
+    """Yield the images of all values of `--images`."""
+    for entry in entries:
+        is_empty = True
+        for image in _iterate(entry):
+            is_empty = False
+            yield image
+        if is_empty:
+            raise ValueError(f"`images`: {strip_url_secrets(entry)!r}: {_describe_empty(entry)}")
 
 
 def _iterate(entry: str) -> Iterator[ImageEntry]:
     """Yield the images of one value of `--images`; nothing if there are none."""
     if not entry:
         raise ValueError(f"`images` contains an empty value. Give files, folders or globs, {_EXAMPLE}")
-    if Path(entry).is_dir():
+    if "://" in entry:
+        for file in _expand_url(entry):
+            yield from _iterate_file(file)
+    elif Path(entry).is_dir():
         files = iterate_images(Path(entry))
         first = next(files, None)
         if first is None:
@@ -144,9 +90,6 @@ def _iterate(entry: str) -> Iterator[ImageEntry]:
         yield from (ImageEntry("", str(file)) for file in files)
     elif Path(entry).is_file():
         yield from _iterate_file(entry)
-    elif "://" in entry:
-        for file in _expand_url(entry):
-            yield from _iterate_file(file)
     elif matched := sorted(glob.glob(entry, recursive=True)):
         suffixes = image_suffixes() | set(CONTAINERS)
         for file in matched:
@@ -157,6 +100,8 @@ def _iterate(entry: str) -> Iterator[ImageEntry]:
 
 
 def _describe_empty(entry: str) -> str:
+    if "://" in entry:
+        return "no file matches, or the files contain no image"
     if Path(entry).is_dir():
         return "the folder contains no image"
     return (
@@ -167,15 +112,18 @@ def _describe_empty(entry: str) -> str:
 
 
 def _iterate_file(file: str) -> Iterator[ImageEntry]:
-    suffix = PurePosixPath(file).suffix.lower()
-    if suffix == ".txt":
+    suffix = PurePosixPath(strip_url_secrets(file)).suffix.lower()
+    if suffix == ".txt" and "://" not in file:
         yield from _iterate_list(Path(file))
     elif suffix == ".tar":
         yield from _iterate_tar(file)
     elif suffix == ".parquet":
         yield from _iterate_parquet(ParquetRows([file]))
     elif "://" in file:
-        raise ValueError(f"`images`: {file} is a URL of an image. Give URLs of tar or parquet files, or download it")
+        raise ValueError(
+            f"`images`: {strip_url_secrets(file)} is not the URL of a .tar or .parquet file. Give such URLs, or "
+            "download the file"
+        )
     else:
         yield ImageEntry("", file)
 
@@ -211,11 +159,14 @@ def _iterate_tar(file: str) -> Iterator[ImageEntry]:
             if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:  # tarfile ends at a damaged header
                 raise tarfile.ReadError(f"it is damaged or cut at byte {tar.offset}")
     except Exception as error:  # fsspec raises the errors of each protocol
+        cause = None if "://" in file else error  # its text may contain a token
         raise ValueError(
-            f"`images`: {file} cannot be read as an uncompressed tar file ({error}). Copy it again, or decompress it"
-        ) from error
+            f"`images`: {strip_url_secrets(file)} cannot be read as an uncompressed tar file "
+            f"({describe_file_error(error)}). Copy it again, or decompress it"
+        ) from cause
     if num_links:
-        logger.warning("`images`: %d links in %s are left out. Store the images themselves", num_links, file)
+        name = strip_url_secrets(file)
+        logger.warning("`images`: %d links in %s are left out. Store the images themselves", num_links, name)
 
 
 def _iterate_parquet(rows: ParquetRows) -> Iterator[ImageEntry]:
@@ -226,7 +177,9 @@ def _iterate_parquet(rows: ParquetRows) -> Iterator[ImageEntry]:
     names = rows.image_paths(column) if has_path else iter(lambda: None, "")
     for (file, group), indices in rows.iterate_groups():
         for row, number in enumerate(indices):
-            name = next(names) or f"{number:08d}"
+            name = next(names) or ""
+            if not name.strip("/\\."):
+                name = f"{number:08d}"
             yield ImageEntry("", file, name, (group, row), column)
 
 
@@ -239,7 +192,7 @@ def _find_image_column(rows: ParquetRows) -> str:
     column = "image" if "image" in candidates else candidates[0] if len(candidates) == 1 else None
     if column is None:
         raise ValueError(
-            f"`images`: {rows.files[0]} has the columns {', '.join(rows.column_names)}, of which "
+            f"`images`: {strip_url_secrets(rows.files[0])} has the columns {', '.join(rows.column_names)}, of which "
             f"{'several contain' if candidates else 'none contains'} the content of images. Name that column `image`; "
             "it contains bytes, or {bytes, path}"
         )
@@ -276,13 +229,19 @@ def _iterate_dataset(rows: Dataset, name: str) -> Iterator[ImageEntry]:
                 f"`images`: {name} is neither parquet nor image files. Give the URLs of its files, such as "
                 f"hf://datasets/{name.partition(',')[0]}/*.tar"
             )
+        if "://" in row[column]["path"]:
+            raise ValueError(
+                f"`images`: the images of {name} are in an archive. Download and unpack it, and give its folder"
+            )
         yield ImageEntry("", row[column]["path"])
 
 
 def _expand_url(pattern: str) -> list[str]:
-    """Return the URLs that a pattern of fsspec matches, sorted."""
+    """Return the URLs that a pattern of fsspec matches, sorted; a URL with a query is no pattern."""
+    if pattern != strip_url_secrets(pattern):
+        return [pattern]
     try:
         files = fsspec.open_files(pattern)
     except Exception as error:  # fsspec raises the errors of each protocol
-        raise ValueError(f"`images`: {pattern} cannot be opened ({error})") from error
+        raise ValueError(f"`images`: {pattern} cannot be opened ({describe_file_error(error)})") from error
     return sorted(file.fs.unstrip_protocol(file.path) for file in files)

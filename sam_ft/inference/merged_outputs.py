@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from ..utils.owned_files import OwnedFiles
 from .coco_output import CocoOutput
 from .cvat_output import CvatOutput
+from .image_outputs import FILE_OUTPUTS, EarlierImageOutputs
 from .label_studio_output import LabelStudioOutput
 from .output_writers import write_yolo_names
 from .parquet_output import ParquetOutput, find_table_files
@@ -68,7 +69,12 @@ def write_merged_outputs(job: PredictionJob, records: PredictionRecords) -> list
     if num_problems > len(problems):
         problems.append(f"skipped: {num_problems - len(problems)} more images")
     counted = [phrase for phrase in phrases if images[phrase]]
-    notes = [f"note: {output.describe_server()}" for output in outputs if isinstance(output, LabelStudioOutput)]
+    notes = []
+    for output in outputs:
+        if isinstance(output, LabelStudioOutput):
+            notes.append(f"note: {output.describe_server()}")
+        elif isinstance(output, EarlierImageOutputs):
+            notes += output.notes
     return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems
 
 
@@ -83,6 +89,8 @@ def _create_outputs(job: PredictionJob, owned: OwnedFiles) -> list:
         outputs.append(ParquetOutput(owned, phrases))
     if "label_studio" in job.outputs:
         outputs.append(LabelStudioOutput(owned, phrases, root, job.model_version))
+    if FILE_OUTPUTS & {*job.outputs}:
+        outputs.append(EarlierImageOutputs(job.folder))
     return outputs
 
 

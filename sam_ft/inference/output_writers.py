@@ -22,6 +22,9 @@ from .predictor import ImagePrediction
 from .tiling import open_trusted_image
 
 
+_FORMAT_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # others as the format
+
+
 def encode_overlay(
     prediction: ImagePrediction, image: ImageEntry, _folder: Path, channels: Sequence[int] = ()
 ) -> dict[str, bytes]:
@@ -93,6 +96,7 @@ def derive_phrase_file_names(phrases: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for phrase in phrases:
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in phrase)[:80]
+        plain = plain.encode()[:200].decode(errors="ignore")  # file systems limit the bytes of a name
         used_names = {name.casefold() for name in names.values()}
         number = next(
             n for n in range(1, len(phrases) + 1) if (plain if n == 1 else f"{plain}-{n}").casefold() not in used_names
@@ -121,7 +125,7 @@ def encode_labelme(
     Returns:
         `dict[str, bytes]`: See [`encode_overlay`].
     """
-    file = folder / f"{prediction.name}.json"
+    file, content = folder / f"{prediction.name}.json", image.load()
     shapes, group = [], 0
     for phrase, detections in prediction.detections.items():
         for detection in detections:
@@ -137,12 +141,26 @@ def encode_labelme(
         "shapes": shapes,
         "imagePath": Path(os.path.relpath(image.file, file.parent)).as_posix()
         if image.is_file
-        else f"{file.stem}{image.suffix}",
-        "imageData": None if image.is_file else base64.b64encode(image.load()).decode(),
+        else f"{file.stem}{find_image_suffix(image, content)}",
+        "imageData": None if image.is_file else base64.b64encode(content).decode(),
         "imageHeight": prediction.height,
         "imageWidth": prediction.width,
     }
     return {f"{prediction.name}.json": to_json(content, str(file), indent=1).encode()}
+
+
+def find_image_suffix(image: ImageEntry, content: Path | bytes) -> str:
+    """
+    Return the suffix of an image, or that of its format if its name has none.
+
+    Args:
+        image (`ImageEntry`): The image.
+        content (`Path` or `bytes`): Its file, or its content.
+    """
+    if image.suffix:
+        return image.suffix
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+        return _FORMAT_SUFFIXES.get(picture.format, f".{picture.format.lower()}")
 
 
 def _labelme_parts(detection: dict, prediction: ImagePrediction, with_bitmaps: bool) -> list[dict]:

@@ -128,7 +128,7 @@ def _describe_source(entry: ImageEntry) -> dict:
             f"`images`: the file name {to_printable(str(entry))} is not valid UTF-8, which a parquet file cannot "
             "contain. Rename the file"
         )
-    file = entry.file if "://" in entry.file else os.path.abspath(entry.file)
+    file = entry.location if "://" in entry.file else os.path.abspath(entry.file)
     if entry.is_file:
         return {"file": file, "member": None, "position": None, "column": None}
     return {"file": file, "member": entry.member, "position": list(entry.position), "column": entry.column or None}

@@ -66,9 +66,24 @@ class PredictionRecords:
         """
         raise NotImplementedError
 
+    def read_block(
+        self, block: range, missing: Sequence[int] = ()
+    ) -> Iterator[tuple[int, ImagePrediction | None, str | None]]:
+        """
+        Yield the recorded images of one record file: index, prediction, or the reason why it cannot be read.
+
+        Args:
+            block (`range`): Indices of its images.
+            missing (`Sequence[int]`): Those without a record, from [`find_missing`]; none by default.
+        """
+        raise NotImplementedError
+
     def read(self) -> Iterator[tuple[ImageEntry, ImagePrediction | None, str | None]]:
         """Yield each image in order with its prediction, or with the reason why it cannot be read."""
-        raise NotImplementedError
+        for start in range(0, len(self.images), self.block_size):
+            block = range(start, min(start + self.block_size, len(self.images)))
+            for index, prediction, problem in self.read_block(block):
+                yield self.images[index], prediction, problem
 
 
 class ImageRecords(PredictionRecords):
@@ -95,9 +110,12 @@ class ImageRecords(PredictionRecords):
             return
         write_json(self._file(self.images[index]), {"image": self._identities[index], **vars(prediction)})
 
-    def read(self) -> Iterator[tuple[ImageEntry, ImagePrediction | None, str | None]]:
-        for index, image in enumerate(self.images):
-            yield image, self._read(image), self.problems.get(index)
+    def read_block(
+        self, block: range, missing: Sequence[int] = ()
+    ) -> Iterator[tuple[int, ImagePrediction | None, str | None]]:
+        for index in block:
+            if index not in missing:
+                yield index, self._read(self.images[index]), self.problems.get(index)
 
     def _file(self, image: ImageEntry) -> Path:
         return self.folder / f"{image.name}.json"
@@ -170,21 +188,23 @@ class ShardRecords(PredictionRecords):
                 )
             self._draft_file(self._block).replace(self._file(self._block))
 
-    def read(self) -> Iterator[tuple[ImageEntry, ImagePrediction | None, str | None]]:
-        images = iter(self.images)
-        for start in range(0, len(self.images), SHARD_SIZE):
-            block = self._block_of(start)
-            file = self._file(block)
-            with open(file, encoding="utf-8") as lines:
-                next(lines)
-                for image in (next(images) for _ in block):
-                    content = _parse_line(file, next(lines, ""))
-                    if set(content) == {"problem"}:
-                        yield image, None, content["problem"]
-                    elif set(content) == _KEYS:
-                        yield image, ImagePrediction(**content), None
-                    else:
-                        raise _not_a_record(file)
+    def read_block(
+        self, block: range, missing: Sequence[int] = ()
+    ) -> Iterator[tuple[int, ImagePrediction | None, str | None]]:
+        indices = block[: len(block) - len(missing)]
+        if not indices:
+            return
+        file = self._draft_file(block) if missing else self._file(block)
+        with open(file, encoding="utf-8") as lines:
+            next(lines, "")
+            for index in indices:
+                content = _parse_line(file, next(lines, ""))
+                if set(content) == {"problem"}:
+                    yield index, None, content["problem"]
+                elif set(content) == _KEYS:
+                    yield index, ImagePrediction(**content), None
+                else:
+                    raise _not_a_record(file)
 
     def _block_of(self, index: int) -> range:
         start = index // SHARD_SIZE * SHARD_SIZE

@@ -83,7 +83,7 @@ def run_job_on_ray(
     records = open_records(job.folder, job.images)
     with open_job(job, options, records):
         outputs, batch_size = ImageOutputs(job, records), count_images_per_batch(options)
-        blocks = find_missing(job, records, max(records.block_size, batch_size), ALONE)
+        blocks = find_missing(job, outputs, max(records.block_size, batch_size), ALONE)
         missing = list(itertools.chain.from_iterable(blocks))
         images = ((index, job.images[index]) for index in missing)
         num_per_task = choose_items_per_task(len(missing), batch_size, pool)

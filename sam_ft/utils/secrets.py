@@ -16,6 +16,8 @@ _SECRET_KEY = re.compile(
 )  # does not match `geometry_token`
 _TOKEN_PATTERN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HUB_VARIABLE = re.compile(r"^(HF|HUGGING_?FACE|HUB|WANDB|TRACKIO)_", re.IGNORECASE)
+_URL_USER = re.compile(r"(\w://)[^/\s@]+@")
+_URL_QUERY = re.compile(r"(https?://[^\s?#]*)[?#]\S*", re.IGNORECASE)
 _MIN_OTHER_LENGTH = 16
 _MIN_LENGTH = 8  # a shorter value of a variable, such as `1`, occurs in every file
 _MIN_REGISTERED = 6  # a shorter value occurs in ordinary words
@@ -56,6 +58,29 @@ def redact(text: str) -> str:
     for secret in sorted(known_secrets(), key=len, reverse=True):
         text = text.replace(secret, REDACTED)
     return _TOKEN_PATTERN.sub(REDACTED, text)
+
+
+def strip_url_secrets(text: str) -> str:
+    """
+    Remove the user name, password, query and fragment of each URL, which may contain a token.
+
+    Args:
+        text (`str`): A URL, or a message that contains URLs. Queries are removed from URLs of HTTP, because `?` is a
+            wildcard in other ones.
+    """
+    return _URL_QUERY.sub(r"\1", _URL_USER.sub(r"\1", text)) if "://" in text else text
+
+
+def describe_file_error(error: BaseException) -> str:
+    """
+    Describe why a file or URL cannot be opened, without secrets.
+
+    Args:
+        error (`BaseException`): Error of fsspec, which hides the answer of a server behind errors of its own.
+    """
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return strip_url_secrets(" ".join(str(error).split())) or type(error).__name__
 
 
 def check_no_secrets(files: Iterable[Path]) -> None:

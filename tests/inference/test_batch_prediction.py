@@ -3,13 +3,17 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from unittest.mock import ANY
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sam_ft import Sam3Predictor
 from sam_ft.inference import batch_prediction, image_list, prediction_records
 from sam_ft.inference.batch_prediction import run_job
+from sam_ft.inference.image_list import ImageList
 from sam_ft.inference.image_sources import find_images
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.options.model_names import TINY
@@ -237,3 +241,58 @@ def test_processes_with_different_images_are_refused(predictor, pictures, tmp_pa
     with pytest.raises(ValueError, match=r"the processes found different images \(7 of them\)"):
         run_job(predictor, make_job(pictures, tmp_path / "out"), Other(0, 2))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("in_shards", [False, True])
+def test_files_of_images_that_left_the_list_are_removed_unless_edited(
+    predictor, pictures, in_shards, tmp_path, request
+):
+    """They are written again without a prediction when the images return; other files are never removed."""
+    if in_shards:
+        request.getfixturevalue("with_shards")
+    shutil.copytree(pictures, tmp_path / "in", ignore=shutil.ignore_patterns("no picture.png"))
+    outputs = ["labelme", "yolo", "coco"]
+    job = make_job(tmp_path / "in", tmp_path / "out", outputs=outputs)
+    run_job(predictor, job)
+    first = read_outputs(tmp_path / "out")
+    shutil.move(tmp_path / "in" / "part 1", tmp_path / "away")
+    edited, foreign = tmp_path / "out/labelme/part 1/1.json", tmp_path / "out/yolo/labels/part 1/mine.txt"
+    edited.write_text("{}")
+    foreign.write_text("mine")
+    images = [str(file) for file in sorted((tmp_path / "in").rglob("*.png"))]
+    shorter = replace(job, images=ImageList(image for image in job.images if image.file in images))
+    lines = run_job(predictor, shorter)
+    assert [line for line in lines if "without a prediction" in line] == [
+        "note: 8 output files of images without a prediction now were removed",
+        "note: labelme/part 1/1.json: kept without a prediction of the image, because edited",
+    ]
+    second = read_outputs(tmp_path / "out")
+    assert {name for name in second if "part 1" in name} == {
+        "labelme/part 1/1.json", "yolo/labels/part 1/mine.txt"
+    }  # fmt: skip
+    shutil.move(tmp_path / "away", tmp_path / "in" / "part 1")
+    counting = Stopping(predictor, 100)
+    run_job(counting, make_job(tmp_path / "in", tmp_path / "out", outputs=outputs))
+    assert counting.names == ([name for name in counting.names if in_shards])
+    assert read_outputs(tmp_path / "out") == first | {
+        "labelme/part 1/1.json": b"{}", "yolo/labels/part 1/mine.txt": b"mine", ".sam-ft-files.json": ANY
+    }  # fmt: skip
+
+
+def test_outputs_of_tricky_names_are_files_of_their_own(predictor, pictures, tmp_path):
+    for name in ("a.png", "a.json/b.png", "a.txt/b.png", "a.jpg/b.png", ".files/a.png", "n" * 251 + ".png", "é\n.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pictures / "part 0" / "0.png", tmp_path / "in" / name)
+    rows = [{"bytes": (pictures / "part 0" / "0.png").read_bytes(), "path": path} for path in (None, "x", "y.dat")]
+    pq.write_table(pa.table({"image": pa.array(rows)}), tmp_path / "b.parquet")
+    job = make_job(tmp_path / "in", tmp_path / "out", outputs=["overlays", "masks", "labelme", "yolo", "cvat"])
+    job = replace(job, images=find_images([str(tmp_path / "in"), str(tmp_path / "b.parquet")]))
+    run_job(predictor, job)
+    names = [image.name for image in job.images]
+    assert len(set(names)) == 10
+    for name in names:
+        for file in (f"overlays/{name}.jpg", f"labelme/{name}.json", f"yolo/images/{name}.png", f"masks/{name}"):
+            assert (tmp_path / "out" / file).exists(), file
+    counting = Stopping(predictor, 100)
+    run_job(counting, job)
+    assert counting.names == []

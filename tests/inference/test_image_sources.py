@@ -1,17 +1,23 @@
 """Sources of images of a prediction: names, files in containers, lists, and lists that are kept on disk."""
 
+import os
 import pickle
 import shutil
 import tarfile
+import traceback
+import zipfile
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, Image
+from datasets import Dataset, Image, config
+from huggingface_hub import constants
 
 from sam_ft.inference import image_list
 from sam_ft.inference.image_sources import find_images
 from sam_ft.inference.tiling import ImageViews
+from tests.hub_server import HubServer
 
 
 @pytest.fixture
@@ -96,6 +102,88 @@ def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monk
         long[len(long)]
 
 
+def test_every_name_is_usable_for_output_files(pictures, tmp_path):
+    """Members without a suffix or a name, folders named as files of another image, links, and long names."""
+    paths = [None, "abc", "frame.0001", "/", "a.json/x.png", "n" * 300 + ".png", "a\0b.png"]
+    rows = [{"bytes": pictures[0].read_bytes(), "path": path} for path in paths]
+    pq.write_table(pa.table({"image": pa.array(rows)}), tmp_path / "a.parquet")
+    names = names_of(tmp_path / "a.parquet")
+    assert names[:5] == ["00000000", "abc", "frame.0001", "00000003", "a.json_/x"]
+    assert names[5].startswith("n" * 200 + "-")
+    assert len(names[5]) < 240
+    assert names[6] == "a_b"
+    for name in ("in/a.png", "in/a.json/b.png", "in/.files/a.png", "blobs/c0ffee"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pictures[0], tmp_path / name)
+    (tmp_path / "in" / "link.png").symlink_to("../blobs/c0ffee")
+    (tmp_path / "in" / "same.png").symlink_to("../blobs/c0ffee")
+    assert names_of(tmp_path / "in") == [".files_/a", "a.json_/b", "a", "link"]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Local server of files and data sets."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with HubServer() as server:
+        yield server
+
+
+def test_tokens_of_urls_are_used_and_not_shown(pictures, tmp_path, hub):
+    write_tar(tmp_path / "a.tar", {"1.png": pictures[0], "2.png": pictures[1]})
+    rows = {"image": pa.array([{"bytes": pictures[2].read_bytes(), "path": None}])}
+    pq.write_table(pa.table(rows), tmp_path / "b.parquet")
+    hub.repos["o/r"] = {name: (tmp_path / name).read_bytes() for name in ("a.tar", "b.parquet")}
+    hub.query_token = secret = "s3cr3t/x.y" + "z" * 300
+    urls = [f"{hub.url}/o/r/resolve/main/{name}?token={secret}" for name in ("a.tar", "b.parquet", "missing.tar")]
+    images = find_images(urls[:2])
+    assert [image.name for image in images] == ["a/1", "a/2", "b/00000000"]
+    assert [image.load() for image in images] == [picture.read_bytes() for picture in pictures[:3]]
+    shown = [str((image.name, image.path, str(image), image.location, image.identity())) for image in images]
+    hub.query_token = "expired"
+    for image in images:
+        with pytest.raises(ValueError, match="cannot be read") as error:
+            replace(image, file=image.file.replace(".parquet?", ".parquet?new=1&")).load()
+        shown.append("".join(traceback.format_exception(error.value)))
+    for url in [*urls[:2], urls[2], urls[0].replace(".tar", ".jpg"), urls[0].replace("//", f"//joe:{secret[:6]}@")]:
+        with pytest.raises(ValueError, match=f"`images`|{hub.url}") as error:
+            find_images([url])
+        shown.append("".join(traceback.format_exception(error.value)))
+    assert not [text for text in shown if "s3cr3t" in text]
+    assert "403" in shown[-2 - 3]
+
+
+def test_hub_data_sets_are_fetched_by_row_group(pictures, tmp_path, hub, monkeypatch):
+    """The names of 20 images of 20 KB are found without their bytes, and an image is fetched with its row group."""
+    rows = [{"bytes": os.urandom(20_000), "path": None if i % 2 else f"{i}.png"} for i in range(20)]
+    pq.write_table(pa.table({"image": pa.array(rows)}), tmp_path / "train.parquet", row_group_size=5)
+    write_tar(tmp_path / "a.tar", {"1.png": pictures[0], "2.png": pictures[1]})
+    hub.repos["datasets/o/rows"] = {"data/train-0.parquet": (tmp_path / "train.parquet").read_bytes()}
+    hub.repos["datasets/o/files"] = {f"train/{file.name}": file.read_bytes() for file in pictures[:2]}
+    hub.repos["datasets/o/tars"] = {"a.tar": (tmp_path / "a.tar").read_bytes()}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(pictures[0], "x/a.png")
+    hub.repos["datasets/o/zip"] = {"a.zip": (tmp_path / "a.zip").read_bytes()}
+    for module, name, value in (
+        (constants, "ENDPOINT", hub.url),
+        (constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"),
+        (constants, "HF_HUB_CACHE", str(tmp_path / "hub")),
+        (constants, "HF_HUB_OFFLINE", False),
+        (config, "HF_ENDPOINT", hub.url),
+        (config, "HF_HUB_OFFLINE", False),
+        (config, "HF_DATASETS_CACHE", tmp_path / "datasets"),
+    ):
+        monkeypatch.setattr(module, name, value)
+    images = find_images(["o/rows"])
+    assert ([image.name for image in images][:3], len(images[0].load())) == (["0", "00000001", "2"], 20_000)
+    fetched = sum(size for name, size in hub.ranges if name.endswith(".parquet"))
+    assert fetched < 5 * 20_000 + 4 * 65_536 < 20 * 20_000
+    assert names_of("o/files") == [file.stem for file in pictures[:2]]
+    images = find_images(["hf://datasets/o/tars/*.tar"])
+    assert [image.load() for image in images] == [file.read_bytes() for file in pictures[:2]]
+    with pytest.raises(ValueError, match="o/zip, split train are in an archive"):
+        find_images(["o/zip"])
+
+
 @pytest.mark.parametrize(
     "entry, message",
     [
@@ -106,7 +194,7 @@ def test_long_lists_are_kept_on_disk_with_equal_entries(pictures, tmp_path, monk
         ("no_image.parquet", "no_image.parquet has the columns a, of which none contains the content of images"),
         ("two_images.parquet", "of which several contain the content of images. Name that column `image`"),
         ("broken.parquet", "broken.parquet cannot be read as parquet"),
-        ("https://example.invalid/a.jpg", "is a URL of an image"),
+        ("https://joe:pass@example.invalid/a.jpg?token=x/y.tar", "example.invalid/a.jpg is not the URL of a .tar"),
         ("folders.txt", "line 2 of folders.txt is '.', which is not the path of an image file"),
         ("cut.tar", "cut.tar cannot be read as an uncompressed tar file \\(it is damaged or cut at byte"),
         ("", "`images` contains an empty value"),

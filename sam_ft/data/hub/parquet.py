@@ -1,14 +1,16 @@
 """Parquet files read by row, local or on the Hub: a row group is fetched when one of its rows is requested."""
 
 import bisect
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator
 
-import fsspec
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, load_dataset
 
+from ...utils.secrets import describe_file_error, strip_url_secrets
 from ..lazy_rows import WINDOW
+from ..remote_files import open_for_parts
 
 
 def undecoded(features: Features) -> Features:
@@ -32,6 +34,20 @@ def undecoded(features: Features) -> Features:
     return Features({name: without_decoding(feature) for name, feature in features.items()})
 
 
+@contextlib.contextmanager
+def _open(file: str) -> Iterator:
+    """Open a parquet file; any error inside the context is one that names the file, without a token in its URL."""
+    try:
+        with open_for_parts(file) as stream:
+            yield stream
+    except Exception as error:  # fsspec raises the errors of each protocol
+        cause = None if "://" in file else error  # its text may contain a token
+        raise ValueError(
+            f"{strip_url_secrets(file)} cannot be read as parquet ({describe_file_error(error)}); download or export "
+            "it again"
+        ) from cause
+
+
 class ParquetRows:
     """
     Rows of parquet files by index, with undecoded images.
@@ -49,13 +65,10 @@ class ParquetRows:
         self._locations: list[tuple[str, int]] = []
         schemas = {}
         for file in files:
-            try:
-                with fsspec.open(file) as stream:
-                    parquet = pq.ParquetFile(stream)
-                    schemas[file] = parquet.schema_arrow
-                    sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{file} cannot be read as parquet ({error}); download or export it again") from error
+            with _open(file) as stream:
+                parquet = pq.ParquetFile(stream)
+                schemas[file] = parquet.schema_arrow
+                sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
             for number, size in enumerate(sizes):
                 begin = self.groups[-1].stop if self.groups else 0
                 self.groups.append(range(begin, begin + size))
@@ -64,8 +77,8 @@ class ParquetRows:
         different = next((file for file, schema in schemas.items() if schema.names != first.names), None)
         if different:
             raise ValueError(
-                f"{different} has the columns {schemas[different].names}, but {files[0]} has {first.names}. Select "
-                "the files of one data set with `data_files`"
+                f"{strip_url_secrets(different)} has the columns {schemas[different].names}, but "
+                f"{strip_url_secrets(files[0])} has {first.names}. Select the files of one data set with `data_files`"
             )
         self.features = undecoded(Features.from_arrow_schema(first))
         self.column_names = first.names
@@ -85,16 +98,18 @@ class ParquetRows:
     def select_columns(self, column: str) -> Iterator[dict]:
         """Yield all rows with one column; the other columns are not fetched."""
         for file in self.files:
-            with fsspec.open(file) as stream:
+            with open_for_parts(file) as stream:
                 features = Features({column: self.features[column]})
                 yield from map(features.decode_example, pq.read_table(stream, columns=[column]).to_pylist())
 
     def image_paths(self, column: str) -> Iterator[str | None]:
         """Yield the names of the images of all rows; their bytes are not fetched."""
         for file in self.files:
-            with fsspec.open(file) as stream:
-                for value in pq.read_table(stream, columns=[f"{column}.path"]).column(0).to_pylist():
-                    yield value.get("path") if isinstance(value, dict) else value
+            with _open(file) as stream:
+                parquet = pq.ParquetFile(stream)  # `read_table` would fetch the bytes as well
+                for group in range(parquet.num_row_groups):
+                    for value in parquet.read_row_group(group, columns=[f"{column}.path"]).column(0).to_pylist():
+                        yield value.get("path") if isinstance(value, dict) else value
 
     def to_dataset(self) -> Dataset:
         """Return the same rows as a `datasets.Dataset`; all files are fetched."""
@@ -105,7 +120,7 @@ class ParquetRows:
             self._cache.move_to_end(group)
             return self._cache[group]
         file, number = self._locations[group]
-        with fsspec.open(file) as stream:
+        with open_for_parts(file) as stream:
             table = pq.ParquetFile(stream).read_row_group(number)
         self._cache[group] = table
         while len(self._cache) > WINDOW:  # An epoch mixes this many groups, so each is fetched once.
