@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..options.review import FINDING_KINDS
 from .label_overlap import (
     LOWEST_SCORE,
     MATCH_IOU,
@@ -33,13 +34,8 @@ from .label_overlap import (
 )
 
 
-MISSING = "missing_object"
-SPURIOUS = "spurious_object"
-WRONG_PHRASE = "wrong_phrase"
-BAD_BOUNDARY = "bad_boundary"
-MERGED_OR_SPLIT = "merged_or_split"
-DUPLICATE = "near_duplicate"
-KINDS = (MISSING, SPURIOUS, WRONG_PHRASE, BAD_BOUNDARY, MERGED_OR_SPLIT, DUPLICATE)
+KINDS = FINDING_KINDS
+MISSING, SPURIOUS, WRONG_PHRASE, BAD_BOUNDARY, MERGED_OR_SPLIT, DUPLICATE = KINDS
 LABEL_KINDS = KINDS[1:]  # kinds with one score for each label
 
 INSIDE_SHARE = 0.8  # share of an area inside another one from which on it is a part of it
