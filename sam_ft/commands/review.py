@@ -3,30 +3,26 @@
 import contextlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from ..arguments import DataArguments, LossArguments, ModelArguments, ParsedTraining, ReviewArguments
-from ..data.writers.image_names import source_paths
 from ..evaluation.predictions import PredictionStore
 from ..metrics.label_findings import LabelFinding, find_label_errors, to_reviewed_image
-from ..metrics.label_overlap import Calibration, ReviewedImage
-from ..metrics.label_review import KINDS
+from ..metrics.label_overlap import ReviewedImage
 from ..training.checkpoints import find_checkpoints
 from ..utils.console import log_to_console_and_file, stage
-from ..utils.json_files import to_json
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from .review_data import FOLDS_FILE, ReviewData, assign_review_folds, read_review_data
 from .review_folds import FoldRuns
+from .review_outputs import FINDINGS_FILE, PAGE, PROPOSALS_FOLDER, Review, check_outputs
 from .run_folder import FREE_KEYS, collect_settings
 
 
 logger = logging.getLogger("sam_ft.run")
 
-FINDINGS_FILE, _ARGUMENT = "findings.json", "review_dir"
+_ARGUMENT = "review_dir"
 REVIEW_FOLDER = FolderKind(
     _ARGUMENT, "review.yaml", "label review", "repeat the command with the settings of that review"
 )
@@ -72,12 +68,15 @@ def review_labels(
         store, fold_of = runs.predict(data, owned)
         with stage("findings"):
             images = combine_predictions(data, store)
-            findings, calibration = find_label_errors(images, review_args.finding_kinds, review_args.min_finding_score)
-            content = describe_findings(data, findings, calibration, fold_of)
-            owned.write_text(FINDINGS_FILE, to_json(content, FINDINGS_FILE, indent=1), _ARGUMENT)
-    for line in summarize(findings):
+            found = find_label_errors(images, review_args.finding_kinds, review_args.min_finding_score)
+            review = Review(data, images, *found, fold_of)
+        with stage("page and proposals"):
+            review.write(owned, review_args, f"Label review of {data_args.source_name}")
+    for line in review.summarize():
         logger.info("%s", line)
-    return findings
+    outputs = [PAGE] * bool(review_args.max_findings) + [FINDINGS_FILE, f"{PROPOSALS_FOLDER}/"]
+    logger.info("%s: %s", runs.folder, ", ".join(outputs))
+    return review.findings
 
 
 @contextlib.contextmanager
@@ -100,7 +99,8 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
     settings |= {name: getattr(review_args, name) for name in ("num_folds", "group_by", "untrained")}
     with lock_folder(folder, REVIEW_FOLDER):
         owned = OwnedFiles(folder, "review")
-        owned.check_free([FOLDS_FILE, FINDINGS_FILE], _ARGUMENT)
+        owned.check_free([FOLDS_FILE], _ARGUMENT)
+        check_outputs(owned)
         is_same = claim_settings(
             folder, REVIEW_FOLDER, json.loads(json.dumps(settings)), has_results=_has_predictions(folder)
         )
@@ -137,31 +137,3 @@ def combine_predictions(data: ReviewData, store: PredictionStore) -> dict[str, R
         )
         for row in data.rows.remove_columns("image")
     }
-
-
-def describe_findings(
-    data: ReviewData, findings: list[LabelFinding], calibration: Calibration, fold_of: dict[str, int | None]
-) -> dict:
-    """Return the content of `findings.json`."""
-    paths = dict(zip(data.rows["example_id"], source_paths(data.rows), strict=True))
-    listed = [
-        finding.to_plain()
-        | {"split": data.split_of[finding.example_id], "image": paths[finding.example_id]}
-        | {"fold": None if fold_of[finding.example_id] is None else fold_of[finding.example_id] + 1}
-        for finding in findings
-    ]
-    return {
-        "images": len(data.rows),
-        "labels": sum(len(p["instances"]) for phrases in data.rows["phrases"] for p in phrases),
-        "num_folds": None if data.folds is None else data.folds.num_folds,
-        "untrained_phrases": [] if data.folds is None else data.folds.untrained_phrases,
-        "calibration": asdict(calibration),
-        "notes": data.notes,
-        "findings": listed,
-    }
-
-
-def summarize(findings: list[LabelFinding]) -> list[str]:
-    """Return the number of findings of each kind as lines."""
-    counts = Counter(finding.kind for finding in findings)
-    return [f"{kind}: {counts[kind]}" for kind in KINDS if counts[kind]] or ["no findings"]

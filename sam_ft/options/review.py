@@ -31,6 +31,7 @@ class ReviewOptions:
         min_finding_score (`float`): Minimum score of a reported finding.
         max_findings (`int`): Maximum number of findings on the page.
         proposals (`list[str]`): Formats of the proposals, of `PROPOSALS`.
+        min_proposal_score (`float`): Minimum score of a finding whose correction is applied in the proposals.
     """
 
     review_dir: str = key("out/review", "Output folder of the review: page, findings, proposals and fold models.")
@@ -58,12 +59,15 @@ class ReviewOptions:
         0.2, "Minimum score of the findings in findings.json, page and proposals, 0 to 1.", low=0, high=1
     )
     max_findings: int = key(
-        500, "Maximum number of findings on the page, highest scores first; 0 writes no page.", low=0
+        200, "Maximum number of findings on the page, highest scores first; 0 writes no page.", low=0
     )
     proposals: list[str] = key(
         ["coco"],
         "Formats of the proposals, one or several: coco, label_studio.",
         choices=PROPOSALS,
+    )
+    min_proposal_score: float = key(
+        0.5, "Minimum score of the findings whose correction is applied in the proposals, 0 to 1.", low=0, high=1
     )
 
     def __post_init__(self):
