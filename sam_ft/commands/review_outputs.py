@@ -1,6 +1,7 @@
 """Outputs of a label review: findings, page and proposals, which are written again only if they would change."""
 
 import logging
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
@@ -100,9 +101,12 @@ class Review:
         return list(source_paths(self.data.rows))
 
     def _build_page(self, title: str) -> ReviewPage:
+        paths = self._list_paths()
+        files = [path for path in paths if path is not None]
+        root = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
         names = {
-            name: f"{self.data.split_of[name]}: {path or name}"
-            for name, path in zip(self.data.rows["example_id"], self._list_paths(), strict=True)
+            name: f"{self.data.split_of[name]}: {name if path is None else os.path.relpath(path, root)}"
+            for name, path in zip(self.data.rows["example_id"], paths, strict=True)
         }
         return ReviewPage(self.findings, self.images, self.data.rows, self.calibration, title, self.data.notes, names)
 
