@@ -253,7 +253,12 @@ def to_row(index: int, scene: Scene, image: Image.Image, phrases: list[str]) -> 
     """Convert a scene with its corrupted labels to a row."""
     labels = scene.image.labels
     instances = [
-        {"bbox": label["bbox"], "segmentation": label["segmentation"]["counts"], "area": 0.0, "is_crowd": False}
+        {
+            "bbox": label["bbox"],
+            "segmentation": label["segmentation"]["counts"].decode(),
+            "area": 0.0,
+            "is_crowd": False,
+        }
         for label in labels
     ]
     listed = [

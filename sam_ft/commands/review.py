@@ -61,7 +61,7 @@ def review_labels(
     runs = FoldRuns(model_args, data_args, loss_args, training, Path(review_args.review_dir))
     log_to_console_and_file(None, is_main=True)
     with stage("data"):
-        data = read_review_data(data_args)
+        data = read_review_data(data_args, review_args.review_splits)
     with claim_review(runs, review_args) as owned:
         with stage("folds"):
             assign_review_folds(data, review_args, owned)
@@ -96,7 +96,7 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
         raise ValueError("a review runs in one process. Start it without `accelerate launch`, or with one process")
     free = (*FREE_KEYS, "feature_cache", "cache_engine")
     settings = {name: value for name, value in collect_settings(run).items() if name not in free}
-    settings |= {name: getattr(review_args, name) for name in ("num_folds", "group_by", "untrained")}
+    settings |= {name: getattr(review_args, name) for name in ("review_splits", "num_folds", "group_by", "untrained")}
     with lock_folder(folder, REVIEW_FOLDER):
         owned = OwnedFiles(folder, "review")
         owned.check_free([FOLDS_FILE], _ARGUMENT)

@@ -72,12 +72,13 @@ class ReviewData:
         return PhraseData(train, validation, ids, self.synonyms, [], [], learned, cached_rows=self.rows)
 
 
-def read_review_data(data_args: DataArguments) -> ReviewData:
+def read_review_data(data_args: DataArguments, names: list[str]) -> ReviewData:
     """
-    Read all splits of a data set, and log a summary of them.
+    Read splits of a data set, and log a summary of them.
 
     Args:
         data_args (`DataArguments`): Keys of the data.
+        names (`list[str]`): Names of the splits, all if empty.
 
     Raises:
         ValueError: If a key has no effect on a review, or the data cannot be read or have no labels.
@@ -93,7 +94,10 @@ def read_review_data(data_args: DataArguments) -> ReviewData:
         raise ValueError(f"`dataset_name` is {SYNTHETIC_STREAM}, which has no labels to review. Set a data set")
     options, reading = to_dataset_options(data_args), to_read_options(data_args)
     sources, notes = find_phrase_splits(options, reading)
-    read = read_splits(sources, reading)
+    unknown = [name for name in names if name not in sources]
+    if unknown:
+        raise ValueError(f"`review_splits` has no split {unknown[0]!r}. Use one or more of: {', '.join(sources)}")
+    read = read_splits(sources, reading, only=names or None)
     reports = [report for _, report in read.values()]
     for line in [line for report in reports for line in report.lines()]:
         logger.info("%s", line)

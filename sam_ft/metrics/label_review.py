@@ -306,6 +306,9 @@ def find_missing(overlap: LabelOverlap, parts: np.ndarray) -> list[MissingObject
     """
     Find probable objects without a label: `s(j) · (1 - max_i g(u(i, j)))` over labels of any phrase.
 
+    Here, `s(j)` is not divided by a mean support below `MIN_CONFIDENCE`: if the model hardly finds the labelled
+    objects of a phrase, its low scores are no evidence for others.
+
     A detection at a label of another phrase is a wrong phrase, and a part of a merged label belongs to that label. Of
     detections of one object, only the highest score counts. A phrase with a high presence, no label and no detection
     is a finding without a location.
@@ -318,7 +321,7 @@ def find_missing(overlap: LabelOverlap, parts: np.ndarray) -> list[MissingObject
         ObjectLab (overlooked); FiftyOne, `compute_mistakenness`: possible missing objects.
     """
     image = overlap.image
-    scores = overlap.scores * (1 - np.maximum(overlap.match.max(1, initial=0.0), parts))
+    scores = overlap.unlabelled_scores * (1 - np.maximum(overlap.match.max(1, initial=0.0), parts))
     complete = np.array([d["phrase"] not in image.incomplete for d in image.detections], dtype=bool)
     eligible = np.flatnonzero((scores >= LOWEST_SCORE) & complete)
     chosen = _select_disjoint([image.detections[j] for j in eligible], scores[eligible], MATCH_IOU)

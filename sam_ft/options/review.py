@@ -24,6 +24,7 @@ class ReviewOptions:
 
     Attributes:
         review_dir (`str`): Output folder.
+        review_splits (`list[str]`): Splits to review, all if empty.
         num_folds (`int`): Number of models; each image is predicted by the one that was not trained on it.
         group_by (`str`, *optional*): `folder`, or a regular expression whose first group names an image's group.
         untrained (`bool`): Predict all images with the model as it is.
@@ -35,6 +36,7 @@ class ReviewOptions:
     """
 
     review_dir: str = key("out/review", "Output folder of the review: page, findings, proposals and fold models.")
+    review_splits: list[str] = key([], "Splits whose labels are reviewed, such as train. Default: all.")
     num_folds: int = key(
         5,
         "Number of folds, at least 2. For each, one model is trained on the other folds and predicts the images of "
