@@ -10,6 +10,8 @@ from ..arguments import DataArguments, LossArguments, ModelArguments, ParsedTrai
 from ..evaluation.predictions import PredictionStore
 from ..metrics.label_findings import LabelFinding, find_label_errors, to_reviewed_image
 from ..metrics.label_overlap import ReviewedImage
+from ..options.keys import get_default, get_keys
+from ..options.review import ReviewOptions
 from ..training.checkpoints import find_checkpoints
 from ..utils.console import log_to_console_and_file, stage
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
@@ -17,7 +19,7 @@ from ..utils.owned_files import OwnedFiles
 from .review_data import FOLDS_FILE, ReviewData, assign_review_folds, read_review_data
 from .review_folds import FoldRuns
 from .review_outputs import FINDINGS_FILE, PAGE, PROPOSALS_FOLDER, Review, check_outputs
-from .run_folder import FREE_KEYS, collect_settings
+from .run_folder import FREE_KEYS, collect_settings, list_defaults
 
 
 logger = logging.getLogger("sam_ft.run")
@@ -26,6 +28,8 @@ _ARGUMENT = "review_dir"
 REVIEW_FOLDER = FolderKind(
     _ARGUMENT, "review.yaml", "label review", "repeat the command with the settings of that review"
 )
+# Keys of the review that change predictions; those of findings and outputs may differ between calls.
+_COMPARED_KEYS = ("review_splits", "num_folds", "group_by", "untrained")
 # Keys of a training run that a review sets itself or that have no meaning for it.
 _RUN_KEYS = ("output_dir", "resume_from_checkpoint", "start_over", "dry_run")
 
@@ -86,7 +90,7 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
 
     Args:
         runs (`FoldRuns`): Keys of the runs.
-        review_args (`ReviewArguments`): Keys of the review; those of findings and outputs may differ between calls.
+        review_args (`ReviewArguments`): Keys of the review.
 
     Raises:
         ValueError: If the folder is in use or contains other files, or predictions of other settings.
@@ -96,13 +100,19 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
         raise ValueError("a review runs in one process. Start it without `accelerate launch`, or with one process")
     free = (*FREE_KEYS, "feature_cache", "cache_engine")
     settings = {name: value for name, value in collect_settings(run).items() if name not in free}
-    settings |= {name: getattr(review_args, name) for name in ("review_splits", "num_folds", "group_by", "untrained")}
+    own = {name: declared for name, declared in get_keys(ReviewOptions).items() if name in _COMPARED_KEYS}
+    settings |= {name: getattr(review_args, name) for name in own}
+    defaults = list_defaults(settings) | {name: get_default(declared) for name, declared in own.items()}
     with lock_folder(folder, REVIEW_FOLDER):
         owned = OwnedFiles(folder, "review")
         owned.check_free([FOLDS_FILE], _ARGUMENT)
         check_outputs(owned)
         is_same = claim_settings(
-            folder, REVIEW_FOLDER, json.loads(json.dumps(settings)), has_results=_has_predictions(folder)
+            folder,
+            REVIEW_FOLDER,
+            json.loads(json.dumps(settings)),
+            has_results=_has_predictions(folder),
+            defaults=defaults,
         )
         if not is_same:  # of an attempt that ended before the first prediction
             owned.remove([FOLDS_FILE])

@@ -66,9 +66,7 @@ class LabelOverlap:
         thresholds = thresholds[self.detection_phrase]
         self.scores = np.minimum(scores / thresholds, 1.0)
         # Without a label, nothing but the score indicates an object, so that a low one is never certain.
-        self.unlabelled_scores = np.minimum(
-            scores / np.maximum(thresholds[self.detection_phrase], MIN_CONFIDENCE), 1.0
-        )
+        self.unlabelled_scores = np.minimum(scores / np.maximum(thresholds, MIN_CONFIDENCE), 1.0)
         self.same_phrase = self.detection_phrase[:, None] == self.label_phrase[None]
         self.match = np.minimum(self.iou / MATCH_IOU, 1.0)
         self.evidence = self.scores[:, None] * self.match  # s(j) · g(u(i, j)), of shape (detections, labels)
