@@ -11,17 +11,19 @@ from ..inference.coco_output import CocoOutput
 from ..inference.label_proposals import write_proposals
 from ..inference.label_studio_output import LabelStudioOutput
 from ..metrics.label_findings import LabelFinding
-from ..metrics.label_overlap import Calibration, ReviewedImage
+from ..metrics.label_overlap import MIN_CONFIDENCE, Calibration, ReviewedImage
 from ..metrics.label_review import KINDS
 from ..reporting.review_page import KIND_TITLES, ReviewPage
 from ..utils.json_files import read_json_file, to_json
 from ..utils.owned_files import OwnedFiles
+from ..utils.text import list_some
 from .review_data import ReviewData
 
 
 logger = logging.getLogger("sam_ft.run")
 
 FINDINGS_FILE, PAGE, PROPOSALS_FOLDER = "findings.json", "index.html", "proposals"
+UNRELIABLE_SUPPORT = MIN_CONFIDENCE / 2  # mean support of the labels of a phrase
 _ARGUMENT, _KIND = "review_dir", "review"
 _PROPOSAL_FILES = {"coco": CocoOutput.FILES[:1], "label_studio": LabelStudioOutput.FILES}
 
@@ -132,12 +134,24 @@ class Review:
                 for name in ("finding_kinds", "min_finding_score", "max_findings", "min_proposal_score")
             },
             "calibration": asdict(self.calibration),
-            "notes": self.data.notes,
+            "notes": [*self.data.notes, *list_unreliable_phrases(self.calibration)],
             "findings": listed,
         }
 
     def summarize(self) -> list[str]:
-        """Return the number of findings of each kind as lines."""
+        """Return the number of findings of each kind, and a warning about phrases that are hardly found, as lines."""
         counts = Counter(finding.kind for finding in self.findings)
         lines = [f"{KIND_TITLES[kind].lower()}: {counts[kind]}" for kind in KINDS if counts[kind]]
-        return lines or ["no findings"]
+        return [*list_unreliable_phrases(self.calibration), *(lines or ["no findings"])]
+
+
+def list_unreliable_phrases(calibration: Calibration) -> list[str]:
+    """Return a warning about the phrases that the models hardly find; empty if there are none."""
+    weak = sorted(name for name, support in calibration.confidence.items() if support < UNRELIABLE_SUPPORT)
+    if not weak:
+        return []
+    return [
+        f"WARNING: the models hardly find the labels of {len(weak)} of {len(calibration.confidence)} phrases (mean "
+        f"support below {UNRELIABLE_SUPPORT}), so their findings are unreliable: {list_some(weak, 10)}. Train longer, "
+        "or set another `config`"
+    ]

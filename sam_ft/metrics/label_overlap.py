@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 MATCH_IOU = 0.5  # IoU from which on a detection supports a label fully, COCO's lowest threshold
 CREDIBLE_SHARE = 0.25  # share of a label's support from which on a detection's outline is compared with the label's
-MIN_CONFIDENCE = 0.5  # lowest mean support that the scores of missing objects are divided by
+MIN_CONFIDENCE = 0.5  # mean support of a phrase below which its predictions are weak evidence
 LOWEST_SCORE = 0.05  # lowest score of a detection that can contradict a label
 
 
@@ -63,6 +63,8 @@ class LabelOverlap:
         self.is_crowd = np.array([bool(label.get("iscrowd")) for label in labels], dtype=bool)
         thresholds = np.array([calibration.confidence.get(phrase, 1.0) for phrase in self.phrases])
         scores = np.array([d["score"] for d in detections], dtype=float)
+        # Detections of a phrase that is hardly found are missing at correct labels, too.
+        self.reliability = np.minimum(thresholds[self.label_phrase] / MIN_CONFIDENCE, 1.0)
         thresholds = thresholds[self.detection_phrase]
         self.scores = np.minimum(scores / thresholds, 1.0)
         # Without a label, nothing but the score indicates an object, so that a low one is never certain.

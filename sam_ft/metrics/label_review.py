@@ -158,15 +158,16 @@ def boundary_deviation(iou: np.ndarray | float, area: np.ndarray) -> np.ndarray:
 
 def score_spurious(overlap: LabelOverlap) -> np.ndarray:
     """
-    Score labels without an object: `(1 - max_p A(i, p))²`.
+    Score labels without an object: `r(c(i)) · (1 - max_p A(i, p))²`.
 
     Support by any phrase counts, because an object of another phrase is a wrong phrase. The square ranks labels with
-    little support, often difficult objects, below labels without any.
+    little support, often difficult objects, below labels without any. The reliability `r` of a phrase is the mean
+    support of its labels divided by `MIN_CONFIDENCE`, at most 1.
 
     Source:
         FiftyOne, `compute_mistakenness`: possible spurious objects are labels without a matching prediction.
     """
-    return (1 - overlap.any_support()) ** 2
+    return overlap.reliability * (1 - overlap.any_support()) ** 2
 
 
 def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | None]]:

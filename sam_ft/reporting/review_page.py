@@ -9,7 +9,7 @@ from PIL import Image
 from ..data.row_schema import to_rgb
 from ..data.safe_text import to_printable
 from ..metrics.label_findings import LabelFinding
-from ..metrics.label_overlap import Calibration, ReviewedImage
+from ..metrics.label_overlap import MATCH_IOU, Calibration, ReviewedImage, measure_overlaps
 from ..metrics.label_review import (
     BAD_BOUNDARY,
     DUPLICATE,
@@ -170,9 +170,8 @@ class ReviewPage:
             return [], [finding.phrase]
         window = _choose_window(boxes, image.size)
         labels = [(label["phrase"], *_region(label), None) for label in reviewed.labels]
-        detections = [
-            (d["phrase"], *_region(d), d["score"]) for d in reviewed.detections if self._is_shown(d, finding)
-        ]
+        shown = [d for d in reviewed.detections if self._is_shown(d, finding)]
+        detections = [(d["phrase"], *_region(d), d["score"]) for d in _without_repeated(shown)]
         marks = boxes[:1]
         panels: list[Panel] = []
         for caption, instances in (("image", []), ("labels", labels), ("prediction", detections)):
@@ -191,6 +190,16 @@ class ReviewPage:
 
 def _region(region: dict) -> tuple[str | None, list[float]]:
     return region["segmentation"]["counts"] if region.get("segmentation") else None, region["bbox"]
+
+
+def _without_repeated(detections: list[dict]) -> list[dict]:
+    """Leave out detections that repeat one of the same phrase with a higher score."""
+    selected: list[dict] = []
+    for detection in sorted(detections, key=lambda d: -d["score"]):
+        same = [d for d in selected if d["phrase"] == detection["phrase"]]
+        if not (measure_overlaps([detection], same) >= MATCH_IOU).any():
+            selected.append(detection)
+    return selected
 
 
 def _choose_window(boxes: list[list[float]], size: tuple[int, int]) -> Window:

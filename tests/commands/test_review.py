@@ -14,8 +14,10 @@ from sam_ft import Sam3Predictor
 from sam_ft.commands import review_data, review_folds
 from sam_ft.commands.program import find_command
 from sam_ft.commands.review_folds import list_fold_models
+from sam_ft.commands.review_outputs import list_unreliable_phrases
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import to_dataset
+from sam_ft.metrics.label_overlap import Calibration
 from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.utils.owned_files import RECORD
 
@@ -221,6 +223,13 @@ def test_the_model_as_it_is_reviews_a_single_image(run, coco, tmp_path):
     assert {"findings.json", "predictions/untrained.json", RECORD} <= names
     assert "index.html" not in names
     assert read(tmp_path, "findings.json")["num_folds"] is None
+
+
+def test_phrases_that_are_hardly_found_are_named():
+    assert list_unreliable_phrases(Calibration({"nut": 0.6})) == []
+    (line,) = list_unreliable_phrases(Calibration({"nut": 0.6, "bolt": 0.1}))
+    assert "hardly find the labels of 1 of 2 phrases (mean support below 0.25)" in line
+    assert "unreliable: bolt." in line
 
 
 def test_images_of_open_vocabularies_are_prompted_with_the_phrases_of_others():
