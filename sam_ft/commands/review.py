@@ -78,7 +78,7 @@ def review_labels(
             review.write(owned, review_args, f"Label review of {data_args.source_name}")
     for line in review.summarize():
         logger.info("%s", line)
-    outputs = [PAGE] * bool(review_args.max_findings) + [FINDINGS_FILE, f"{PROPOSALS_FOLDER}/"]
+    outputs = [name for name in (PAGE, FINDINGS_FILE, PROPOSALS_FOLDER) if (runs.folder / name).exists()]
     logger.info("%s: %s", runs.folder, ", ".join(outputs))
     return review.findings
 

@@ -75,10 +75,12 @@ class Review:
             args (`ReviewArguments`): Keys of findings and outputs.
             title (`str`): Title of the page.
         """
-        content = self.describe(args)
+        content, proposals = self.describe(args), _proposal_files(owned)
+        applied = [finding for finding in self.findings if finding.score >= args.min_proposal_score]
+        # Label Studio gets the images of findings alone.
+        formats = [name for name in self._choose_formats(args) if applied or name == "coco"]
         names = [FINDINGS_FILE, *([PAGE] if args.max_findings else [])]
-        proposals, formats = _proposal_files(owned), self._choose_formats(args)
-        files = [name for form in formats for name in _PROPOSAL_FILES[form]]
+        files = [file for name in formats for file in _PROPOSAL_FILES[name]]
         is_complete = all(map(owned.is_owned, names)) and all(map(proposals.is_owned, files))
         if is_complete and read_json_file(owned.folder / FINDINGS_FILE, _ARGUMENT) == content:
             logger.info("  all outputs are up to date")
@@ -86,10 +88,14 @@ class Review:
         if args.max_findings:
             owned.write_text(PAGE, self._build_page(title).render(args.max_findings), _ARGUMENT)
         if formats:
-            applied = [finding for finding in self.findings if finding.score >= args.min_proposal_score]
-            rows = self.data.rows.remove_columns("image")
             proposals.folder.mkdir(exist_ok=True)
+            rows = self.data.rows.remove_columns("image")
             write_proposals(proposals, formats, rows, self._list_paths(), self.images, applied)
+        # Outputs of an earlier call with other keys would contradict the findings.
+        stale = [(proposals, name) for name in proposals.names if name not in files]
+        stale += [(owned, PAGE)] if PAGE not in names and owned.is_owned(PAGE) else []
+        for folder, name in stale:
+            folder.remove([name])
         owned.write_text(FINDINGS_FILE, to_json(content, FINDINGS_FILE, indent=1), _ARGUMENT)
 
     def _choose_formats(self, args: ReviewArguments) -> list[str]:
@@ -131,7 +137,7 @@ class Review:
             "untrained_phrases": [] if folds is None else folds.untrained_phrases,
             "settings": {
                 name: getattr(args, name)
-                for name in ("finding_kinds", "min_finding_score", "max_findings", "min_proposal_score")
+                for name in ("finding_kinds", "min_finding_score", "max_findings", "proposals", "min_proposal_score")
             },
             "calibration": asdict(self.calibration),
             "notes": [*self.data.notes, *list_unreliable_phrases(self.calibration)],

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from ..ops.masks import decode_mask, encode_mask
-from .pictures import draw_instances, draw_marks
+from .pictures import draw_instances
 
 
 Instance = tuple[str, str | None, list[float], float | None]  # of `draw_instances`
@@ -43,10 +43,10 @@ def draw_crop(
         window (`Window`): The part.
         marks (`list[list[float]]`): Boxes `(x, y, w, h)` in the image that get a frame, px.
     """
-    x1, y1, x2, _ = window
+    x1, y1, _, _ = window
     inside = [moved for moved in (crop_instance(i, image.size, window) for i in instances) if moved is not None]
-    picture = draw_instances(image.crop(window), inside, colors, "")
-    return draw_marks(picture, picture.width / (x2 - x1), [[x - x1, y - y1, w, h] for x, y, w, h in marks])
+    moved_marks = [[x - x1, y - y1, w, h] for x, y, w, h in marks]
+    return draw_instances(image.crop(window), inside, colors, "", marks=moved_marks)
 
 
 def crop_instance(instance: Instance, size: tuple[int, int], window: Window) -> Instance | None:

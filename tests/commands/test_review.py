@@ -176,6 +176,18 @@ def test_changed_labels_are_refused(run, reviewed):
     file.write_text(content)
 
 
+def test_other_outputs_replace_those_of_an_earlier_call(run, reviewed, monkeypatch):
+    folder, _ = reviewed
+    monkeypatch.setattr(review_folds, "fine_tune", None)
+    run(folder, dataset_name=folder / "data", min_finding_score=0.9, max_findings=0, proposals="label_studio")
+    assert not (folder / "review" / "index.html").exists()
+    assert {path.name for path in (folder / "review" / "proposals").iterdir()} <= {RECORD, "label_studio"}
+    assert all(finding["score"] >= 0.9 for finding in read(folder, "findings.json")["findings"])
+    run(folder, dataset_name=folder / "data", min_finding_score=0)
+    assert (folder / "review" / "index.html").is_file()
+    assert (folder / "review" / "proposals" / "coco.json").is_file()
+
+
 IMAGES = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
 LABELS = [square(i, i) for i in (1, 2, 3)]
 
