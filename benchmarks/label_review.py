@@ -3,11 +3,14 @@
     python benchmarks/label_review.py                              # sam-ft/tiny, 200 scenes, five seeds
     python benchmarks/label_review.py --more_kinds                 # also split labels and near duplicates
     python benchmarks/label_review.py --boxes                      # labels and predictions without masks
+    python benchmarks/label_review.py --folds 5 --seeds 7          # out-of-fold predictions of `sam-ft review`
 
 The labels are the shapes of the scenes. A share of them is corrupted in each of four ways: object removed, phrase
 swapped with another shape, mask shifted by a fifth of its size, spurious object added (mask and phrase of an object of
 another scene, where it overlaps no object). `--more_kinds` also replaces labels by their two halves, and adds copies
-of labels that are shifted by 3 % of their size. The predictions are those of a model that never saw the scenes.
+of labels that are shifted by 3 % of their size. The predictions are those of a model that never saw the scenes. With
+`--folds`, the scenes and the corrupted labels are written to files, and the result of `sam-ft review` is measured,
+which trains concepts on them, or what `--config` sets.
 
 For each kind of error, `AUROC` ranks all labels (images, for removed objects) by the score of this kind, and
 `precision` is the share of planted errors of this kind among the first n findings of this kind, n being the number
@@ -16,21 +19,28 @@ counts if its kind is the planted one. The default seeds were not used to choose
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
+from PIL import Image
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.gpu_table import format_table  # noqa: E402
 from sam_ft.data.keyed_random import keyed_draws  # noqa: E402
+from sam_ft.data.row_schema import to_dataset  # noqa: E402
 from sam_ft.data.synthetic.scenes import SceneObject, draw_scene  # noqa: E402
+from sam_ft.data.writers.coco_files import write_coco  # noqa: E402
 from sam_ft.inference.sam3_predictor import Sam3Predictor  # noqa: E402
 from sam_ft.metrics.label_overlap import measure_overlaps  # noqa: E402
 from sam_ft.metrics.label_review import (  # noqa: E402
@@ -43,6 +53,7 @@ from sam_ft.metrics.label_review import (  # noqa: E402
     SPURIOUS,
     WRONG_PHRASE,
     ImageReview,
+    MissingObject,
     ReviewedImage,
     calibrate,
     review_image,
@@ -54,6 +65,13 @@ from sam_ft.options.scenes import SceneOptions  # noqa: E402
 
 PLANTED = (MISSING, WRONG_PHRASE, BAD_BOUNDARY, SPURIOUS)
 MORE_KINDS = (MERGED_OR_SPLIT, DUPLICATE)
+# Keys of the fold runs: concepts of the packaged model.
+FOLD_KEYS = {
+    "concept_tokens": 8, "pairs_per_chunk": 64, "feature_cache": "features", "cache_text": True, "negative_ratio": 0.4,
+    "resize": "plain", "num_train_epochs": 4, "learning_rate": 1.5e-2, "lr_scale": 1.0, "weight_decay": 0.0,
+    "lr_schedule": "transformers", "lr_scheduler_type": "cosine", "warmup_steps": 0, "dataloader_num_workers": 0,
+    "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "save_strategy": "no",
+}  # fmt: skip
 SHIFT = 0.2  # of the width and height of the box
 MIN_SCORE = 0.02  # of the detections
 
@@ -160,10 +178,11 @@ def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
     return float(total / (positives * (len(scores) - positives)))
 
 
-def measure(scenes: list[Scene]) -> dict[str, dict[str, float]]:
+def measure(scenes: list[Scene], reviews: list[ImageReview] | None = None) -> dict[str, dict[str, float]]:
     """Return `AUROC` and `precision` by kind, and `precision` of all findings together."""
-    calibration = calibrate(scene.image for scene in scenes)
-    reviews = [review_image(scene.image, calibration) for scene in scenes]
+    if reviews is None:
+        calibration = calibrate(scene.image for scene in scenes)
+        reviews = [review_image(scene.image, calibration) for scene in scenes]
     planted = np.array([label["planted"] or "" for scene in scenes for label in scene.image.labels])
     scores = np.stack([np.concatenate([review.labels[kind] for review in reviews]) for kind in LABEL_KINDS])
     missing = [
@@ -205,12 +224,18 @@ def is_removed(scene: Scene, review: ImageReview, index: int) -> bool:
     return bool((overlaps >= 0.5).any())
 
 
-def predict(predictor: Sam3Predictor, options: SceneOptions, args: argparse.Namespace) -> list[Scene]:
-    """Draw scenes, plant errors in their labels, and predict them; `args` are those of the benchmark."""
+def draw_scenes(options: SceneOptions, args: argparse.Namespace) -> tuple[list[Scene], list[Image.Image]]:
+    """Draw scenes and plant errors in their labels; `args` are those of the benchmark."""
     drawn = [draw_scene(keyed_draws(options.seed, 0, f"val-{i}", "review"), options) for i in range(args.scenes)]
     kinds = PLANTED + MORE_KINDS * args.more_kinds
     scenes = plant_errors([objects for _, objects in drawn], list(options.shapes), args.share, options.seed, kinds)
-    for scene, (image, _) in zip(scenes, drawn, strict=True):
+    return scenes, [image for image, _ in drawn]
+
+
+def predict(predictor: Sam3Predictor, options: SceneOptions, args: argparse.Namespace) -> list[Scene]:
+    """Draw scenes, plant errors in their labels, and predict them; `args` are those of the benchmark."""
+    scenes, images = draw_scenes(options, args)
+    for scene, image in zip(scenes, images, strict=True):
         prediction = predictor(image, list(options.shapes))
         scene.image.presence = prediction.presence
         scene.image.detections = [
@@ -224,6 +249,64 @@ def predict(predictor: Sam3Predictor, options: SceneOptions, args: argparse.Name
     return scenes
 
 
+def to_row(index: int, scene: Scene, image: Image.Image, phrases: list[str]) -> dict:
+    """Convert a scene with its corrupted labels to a row."""
+    labels = scene.image.labels
+    instances = [
+        {
+            "bbox": label["bbox"],
+            "segmentation": label["segmentation"]["counts"].decode(),
+            "area": 0.0,
+            "is_crowd": False,
+        }
+        for label in labels
+    ]
+    listed = [
+        {"text": text, "instances": [i for i, one in enumerate(labels) if one["phrase"] == text], "exhaustive": True}
+        for text in phrases
+    ]
+    size = {"width": image.width, "height": image.height}
+    return {"example_id": str(index), "image": image, **size, "instances": instances, "phrases": listed}
+
+
+def review_by_command(options: SceneOptions, args: argparse.Namespace) -> tuple[list[Scene], list[ImageReview]]:
+    """Write scenes and corrupted labels to files, run `sam-ft review` on them, and read its findings."""
+    scenes, images = draw_scenes(options, args)
+    rows = [to_row(i, *pair, list(options.shapes)) for i, pair in enumerate(zip(scenes, images, strict=True))]
+    with tempfile.TemporaryDirectory() as folder:
+        config = args.config or f"{folder}/keys.yaml"
+        if args.config is None:
+            Path(config).write_text(yaml.safe_dump({"model_name_or_path": args.model, **FOLD_KEYS}))
+        write_coco(to_dataset(rows), f"{folder}/data", "train")
+        keys = {"config": config, "dataset_name": f"{folder}/data", "review_dir": f"{folder}/review"}
+        keys |= {"num_folds": args.folds, "min_finding_score": 0, "max_findings": 0}
+        words = [word for name, value in keys.items() for word in (f"--{name}", str(value))]
+        recipe = Path(__file__).resolve().parents[1] / "recipes" / "review_labels.py"
+        subprocess.run([sys.executable, str(recipe), *words], check=True)
+        findings = json.loads(Path(folder, "review", "findings.json").read_text())["findings"]
+    return scenes, read_reviews(scenes, findings)
+
+
+def read_reviews(scenes: list[Scene], findings: list[dict]) -> list[ImageReview]:
+    """Convert the findings of all scenes to the scores of each scene; detections of missing objects are added."""
+    reviews = []
+    for scene in scenes:
+        labels = {kind: np.zeros(len(scene.image.labels)) for kind in LABEL_KINDS}
+        reviews.append(ImageReview(labels, np.zeros(0), [], []))
+    for finding in findings:
+        scene, review = scenes[int(finding["example_id"])], reviews[int(finding["example_id"])]
+        if finding["kind"] != MISSING:
+            assert scene.image.labels[finding["instance"]]["phrase"] == finding["phrase"]
+            for kind in LABEL_KINDS:
+                review.labels[kind][finding["instance"]] = finding["scores"][kind]
+            continue
+        proposal = finding["proposal"]
+        index = None if proposal is None else len(scene.image.detections)
+        scene.image.detections += [] if proposal is None else [proposal]
+        review.missing.append(MissingObject(finding["phrase"], index, finding["score"]))
+    return reviews
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,13 +315,20 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="Share of the labels for each kind of error.")
     parser.add_argument("--more_kinds", action="store_true", help="Also plant split labels and near duplicates.")
     parser.add_argument("--boxes", action="store_true", help="Remove all masks.")
+    parser.add_argument("--folds", type=int, help="Number of folds of `sam-ft review`. Default: no training.")
+    parser.add_argument("--config", help="YAML file of the folds. Default: concepts of the packaged model.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103, 104, 105])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    predictor = Sam3Predictor.from_pretrained(args.model, options=PredictOptions(score_threshold=MIN_SCORE))
     results = []
+    if not args.folds:
+        predictor = Sam3Predictor.from_pretrained(args.model, options=PredictOptions(score_threshold=MIN_SCORE))
     for seed in args.seeds:
-        results.append(measure(predict(predictor, SceneOptions(seed=seed), args)))
+        options = SceneOptions(seed=seed)
+        if args.folds:
+            results.append(measure(*review_by_command(options, args)))
+        else:
+            results.append(measure(predict(predictor, options, args)))
         print(seed, {k: {n: round(v, 3) for n, v in r.items()} for k, r in results[-1].items()}, flush=True)
     rows = [
         [kind, *(format_mean([result[kind][name] for result in results if name in result[kind]])

@@ -14,6 +14,7 @@ from .loss import LossArguments, Sam2LossArguments
 from .model import ModelArguments, Sam2ModelArguments
 from .plan import PlanArguments
 from .predict import PredictArguments, Sam2PredictArguments
+from .review import ReviewArguments
 from .run import SAM2_ARGUMENTS, SAM3_ARGUMENTS
 from .sam2_data import Sam2DataArguments
 from .serve import ServeArguments
@@ -34,6 +35,7 @@ __all__ = [
     "ParsedTraining",
     "PlanArguments",
     "PredictArguments",
+    "ReviewArguments",
     "Sam2DataArguments",
     "Sam2LossArguments",
     "Sam2ModelArguments",

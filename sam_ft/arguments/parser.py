@@ -21,7 +21,7 @@ from .transformers_keys import read_transformers_keys
 
 logger = logging.getLogger("sam_ft.run")
 
-_OUTPUT_KEYS = ("predictions_dir", "target_dir", "gallery_dir", "output_path")
+_OUTPUT_KEYS = ("predictions_dir", "target_dir", "gallery_dir", "review_dir", "output_path")
 _HELP, _HELP_ALL = ("-h", "--help"), "--help-all"
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
@@ -91,13 +91,16 @@ class RecipeParser(argparse.ArgumentParser):
             self._add_key(spec)
         self.add_argument("--config")
 
-    def parse(self, arguments: Sequence[str] | None = None, default: str | None = None) -> tuple:
+    def parse(
+        self, arguments: Sequence[str] | None = None, default: str | None = None, base: str | None = None
+    ) -> tuple:
         """
         Parse the YAML file and the command line, or print the help and exit.
 
         Args:
             arguments (`Sequence[str]`, *optional*): Command line without the program; by default that of the process.
             default (`str`, *optional*): YAML file or packaged name that is used for an empty command line.
+            base (`str`, *optional*): YAML file or packaged name that is used for a command line without `--config`.
 
         Returns:
             `tuple`: One instance of each dataclass; for keys of training a [`ParsedTraining`].
@@ -110,7 +113,7 @@ class RecipeParser(argparse.ArgumentParser):
         self._refuse_unknown(arguments)
         config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         config_parser.add_argument("--config")
-        config = config_parser.parse_known_args(arguments)[0].config
+        config = config_parser.parse_known_args(arguments)[0].config or base
         if config is not None:
             self._set_defaults_from_file(find_config(config))
         options = self._option_string_actions

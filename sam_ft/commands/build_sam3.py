@@ -1,6 +1,7 @@
 """Trainer of SAM 3, built from keys."""
 
 import logging
+from dataclasses import replace
 
 from transformers import Sam3Processor
 
@@ -68,15 +69,7 @@ def build_sam3_trainer(
             if getattr(data_args, key):
                 refuse_cache_of_streams(key, data)
         if data_args.feature_cache:
-            parts = {"train": train, "validation": evaluation}
-            cache_images(
-                sam3,
-                parts,
-                data_args.feature_cache,
-                training_args,
-                views=data_args.cache_views,
-                on_ray=data_args.cache_engine == "ray",
-            )
+            _cache_images(sam3, (train, evaluation), data, data_args, loss_args, training_args)
         if data_args.cache_text:
             texts = _list_texts(data, data_args, loss_args)
             text_features = cache_texts(sam3, processor.tokenizer, texts, training_args)
@@ -132,6 +125,31 @@ def _build_samples(
         with_masks=sam3.with_masks,
     )
     return train, evaluation
+
+
+def _cache_images(
+    sam3: Sam3ForConceptSegmentation,
+    samples: tuple[TrainingSamples, EvaluationSamples],
+    data: PhraseData,
+    data_args: DataArguments,
+    loss_args: LossArguments,
+    training_args: Sam3TrainingArguments,
+) -> None:
+    """Encode the images of the samples, or of `data.cached_rows`, and let the samples read the features."""
+    cached, names = samples, ("train", "validation")
+    if data.cached_rows is not None:
+        rows = replace(data, train=data.cached_rows, validation=data.cached_rows)
+        cached = _build_samples(sam3, rows, data_args, loss_args, training_args)
+    cache_images(
+        sam3,
+        dict(zip(names, cached, strict=True)),
+        data_args.feature_cache,
+        training_args,
+        views=data_args.cache_views,
+        on_ray=data_args.cache_engine == "ray",
+    )
+    for part, source in zip(samples, cached, strict=True):
+        part.use(source.store)
 
 
 def _list_texts(data: PhraseData, data_args: DataArguments, loss_args: LossArguments) -> list[str]:

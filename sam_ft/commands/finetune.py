@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..arguments import ParsedTraining
+from ..data.loading import PhraseData
 from ..models.concept_switch import disable_concepts
 from ..models.family_spec import resolve
 from ..training.callbacks import close_event_files
@@ -46,12 +47,13 @@ def run_fine_tuning(model_args, data_args, loss_args, training: ParsedTraining) 
     fine_tune(run)
 
 
-def fine_tune(run: Run) -> None:
+def fine_tune(run: Run, data: PhraseData | None = None) -> None:
     """
     Train, evaluate, save, report and publish; with `dry_run`, run each stage once and remove all output.
 
     Args:
         run (`Run`): Keys of the run.
+        data (`PhraseData`, *optional*): Data of the run, which are read from the keys by default.
 
     Raises:
         ValueError: If keys, data, model or folder are not valid; raised before the first step if possible.
@@ -62,17 +64,17 @@ def fine_tune(run: Run) -> None:
             with args.main_process_first(desc="output folder"):
                 claimed = claims.enter_context(claim_run(run))
             claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
-            return _fine_tune(run, claimed)
+            return _fine_tune(run, claimed, data)
     with tempfile.TemporaryDirectory() as folder:
         args.reduce_to_dry_run(f"{folder}/run")
         run.data.reduce_to_dry_run(folder)
         with claim_run(run) as claimed:
-            _fine_tune(run, claimed)
+            _fine_tune(run, claimed, data)
     logger.info("✓ dry run: every stage works here")
     return None
 
 
-def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
+def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None) -> None:
     model_args, data_args, loss_args, training_args = run.groups()
     is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
     if training_args.resume_from_checkpoint:
@@ -82,7 +84,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun) -> None:
 
     with stage("data"):
         with training_args.main_process_first(desc="data"):
-            data = load_data(data_args)
+            data = load_data(data_args) if data is None else data
         record = _record_data(data, output_dir, checkpoint, data_args.verify_images) if is_main else None
 
     with stage("model"):

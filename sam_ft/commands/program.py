@@ -22,6 +22,7 @@ from ..arguments import (
     ModelArguments,
     PlanArguments,
     PredictArguments,
+    ReviewArguments,
     Sam2ModelArguments,
     Sam2PredictArguments,
     ServeArguments,
@@ -46,6 +47,7 @@ class Command:
             `False` sets the exit status 1.
         ignored (`tuple[type, ...]`): Dataclasses whose keys a YAML file may contain without effect.
         default_config (`str`, *optional*): Packaged YAML file for an empty command line.
+        base_config (`str`, *optional*): Packaged YAML file for a command line without `--config`.
         error_status (`int`): Exit status of an error, 1 by default.
     """
 
@@ -56,6 +58,7 @@ class Command:
     function: str
     ignored: tuple[type, ...] = ()
     default_config: str | None = None
+    base_config: str | None = None
     error_status: int = 1
 
     def make_parser(self, prog: str | None = None) -> RecipeParser:
@@ -76,7 +79,7 @@ class Command:
         Raises:
             ValueError: If a key or value is not valid, or the command raises it.
         """
-        groups = self.make_parser(prog).parse(arguments, self.default_config)
+        groups = self.make_parser(prog).parse(arguments, self.default_config, self.base_config)
         module, _, function = self.function.partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), function)(*groups)
 
@@ -95,6 +98,8 @@ COMMANDS = (
             ignored=SAM2_ARGUMENTS),
     Command("check", ("sam3", "sam2"), "Check a data set for defects and draw the model's input.",
             (DataArguments, CheckArguments), "check:check_data", ignored=_BOTH, error_status=2),
+    Command("review", ("sam3",), "Find wrong labels: predict each image with a model that was not trained on it.",
+            (*SAM3_ARGUMENTS, ReviewArguments), "review:review_labels", base_config="sam3_concepts"),
     Command("convert", ("sam3", "sam2"), "Convert a data set to COCO with phrases, or to rows for the Hub.",
             (DataArguments, ConvertArguments), "convert:convert_data", ignored=_BOTH),
     Command("plan", ("sam3",), "Measure memory, time and disk of a run before it starts, or predict them.",

@@ -194,7 +194,7 @@ def prepare_run_folder(folder: Path, settings: dict, *, is_main: bool = True, st
     }
     is_same_run = claim_settings(
         folder, RUN_FOLDER, _compared_settings(folder, settings), has_results=_has_results(folder),
-        defaults=_defaults(settings),
+        defaults=list_defaults(settings),
         recorded=recorded, replace=start_over,
     )  # fmt: skip
     if not is_same_run and was_claimed:
@@ -234,8 +234,13 @@ def record_run(folder: Path) -> None:
     OwnedFiles(folder, RUN_KIND).end(_names_of_run(folder))
 
 
-def _defaults(settings: dict) -> dict:
-    """Return the defaults of all keys of the run's family, because records of older releases lack some."""
+def list_defaults(settings: dict) -> dict:
+    """
+    Return the defaults of all keys of the run's family, because records of older releases lack some.
+
+    Args:
+        settings (`dict`): Settings of a run, from [`collect_settings`].
+    """
     keys_of_families = (
         {field.name: field for group in resolve(family.arguments) for field in dataclasses.fields(group)}
         for family in FAMILIES.values()

@@ -69,7 +69,8 @@ def assign_folds(
         on groups of images.
     """
     present = [{phrase["text"] for phrase in phrases if phrase["instances"]} for phrases in rows["phrases"]]
-    _check_numbers(num_folds, present)
+    check_labels(rows)
+    _check_numbers(num_folds, len(rows))
     group_of = join_groups(find_copies(rows, notes, num_proc), groups or [None] * len(rows))
     firsts, index_of, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
     if len(firsts) < num_folds:
@@ -99,17 +100,22 @@ def assign_folds(
     return Folds(fold_of[index_of].tolist(), num_folds, untrained)
 
 
-def _check_numbers(num_folds: int, present: list[set[str]]) -> None:
-    """Check the number of folds, of images and of labels; see [`assign_folds`]."""
+def check_labels(rows: Dataset) -> None:
+    """Raise `ValueError` if no image has a label, so that there is nothing to review."""
+    if not any(phrase["instances"] for phrases in rows["phrases"] for phrase in phrases):
+        number = f"the {len(rows)} images have" if len(rows) > 1 else "the image has"
+        raise ValueError(f"{number} no labels, so there is nothing to review. Label some images")
+
+
+def _check_numbers(num_folds: int, num_images: int) -> None:
+    """Check the number of folds and of images; see [`assign_folds`]."""
     if num_folds < 2:
         raise ValueError(f"`num_folds` must be at least 2, got {num_folds}")
-    if len(present) < num_folds:
-        hint = f", or set `num_folds: {len(present)}`" if len(present) > 1 else ""
+    if num_images < num_folds:
+        hint = f", or set `num_folds: {num_images}`" if num_images > 1 else ""
         raise ValueError(
-            f"`num_folds`: {num_folds} folds need at least {num_folds} images, got {len(present)}. Add images{hint}"
+            f"`num_folds`: {num_folds} folds need at least {num_folds} images, got {num_images}. Add images{hint}"
         )
-    if not any(present):
-        raise ValueError(f"the {len(present)} images have no labels, so there is nothing to review. Label some images")
 
 
 def _stratify(counts: np.ndarray, sizes: np.ndarray, num_folds: int) -> np.ndarray:

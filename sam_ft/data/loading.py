@@ -35,6 +35,8 @@ class PhraseData:
         learned (`set[str]`, *optional*): Training phrases, without those only in `replay`; `None` for streams.
         unseen (`set[str]`): Phrases removed from training.
         warnings (`list[str]`): Reasons why metrics are optimistic; the first lines of an evaluation report.
+        cached_rows (`datasets.Dataset`, *optional*): Rows that a feature cache contains, of which `train` and
+            `validation` are parts, so that several runs share the cache. Default: `train` and `validation`.
     """
 
     train: Dataset | LazyRows | MixedRows | SceneRows | None
@@ -46,6 +48,7 @@ class PhraseData:
     learned: set[str] | None = None
     unseen: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
+    cached_rows: Dataset | None = None
 
     def lines(self) -> list[str]:
         """Return all reports and assumptions as lines of text without control characters."""

@@ -23,6 +23,9 @@ class CocoOutput:
         owned (`OwnedFiles`): Files of the predictions' folder.
         phrases (`list[str]`): Categories, in the order of their ids.
         root (`str`): Folder that the file names of the images are relative to.
+        description (`str`): Description of the content in `info`.
+        argument (`str`): The argument that names the folder, for errors.
+        with_results (`bool`): Whether to write `results.json`, too.
 
     Raises:
         `ValueError`: If one of the files was not written by a prediction.
@@ -30,8 +33,18 @@ class CocoOutput:
 
     FILES = ("coco.json", "results.json")
 
-    def __init__(self, owned: OwnedFiles, phrases: list[str], root: str):
-        self.owned, self.root = owned, root
+    def __init__(
+        self,
+        owned: OwnedFiles,
+        phrases: list[str],
+        root: str,
+        *,
+        description: str = "predictions of sam-ft",
+        argument: str = "predictions_dir",
+        with_results: bool = True,
+    ):
+        self.owned, self.root, self.description, self.argument = owned, root, description, argument
+        self.with_results = with_results
         self.category_ids = {phrase: number for number, phrase in enumerate(phrases, 1)}
         self._num_images = self._num_annotations = 0
 
@@ -45,15 +58,23 @@ class CocoOutput:
     def __exit__(self, kind, _error, _traceback) -> None:
         with self._images, self._annotations, self._results:
             if kind is None:
-                self.owned.write("coco.json", self._write_data_set, "predictions_dir")
-                self.owned.write("results.json", self._write_results, "predictions_dir")
+                self.owned.write("coco.json", self._write_data_set, self.argument)
+                if self.with_results:
+                    self.owned.write("results.json", self._write_results, self.argument)
 
-    def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
-        """Add the prediction of an image."""
+    def add(self, image: ImageEntry, prediction: ImagePrediction, fields: dict | None = None) -> None:
+        """
+        Add the prediction of an image.
+
+        Args:
+            image (`ImageEntry`): The image.
+            prediction (`ImagePrediction`): Its prediction; further values of a detection are written, too.
+            fields (`dict`, *optional*): Further values of the image.
+        """
         self._num_images += 1
         path = os.path.relpath(image.path, self.root)
         entry = {"id": self._num_images, "file_name": Path(path).as_posix()}
-        entry |= {"width": prediction.width, "height": prediction.height}
+        entry |= {"width": prediction.width, "height": prediction.height} | (fields or {})
         _append(self._images, entry, is_first=self._num_images == 1)
         for phrase, detections in prediction.detections.items():
             for detection in detections:
@@ -61,15 +82,14 @@ class CocoOutput:
                 is_first = self._num_annotations == 1
                 result = {"image_id": self._num_images, "category_id": self.category_ids[phrase], **detection}
                 _append(self._results, result, is_first=is_first)
-                common = {"id": self._num_annotations, "iscrowd": 0, "noun_phrase": phrase}
-                common["area"] = compute_area(detection)
-                _append(self._annotations, {"segmentation": []} | result | common, is_first=is_first)
+                common = {"id": self._num_annotations, "noun_phrase": phrase, "area": compute_area(detection)}
+                _append(self._annotations, {"segmentation": [], "iscrowd": 0} | result | common, is_first=is_first)
 
     def _write_data_set(self, file: Path) -> None:
         categories = [
             {"id": number, "name": phrase, "supercategory": "phrase"} for phrase, number in self.category_ids.items()
         ]
-        info = {"description": "predictions of sam-ft", "image_folder": self.root}
+        info = {"description": self.description, "image_folder": self.root}
         with open(file, "w", encoding="utf-8") as target:
             target.write(f'{{"info": {to_json(info)}, "images": [')
             _copy(self._images, target)

@@ -18,7 +18,6 @@ from .predictor import ImagePrediction
 
 
 _TASKS, _CONFIG = "label_studio/tasks.json", "label_studio/config.xml"
-_ARGUMENT = "predictions_dir"
 _IMAGE = "image"  # name of the image in tasks and configuration
 _TITLES = {"polygon": "Polygons", "brush": "Brush masks", "rectangle": "Rectangles"}
 # Characters that XML cannot contain, and `$name`, in whose place Label Studio shows a value of the task.
@@ -37,6 +36,7 @@ class LabelStudioOutput:
         phrases (`list[str]`): Labels, in their order.
         root (`str`): Folder that all images lie in.
         model_version (`str`): Version of the predictions in Label Studio.
+        argument (`str`): The argument that names the folder, for errors.
 
     Raises:
         `ValueError`: If one of the files was not written by a prediction.
@@ -44,8 +44,10 @@ class LabelStudioOutput:
 
     FILES = (_TASKS, _CONFIG)
 
-    def __init__(self, owned: OwnedFiles, phrases: list[str], root: str, model_version: str):
-        self.owned, self.phrases, self.model_version = owned, phrases, model_version
+    def __init__(
+        self, owned: OwnedFiles, phrases: list[str], root: str, model_version: str, argument: str = "predictions_dir"
+    ):
+        self.owned, self.phrases, self.model_version, self.argument = owned, phrases, model_version, argument
         self.image_folder = root
         # Label Studio serves the files of folders inside its document root, but not those of the root itself.
         self.document_root = os.path.dirname(root)
@@ -62,7 +64,7 @@ class LabelStudioOutput:
             self._file.write("\n]\n")
         self._stack.__exit__(kind, error, traceback)
         if kind is None and self._num_images:
-            self.owned.write_text(_CONFIG, self._build_config(), _ARGUMENT)
+            self.owned.write_text(_CONFIG, self._build_config(), self.argument)
 
     def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
         """Add the prediction of an image."""
@@ -84,7 +86,7 @@ class LabelStudioOutput:
     def _open_file(self) -> None:
         for draft in find_drafts(self.owned.folder / _TASKS):  # of a killed process
             draft.unlink()
-        draft = self._stack.enter_context(self.owned.draft(_TASKS, _ARGUMENT))
+        draft = self._stack.enter_context(self.owned.draft(_TASKS, self.argument))
         self._file = self._stack.enter_context(open(draft, "w", encoding="utf-8"))  # noqa: SIM115 (closed by the stack)
 
     def _build_url(self, image: ImageEntry) -> str:

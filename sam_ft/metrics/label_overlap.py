@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 
 MATCH_IOU = 0.5  # IoU from which on a detection supports a label fully, COCO's lowest threshold
 CREDIBLE_SHARE = 0.25  # share of a label's support from which on a detection's outline is compared with the label's
+MIN_CONFIDENCE = 0.5  # mean support of a phrase below which its predictions are weak evidence
 LOWEST_SCORE = 0.05  # lowest score of a detection that can contradict a label
 
 
@@ -62,7 +63,12 @@ class LabelOverlap:
         self.is_crowd = np.array([bool(label.get("iscrowd")) for label in labels], dtype=bool)
         thresholds = np.array([calibration.confidence.get(phrase, 1.0) for phrase in self.phrases])
         scores = np.array([d["score"] for d in detections], dtype=float)
-        self.scores = np.minimum(scores / thresholds[self.detection_phrase], 1.0)
+        # Detections of a phrase that is hardly found are missing at correct labels, too.
+        self.reliability = np.minimum(thresholds[self.label_phrase] / MIN_CONFIDENCE, 1.0)
+        thresholds = thresholds[self.detection_phrase]
+        self.scores = np.minimum(scores / thresholds, 1.0)
+        # Without a label, nothing but the score indicates an object, so that a low one is never certain.
+        self.unlabelled_scores = np.minimum(scores / np.maximum(thresholds, MIN_CONFIDENCE), 1.0)
         self.same_phrase = self.detection_phrase[:, None] == self.label_phrase[None]
         self.match = np.minimum(self.iou / MATCH_IOU, 1.0)
         self.evidence = self.scores[:, None] * self.match  # s(j) · g(u(i, j)), of shape (detections, labels)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..options.review import FINDING_KINDS
 from .label_overlap import (
     LOWEST_SCORE,
     MATCH_IOU,
@@ -33,13 +34,8 @@ from .label_overlap import (
 )
 
 
-MISSING = "missing_object"
-SPURIOUS = "spurious_object"
-WRONG_PHRASE = "wrong_phrase"
-BAD_BOUNDARY = "bad_boundary"
-MERGED_OR_SPLIT = "merged_or_split"
-DUPLICATE = "near_duplicate"
-KINDS = (MISSING, SPURIOUS, WRONG_PHRASE, BAD_BOUNDARY, MERGED_OR_SPLIT, DUPLICATE)
+KINDS = FINDING_KINDS
+MISSING, SPURIOUS, WRONG_PHRASE, BAD_BOUNDARY, MERGED_OR_SPLIT, DUPLICATE = KINDS
 LABEL_KINDS = KINDS[1:]  # kinds with one score for each label
 
 INSIDE_SHARE = 0.8  # share of an area inside another one from which on it is a part of it
@@ -162,15 +158,16 @@ def boundary_deviation(iou: np.ndarray | float, area: np.ndarray) -> np.ndarray:
 
 def score_spurious(overlap: LabelOverlap) -> np.ndarray:
     """
-    Score labels without an object: `(1 - max_p A(i, p))²`.
+    Score labels without an object: `r(c(i)) · (1 - max_p A(i, p))²`.
 
     Support by any phrase counts, because an object of another phrase is a wrong phrase. The square ranks labels with
-    little support, often difficult objects, below labels without any.
+    little support, often difficult objects, below labels without any. The reliability `r` of a phrase is the mean
+    support of its labels divided by `MIN_CONFIDENCE`, at most 1.
 
     Source:
         FiftyOne, `compute_mistakenness`: possible spurious objects are labels without a matching prediction.
     """
-    return (1 - overlap.any_support()) ** 2
+    return overlap.reliability * (1 - overlap.any_support()) ** 2
 
 
 def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | None]]:
@@ -310,6 +307,9 @@ def find_missing(overlap: LabelOverlap, parts: np.ndarray) -> list[MissingObject
     """
     Find probable objects without a label: `s(j) · (1 - max_i g(u(i, j)))` over labels of any phrase.
 
+    Here, `s(j)` is not divided by a mean support below `MIN_CONFIDENCE`: if the model hardly finds the labelled
+    objects of a phrase, its low scores are no evidence for others.
+
     A detection at a label of another phrase is a wrong phrase, and a part of a merged label belongs to that label. Of
     detections of one object, only the highest score counts. A phrase with a high presence, no label and no detection
     is a finding without a location.
@@ -322,7 +322,7 @@ def find_missing(overlap: LabelOverlap, parts: np.ndarray) -> list[MissingObject
         ObjectLab (overlooked); FiftyOne, `compute_mistakenness`: possible missing objects.
     """
     image = overlap.image
-    scores = overlap.scores * (1 - np.maximum(overlap.match.max(1, initial=0.0), parts))
+    scores = overlap.unlabelled_scores * (1 - np.maximum(overlap.match.max(1, initial=0.0), parts))
     complete = np.array([d["phrase"] not in image.incomplete for d in image.detections], dtype=bool)
     eligible = np.flatnonzero((scores >= LOWEST_SCORE) & complete)
     chosen = _select_disjoint([image.detections[j] for j in eligible], scores[eligible], MATCH_IOU)

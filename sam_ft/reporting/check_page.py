@@ -1,7 +1,6 @@
 """Page of a data check in one self-contained file: findings with pictures, charts, and training samples."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from ..data.validation.inspection import MAX_EXAMPLES, Inspection
 from ..data.validation.statistics import COUNT_BINS, MAX_QUERIES, PRESENT_BINS, SIDE_BINS, PhraseCounts, bin_counts
 from ..utils.console import progress_bar
 from ..utils.owned_files import OwnedFiles
-from .charts import Series, column_chart, css_color
-from .html_report import COLORS, to_data_url
-from .pictures import color_of
+from .charts import Series, column_chart
+from .figures import PhraseColors, to_figure
+from .html_report import COLORS
 from .row_pictures import ERRORS, Panel, RowPictures, draw_record
 from .template_rendering import render_template
 
@@ -42,10 +41,8 @@ class CheckPage:
         for statistics in inspection.statistics.values():
             totals.update({text: counts.instances for text, counts in statistics.phrases.items()})
         self.phrases = sorted(totals, key=lambda text: (-totals[text], text))
-        self.numbers = {text: i for i, text in enumerate(self.phrases)}
-        colors = {text: color_of(i) for i, text in enumerate(self.phrases)}
-        self.colors = {text: css_color(color) for text, color in colors.items()}
-        self.pictures = RowPictures(inspection, colors, make_sample)
+        self.colors = PhraseColors(self.phrases)
+        self.pictures = RowPictures(inspection, self.colors.rgb, make_sample)
 
     def render(self, sample_indices: list[int]) -> str:
         """
@@ -73,7 +70,7 @@ class CheckPage:
             notes=fold_notes((note, 1) for note in inspection.notes),
             splits=[self._split(name) for name in inspection.reports],
             findings=findings,
-            classes=[self._class(text) for text in self.phrases],
+            classes=[self.colors.describe(text) for text in self.phrases],
             phrases=[self._phrase(text) for text in self.phrases[:MAX_PHRASES]],
             more_phrases=max(len(self.phrases) - MAX_PHRASES, 0),
             max_counts=self._max_counts(),
@@ -98,12 +95,6 @@ class CheckPage:
             "notes": fold_notes(report.notes.items()),
             "lines": [to_printable(line) for line in statistics.lines()] if statistics and report.num_images else [],
         }
-
-    def _class(self, text: str) -> dict:
-        return {"number": self.numbers[text], "text": text, "color": self.colors[text]}
-
-    def _chips(self, texts: Iterable[str]) -> list[dict]:
-        return [self._class(text) for text in dict.fromkeys(texts) if text in self.numbers]
 
     def _finding(self, group: FindingGroup, examples: list[Finding], bar) -> dict:
         figures = []
@@ -136,7 +127,7 @@ class CheckPage:
         if not panels:
             return None
         brief = replace(finding, file=Path(finding.file).name)
-        return _to_figure(panels, to_printable(_with_split(brief)), self._chips(texts))
+        return to_figure(panels, to_printable(_with_split(brief)), self.colors.list_classes(texts))
 
     def _panels(self, finding: Finding) -> tuple[list[Panel], list[str]]:
         record = self.inspection.records.get((finding.split, finding.record))
@@ -172,14 +163,16 @@ class CheckPage:
         try:
             panel, present, absent = self.pictures.draw_sample(split, index)
         except ERRORS as error:
-            return _to_figure(panels, f"{name}: the model's input cannot be made: {error}", self._chips(texts))
+            return to_figure(
+                panels, f"{name}: the model's input cannot be made: {error}", self.colors.list_classes(texts)
+            )
         caption = f"{name} · present: {', '.join(present) or 'none'}"
         caption += f" · absent: {', '.join(absent)}" if absent else ""
-        return _to_figure([*panels, panel], to_printable(caption), self._chips(texts))
+        return to_figure([*panels, panel], to_printable(caption), self.colors.list_classes(texts))
 
     def _phrase(self, text: str) -> dict:
         counts = [s.phrases.get(text, PhraseCounts()) for s in self.inspection.statistics.values()]
-        return {**self._class(text), "counts": [vars(one) for one in counts]}
+        return {**self.colors.describe(text), "counts": [vars(one) for one in counts]}
 
     def _max_counts(self) -> dict[str, int]:
         """Return the highest number of images and of instances of a phrase, for the length of the bars."""
@@ -254,14 +247,6 @@ def write_check_page(page: CheckPage, sample_indices: list[int], folder: Path) -
     text = page.render(sample_indices)
     owned.remove(owned.names)
     return owned.write_text(PAGE, text, _ARGUMENT)
-
-
-def _to_figure(panels: list[Panel], caption: str, classes: list[dict]) -> dict:
-    return {
-        "panels": [{"caption": name, "url": to_data_url(picture)} for name, picture in panels],
-        "caption": caption,
-        "classes": classes,
-    }
 
 
 def _with_split(finding: Finding) -> str:

@@ -184,6 +184,7 @@ def draw_instances(
     prompts: list[list[list[float]]] = (),
     *,
     min_side: int = MIN_LONG_SIDE,
+    marks: list[list[float]] = (),
 ) -> Image.Image:
     """
     Draw masks and phrases on an image, and over them the prompts.
@@ -199,6 +200,7 @@ def draw_instances(
         prompts (`list`): Points `[x, y, label]` of each prompted object, px; label 1 is a click in the object (green),
             0 a click outside it (red), 2 and 3 are the corners of a box (white).
         min_side (`int`): Minimum long side of the picture, px; smaller images are enlarged.
+        marks (`list`): Boxes with a frame below the labels, see [`draw_marks`]; for a picture without a title.
 
     Returns:
         `PIL.Image.Image`: Picture with a long side of `min_side` to 720 px and a strip for the title.
@@ -215,7 +217,7 @@ def draw_instances(
     font = ImageFont.load_default(round(_FONT_SIZE * (1 + min_side / MIN_LONG_SIDE) / 2))
     strip = round(_STRIP * font.size / _FONT_SIZE) if title else 0
     canvas = Image.new("RGB", (size[0], size[1] + strip), "white")
-    canvas.paste(Image.fromarray(pixels), (0, strip))
+    canvas.paste(draw_marks(Image.fromarray(pixels), scale, marks), (0, strip))
     draw = ImageDraw.Draw(canvas)
     draw.text((4, 2), title, fill="black", font=font)
     for (text, _, box, _), anchor in zip(instances, anchors, strict=True):
@@ -234,7 +236,7 @@ def draw_marks(picture: Image.Image, scale: float, marks: list[list[float]]) -> 
     Draw a black and white frame, colours that no class has, around each of some boxes.
 
     Args:
-        picture (`PIL.Image.Image`): Picture of [`draw_instances`] without a title; it is not changed.
+        picture (`PIL.Image.Image`): Picture without a title; it is not changed.
         scale (`float`): Size of the picture relative to its image.
         marks (`list[list[float]]`): Boxes `(x, y, w, h)` in the image, px.
 

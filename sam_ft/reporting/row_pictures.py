@@ -10,7 +10,8 @@ from ..data.samples.sample import Sample
 from ..data.validation.faulty_records import FaultyRecord
 from ..data.validation.inspection import Inspection
 from ..ops.boxes import box_cxcywh_to_xyxy
-from ..ops.masks import decode_mask, encode_mask
+from ..ops.masks import encode_mask
+from .crops import Instance, Window, draw_crop, window_around
 from .pictures import draw_instances, draw_marks, truth_of
 
 
@@ -19,7 +20,6 @@ _MIN_SHARE = 0.08  # of the image's long side; a smaller defect is enlarged
 _MIN_DETAIL = 48  # px of the enlarged part of the image
 _OUTLINE_COLOR = (224, 49, 49)
 Panel = tuple[str, Image.Image]
-Instance = tuple[str, str | None, list[float], float | None]  # of `draw_instances`
 
 
 class RowPictures:
@@ -84,13 +84,9 @@ class RowPictures:
         image: Image.Image,
         instances: list[Instance],
         mark: list[float],
-        window: tuple[int, int, int, int],
+        window: Window,
     ) -> Image.Image:
-        x1, y1, x2, _ = window
-        inside = [moved for moved in (_crop_instance(i, image.size, window) for i in instances) if moved is not None]
-        picture = draw_instances(image.crop(window), inside, self.colors, "")
-        x, y, w, h = mark
-        return draw_marks(picture, picture.width / (x2 - x1), [[x - x1, y - y1, w, h]])
+        return draw_crop(image, instances, self.colors, window, [mark])
 
     def draw_sample(self, split: str, index: int) -> tuple[Panel, list[str], list[str]]:
         """
@@ -145,26 +141,11 @@ def draw_record(record: FaultyRecord) -> Panel:
     return "as listed in the file", draw_marks(picture, picture.width / image.width, record.boxes)
 
 
-def _detail_window(marks: list[list[float]], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def _detail_window(marks: list[list[float]], size: tuple[int, int]) -> Window | None:
     """Return the part `(x1, y1, x2, y2)` of an image around its first mark; `None` if the mark is large."""
     if not marks:
         return None
-    x, y, w, h = marks[0]
+    w, h = marks[0][2:]
     if max(w, h) >= _MIN_SHARE * max(size) or max(size) <= 2 * _MIN_DETAIL:
         return None
-    side = int(min(max(6 * max(w, h), _MIN_DETAIL), *size))
-    x1 = int(min(max(x + w / 2 - side / 2, 0), size[0] - side))
-    y1 = int(min(max(y + h / 2 - side / 2, 0), size[1] - side))
-    return x1, y1, x1 + side, y1 + side
-
-
-def _crop_instance(instance: Instance, size: tuple[int, int], window: tuple[int, int, int, int]) -> Instance | None:
-    """Move an instance to a part of the image; `None` if it lies outside."""
-    text, counts, (x, y, w, h), score = instance
-    x1, y1, x2, y2 = window
-    low, high = (max(x, x1), max(y, y1)), (min(x + w, x2), min(y + h, y2))
-    if low[0] >= high[0] or low[1] >= high[1]:
-        return None
-    if counts is not None:
-        counts = encode_mask(np.ascontiguousarray(decode_mask(counts, size[1], size[0])[y1:y2, x1:x2]))
-    return text, counts, [low[0] - x1, low[1] - y1, high[0] - low[0], high[1] - low[1]], score
+    return window_around(marks[0], size, min(max(6 * max(w, h), _MIN_DETAIL), *size))

@@ -112,3 +112,15 @@ def test_a_command_runs_with_a_packaged_config(run, tmp_path, monkeypatch):
     assert "usable" in err
     status, _, err = run("check", "--dataset_name", tmp_path / "missing")
     assert status == 2, err
+
+
+def test_a_base_config_is_used_without_config_alone(tmp_path):
+    review = find_command("review")
+    (tmp_path / "mine.yaml").write_text("lora: attention\n")
+
+    def parse(*words):
+        return review.make_parser().parse([*words, "--dataset_name", "data"], base=review.base_config)[0]
+
+    assert (parse().concept_tokens, parse().lora) == (8, None)
+    mine = parse("--config", str(tmp_path / "mine.yaml"))
+    assert (mine.concept_tokens, mine.lora) == (None, "attention")

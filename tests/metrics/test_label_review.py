@@ -51,6 +51,20 @@ def test_correct_labels_have_low_scores():
     assert found.detections.tolist() == [0, 1]
 
 
+def test_low_scores_of_a_phrase_that_is_hardly_found_are_no_certain_missing_objects():
+    image = ReviewedImage(SIZE, [], [detection(OTHER, score=0.3)])
+    for confidence, score in ((0.1, 0.6), (0.5, 0.6), (0.6, 0.5)):
+        (missing,) = review_image(image, Calibration({"nut": confidence})).missing
+        assert missing.score == pytest.approx(score)
+
+
+def test_labels_of_a_phrase_that_is_hardly_found_are_no_certain_spurious_objects():
+    image = ReviewedImage(SIZE, [label(BOX)], [])
+    for confidence, score in ((0.05, 0.1), (0.5, 1.0), (0.9, 1.0)):
+        found = review_image(image, Calibration({"nut": confidence}))
+        assert found.labels[SPURIOUS].tolist() == [pytest.approx(score)]
+
+
 def test_missing_object_is_an_unmatched_detection():
     found = review([label(BOX)], [detection(BOX), detection(OTHER, score=0.8), detection(OTHER, "bolt", 0.6)])
     (missing,) = found.missing  # one finding for one object, whatever the number of phrases

@@ -145,7 +145,7 @@ class _ChunkWriter:
             if file.source_name not in (None, file.name):
                 entry["original_file_name"] = to_printable(file.source_name)
             entry |= {name: row[name] for name in ("width", "height", "example_id")}
-            entry |= {} if self.labels.is_closed else _label_completeness(row["phrases"], self.labels.ids)
+            entry |= {} if self.labels.is_closed else label_completeness(row["phrases"], self.labels.ids)
             entries.append(entry)
             of_row = list(self._annotations(index, row))
             annotations += [to_json(of_row)[1:-1]] if of_row else []
@@ -172,8 +172,14 @@ def _write_image(value: dict, file: Path, *, is_kept: bool) -> None:
         shutil.copyfile(value["path"], file)
 
 
-def _label_completeness(phrases: list[dict], ids: dict[str, int]) -> dict[str, list[int]]:
-    """Return the fields of LVIS for the absent phrases and for those that are not exhaustive."""
+def label_completeness(phrases: list[dict], ids: dict[str, int]) -> dict[str, list[int]]:
+    """
+    Return the fields of LVIS for the absent phrases and for those that are not exhaustive.
+
+    Args:
+        phrases (`list[dict]`): Phrases of a row.
+        ids (`dict[str, int]`): Category id of each phrase.
+    """
     return {
         "neg_category_ids": [ids[p["text"]] for p in phrases if not p["instances"] and p["exhaustive"]],
         "not_exhaustive_category_ids": [ids[p["text"]] for p in phrases if not p["exhaustive"]],
