@@ -25,7 +25,7 @@ ALLOWED = {
     "training": {"evaluation", "optim", "models", *BELOW_MODELS},
     "inference": {"models", *BELOW_MODELS},
     "export": {"models", *BELOW_MODELS},
-    "planning": {"models", "data", "ops"},
+    "planning": {"models", "losses", "data", "ops"},
     "commands": {
         "arguments",
         "training",

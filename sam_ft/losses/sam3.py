@@ -10,8 +10,9 @@ from ..ops.blocks import sum_over_blocks
 from ..ops.boxes import box_cxcywh_to_xyxy, boxes_in_region, paired_box_overlap
 from ..ops.indices import to_index
 from ..options.loss import ConceptLossOptions
-from .functional import focal_dice_rows, resize_logits, sample_rows
+from .functional import focal_dice_rows, sample_rows
 from .matcher import HungarianMatcher, Matches, OneToManyMatcher, start_matching
+from .resized_masks import resized_focal_dice_rows
 from .structures import ConceptOutputs, Normalizers, PairTargets, QueryOutputs
 
 
@@ -164,6 +165,7 @@ class Sam3Criterion(ConceptLossOptions):
             matches.pair[chosen],
             matches.query[chosen],
             matches.pairs[[row for row, _ in with_mask]].tolist() if with_mask else [],
+            self.masks_per_block,
         )
 
         def block_loss(start, *tensors):
@@ -196,7 +198,7 @@ class Sam3Criterion(ConceptLossOptions):
     def _focal_dice(self, logits: torch.Tensor, target: torch.Tensor, alpha: float):
         if self.mask_points is not None:
             return focal_dice_rows(*sample_rows(logits, target, num_points=self.mask_points), alpha=alpha)
-        return focal_dice_rows(resize_logits(logits, *target.shape[-2:]), target, alpha=alpha)
+        return resized_focal_dice_rows(logits, target, alpha=alpha)
 
 
 def semantic_pairs(targets: PairTargets) -> list[int]:

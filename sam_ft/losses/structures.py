@@ -60,9 +60,10 @@ class DenseMasks:
 
     logits: torch.Tensor
 
-    def select(self, pair: torch.Tensor, query: torch.Tensor, _pairs: list[int]):
-        """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
-        return (self.logits[pair, query],), lambda start, stop, logits: logits[start:stop]
+    def select(self, pair: torch.Tensor, query: torch.Tensor, _pairs: list[int], size: int):
+        """Return tensors and a function `rows(start, stop, *tensors)` of mask logits of a block of at most `size`."""
+        # The gradient of a slice would be written into zeros of the size of all rows.
+        return self.logits[pair, query].split(size), lambda start, _stop, *blocks: blocks[start // size]
 
 
 @dataclass
@@ -80,7 +81,7 @@ class FactoredMasks:
     embeddings: torch.Tensor
     pixels: torch.Tensor
 
-    def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int]):
+    def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int], _size: int):
         """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
 
         def rows(start, stop, embeddings, *pixels):

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
 
+from ..losses import resized_masks
 from ..models.sam3 import vit_layers
 from .cards import Card
 from .roofline import compute_kernel_seconds
@@ -203,6 +204,7 @@ def simulate(card: Card, *, with_cuda_kernels: bool = True, with_tf32: bool = Tr
             for name, function in _cuda_functions().items():
                 stack.enter_context(mock.patch.object(F, name, function))
             stack.enter_context(mock.patch.object(vit_layers, "uses_complex_numbers", return_value=True))
+            stack.enter_context(mock.patch.object(resized_masks, "uses_strips", return_value=False))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(recorder)
         yield recorder

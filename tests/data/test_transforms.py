@@ -36,8 +36,9 @@ def test_whole_image_equals_the_resize_of_the_processor():
     canvas = Geometry.whole(120, 90, 112).image(noise)
     expected = build_tiny_processor(112)(images=noise, return_tensors="pt").pixel_values[0]
     expected = (expected + 1) * 127.5
-    # Both are bilinear with antialiasing; rounding differs by a grey level.
-    assert (torch.from_numpy(canvas).float() - expected).abs().max() < 1.5
+    torch.testing.assert_close(torch.from_numpy(canvas).float(), expected, rtol=0, atol=1e-4)
+    mirrored = Geometry((0, 0, 120, 90), True, (0, 0, 112, 112), 112).image(noise)
+    assert np.array_equal(mirrored, canvas[:, :, ::-1])
 
 
 def test_official_geometry_pads_a_square_at_a_random_offset():

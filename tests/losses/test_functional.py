@@ -1,6 +1,10 @@
+import math
+
+import pytest
 import torch
 
-from sam_ft.losses.functional import focal_dice_rows, sample_rows
+from sam_ft.losses import resized_masks
+from sam_ft.losses.functional import focal_dice_rows, resize_logits, sample_rows
 
 
 def plain(logits, target, alpha):
@@ -34,6 +38,32 @@ def test_extreme_logits_give_finite_losses():
     (focal + dice).sum().backward()
     assert torch.isfinite(focal).all()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(("size", "target_size"), [((9, 11), (150, 70)), ((8, 8), (8, 8)), ((70, 30), (33, 41))])
+def test_strips_equal_the_resized_rows(size, target_size):
+    logits = (20 * torch.randn(3, *size)).requires_grad_()
+    logits.data[1] *= 10  # exp overflows
+    target = torch.rand(3, *target_size) > 0.7
+    target[2] = False
+    weights, results = torch.randn(2, 3), []
+    for focal, dice in (
+        resized_masks.resized_focal_dice_rows(logits, target, alpha=0.25),
+        focal_dice_rows(resize_logits(logits, *target_size), target, alpha=0.25),
+    ):
+        loss = (weights[0] * focal + weights[1] * dice).sum()
+        results.append((focal, dice, *torch.autograd.grad(loss, logits)))
+    for strips, rows in zip(*results, strict=True):
+        torch.testing.assert_close(strips, rows, rtol=1e-5, atol=1e-6)
+
+
+def test_strips_without_rows_or_gradient():
+    target = torch.rand(2, 150, 70) > 0.5
+    focal, dice = resized_masks.resized_focal_dice_rows(torch.zeros(2, 9, 7), target, alpha=0.5)
+    assert not focal.requires_grad
+    torch.testing.assert_close(focal, torch.full((2,), 0.125 * math.log(2)))
+    empty, _ = resized_masks.resized_focal_dice_rows(torch.zeros(0, 9, 7), target[:0], alpha=0.5)
+    assert empty.shape == (0,)
 
 
 def test_perfect_prediction_has_zero_loss():

@@ -10,7 +10,7 @@ def test_factored_masks_equal_dense_masks(size):
     dense = DenseMasks(torch.einsum("pqc,pchw->pqhw", embeddings, pixels))
     pairs, query = [0, 0, 1, 2, 2, 2], torch.tensor([4, 1, 0, 3, 2, 0])
     selected = [
-        masks.select(torch.tensor(pairs), query, pairs) for masks in (FactoredMasks(embeddings, pixels), dense)
+        masks.select(torch.tensor(pairs), query, pairs, size) for masks in (FactoredMasks(embeddings, pixels), dense)
     ]
     for start in range(0, 6, size):
         factored, expected = (rows(start, min(start + size, 6), *tensors) for tensors, rows in selected)

@@ -15,6 +15,7 @@ from sam_ft.commands.plan_measurement import RunMeasurement
 from sam_ft.commands.plan_prediction import StepContent, StepPrediction, predict
 from sam_ft.commands.program import find_command
 from sam_ft.commands.run import Run
+from sam_ft.losses.resized_masks import resized_focal_dice_rows
 from sam_ft.planning.cards import CARDS, find_card, find_card_of_device
 from sam_ft.planning.roofline import compute_kernel_seconds
 from sam_ft.planning.simulation import simulate
@@ -196,6 +197,13 @@ def test_kernels_are_those_of_a_gpu():
         recorder.reset()
         torch.nn.functional.dropout(torch.zeros(4), 0.1)
         assert recorder.kernels == 2, "zeros and one kernel of dropout"
+        counts = []
+        for rows in (1, 8):
+            logits, target = torch.zeros(rows, 4, 4), torch.zeros(rows, 8, 8, dtype=torch.bool)
+            recorder.reset()
+            resized_focal_dice_rows(logits, target, alpha=0.25)
+            counts.append(recorder.kernels)
+        assert counts[0] == counts[1], "masks of a block together"
 
 
 def test_float32_products_run_in_tf32_unless_the_run_disables_it():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageEnhance
 
 from ...options.augmentation import TransformOptions
@@ -66,14 +68,17 @@ class Geometry:
         """
         x, y, w, h = self.window
         tx, ty, tw, th = self.target
-        box = tuple(edge / reduction for edge in (x, y, x + w, y + h))
-        canvas = np.zeros((3, self.canvas, self.canvas), dtype=np.uint8)
-        # Pillow separates the channels faster than NumPy transposes pixels.
-        channels = image.resize((tw, th), Image.Resampling.BILINEAR, box=box).split()
-        for plane, channel in zip(canvas, channels, strict=True):
-            pixels = np.asarray(channel)
-            plane[ty : ty + th, tx : tx + tw] = pixels[:, ::-1] if self.flip else pixels
-        return canvas
+        if image.size == (w, h):
+            # PyTorch's kernel, which the processor uses too, takes a third of the time of Pillow's.
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            pixels = F.interpolate(pixels[None], (th, tw), mode="bilinear", antialias=True)[0]
+        else:  # Pillow resamples parts of an image, whose edges may be fractions of a pixel.
+            box = tuple(edge / reduction for edge in (x, y, x + w, y + h))
+            image = image.resize((tw, th), Image.Resampling.BILINEAR, box=box)
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        canvas = torch.zeros(3, self.canvas, self.canvas, dtype=torch.uint8)
+        canvas[:, ty : ty + th, tx : tx + tw] = pixels.flip(-1) if self.flip else pixels
+        return canvas.numpy()
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """
