@@ -57,7 +57,7 @@ def name_images(rows: Dataset, num_proc: int | None = None) -> list[ImageFile]:
     preferred = [name or f"{example_id}.png" for name, example_id in zip(sources, ids, strict=True)]
     first: dict[str, int] = {}
     # An embedded image, without a path, is the row's own.
-    first_rows = [i if path is None else first.setdefault(path, i) for i, path in enumerate(_source_paths(rows))]
+    first_rows = [i if path is None else first.setdefault(path, i) for i, path in enumerate(source_paths(rows))]
     images = rows.select_columns("image").cast_column("image", Image(decode=False))
 
     def find_suffixes(indices: range) -> list[str | None]:
@@ -107,8 +107,16 @@ def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
     return ((os.path.abspath(path) if is_file else path, is_file) for path, is_file in image_paths(rows))
 
 
-def _source_paths(rows: Dataset) -> Iterator[str | None]:
-    """Yield the absolute path of each row's image file; `None` for an embedded image."""
+def source_paths(rows: Dataset) -> Iterator[str | None]:
+    """
+    Yield the absolute path of each row's image file.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+
+    Yields:
+        `str` or `None`: The path; `None` for an embedded image.
+    """
     return (path if is_file else None for path, is_file in _paths(rows))
 
 
