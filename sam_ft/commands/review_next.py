@@ -128,7 +128,7 @@ class CommitteeMember:
         blocks = (range(start, min(start + records.block_size, len(images))) for start in starts)
         if any(len(records.find_missing(block)) for block in blocks):
             settings = {"model": self.loading.model_name_or_path, "weights": self.fingerprint()}
-            job = PredictionJob(images, phrases, folder / self.name, [], skip_bad=True, settings=settings)
+            job = PredictionJob(images, phrases, folder / self.name, ["coco"], skip_bad=True, settings=settings)
             lines = run_job(self.load(), job)
             for line in lines:
                 if line.startswith("skipped"):
