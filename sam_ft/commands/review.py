@@ -18,6 +18,7 @@ from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from .review_data import FOLDS_FILE, ReviewData, assign_review_folds, read_review_data
 from .review_folds import FoldRuns
+from .review_next import NEXT_FILE, check_next_outputs, find_unlabelled, select_next
 from .review_outputs import FINDINGS_FILE, PAGE, PROPOSALS_FOLDER, Review, check_outputs
 from .run_folder import FREE_KEYS, collect_settings, list_defaults
 
@@ -66,6 +67,7 @@ def review_labels(
     log_to_console_and_file(None, is_main=True)
     with stage("data"):
         data = read_review_data(data_args, review_args.review_splits)
+        unlabelled = find_unlabelled(review_args, data) if review_args.unlabelled else None
     with claim_review(runs, review_args) as owned:
         with stage("folds"):
             assign_review_folds(data, review_args, owned)
@@ -76,9 +78,12 @@ def review_labels(
             review = Review(data, images, *found, fold_of)
         with stage("page and proposals"):
             review.write(owned, review_args, f"Label review of {data_args.source_name}")
+        if unlabelled is not None:
+            with stage("next images"):
+                select_next(runs, data, unlabelled, owned, review_args)
     for line in review.summarize():
         logger.info("%s", line)
-    outputs = [name for name in (PAGE, FINDINGS_FILE, PROPOSALS_FOLDER) if (runs.folder / name).exists()]
+    outputs = [name for name in (PAGE, FINDINGS_FILE, PROPOSALS_FOLDER, NEXT_FILE) if (runs.folder / name).exists()]
     logger.info("%s: %s", runs.folder, ", ".join(outputs))
     return review.findings
 
@@ -107,6 +112,7 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
         owned = OwnedFiles(folder, "review")
         owned.check_free([FOLDS_FILE], _ARGUMENT)
         check_outputs(owned)
+        check_next_outputs(owned)
         is_same = claim_settings(
             folder,
             REVIEW_FOLDER,

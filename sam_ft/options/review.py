@@ -33,6 +33,8 @@ class ReviewOptions:
         max_findings (`int`): Maximum number of findings on the page.
         proposals (`list[str]`): Formats of the proposals, of `PROPOSALS`.
         min_proposal_score (`float`): Minimum score of a finding whose correction is applied in the proposals.
+        unlabelled (`list[str]`): Sources of unlabelled images, which are ranked for labelling.
+        num_next (`int`): Number of unlabelled images that are selected.
     """
 
     review_dir: str = key("out/review", "Output folder of the review: page, findings, proposals and fold models.")
@@ -70,6 +72,14 @@ class ReviewOptions:
     )
     min_proposal_score: float = key(
         0.5, "Minimum score of the findings whose correction is applied in the proposals, 0 to 1.", low=0, high=1
+    )
+    unlabelled: list[str] = key(
+        [],
+        "Unlabelled images to rank for labelling: files, folders, globs, text files with one path a line, tar or "
+        "parquet files. Default: none.",
+    )
+    num_next: int = key(
+        20, "Number of images of `unlabelled` that are selected to be labelled next, at least 1.", name="next", low=1
     )
 
     def __post_init__(self):

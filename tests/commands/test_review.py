@@ -188,6 +188,66 @@ def test_other_outputs_replace_those_of_an_earlier_call(run, reviewed, monkeypat
     assert (folder / "review" / "proposals" / "coco.json").is_file()
 
 
+@pytest.fixture(scope="module")
+def selected(run, reviewed):
+    """The review with a selection of unlabelled images, and its keys; two are new, one is labelled, one damaged."""
+    folder, keys = reviewed[0], {"min_finding_score": 0, "next": 3, "proposals": "coco"}
+    labelled = sorted((folder / "data").rglob("*.png"))
+    (folder / "new").mkdir()
+    for i, angle in enumerate((90, 180)):
+        Image.open(labelled[i]).rotate(angle).save(folder / "new" / f"{i}.png")
+    (folder / "new" / "broken.png").write_bytes(b"no image")
+    (folder / "list.txt").write_text("\n".join([f"new/{name}.png" for name in (0, 1, "broken")] + [str(labelled[0])]))
+    before = digests(folder / "new")
+    keys |= {"dataset_name": folder / "data", "unlabelled": folder / "list.txt"}
+    run(folder, **keys)
+    assert digests(folder / "new") == before
+    return folder, keys
+
+
+def test_unlabelled_images_are_ranked_without_labelled_and_damaged_ones(selected):
+    folder, _ = selected
+    content = read(folder, "next.json")
+    assert (content["images"], content["unreadable"], content["models"]) == (3, 1, ["fold-1", "fold-2"])
+    assert {Path(image["image"]).name for image in content["next"]} == {"0.png", "1.png"}
+    assert [image["rank"] for image in content["next"]] == [1, 2]
+    assert content["next"][0]["parts"].keys() == {"presence", "score", "disagreement"}
+
+
+def test_selected_images_have_pre_annotations(selected):
+    folder, _ = selected
+    content = read(folder, "next/coco.json")
+    assert {image["file_name"] for image in content["images"]} == {"0.png", "1.png"}
+
+
+def test_a_second_selection_loads_no_model_and_writes_nothing(run, selected, monkeypatch):
+    folder, keys = selected
+    (folder / "new" / "broken.png").unlink()
+    (folder / "list.txt").write_text("new/0.png\nnew/1.png")
+    run(folder, **keys)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "review").rglob("*") if path.is_file()}
+    monkeypatch.setattr(Sam3Predictor, "load", None)
+    run(folder, **keys)
+    after = {path: path.stat().st_mtime_ns for path in (folder / "review").rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "`unlabelled`: '.*absent': there is no such file or folder"),
+        ("empty", "`unlabelled`: '.*empty': the folder contains no image"),
+        ("data", "`unlabelled`: all . images are labelled already. Give other images"),
+    ],
+)
+def test_unlabelled_images_that_cannot_be_ranked_end_in_one_line(run, reviewed, name, message):
+    folder = reviewed[0]
+    (folder / "empty").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=message) as error:
+        run(folder, dataset_name=folder / "data", unlabelled=folder / name)
+    assert "\n" not in str(error.value)
+
+
 IMAGES = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (1, 2, 3)]
 LABELS = [square(i, i) for i in (1, 2, 3)]
 
