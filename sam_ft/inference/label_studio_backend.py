@@ -135,9 +135,11 @@ class LabelStudioBackend:
             )
 
     def _describe_health(self, _request: Request) -> dict:
+        # The state first: a finished training has replaced the model before it is described as finished.
+        training = {} if self.training is None else {"training": self.training.describe()}
         model = self._model
         health = {"status": "UP", "model_class": type(model.predictor).__name__, "model_version": model.version}
-        return health if self.training is None else health | {"training": self.training.describe()}
+        return health | training
 
     def _set_up(self, request: Request) -> dict:
         content = _read_object(request)
