@@ -17,7 +17,7 @@ from ..utils.console import log_to_console_and_file, stage
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
 from .review_data import FOLDS_FILE, ReviewData, assign_review_folds, read_review_data
-from .review_folds import FoldRuns
+from .review_folds import FIXED_KEYS, FoldRuns
 from .review_next import NEXT_FILE, check_next_outputs, find_unlabelled, select_next
 from .review_outputs import FINDINGS_FILE, PAGE, PROPOSALS_FOLDER, Review, check_outputs
 from .run_folder import FREE_KEYS, collect_settings, list_defaults
@@ -31,8 +31,6 @@ REVIEW_FOLDER = FolderKind(
 )
 # Keys of the review that change predictions; those of findings and outputs may differ between calls.
 _COMPARED_KEYS = ("review_splits", "num_folds", "group_by", "untrained")
-# Keys of a training run that a review sets itself or that have no meaning for it.
-_RUN_KEYS = ("output_dir", "resume_from_checkpoint", "start_over", "dry_run")
 
 
 def review_labels(
@@ -60,9 +58,9 @@ def review_labels(
         ValueError: If a key has no effect on a review, the data cannot be reviewed, or the folder contains a review of
             other settings or other files.
     """
-    for name in _RUN_KEYS:
+    for name in FIXED_KEYS:
         if name in training.command_line_keys:
-            raise ValueError(f"`{name}` has no effect on a review, which continues by itself. Set `review_dir` alone")
+            raise ValueError(f"`{name}` has no effect on a review, which sets it for its folds. Leave it out")
     runs = FoldRuns(model_args, data_args, loss_args, training, Path(review_args.review_dir))
     log_to_console_and_file(None, is_main=True)
     with stage("data"):
@@ -105,9 +103,9 @@ def claim_review(runs: FoldRuns, review_args: ReviewArguments) -> Iterator[Owned
         raise ValueError("a review runs in one process. Start it without `accelerate launch`, or with one process")
     free = (*FREE_KEYS, "feature_cache", "cache_engine")
     settings = {name: value for name, value in collect_settings(run).items() if name not in free}
-    own = {name: declared for name, declared in get_keys(ReviewOptions).items() if name in _COMPARED_KEYS}
-    settings |= {name: getattr(review_args, name) for name in own}
-    defaults = list_defaults(settings) | {name: get_default(declared) for name, declared in own.items()}
+    compared = {name: declared for name, declared in get_keys(ReviewOptions).items() if name in _COMPARED_KEYS}
+    settings |= {name: getattr(review_args, name) for name in compared}
+    defaults = list_defaults(settings) | {name: get_default(declared) for name, declared in compared.items()}
     with lock_folder(folder, REVIEW_FOLDER):
         owned = OwnedFiles(folder, "review")
         owned.check_free([FOLDS_FILE], _ARGUMENT)

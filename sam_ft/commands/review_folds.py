@@ -24,6 +24,21 @@ logger = logging.getLogger("sam_ft.run")
 FEATURES_FOLDER = "features"
 UNTRAINED = "untrained"
 _PREDICTIONS = "predictions"
+# The best checkpoint of a fold is not chosen and its run is not stopped by metrics, because they are measured on the
+# labels that the model must not have seen. Pictures, trackers and probes of the folds are left out.
+_FOLD_KEYS = {
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "early_stopping_patience": None,
+    "eval_before": False,
+    "num_pictures": 0,
+    "report_to": "none",
+    "dry_run": False,
+    "start_over": False,
+}
+_FOLD_DATA_KEYS = {"probe_images": 0, "probe_dataset": None}
+_LEFT_OUT = ("push_to_hub", "resume_from_checkpoint")
+FIXED_KEYS = ("output_dir", *_FOLD_KEYS, *_FOLD_DATA_KEYS, *_LEFT_OUT)  # keys of a training that a review sets
 
 
 def get_fold_name(fold: int | None) -> str:
@@ -74,32 +89,17 @@ class FoldRuns:
         return str(self.folder / FEATURES_FOLDER)
 
     def build(self, fold: int | None) -> Run:
-        """
-        Build the run of a fold.
-
-        Its best checkpoint is not chosen and it is not stopped by metrics, because they are measured on the labels
-        that the model must not have seen.
-        """
+        """Build the run of a fold, with the keys of the user except `FIXED_KEYS`."""
         keys = self.training.keys
         keys = dataclasses.replace(
             keys,
             output_dir=str(self.folder / get_fold_name(fold)),
-            eval_strategy="no",
             save_strategy="epoch" if keys.save_strategy == "best" else keys.save_strategy,
-            load_best_model_at_end=False,
-            early_stopping_patience=None,
-            eval_before=False,
-            num_pictures=0,
-            report_to="none",
-            dry_run=False,
-            start_over=False,
             eval_score_threshold=min(keys.eval_score_threshold, LOWEST_SCORE),
+            **_FOLD_KEYS,
         )
-        left_out = ("push_to_hub", "resume_from_checkpoint")
-        transformers = {name: value for name, value in self.training.transformers.items() if name not in left_out}
-        data = dataclasses.replace(
-            self.data_args, feature_cache=self.feature_cache, probe_images=0, probe_dataset=None
-        )
+        transformers = {name: value for name, value in self.training.transformers.items() if name not in _LEFT_OUT}
+        data = dataclasses.replace(self.data_args, feature_cache=self.feature_cache, **_FOLD_DATA_KEYS)
         return build_run(self.model, data, self.loss, ParsedTraining(keys, transformers))
 
     def predict(self, data: ReviewData, owned: OwnedFiles) -> tuple[PredictionStore, dict[str, int | None]]:
@@ -153,7 +153,7 @@ def _read_predictions(run_folder: Path) -> PredictionStore:
     examples = {image["id"]: image["example_id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     detections = {
-        key: [{name: value for name, value in one.items() if not name.endswith("_id")} for one in group]
+        key: [{name: value for name, value in result.items() if not name.endswith("_id")} for result in group]
         for key, group in group_by_example(truth, results).items()
     }
     return PredictionStore(

@@ -38,12 +38,12 @@ from ..utils.text import list_some
 from .key_conversion import to_model_options
 from .review_data import ReviewData
 from .review_folds import UNTRAINED, FoldRuns, list_fold_models
+from .review_outputs import PROPOSAL_FILES
 
 
 logger = logging.getLogger("sam_ft.run")
 
 NEXT_FILE, NEXT_FOLDER, UNLABELLED_FOLDER = "next.json", "next", "unlabelled"
-_FILES = {"coco": CocoOutput.FILES[:1], "label_studio": LabelStudioOutput.FILES}
 _ARGUMENT, _MAX_PHRASES_LISTED = "review_dir", 5
 
 
@@ -58,7 +58,7 @@ def check_next_outputs(owned: OwnedFiles) -> None:
         ValueError: If a file of such a name exists that no review wrote, or that was edited since.
     """
     owned.check_free([NEXT_FILE], _ARGUMENT)
-    _next_files(owned).check_free([name for names in _FILES.values() for name in names], _ARGUMENT)
+    _next_files(owned).check_free([name for names in PROPOSAL_FILES.values() for name in names], _ARGUMENT)
 
 
 def _next_files(owned: OwnedFiles) -> OwnedFiles:
@@ -184,8 +184,8 @@ def select_next(
     committee = CommitteePredictions.collect(
         phrases,
         [
-            [_summarize(prediction) for i, (_, prediction, _) in enumerate(one.read()) if i in is_readable]
-            for one in records
+            [_summarize(prediction) for i, (_, prediction, _) in enumerate(store.read()) if i in is_readable]
+            for store in records
         ],
     )
     entries = [images[i] for i in readable]
@@ -263,10 +263,10 @@ def _annotate(
     """Return the detections of the selected images above the thresholds of the model nearest to the mean presence."""
     nearest = np.abs(committee.presence - committee.presence.mean(0)).sum(2).argmin(0)
     predictions: dict[int, ImagePrediction] = {}
-    for m, (member, one) in enumerate(zip(members, records, strict=True)):
+    for m, (member, store) in enumerate(zip(members, records, strict=True)):
         chosen = {readable[image.index]: image.index for image in ranked if nearest[image.index] == m}
         thresholds = member.read_thresholds()
-        for i, (_, prediction, _) in enumerate(one.read() if chosen else ()):
+        for i, (_, prediction, _) in enumerate(store.read() if chosen else ()):
             if i in chosen:
                 for text, found in prediction.detections.items():
                     prediction.detections[text] = [d for d in found if d["score"] >= thresholds.of(text)]
@@ -279,7 +279,7 @@ def _write(
 ) -> None:
     """Write the pre-annotations, then `next.json`; nothing if an earlier call wrote the same."""
     outputs, formats = _next_files(owned), content["proposals"]
-    files = [name for kind in formats for name in _FILES[kind]]
+    files = [name for kind in formats for name in PROPOSAL_FILES[kind]]
     is_complete = all(map(outputs.is_owned, files)) and owned.is_owned(NEXT_FILE)
     if is_complete and read_json_file(owned.folder / NEXT_FILE, _ARGUMENT) == content:
         logger.info("  the selection is up to date")

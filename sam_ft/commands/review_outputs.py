@@ -25,7 +25,7 @@ logger = logging.getLogger("sam_ft.run")
 FINDINGS_FILE, PAGE, PROPOSALS_FOLDER = "findings.json", "index.html", "proposals"
 UNRELIABLE_SUPPORT = MIN_CONFIDENCE / 2  # mean support of the labels of a phrase
 _ARGUMENT, _KIND = "review_dir", "review"
-_PROPOSAL_FILES = {"coco": CocoOutput.FILES[:1], "label_studio": LabelStudioOutput.FILES}
+PROPOSAL_FILES = {"coco": CocoOutput.FILES[:1], "label_studio": LabelStudioOutput.FILES}
 
 
 def check_outputs(owned: OwnedFiles) -> None:
@@ -39,7 +39,7 @@ def check_outputs(owned: OwnedFiles) -> None:
         ValueError: If a file of such a name exists that no review wrote, or that was edited since.
     """
     owned.check_free([FINDINGS_FILE, PAGE], _ARGUMENT)
-    names = [name for files in _PROPOSAL_FILES.values() for name in files]
+    names = [name for files in PROPOSAL_FILES.values() for name in files]
     _proposal_files(owned).check_free(names, _ARGUMENT)
 
 
@@ -80,7 +80,7 @@ class Review:
         # Label Studio gets the images of findings alone.
         formats = [name for name in self._choose_formats(args) if applied or name == "coco"]
         names = [FINDINGS_FILE, *([PAGE] if args.max_findings else [])]
-        files = [file for name in formats for file in _PROPOSAL_FILES[name]]
+        files = [file for name in formats for file in PROPOSAL_FILES[name]]
         is_complete = all(map(owned.is_owned, names)) and all(map(proposals.is_owned, files))
         if is_complete and read_json_file(owned.folder / FINDINGS_FILE, _ARGUMENT) == content:
             logger.info("  all outputs are up to date")

@@ -144,7 +144,7 @@ def _compute_dice(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: Dice, its derivative by the probability of a pixel outside
-            the target, and what this derivative is larger by on the target.
+            the target, and the difference of this derivative on the target.
     """
     _, _, wrong, wrong_on, size = sums
     overlap, total = size - wrong_on, size - 2 * wrong_on + wrong + size + 1

@@ -164,5 +164,5 @@ def _propose(kind: str, image: ReviewedImage, review: ImageReview, index: int) -
 def _find_original(image: ReviewedImage, index: int) -> int | None:
     """Return the annotation of the same phrase that overlaps a near duplicate most."""
     label = image.labels[index]
-    others = [one for one in image.labels if one["phrase"] == label["phrase"] and one is not label]
+    others = [other for other in image.labels if other["phrase"] == label["phrase"] and other is not label]
     return others[int(measure_overlaps([label], others)[0].argmax())]["instance"] if others else None

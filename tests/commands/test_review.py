@@ -264,6 +264,7 @@ LABELS = [square(i, i) for i in (1, 2, 3)]
         (IMAGES, LABELS, {"max_train_samples": 2}, "`max_train_samples` is 2, but a review"),
         (IMAGES, LABELS, {"review_splits": "val"}, "`review_splits` has no split 'val'. Use one or more of: train"),
         (IMAGES, LABELS, {"output_dir": "out"}, "`output_dir` has no effect on a review"),
+        (IMAGES, LABELS, {"push_to_hub": "true"}, "`push_to_hub` has no effect on a review"),
         (IMAGES, LABELS, {"group_by": "(a"}, r"`group_by` is '\(a', which is no valid regex"),
         (IMAGES, LABELS, {"group_by": "abc"}, "`group_by` is 'abc', which has no group in brackets"),
         (IMAGES, LABELS, {"group_by": "(abc)"}, "which matches the path of no image"),
