@@ -107,6 +107,6 @@ class _ObjectCollector:
 def _on_image(points: torch.Tensor, labels: torch.Tensor, label: dict) -> list[list[float]]:
     """Convert points `(k, 2)` in px of the model's input to `[x, y, label]` in px of the image."""
     height, width = label["original_size"]
-    scale = np.array([width, height]) / label["masks"].shape[-1]
+    scale = np.array([width, height]) / label["masks"].shape[-2]
     image_points = ((points.cpu().numpy() + 0.5) * scale).tolist()
     return [[*point, kind] for point, kind in zip(image_points, labels.tolist(), strict=True)]

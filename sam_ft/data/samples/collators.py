@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from ...ops.packed_masks import pack_masks
 from ...ops.prompts import padding_exemplars
 from .object_prompts import ObjectSample, collate_prompts
 from .sample import ImageSample, Sample
@@ -41,8 +42,8 @@ class Sam3Collator:
         - `input_boxes (3, 1, 4)` with labels -10 (no exemplar), and `geometry_token (3,)`.
         - `pair_instances`, `pair_ignore` and `pair_exhaustive` of length 3.
         - `distill_image`, `distill_phrase` and `distill_token`: the same for phrases without labels, if there are any.
-        - `labels`, one dict per image: `boxes (N, 4)`, `masks (N, R, R)`, `has_mask`, `ignore`, `example_id`,
-          `original_size`, and `phrases`, the texts of the batch for messages.
+        - `labels`, one dict per image: `boxes (N, 4)`, `masks (N, R, R / 8)` as in [`pack_masks`], `has_mask`,
+          `ignore` like `masks`, `example_id`, `original_size`, and `phrases`, the texts of the batch for messages.
     """
 
     def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None, concepts=None):
@@ -83,9 +84,9 @@ class Sam3Collator:
             "labels": [
                 {
                     "boxes": sample.boxes,
-                    "masks": sample.masks,
+                    "masks": pack_masks(sample.masks),
                     "has_mask": sample.has_mask,
-                    "ignore": sample.ignore,
+                    "ignore": pack_masks(sample.ignore),
                     "example_id": sample.example_id,
                     "original_size": sample.original_size,
                     "phrases": texts,
@@ -127,20 +128,23 @@ class Sam2Collator:
         - `pixel_values (2, 3, R, R)`, uint8; with precomputed features of the frozen image encoder, `vision_features
           (2, L)` instead.
         - `prompts` ([`ObjectPrompts`]) of five objects, with `points (5, 2, 2)`.
-        - `labels`, one dict per image: `masks (N, R, R)` bool, `example_id`, `original_size`, `instances` (indices in
-          the row), and `truth`, which evaluations use.
+        - `labels`, one dict per image: `masks (N, R, R / 8)` as in [`pack_masks`], `example_id`, `original_size`,
+          `instances` (indices in the row), and `truth`, which evaluations use.
         - `box_prompts`, in evaluations alone.
     """
 
     def __call__(self, samples: list[ObjectSample]) -> dict:
         """Collate samples to a batch."""
-        names = ("masks", "example_id", "original_size", "instances", "truth")
+        names = ("example_id", "original_size", "instances", "truth")
         boxes = [sample.box_prompts for sample in samples if sample.box_prompts is not None]
         return {
             **_vision(samples),
             **({"box_prompts": collate_prompts(boxes)} if boxes else {}),
             "prompts": collate_prompts([sample.prompts for sample in samples]),
-            "labels": [{name: getattr(sample, name) for name in names} for sample in samples],
+            "labels": [
+                {"masks": pack_masks(sample.masks), **{name: getattr(sample, name) for name in names}}
+                for sample in samples
+            ],
         }
 
 

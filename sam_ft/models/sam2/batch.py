@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...ops.packed_masks import unpack_masks
 from ...ops.prompts import ObjectPrompts
 
 
@@ -42,7 +43,8 @@ class PromptBatch:
         Args:
             inputs (`dict`): Fields of this class by name, and:
 
-                - `labels` (`list[dict]` of length I, *optional*): `masks (N, R, R)`, bool, in the order of `prompts`.
+                - `labels` (`list[dict]` of length I, *optional*): `masks (N, R, R)`, bool or as in [`pack_masks`], in
+                  the order of `prompts`.
                 - `normalizers` (`torch.Tensor` of shape `(1,)`, *optional*): Number of objects that divides the loss.
                   Default: objects of this batch.
 
@@ -59,6 +61,6 @@ class PromptBatch:
             inputs.get("vision_features"),
             prompts,
             inputs.get("box_prompts"),
-            None if labels is None else torch.cat([label["masks"] for label in labels]),
+            None if labels is None else torch.cat([unpack_masks(label["masks"]) for label in labels]),
             len(prompts) if counts is None else counts[0],
         )

@@ -8,6 +8,7 @@ import torch
 from ...losses.sam3 import semantic_pairs
 from ...losses.structures import Normalizers, PairTargets
 from ...ops.indices import to_index
+from ...ops.packed_masks import unpack_masks
 from ...ops.prompts import padding_exemplars
 
 
@@ -60,8 +61,9 @@ class PairLabels:
     Ground truth of the P pairs of I images; a label dictionary without a required field causes a `KeyError`.
 
     Attributes:
-        labels (`list[dict]` of length I): `boxes (N, 4)`, normalised `(cx, cy, w, h)`; `masks (N, H, W)`, bool, or
-            `None`; `has_mask`, N bools; `ignore (R, H, W)`, bool, or `None`; `example_id`; `phrases`.
+        labels (`list[dict]` of length I): `boxes (N, 4)`, normalised `(cx, cy, w, h)`; `masks (N, H, W)`, bool or as
+            in [`pack_masks`], or `None`; `has_mask`, N bools; `ignore`, crowd regions like `masks`; `example_id`;
+            `phrases`.
         pairs (`Pairs`): The pairs.
         instances (`list[list[int]]` of length P): Indices of each pair's instances in the image's `boxes`.
         ignore (`list[list[int]]` of length P, *optional*): Indices of each pair's ignored regions in `ignore`.
@@ -73,6 +75,13 @@ class PairLabels:
     instances: list[list[int]]
     ignore: list[list[int]] | None
     exhaustive: list[bool]
+
+    def __post_init__(self):
+        """Unpack the masks."""
+        self.labels = [
+            {**label, "masks": unpack_masks(label["masks"]), "ignore": unpack_masks(label.get("ignore"))}
+            for label in self.labels
+        ]
 
     def list_present(self) -> list[bool]:
         """Return whether each pair has instances."""
@@ -119,7 +128,7 @@ class PairLabels:
         return masks[0] if len(masks) == 1 else torch.cat(masks)
 
     def _ignored(self, pair: int) -> torch.Tensor | None:
-        regions = self.labels[self.pairs.image[pair]].get("ignore")
+        regions = self.labels[self.pairs.image[pair]]["ignore"]
         if regions is None or self.ignore is None or not self.ignore[pair]:
             return None
         return regions.index_select(0, to_index(self.ignore[pair], regions.device)).any(0)
