@@ -30,6 +30,7 @@ FORM = "\n  ".join(
     )
 )
 KEYS = ("phrase_source", "noun_phrases")
+_ID_TYPES = (int, float, str, type(None))  # A tuple is compared faster than a union.
 
 
 def find(folder: Path) -> dict[str, partial] | None:
@@ -135,7 +136,7 @@ class _CocoReader:
                 if missing_fields:
                     self._refuse(f"`{missing_fields[0]}` is missing; export the annotations again", f"{key}[{i}]")
                 for name in ("id", "image_id", "category_id"):
-                    if not isinstance(record.get(name), int | float | str | None):
+                    if not isinstance(record.get(name), _ID_TYPES):
                         self._refuse(f"`{name}` is {short_repr(record[name])}; expected a number", f"{key}[{i}]")
 
     def _refuse_duplicate_ids(self, records: list[dict], kind: str):

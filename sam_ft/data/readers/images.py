@@ -1,7 +1,7 @@
 """Image files: search by name, size, and a check that they can be decoded."""
 
-import contextlib
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,13 +47,13 @@ def find_image(file_name: str, folders: list[Path], *, by_bare_name: bool = True
     Raises:
         `ImageError`: If no folder contains the image; lists the folders.
     """
-    relative = Path(file_name.replace("\\", "/"))
+    relative = file_name.replace("\\", "/")
     for folder in folders:
-        for name in (relative, relative.name)[: 1 + by_bare_name]:
+        for name in (relative, bare_name(relative))[: 1 + by_bare_name]:
             candidate = folder / name
-            with contextlib.suppress(OSError):  # A name that the file system does not allow is a missing file.
-                if candidate.is_file():
-                    return candidate
+            # As `Path.is_file`, but faster; a name that the file system does not allow is a missing file.
+            if os.path.isfile(candidate):
+                return candidate
     searched = ", ".join(str(folder) for folder in folders)
     raise ImageError(
         f"the image {short_repr(file_name)} is missing (searched {searched}). Put it there, correct `file_name`, or "
