@@ -186,22 +186,22 @@ def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | No
     if not len(overlap.scores):
         return np.zeros(len(labels)), [None] * len(labels)
     same_iou = np.where(overlap.same_phrase, overlap.iou, 0.0).max(1, initial=0.0)
-    owned: dict[object, set[str]] = {}
-    for i, label in enumerate(labels):
-        owned.setdefault(label.get("instance", ("label", i)), set()).add(label["phrase"])
-    own = np.array(
-        [
-            [d["phrase"] in owned[label.get("instance", ("label", i))] for i, label in enumerate(labels)]
-            for d in overlap.image.detections
-        ],
-        dtype=bool,
-    ).reshape(overlap.iou.shape)
+    owned = _phrases_of_objects(labels)
+    own = np.array([[d["phrase"] in phrases for phrases in owned] for d in overlap.image.detections], dtype=bool)
     counts = ~own & (same_iou[:, None] <= overlap.iou)
     evidence = np.where(counts, overlap.evidence, 0.0)
     best = evidence.argmax(0)
     support = evidence[best, np.arange(len(labels))]
     phrases = [overlap.image.detections[j]["phrase"] if s > 0 else None for j, s in zip(best, support, strict=True)]
     return support * (1 - overlap.own_support()) ** 2, phrases
+
+
+def _phrases_of_objects(labels: list[dict]) -> list[set[str]]:
+    """Return the phrases that are labelled on the object of each label, by its annotation or another one on it."""
+    annotations = [label.get("instance", ("label", i)) for i, label in enumerate(labels)]
+    numbers = np.array([annotations.index(annotation) for annotation in annotations], dtype=int)
+    is_same = (numbers[:, None] == numbers[None]) | (measure_overlaps(labels, labels) >= DUPLICATE_IOU)
+    return [{labels[k]["phrase"] for k in np.flatnonzero(row)} for row in is_same]
 
 
 def score_boundary(overlap: LabelOverlap, expected: float | None) -> np.ndarray:

@@ -14,7 +14,7 @@ FINDING_KINDS = (
     "merged_or_split",
     "near_duplicate",
 )
-PROPOSALS = ("coco", "label_studio")
+PROPOSALS = ("coco", "label_studio", "cvat")
 
 
 @dataclass
@@ -67,7 +67,7 @@ class ReviewOptions:
     )
     proposals: list[str] = key(
         ["coco"],
-        "Formats of the proposals, one or several: coco, label_studio.",
+        "Formats of the proposals, one or several: coco, label_studio, cvat.",
         choices=PROPOSALS,
     )
     min_proposal_score: float = key(
