@@ -106,6 +106,14 @@ def test_phrases_of_one_annotation_do_not_contradict_each_other():
     assert found.labels[DUPLICATE].max() == 0
 
 
+def test_phrases_of_two_annotations_of_one_object_do_not_contradict_each_other():
+    labels = [label(BOX, "nut", instance=0), label([101, 100, 80, 60], "steel nut", instance=1)]
+    detections = [detection(BOX, "nut"), detection(BOX, "steel nut", 0.1), detection(BOX, "bolt", 0.3)]
+    found = review(labels, detections)
+    assert found.labels[WRONG_PHRASE].tolist() == pytest.approx([0.3 * 0.1**2, 0.3 * 0.9**2], abs=0.02)
+    assert found.phrases == ["bolt", "bolt"]
+
+
 def test_overlapping_object_of_another_phrase_is_no_wrong_phrase():
     bolt = [120, 100, 80, 60]
     found = review([label(BOX), label(bolt, "bolt")], [detection(bolt, "bolt", 0.95), detection(BOX, score=0.2)])
