@@ -236,7 +236,8 @@ def test_selected_images_have_pre_annotations(selected):
 
 def test_stored_features_predict_as_the_images(selected):
     folder, _ = selected
-    record = read(folder, "unlabelled/fold-1/predictions/0.json")
+    (file,) = (folder / "review" / "unlabelled" / "fold-1" / "predictions").rglob("0.json")
+    record = json.loads(file.read_text())
     assert not list((folder / "review" / "unlabelled" / "features").glob("*.safetensors"))
     predictor = Sam3Predictor.from_pretrained(str(folder / "review" / "fold-1"), device="cpu")
     presence = predictor(Image.open(folder / "new" / "0.png"), sorted(record["presence"])).presence
