@@ -134,7 +134,14 @@ class Review:
             "untrained_phrases": [] if folds is None else folds.untrained_phrases,
             "settings": {
                 name: getattr(args, name)
-                for name in ("finding_kinds", "min_finding_score", "max_findings", "proposals", "min_proposal_score")
+                for name in (
+                    "check_crops",
+                    "finding_kinds",
+                    "min_finding_score",
+                    "max_findings",
+                    "proposals",
+                    "min_proposal_score",
+                )
             },
             "calibration": asdict(self.calibration),
             "notes": [*self.data.notes, *list_unreliable_phrases(self.calibration)],
