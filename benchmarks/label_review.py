@@ -10,7 +10,7 @@ swapped with another shape, mask shifted by a fifth of its size, spurious object
 another scene, where it overlaps no object). `--more_kinds` also replaces labels by their two halves, and adds copies
 of labels that are shifted by 3 % of their size. The predictions are those of a model that never saw the scenes. With
 `--folds`, the scenes and the corrupted labels are written to files, and the result of `sam-ft review` is measured,
-which trains concepts on them, or what `--config` sets.
+which trains concepts on them, or what `--config` sets, and predicts labels of a probably wrong phrase again in crops.
 
 For each kind of error, `AUROC` ranks all labels (images, for removed objects) by the score of this kind, and
 `precision` is the share of planted errors of this kind among the first n findings of this kind, n being the number

@@ -10,12 +10,14 @@ from ..arguments import DataArguments, LossArguments, ModelArguments, ParsedTrai
 from ..evaluation.predictions import PredictionStore
 from ..metrics.label_findings import LabelFinding, find_label_errors, to_reviewed_image
 from ..metrics.label_overlap import ReviewedImage
+from ..metrics.label_review import WRONG_PHRASE
 from ..options.keys import get_default, get_keys
 from ..options.review import ReviewOptions
 from ..training.checkpoints import find_checkpoints
 from ..utils.console import log_to_console_and_file, stage
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.owned_files import OwnedFiles
+from .review_crops import predict_crops
 from .review_data import FOLDS_FILE, ReviewData, assign_review_folds, read_review_data
 from .review_folds import FIXED_KEYS, FoldRuns
 from .review_next import NEXT_FILE, check_next_outputs, find_unlabelled, select_next
@@ -70,8 +72,11 @@ def review_labels(
         with stage("folds"):
             assign_review_folds(data, review_args, owned)
         store, fold_of = runs.predict(data, owned)
+        images = combine_predictions(data, store)
+        if review_args.check_crops and WRONG_PHRASE in review_args.finding_kinds:
+            with stage("enlarged crops"):
+                predict_crops(runs, data, images, fold_of, owned)
         with stage("findings"):
-            images = combine_predictions(data, store)
             found = find_label_errors(images, review_args.finding_kinds, review_args.min_finding_score)
             review = Review(data, images, *found, fold_of)
         with stage("page and proposals"):

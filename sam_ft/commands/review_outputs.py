@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 
 from ..arguments import ReviewArguments
 from ..data.writers.image_names import source_paths
-from ..inference.coco_output import CocoOutput
-from ..inference.label_proposals import write_proposals
-from ..inference.label_studio_output import LabelStudioOutput
+from ..inference.label_proposals import PROPOSAL_FILES, write_proposals
 from ..metrics.label_findings import LabelFinding
 from ..metrics.label_overlap import MIN_CONFIDENCE, Calibration, ReviewedImage
 from ..metrics.label_review import KINDS
@@ -25,7 +23,6 @@ logger = logging.getLogger("sam_ft.run")
 FINDINGS_FILE, PAGE, PROPOSALS_FOLDER = "findings.json", "index.html", "proposals"
 UNRELIABLE_SUPPORT = MIN_CONFIDENCE / 2  # mean support of the labels of a phrase
 _ARGUMENT, _KIND = "review_dir", "review"
-PROPOSAL_FILES = {"coco": CocoOutput.FILES[:1], "label_studio": LabelStudioOutput.FILES}
 
 
 def check_outputs(owned: OwnedFiles) -> None:
@@ -78,7 +75,7 @@ class Review:
         content, proposals = self.describe(args), _proposal_files(owned)
         applied = [finding for finding in self.findings if finding.score >= args.min_proposal_score]
         # Label Studio gets the images of findings alone.
-        formats = [name for name in self._choose_formats(args) if applied or name == "coco"]
+        formats = [name for name in self._choose_formats(args) if applied or name != "label_studio"]
         names = [FINDINGS_FILE, *([PAGE] if args.max_findings else [])]
         files = [file for name in formats for file in PROPOSAL_FILES[name]]
         is_complete = all(map(owned.is_owned, names)) and all(map(proposals.is_owned, files))
@@ -137,7 +134,14 @@ class Review:
             "untrained_phrases": [] if folds is None else folds.untrained_phrases,
             "settings": {
                 name: getattr(args, name)
-                for name in ("finding_kinds", "min_finding_score", "max_findings", "proposals", "min_proposal_score")
+                for name in (
+                    "check_crops",
+                    "finding_kinds",
+                    "min_finding_score",
+                    "max_findings",
+                    "proposals",
+                    "min_proposal_score",
+                )
             },
             "calibration": asdict(self.calibration),
             "notes": [*self.data.notes, *list_unreliable_phrases(self.calibration)],

@@ -11,6 +11,7 @@ from pathlib import Path
 from datasets import Dataset, Image
 
 from ..utils.text import list_some
+from .image_entries import ImageEntry
 from .lazy_rows import MixedRows
 
 
@@ -112,14 +113,14 @@ def _digests(rows: Dataset, with_images: bool) -> Iterator[tuple[str, list[str]]
     with ThreadPoolExecutor(max_workers=4) as pool:  # Hashing and reading release the GIL.
         for begin in range(0, len(undecoded), _CHUNK):
             chunk = list(undecoded.select(range(begin, min(begin + _CHUNK, len(undecoded)))))
-            image_digests = pool.map(lambda row: _image_digest(row["image"], with_images), chunk)
+            image_digests = pool.map(lambda row: _image_digest(row["image"], with_images=with_images), chunk)
             for row, image_digest in zip(chunk, image_digests, strict=True):
                 content = {name: value for name, value in row.items() if name != "image"}
                 digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
                 yield row["example_id"], [digest.hexdigest(), image_digest]
 
 
-def _image_digest(value: dict, with_images: bool) -> str:
+def _image_digest(value: dict, *, with_images: bool) -> str:
     content = value["bytes"]
     if not with_images:
         return str(os.path.getsize(value["path"]) if content is None else len(content))
@@ -144,6 +145,50 @@ def find_shared_images(train: DataFingerprint | None, validation: DataFingerprin
         return []
     train_digests = {parts[1] for parts in train.examples.values()}
     return [name for name, parts in validation.examples.items() if parts[1] in train_digests]
+
+
+class ImageContents:
+    """
+    Contents of the images of rows, to recognise byte-by-byte copies under another name.
+
+    Only contents of equal size are read and compared by their digests.
+
+    Args:
+        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
+    """
+
+    def __init__(self, rows: Dataset):
+        self._by_size: dict[int, list[dict]] = {}
+        self._digests: dict[int, set[str]] = {}
+        for value in rows.cast_column("image", Image(decode=False))["image"]:
+            size = int(_image_digest(value, with_images=False))
+            self._by_size.setdefault(size, []).append(value)
+
+    def has_copy(self, image: ImageEntry) -> bool:
+        """
+        Return whether a row has the content of an image; rows of a remote parquet file are not compared.
+
+        Args:
+            image (`ImageEntry`): The image; one that cannot be read is no copy.
+        """
+        if image.column and "://" in image.file:  # its rows have no size, so that all of them would be downloaded
+            return False
+        try:
+            if not image.column:
+                size = os.path.getsize(image.file) if image.is_file else image.position[1]
+                if size not in self._by_size:
+                    return False
+            content = image.load()
+            value = {"path": content, "bytes": None} if isinstance(content, Path) else {"bytes": content}
+            size = int(_image_digest(value, with_images=False))
+            return size in self._by_size and _image_digest(value, with_images=True) in self._digests_of(size)
+        except (OSError, ValueError):
+            return False
+
+    def _digests_of(self, size: int) -> set[str]:
+        if size not in self._digests:
+            self._digests[size] = {_image_digest(value, with_images=True) for value in self._by_size[size]}
+        return self._digests[size]
 
 
 class ImageFiles:

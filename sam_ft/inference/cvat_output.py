@@ -1,4 +1,4 @@
-"""CVAT output of a prediction: `cvat/annotations.xml` in the format `CVAT for images 1.1`, written image by image."""
+"""CVAT output: `cvat/annotations.xml` in the format `CVAT for images 1.1`, written image by image."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _HEAD = """<?xml version="1.0" encoding="utf-8"?>
   <version>1.1</version>
   <meta>
     <task>
-      <name>predictions of sam-ft</name>
+      <name>{name}</name>
       <mode>annotation</mode>
       <labels>
 """
@@ -45,6 +45,8 @@ class CvatOutput:
         owned (`OwnedFiles`): Files of the predictions' folder.
         phrases (`list[str]`): Labels, in their order.
         root (`str`): Folder that the names of the images are relative to.
+        description (`str`): Name of the task in the file.
+        argument (`str`): The argument that names the folder, for errors.
 
     Raises:
         `ValueError`: If the file was not written by a prediction.
@@ -52,13 +54,22 @@ class CvatOutput:
 
     FILES = ("cvat/annotations.xml",)
 
-    def __init__(self, owned: OwnedFiles, phrases: list[str], root: str):
+    def __init__(
+        self,
+        owned: OwnedFiles,
+        phrases: list[str],
+        root: str,
+        *,
+        description: str = "predictions of sam-ft",
+        argument: str = "predictions_dir",
+    ):
         self.owned, self.phrases, self.root = owned, phrases, root
+        self.description, self.argument = description, argument
         self._num_images = 0
 
     def __enter__(self) -> "CvatOutput":
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=self.owned.folder)  # noqa: SIM115
-        self._file.write(_HEAD)
+        self._file.write(_HEAD.format(name=escape(_to_text(self.description))))
         for index, phrase in enumerate(self.phrases):
             color = "#{:02x}{:02x}{:02x}".format(*color_of(index))
             self._file.write(_LABEL.format(name=escape(_to_text(phrase)), color=color))
@@ -69,7 +80,7 @@ class CvatOutput:
         with self._file:
             if kind is None and self._num_images:
                 self._file.write("</annotations>\n")
-                self.owned.write(self.FILES[0], self._copy, "predictions_dir")
+                self.owned.write(self.FILES[0], self._copy, self.argument)
 
     def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
         """Add the prediction of an image."""

@@ -30,13 +30,14 @@ class ImageNaming:
 
     Args:
         skipped_below (`Path`, *optional*): Folder whose images are left out.
+        argument (`str`): The key or parameter that contains the images, for errors.
 
     Attributes:
         num_skipped (`int`): Number of images that were left out.
     """
 
-    def __init__(self, skipped_below: Path | None):
-        self.num_skipped, self._root, self._skipped_below = 0, "", skipped_below
+    def __init__(self, skipped_below: Path | None, argument: str = "images"):
+        self.num_skipped, self._root, self._skipped_below, self._argument = 0, "", skipped_below, argument
         self._suffixes = image_suffixes()
         self._identities, self._stems = array("Q"), array("Q")  # digests of the images, and of paths without suffix
 
@@ -46,7 +47,9 @@ class ImageNaming:
         for image in images:
             path = image.path
             if not is_valid_utf8(path):
-                raise ValueError(f"`images`: the name {to_printable(path)} is not valid UTF-8. Rename the file")
+                raise ValueError(
+                    f"`{self._argument}`: the name {to_printable(path)} is not valid UTF-8. Rename the file"
+                )
             file = resolve_path(image.file) if image.is_file else path
             if self._skipped_below is not None and Path(file).is_relative_to(self._skipped_below):
                 self.num_skipped += 1

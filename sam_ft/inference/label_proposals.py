@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from datasets import Dataset
 
@@ -12,10 +13,16 @@ from ..metrics.label_overlap import ReviewedImage
 from ..metrics.label_review import BAD_BOUNDARY, DUPLICATE, MISSING, SPURIOUS, WRONG_PHRASE
 from ..utils.owned_files import OwnedFiles
 from .coco_output import CocoOutput
+from .cvat_output import CvatOutput
 from .label_studio_output import LabelStudioOutput, check_label_studio_input
 from .predictor import ImagePrediction
 
 
+PROPOSAL_FILES = {
+    "coco": CocoOutput.FILES[:1],
+    "label_studio": LabelStudioOutput.FILES,
+    "cvat": CvatOutput.FILES,
+}
 _ARGUMENT = "review_dir"
 
 
@@ -60,6 +67,26 @@ def _proposed(finding: LabelFinding) -> dict:
     return {key: value for key, value in finding.proposal.items() if key != "phrase"} | {"review": review}
 
 
+def open_proposals(
+    kind: str, owned: OwnedFiles, phrases: list[str], root: str, description: str
+) -> CocoOutput | CvatOutput | LabelStudioOutput:
+    """
+    Return the writer of proposals, a context manager with `add(image, prediction)`.
+
+    Args:
+        kind (`str`): Format, of `PROPOSALS`.
+        owned (`OwnedFiles`): Files of the folder of the proposals.
+        phrases (`list[str]`): Labels, in their order.
+        root (`str`): Folder that all images lie in.
+        description (`str`): Description of the content.
+    """
+    if kind == "label_studio":
+        return LabelStudioOutput(owned, phrases, root, "label review", _ARGUMENT)
+    if kind == "cvat":
+        return CvatOutput(owned, phrases, root, description=description, argument=_ARGUMENT)
+    return CocoOutput(owned, phrases, root, description=description, argument=_ARGUMENT, with_results=False)
+
+
 def write_proposals(
     owned: OwnedFiles,
     formats: list[str],
@@ -69,7 +96,7 @@ def write_proposals(
     findings: list[LabelFinding],
 ) -> None:
     """
-    Write the proposals: COCO with all images, tasks of Label Studio with the images of findings, worst first.
+    Write the proposals: COCO and CVAT with all images, tasks of Label Studio with the images of findings, worst first.
 
     Args:
         owned (`OwnedFiles`): Files of the folder of the proposals.
@@ -85,27 +112,30 @@ def write_proposals(
     grouped: dict[str, list[LabelFinding]] = {}
     for finding in findings:
         grouped.setdefault(finding.example_id, []).append(finding)
-    names, texts = list(rows["example_id"]), rows["phrases"]
+    names, listed = list(rows["example_id"]), dict(zip(rows["example_id"], rows["phrases"], strict=True))
     entries = {name: ImageEntry(name, path) for name, path in zip(names, paths, strict=True)}
     root = os.path.commonpath([os.path.dirname(entry.path) for entry in entries.values()])
     phrases = sorted(
-        {p["text"] for row in texts for p in row} | {f.proposal["phrase"] for f in findings if f.proposal}
+        {p["text"] for row in listed.values() for p in row} | {f.proposal["phrase"] for f in findings if f.proposal}
     )
-    if "coco" in formats:
-        output = CocoOutput(
-            owned, phrases, root, description="proposals of a label review", argument=_ARGUMENT, with_results=False
-        )
-        with output:
-            for name, listed in zip(names, texts, strict=True):
-                corrected = correct_labels(name, images[name], grouped.get(name, []))
-                is_closed = all(p["exhaustive"] for p in listed) and len(listed) == len(phrases)
-                fields = {} if is_closed else label_completeness(listed, output.category_ids)
-                output.add(entries[name], corrected, {"example_id": name, **fields})
     if "label_studio" in formats:
-        check_label_studio_input(entries.values(), phrases)
-        with LabelStudioOutput(owned, phrases, root, "label review", _ARGUMENT) as output:
-            for name, found in grouped.items():
-                corrected = correct_labels(name, images[name], found)
-                for phrase, labels in corrected.detections.items():
-                    corrected.detections[phrase] = [label for label in labels if not label.get("iscrowd")]
-                output.add(entries[name], corrected)
+        check_label_studio_input(entries.values(), phrases, "proposals")
+    for kind in formats:
+        with open_proposals(kind, owned, phrases, root, "proposals of a label review") as output:
+            for name in grouped if kind == "label_studio" else names:
+                corrected = correct_labels(name, images[name], grouped.get(name, []))
+                if kind == "coco":
+                    is_closed = all(p["exhaustive"] for p in listed[name]) and len(listed[name]) == len(phrases)
+                    fields = {} if is_closed else label_completeness(listed[name], output.category_ids)
+                    output.add(entries[name], corrected, {"example_id": name, **fields})
+                else:
+                    output.add(entries[name], _without_crowds(corrected))
+
+
+def _without_crowds(prediction: ImagePrediction) -> ImagePrediction:
+    """Return a prediction without crowd regions, which only COCO distinguishes from instances."""
+    detections = {
+        phrase: [label for label in labels if not label.get("iscrowd")]
+        for phrase, labels in prediction.detections.items()
+    }
+    return replace(prediction, detections=detections)

@@ -112,7 +112,7 @@ def _to_ray(ray, dataset):
         raise ValueError(f"`dataset` is the string {dataset!r}; give a list, [{dataset!r}]")
     if not isinstance(dataset, Sequence):
         return dataset
-    images, blocks = iter(find_images(list(dataset))), []
+    images, blocks = iter(find_images(list(dataset), argument="dataset")), []
     while entries := list(itertools.islice(images, MAX_PER_TASK)):
         blocks.append(ray.put(pa.table({_ENTRY: [pickle.dumps(entry) for entry in entries]})))
     return ray.data.from_arrow_refs(blocks)

@@ -1,7 +1,7 @@
 """Predictor of SAM 3: masks of every instance, from phrases and exemplar boxes."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -46,6 +46,10 @@ class Sam3Predictor(Predictor):
         thresholds (`Thresholds`, *optional*): Thresholds that are saved with the model.
         options (`PredictOptions`, *optional*): Options; the defaults if not given.
 
+    Attributes:
+        read_features (`Callable[[str], torch.Tensor | None]`, *optional*): Function that returns the precomputed ViT
+            features `(h, w, C)` of an image by its name, which then is not encoded. Tiles are encoded always.
+
     Examples:
         >>> predictor = Sam3Predictor.from_pretrained("out/mine")
         >>> prediction = predictor(Image.open("street.jpg"), ["pothole", "manhole cover"])
@@ -66,6 +70,7 @@ class Sam3Predictor(Predictor):
         concepts = self._sam.concepts
         self.thresholds = add_concept_thresholds(thresholds or Thresholds(), concepts)
         self._collate = Sam3Collator(processor.tokenizer, concepts=None if concepts is None else concepts.index)
+        self.read_features: Callable[[str], torch.Tensor | None] | None = None
 
     @classmethod
     def _assemble(cls, model, processor, source: ModelOptions, options: PredictOptions | None):
@@ -213,6 +218,7 @@ class Sam3Predictor(Predictor):
     ) -> Iterable[tuple[PromptedView, str, float, list[dict]]]:
         """Predict one batch; return prompted view, phrase, presence, and detections in px of the view."""
         token = self.options.geometry_token == "always"
+        features = self._read_features(batch)
         samples = [
             Sample(
                 example_id=str(number),
@@ -224,6 +230,7 @@ class Sam3Predictor(Predictor):
                 phrases=[
                     SamplePhrase(text, [], [], exhaustive=False, geometry_token=token) for text in prompted.phrases
                 ],
+                features=None if features is None else features[number],
             )
             for number, prompted in enumerate(batch)
         ]
@@ -256,6 +263,13 @@ class Sam3Predictor(Predictor):
             text = labels[0]["phrases"][inputs["pair_phrase"][error.index]]
             raise NonFiniteError(describe_non_finite(error, f"{views.name!r}, phrase {text!r}")) from error
         return results
+
+    def _read_features(self, batch: list[PromptedView]) -> list[torch.Tensor] | None:
+        """Return the precomputed features of a batch; `None` if one of its views has none."""
+        if self.read_features is None or any(p.canvas is not None or len(p.views.views) > 1 for p in batch):
+            return None
+        features = [self.read_features(prompted.views.name) for prompted in batch]
+        return None if any(f is None for f in features) else features
 
     def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         """Calibrate the scores of a pair and select the detections above the phrase's threshold."""

@@ -150,7 +150,8 @@ def _propose(kind: str, image: ReviewedImage, review: ImageReview, index: int) -
         region = {name: label[name] for name in ("bbox", "segmentation") if name in label}
         same = [d for d in image.detections if d["phrase"] == phrase]
         overlaps = measure_overlaps([label], same)[0] if same else []
-        score = max((d["score"] for d, u in zip(same, overlaps, strict=True) if u > 0), default=0.0)
+        scores = [d["score"] for d, u in zip(same, overlaps, strict=True) if u > 0]
+        score = max([*scores, image.crops.get(index, {}).get(phrase, 0.0)])
         return {"phrase": phrase, **region, "score": score} if phrase is not None else None
     if nearest < 0 or kind not in (BAD_BOUNDARY, MERGED_OR_SPLIT):
         return None

@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 MATCH_IOU = 0.5  # IoU from which on a detection supports a label fully, COCO's lowest threshold
 CREDIBLE_SHARE = 0.25  # share of a label's support from which on a detection's outline is compared with the label's
 MIN_CONFIDENCE = 0.5  # mean support of a phrase below which its predictions are weak evidence
+DUPLICATE_IOU = 0.7  # IoU of two labels of one phrase that are never two instances if nothing else supports them
 LOWEST_SCORE = 0.05  # lowest score of a detection that can contradict a label
 
 
@@ -25,6 +26,8 @@ class ReviewedImage:
         detections (`list[dict]`): `phrase`, `score`, `bbox`, optionally `segmentation`.
         presence (`dict[str, float]`): Predicted probability that a phrase is in the image, of each prompted phrase.
         incomplete (`set[str]`): Phrases whose instances are not all labelled; none of theirs is reported as missing.
+        crops (`dict[int, dict[str, float]]`): Support of each phrase at a label in an enlarged crop, by the index of
+            the label; see [`measure_supports`].
     """
 
     size: tuple[int, int]
@@ -32,6 +35,7 @@ class ReviewedImage:
     detections: list[dict]
     presence: dict[str, float] = field(default_factory=dict)
     incomplete: set[str] = field(default_factory=set)
+    crops: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,6 +69,7 @@ class LabelOverlap:
         scores = np.array([d["score"] for d in detections], dtype=float)
         # Detections of a phrase that is hardly found are missing at correct labels, too.
         self.reliability = np.minimum(thresholds[self.label_phrase] / MIN_CONFIDENCE, 1.0)
+        self.thresholds = thresholds
         thresholds = thresholds[self.detection_phrase]
         self.scores = np.minimum(scores / thresholds, 1.0)
         # Without a label, nothing but the score indicates an object, so that a low one is never certain.

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..options.review import FINDING_KINDS
 from .label_overlap import (
+    DUPLICATE_IOU,
     LOWEST_SCORE,
     MATCH_IOU,
     Calibration,
@@ -32,6 +33,7 @@ from .label_overlap import (
     area_of,
     measure_overlaps,
 )
+from .label_phrases import score_wrong_phrase
 
 
 KINDS = FINDING_KINDS
@@ -40,7 +42,6 @@ LABEL_KINDS = KINDS[1:]  # kinds with one score for each label
 
 INSIDE_SHARE = 0.8  # share of an area inside another one from which on it is a part of it
 MIN_DEVIATION = 0.02  # 1 - IoU that is always expected, whatever the median
-DUPLICATE_IOU = 0.7  # IoU of two labels of one phrase that are never two instances if nothing else supports them
 BOUNDARY_RATIO = 3.0  # deviation relative to the median at which a supported label has the boundary score 0.5
 
 
@@ -168,40 +169,6 @@ def score_spurious(overlap: LabelOverlap) -> np.ndarray:
         FiftyOne, `compute_mistakenness`: possible spurious objects are labels without a matching prediction.
     """
     return overlap.reliability * (1 - overlap.any_support()) ** 2
-
-
-def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | None]]:
-    """
-    Score labels of the wrong phrase: `max_p A(i, p) · (1 - A(i, c(i)))²` over the phrases that the label lacks.
-
-    A detection that overlaps more with another label of its own phrase belongs to that label and does not count.
-
-    Returns:
-        `tuple[np.ndarray, list[str | None]]`: Scores, and the phrase with the highest support.
-
-    Source:
-        ObjectLab (swapped): similarity with confident predictions of other classes.
-    """
-    labels = overlap.image.labels
-    if not len(overlap.scores):
-        return np.zeros(len(labels)), [None] * len(labels)
-    same_iou = np.where(overlap.same_phrase, overlap.iou, 0.0).max(1, initial=0.0)
-    owned: dict[object, set[str]] = {}
-    for i, label in enumerate(labels):
-        owned.setdefault(label.get("instance", ("label", i)), set()).add(label["phrase"])
-    own = np.array(
-        [
-            [d["phrase"] in owned[label.get("instance", ("label", i))] for i, label in enumerate(labels)]
-            for d in overlap.image.detections
-        ],
-        dtype=bool,
-    ).reshape(overlap.iou.shape)
-    counts = ~own & (same_iou[:, None] <= overlap.iou)
-    evidence = np.where(counts, overlap.evidence, 0.0)
-    best = evidence.argmax(0)
-    support = evidence[best, np.arange(len(labels))]
-    phrases = [overlap.image.detections[j]["phrase"] if s > 0 else None for j, s in zip(best, support, strict=True)]
-    return support * (1 - overlap.own_support()) ** 2, phrases
 
 
 def score_boundary(overlap: LabelOverlap, expected: float | None) -> np.ndarray:

@@ -14,7 +14,7 @@ FINDING_KINDS = (
     "merged_or_split",
     "near_duplicate",
 )
-PROPOSALS = ("coco", "label_studio")
+PROPOSALS = ("coco", "label_studio", "cvat")
 
 
 @dataclass
@@ -28,6 +28,7 @@ class ReviewOptions:
         num_folds (`int`): Number of models; each image is predicted by the one that was not trained on it.
         group_by (`str`, *optional*): `folder`, or a regular expression whose first group names an image's group.
         untrained (`bool`): Predict all images with the model as it is.
+        check_crops (`bool`): Predict labels of a probably wrong phrase again in a crop that enlarges them.
         finding_kinds (`list[str]`): Kinds that are reported, of `FINDING_KINDS`.
         min_finding_score (`float`): Minimum score of a reported finding.
         max_findings (`int`): Maximum number of findings on the page.
@@ -56,6 +57,11 @@ class ReviewOptions:
         "Predict all images with the model as it is, without training: minutes instead of hours, for phrases that the "
         "model finds already.",
     )
+    check_crops: bool = key(
+        True,
+        "Predict labels whose phrase is probably wrong again in a crop that enlarges the object, and take the mean of "
+        "both predictions; false leaves it out.",
+    )
     finding_kinds: list[str] = key(
         list(FINDING_KINDS), f"Kinds of findings: {', '.join(FINDING_KINDS)}. Default: all.", choices=FINDING_KINDS
     )
@@ -67,7 +73,7 @@ class ReviewOptions:
     )
     proposals: list[str] = key(
         ["coco"],
-        "Formats of the proposals, one or several: coco, label_studio.",
+        "Formats of the proposals, one or several: coco, label_studio, cvat.",
         choices=PROPOSALS,
     )
     min_proposal_score: float = key(

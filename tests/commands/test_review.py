@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from sam_ft.commands.review_outputs import list_unreliable_phrases
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.row_schema import to_dataset
 from sam_ft.metrics.label_overlap import Calibration
+from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
 from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.utils.owned_files import RECORD
 
@@ -42,7 +44,8 @@ def run():
         def call(folder, **keys):
             words = {**KEYS, "config": folder / "keys.yaml", "review_dir": folder / "review", **keys}
             (folder / "keys.yaml").write_text(f"feature_cache: {folder / 'unused'}\n")
-            return find_command("review").run([w for name, value in words.items() for w in (f"--{name}", str(value))])
+            lists = {name: value if isinstance(value, list) else [value] for name, value in words.items()}
+            return find_command("review").run([w for name, v in lists.items() for w in (f"--{name}", *map(str, v))])
 
         yield call
 
@@ -190,17 +193,27 @@ def test_other_outputs_replace_those_of_an_earlier_call(run, reviewed, monkeypat
 
 @pytest.fixture(scope="module")
 def selected(run, reviewed):
-    """The review with a selection of unlabelled images, and its keys; two are new, one is labelled, one damaged."""
-    folder, keys = reviewed[0], {"min_finding_score": 0, "next": 3, "proposals": "coco"}
-    labelled = sorted((folder / "data").rglob("*.png"))
+    """The review with a selection of unlabelled images, and its keys; two of five are new, and each was encoded once."""
+    folder, keys = reviewed[0], {"min_finding_score": 0, "next": 3, "proposals": ["coco", "cvat"]}
+    labelled, encoded = sorted((folder / "data").rglob("*.png")), []
     (folder / "new").mkdir()
     for i, angle in enumerate((90, 180)):
         Image.open(labelled[i]).rotate(angle).save(folder / "new" / f"{i}.png")
     (folder / "new" / "broken.png").write_bytes(b"no image")
-    (folder / "list.txt").write_text("\n".join([f"new/{name}.png" for name in (0, 1, "broken")] + [str(labelled[0])]))
+    shutil.copy(labelled[1], folder / "new" / "copy.png")
+    names = [f"new/{name}.png" for name in (0, 1, "broken", "copy")]
+    (folder / "list.txt").write_text("\n".join([*names, str(labelled[0])]))
     before = digests(folder / "new")
     keys |= {"dataset_name": folder / "data", "unlabelled": folder / "list.txt"}
-    run(folder, **keys)
+    encode_images = Sam3ForConceptSegmentation.encode_images
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Sam3ForConceptSegmentation,
+            "encode_images",
+            lambda model, pixels: encoded.append(len(pixels)) or encode_images(model, pixels),
+        )
+        run(folder, **keys)
+    assert encoded == [1, 1]
     assert digests(folder / "new") == before
     return folder, keys
 
@@ -218,13 +231,30 @@ def test_selected_images_have_pre_annotations(selected):
     folder, _ = selected
     content = read(folder, "next/coco.json")
     assert {image["file_name"] for image in content["images"]} == {"0.png", "1.png"}
+    assert (folder / "review" / "next" / "cvat" / "annotations.xml").read_text().count("<image ") == 2
+
+
+def test_stored_features_predict_as_the_images(selected):
+    folder, _ = selected
+    (file,) = (folder / "review" / "unlabelled" / "fold-1" / "predictions").rglob("0.json")
+    record = json.loads(file.read_text())
+    assert not list((folder / "review" / "unlabelled" / "features").glob("*.safetensors"))
+    predictor = Sam3Predictor.from_pretrained(str(folder / "review" / "fold-1"), device="cpu")
+    presence = predictor(Image.open(folder / "new" / "0.png"), sorted(record["presence"])).presence
+    assert presence == pytest.approx(record["presence"], abs=0.02)
+
+
+def test_cvat_proposals_are_the_labels_with_the_corrections(selected):
+    folder, _ = selected
+    document = ElementTree.parse(folder / "review" / "proposals" / "cvat" / "annotations.xml")
+    content = read(folder, "proposals/coco.json")
+    assert [image.get("name") for image in document.iter("image")] == [i["file_name"] for i in content["images"]]
+    shapes = [shape.get("label") for tag in ("mask", "box") for shape in document.iter(tag)]
+    assert sorted(shapes) == sorted(a["noun_phrase"] for a in content["annotations"] if not a["iscrowd"])
 
 
 def test_a_second_selection_loads_no_model_and_writes_nothing(run, selected, monkeypatch):
     folder, keys = selected
-    (folder / "new" / "broken.png").unlink()
-    (folder / "list.txt").write_text("new/0.png\nnew/1.png")
-    run(folder, **keys)
     before = {path: path.stat().st_mtime_ns for path in (folder / "review").rglob("*") if path.is_file()}
     monkeypatch.setattr(Sam3Predictor, "load", None)
     run(folder, **keys)
@@ -238,6 +268,7 @@ def test_a_second_selection_loads_no_model_and_writes_nothing(run, selected, mon
         ("absent", "`unlabelled`: '.*absent': there is no such file or folder"),
         ("empty", "`unlabelled`: '.*empty': the folder contains no image"),
         ("data", "`unlabelled`: all . images are labelled already. Give other images"),
+        ("*.nothing", r"`unlabelled`: '.*nothing': there is no such file or folder"),
     ],
 )
 def test_unlabelled_images_that_cannot_be_ranked_end_in_one_line(run, reviewed, name, message):
@@ -291,11 +322,19 @@ def test_a_folder_with_other_files_is_refused(run, coco, tmp_path):
 
 def test_the_model_as_it_is_reviews_a_single_image(run, coco, tmp_path):
     coco(LABELS[:1], IMAGES[:1])
-    run(tmp_path, dataset_name=tmp_path, untrained="true", max_findings=0, proposals="label_studio")
+    (tmp_path / "new").mkdir()
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "new" / "green.png")
+    keys = {"untrained": "true", "max_findings": 0, "proposals": "label_studio", "unlabelled": tmp_path / "new"}
+    run(tmp_path, dataset_name=tmp_path, **keys)
     names = {str(path.relative_to(tmp_path / "review")) for path in (tmp_path / "review").rglob("*") if path.is_file()}
     assert {"findings.json", "predictions/untrained.json", RECORD} <= names
     assert "index.html" not in names
     assert read(tmp_path, "findings.json")["num_folds"] is None
+    selection = read(tmp_path, "next.json")
+    assert (selection["models"], [Path(image["image"]).name for image in selection["next"]]) == (
+        ["untrained"],
+        ["green.png"],
+    )
 
 
 def test_phrases_that_are_hardly_found_are_named():

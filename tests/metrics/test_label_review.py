@@ -6,6 +6,7 @@ from pycocotools import mask as coco_mask
 from scipy.stats import mannwhitneyu
 
 from sam_ft.metrics.label_overlap import Calibration, ReviewedImage, measure_overlaps
+from sam_ft.metrics.label_phrases import measure_supports
 from sam_ft.metrics.label_review import (
     BAD_BOUNDARY,
     DUPLICATE,
@@ -104,6 +105,24 @@ def test_phrases_of_one_annotation_do_not_contradict_each_other():
     found = review(labels, [detection(BOX, "nut"), detection(BOX, "steel nut", 0.1)])
     assert found.labels[WRONG_PHRASE].max() == 0
     assert found.labels[DUPLICATE].max() == 0
+
+
+def test_phrases_of_two_annotations_of_one_object_do_not_contradict_each_other():
+    labels = [label(BOX, "nut", instance=0), label([101, 100, 80, 60], "steel nut", instance=1)]
+    detections = [detection(BOX, "nut"), detection(BOX, "steel nut", 0.1), detection(BOX, "bolt", 0.3)]
+    found = review(labels, detections)
+    assert found.labels[WRONG_PHRASE].tolist() == pytest.approx([0.3 * 0.1**2, 0.3 * 0.9**2], abs=0.02)
+    assert found.phrases == ["bolt", "bolt"]
+
+
+def test_a_crop_confirms_or_contradicts_a_wrong_phrase():
+    labels, detections = [label(BOX)], [detection(BOX, "bolt", 0.8)]
+    alone = review(labels, detections).labels[WRONG_PHRASE][0]
+    confirmed, contradicted = (
+        review(labels, detections, crops={0: {phrase: 0.8}}).labels[WRONG_PHRASE][0] for phrase in ("bolt", "nut")
+    )
+    assert (alone, confirmed, contradicted) == pytest.approx((0.8, 0.8, 0.4 * 0.6**2))
+    assert measure_supports(ReviewedImage(SIZE, labels, detections)) == [{"bolt": pytest.approx(0.8)}]
 
 
 def test_overlapping_object_of_another_phrase_is_no_wrong_phrase():

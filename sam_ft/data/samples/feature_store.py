@@ -48,6 +48,12 @@ class FeatureStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(index, fingerprint, indent=1)
 
+    @classmethod
+    def find(cls, folder: str | Path) -> "FeatureStore | None":
+        """Return the cache of a folder with its fingerprint, for its first views; `None` if there is none."""
+        index = Path(folder) / INDEX
+        return cls(folder, _read_index(index)) if index.is_file() else None
+
     def missing(self, example_ids: Iterable[str]) -> list[tuple[int, int]]:
         """
         List the tensors that the folder does not contain yet.
@@ -99,6 +105,17 @@ class FeatureStore:
                 f"`feature_cache`: {file} (example {example_id!r}, view {view}) cannot be read ({error}). Delete it "
                 "and start again; it is computed again"
             ) from error
+
+    def remove(self, example_ids: Iterable[str]) -> None:
+        """
+        Remove the tensors of examples.
+
+        Args:
+            example_ids (`Iterable[str]`): Examples; those without tensors are ignored.
+        """
+        for name in example_ids:
+            for view in range(self.views):
+                self._file(name, view).unlink(missing_ok=True)
 
     def _file(self, example_id: str, view: int) -> Path:
         name = hashlib.blake2b(example_id.encode(), digest_size=10).hexdigest()
