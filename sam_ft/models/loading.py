@@ -37,6 +37,7 @@ from .model_files import (
     find_adapter_file,
     find_concept_info,
     find_saved_file,
+    hide_bar_of_files,
     resolve_source,
 )
 from .processors import load_processor, read_saved_resolution
@@ -325,7 +326,7 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
     _adjust_config(family, config, options)
     if not options.load_weights:
         return build_without_weights(family, config, options)
-    with add_model_to_errors(options.model_name_or_path):
+    with add_model_to_errors(options.model_name_or_path), hide_bar_of_files(source):
         model, report = family.model_class.from_pretrained(
             source, config=config, output_loading_info=True, **arguments
         )

@@ -19,10 +19,25 @@ from .text import escape_control_characters
 
 logger = logging.getLogger("sam_ft.run")
 
+# Level of messages that a training run shows on the console; those below are in its log file alone.
+NOTE = logging.INFO + 5
+logging.addLevelName(NOTE, "NOTE")
 _TIME_SUFFIXES = ("_runtime", "_per_second", "_preparation_time")  # metrics of speed, not of quality
 
 
-def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
+class ConsoleHandler(logging.StreamHandler):
+    """Handler that writes to the current `sys.stderr`, which a progress bar replaces while it is open."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        """Error stream of the process."""
+        return sys.stderr
+
+
+def log_to_console_and_file(file: str | Path | None, *, is_main: bool, console_level: int = logging.INFO) -> None:
     """
     Send this package's messages to the console and, if one is given, to a file.
 
@@ -30,14 +45,18 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
         file (`str` or `Path`, *optional*): Log file, which is appended to; no file by default.
         is_main (`bool`): Whether this is the main process; other processes log warnings and errors only, and to no
             file.
+        console_level (`int`): Lowest level of the messages on the console.
     """
     # bitsandbytes warns at its import that an optional kernel for CPUs is not installed.
     logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
-    if not any(type(handler) is logging.StreamHandler for handler in package.handlers):  # others may add their own
-        package.addHandler(_with_filter(logging.StreamHandler()))
+    console = next((handler for handler in package.handlers if isinstance(handler, ConsoleHandler)), None)
+    if console is None:
+        console = _with_filter(ConsoleHandler())
+        package.addHandler(console)
+    console.setLevel(console_level)
     for handler in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
         package.removeHandler(handler)
         handler.close()
@@ -51,11 +70,13 @@ def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
     """
     Append this package's messages to a file while the context is open, its error included.
 
+    The console shows messages from the level `NOTE`.
+
     Args:
         file (`str` or `Path`): The file.
         is_main (`bool`): Whether this is the main process, which alone writes to the file.
     """
-    log_to_console_and_file(file, is_main=is_main)
+    log_to_console_and_file(file, is_main=is_main, console_level=NOTE)
     try:
         yield
     except BaseException as error:
@@ -105,6 +126,7 @@ def as_program(failed: int = 1):
         failed (`int`): Exit status of an error, 1 by default.
     """
     log_to_console_and_file(None, is_main=True)
+    _disable_library_bars()
     with SIGNALS.installed():
         try:
             yield
@@ -117,6 +139,14 @@ def as_program(failed: int = 1):
                 raise
             logger.error("%s", line)
             sys.exit(failed)
+
+
+def _disable_library_bars() -> None:
+    """Disable the progress bars of Datasets, and without a terminal those of all Hugging Face libraries."""
+    # The libraries read the variables when they are imported.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 @contextlib.contextmanager
