@@ -15,6 +15,7 @@ from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import NOTE, comparison_table, log_to_file_only, logging_to_file, read_metrics, stage
+from ..utils.library_bars import hidden_library_bars
 from ..utils.text import list_some
 from .build import load_data, load_sam
 from .build_concepts import add_concepts_of_run
@@ -109,6 +110,16 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_par
         retention = build_retention(trainer, data, data_args)
         if with_overview:
             _log(describe_run_setup(run, trainer, retention))
+    with hidden_library_bars():
+        _train(run, trainer, retention, checkpoint)
+    if record is not None:
+        _check_data(record, trainer)
+    _finish(run, trainer, data, retention, with_summary=with_overview)
+
+
+def _train(run: Run, trainer, retention: Retention, checkpoint: str | None) -> None:
+    """Evaluate the initial model, and train it or resume its training."""
+    training_args, output_dir = run.training, Path(run.training.output_dir)
     with stage("one batch"):
         batch = next(iter(trainer.get_train_dataloader()))
         logger.info("  %s", trainer.describe(batch))
@@ -116,7 +127,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_par
     with stage("evaluation before training"):
         is_evaluated = (output_dir / BEFORE_FILE).is_file()
         if training_args.eval_before and not is_evaluated and trainer.can_evaluate_before_training:
-            with disable_concepts(model):
+            with disable_concepts(trainer.model):
                 trainer.save_metrics("before", trainer.evaluate(metric_key_prefix="before"), combined=False)
         retention.measure_initial_model()
 
@@ -124,10 +135,6 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_par
         if checkpoint:
             logger.info("  resuming from %s", checkpoint)
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
-
-    if record is not None:
-        _check_data(record, trainer)
-    _finish(run, trainer, data, retention, with_summary=with_overview)
 
 
 def _finish(run: Run, trainer, data: PhraseData, retention: Retention, *, with_summary: bool) -> None:
@@ -138,7 +145,7 @@ def _finish(run: Run, trainer, data: PhraseData, retention: Retention, *, with_s
         metrics = trainer.evaluate() | retention.compare(log=True)
         trainer.save_metrics("eval", metrics)
     if not training_args.dry_run:
-        with stage("saving"):
+        with stage("saving"), hidden_library_bars():
             trainer.save_model()
             trainer.save_state()
     with stage("report"):

@@ -78,13 +78,12 @@ def describe_run_setup(run: Run, trainer: SamTrainer, retention: Retention) -> l
     family = get_family_of_model(model)
     precision = "bf16" if args.uses_bf16() else "float32"
     counts = count_parameters(model)
+    encoders = {part.partition("_")[0] for part, (trained, _) in counts.items() if trained}
     name, side = run.model.model_name_or_path, get_resolution(model.config)
     lines = {
         "model": f"{name} ({family.title}) at {side} px, {precision} on {args.device}",
         "trained": _describe_trained(run, model, counts),
-        "schedule": args.describe_schedule(
-            {part.partition("_")[0] for part, (trained, _) in counts.items() if trained}
-        ),
+        "schedule": args.describe_schedule(encoders),
         "evaluation": _describe_evaluation(args, retention),
         "memory options": _describe_memory(run),
     }

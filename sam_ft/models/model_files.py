@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import is_offline_mode
 from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
 from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..options.concepts import CONCEPT_INFO
@@ -215,21 +213,3 @@ def check_exists(name: str) -> None:
             f"`model_name_or_path`: there is no folder {name!r}. Pass a folder written by save_pretrained, a "
             f"Hub id such as facebook/sam3 or facebook/sam2.1-hiera-tiny, or {' or '.join(PACKAGED_MODELS)}."
         )
-
-
-@contextlib.contextmanager
-def hide_bar_of_files(source: str) -> Iterator[None]:
-    """
-    Hide the progress bar of Transformers for a folder, which takes seconds; that of a download is shown.
-
-    Args:
-        source (`str`): Folder or Hub id.
-    """
-    is_hidden = Path(source).is_dir() and transformers_logging.is_progress_bar_enabled()
-    if is_hidden:
-        transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if is_hidden:
-            transformers_logging.enable_progress_bar()

@@ -121,7 +121,7 @@ class ProgressReport(TrainerCallback):
             if self._is_training:
                 self._draw(at_once=True)
                 self._write(args, f"step {self._step} of {self._max_steps}, evaluation: {self._describe_score()}")
-            elif time_name == "before":
+            elif time_name == "before" and not _wants_bar(args):
                 self._write(args, f"evaluation before training: {short_label_of(name)} {values[name]:.2f}")
 
     def _describe_score(self) -> str:

@@ -102,7 +102,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
         Describe length, images per step, learning rates and seed of the run.
 
         Args:
-            trained (`Container[str]`): Those of `vision` and `text` that are trained; the rates of others are left out.
+            trained (`Container[str]`): Trained encoders, of `vision` and `text`; other rates are left out.
         """
         window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
@@ -115,10 +115,9 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
             " processes": self.world_size,
         }
         product = " × ".join(f"{number}{unit}" for unit, number in factors.items() if number > 1)
-        return (
-            f"{length}, {window} image{'s' if window > 1 else ''} per step"
-            f"{f' ({product})' if ' × ' in product else ''}, learning rate {' / '.join([f'{rates.transformer:g}', *texts])}, seed {self.seed}"
-        )
+        images = f"{window} image{'s' if window > 1 else ''} per step"
+        images += f" ({product})" if " × " in product else ""
+        return f"{length}, {images}, learning rate {' / '.join([f'{rates.transformer:g}', *texts])}, seed {self.seed}"
 
     def uses_bf16(self) -> bool:
         """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""

@@ -126,7 +126,8 @@ def as_program(failed: int = 1):
         failed (`int`): Exit status of an error, 1 by default.
     """
     log_to_console_and_file(None, is_main=True)
-    _disable_library_bars()
+    # Datasets reads this when it is imported; [`progress_bar`] shows the reading of data.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     with SIGNALS.installed():
         try:
             yield
@@ -139,14 +140,6 @@ def as_program(failed: int = 1):
                 raise
             logger.error("%s", line)
             sys.exit(failed)
-
-
-def _disable_library_bars() -> None:
-    """Disable the progress bars of Datasets, and without a terminal those of all Hugging Face libraries."""
-    # The libraries read the variables when they are imported.
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 @contextlib.contextmanager
