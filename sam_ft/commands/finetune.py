@@ -90,7 +90,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_par
         checkpoint = check_checkpoint(training_args.resume_from_checkpoint)
     log_file, with_overview = output_dir / LOG_FILE, not (is_part or training_args.dry_run)
     if with_overview:
-        resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
+        resumed = f", resuming from {Path(checkpoint).name}" if checkpoint else ""
         logger.log(NOTE, "%s", format_line("output folder", f"{output_dir}{resumed}; the whole log: {log_file}"))
     logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.source_name))
 

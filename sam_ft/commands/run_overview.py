@@ -104,8 +104,7 @@ def _describe_trained(run: Run, model, counts: dict[str, tuple[int, int]]) -> st
         return f"{keys.concept_tokens} prompt tokens for each of {list_some(phrases, 4)}: {numbers}"
     if keys.lora is not None:
         return f"LoRA adapters of rank {keys.lora_r} in {keys.lora}: {numbers}"
-    frozen = f", without {', '.join(keys.freeze)}" if keys.freeze else ""
-    return f"weights{frozen}: {numbers}"
+    return f"all weights: {numbers}" if not keys.freeze else f"weights without {', '.join(keys.freeze)}: {numbers}"
 
 
 def _format_count(number: int) -> str:

@@ -2,8 +2,6 @@
 
 import os
 import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from ..data.loading import PhraseData
@@ -13,6 +11,7 @@ from ..models.lora import unwrap_sam
 from ..options.concepts import CONCEPT_WEIGHTS
 from ..reporting.run_summary import RunOutcome, summarize_run
 from ..training.base_trainer import SamTrainer
+from ..utils.program_path import find_program
 from .candidates import CandidateEvaluation
 from .run_report import RunReport
 
@@ -53,22 +52,18 @@ def describe_run(trainer: SamTrainer, report: RunReport, data: PhraseData) -> li
 
 
 def _format_next_command(folder: Path, data: PhraseData, *, takes_phrases: bool) -> str:
-    """Return the command that predicts the images of the evaluation with the model."""
+    """
+    Return the command that predicts the images of the evaluation with the model.
+
+    SAM 2 needs prompts: the boxes of the COCO file of these images, if there is one.
+    """
     paths = [path for path in source_paths(data.validation) if path is not None]
     images = os.path.relpath(os.path.commonpath([os.path.dirname(path) for path in paths])) if paths else "photos/"
     words = ["--model_name_or_path", str(folder), "--images", images]
     if not takes_phrases:
-        words += ["--prompt_file", str(folder / "eval" / "ground_truth.json")]
+        source = data.reports[-1].source if data.reports else ""
+        words += ["--prompt_file", source if source.endswith(".json") else "prompts.json"]
     return " ".join([find_program(), "predict", *map(shlex.quote, words)])
-
-
-def find_program() -> str:
-    """Return the name or path by which a shell starts the `sam-ft` of this environment."""
-    program = Path(sys.executable).parent / "sam-ft"
-    found = shutil.which("sam-ft")
-    if not program.is_file() or (found is not None and Path(found).samefile(program)):
-        return "sam-ft"
-    return shlex.quote(os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program))
 
 
 def _describe_weights(folder: Path) -> tuple[str, str]:

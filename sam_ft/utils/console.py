@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -209,13 +209,14 @@ def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in numbers.items()}
 
 
-def comparison_table(columns: dict[str, dict[str, float]]) -> list[str]:
+def comparison_table(columns: dict[str, dict[str, float]], names: Container[str] | None = None) -> list[str]:
     """
     Format metrics as a table with one column per evaluation; `-` marks a missing value.
 
     Args:
         columns (`dict[str, dict[str, float]]`): Metrics of each evaluation by its name. The rows are the metrics of
             the last one with the prefix `eval_`, which is removed from all names.
+        names (`Container[str]`, *optional*): Metrics of the table, without prefix; all by default.
 
     Returns:
         `list[str]`: Lines of the table.
@@ -229,12 +230,13 @@ def comparison_table(columns: dict[str, dict[str, float]]) -> list[str]:
         for title, metrics in columns.items()
     }
     last = list(columns.values())[-1]
-    names = [n.removeprefix("eval_") for n in last if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
-    width = max([30, *map(len, names)])
+    rows = [n.removeprefix("eval_") for n in last if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
+    rows = rows if names is None else [name for name in rows if name in names]
+    width = max([30, *map(len, rows)])
     widths = {title: max(10, len(title) + 2) for title in plain}
     lines = [" " * width + "".join(f"{title:>{widths[title]}}" for title in plain)]
     return lines + [
         f"{name:{width}}"
         + "".join(f"{format_value(metrics.get(name)):>{widths[title]}}" for title, metrics in plain.items())
-        for name in names
+        for name in rows
     ]
