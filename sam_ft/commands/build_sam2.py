@@ -17,6 +17,7 @@ from ..reporting.metric_specs import MetricGroup, selectable_metrics
 from ..training.feature_cache import cache_images
 from ..training.sam2_trainer import Sam2Trainer
 from ..training.training_arguments import Sam2TrainingArguments
+from ..utils.console import NOTE
 from .build import build_callbacks, check_metric, get_data_seed, refuse_cache_of_streams, set_metric
 from .key_conversion import build_sam2_criterion, to_click_options, to_transform_options
 
@@ -116,11 +117,12 @@ def with_objects(rows):
         )
     left_out = total - sum(map(len, objects))
     if left_out:
-        logger.info(
-            "note: %d of %d training annotations are left out: crowds, or boxes without a mask", left_out, total
+        logger.log(
+            NOTE, "note: %d of %d training annotations are left out: crowds, or boxes without a mask", left_out, total
         )
     if len(selected) < len(rows):
-        logger.info(
+        logger.log(
+            NOTE,
             "note: %d of %d training images show no object with a mask and are left out",
             len(rows) - len(selected),
             len(rows),
@@ -149,9 +151,12 @@ def _choose_metric(training_args: Sam2TrainingArguments, data: PhraseData, click
         chosen = "object_IoU"
     if not areas and metric != "loss":
         chosen = "loss"
-        logger.info("note: no evaluation image shows an object with a mask; only the loss can be evaluated")
+        logger.log(NOTE, "note: no evaluation image shows an object with a mask; only the loss can be evaluated")
     if chosen != metric:
-        logger.info(
-            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", metric, chosen
+        logger.log(
+            NOTE,
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s",
+            metric,
+            chosen,
         )
     set_metric(training_args, chosen)

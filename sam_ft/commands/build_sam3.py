@@ -21,6 +21,7 @@ from ..reporting.metric_specs import METRICS, MetricGroup, selectable_metrics
 from ..training.feature_cache import cache_images, cache_texts
 from ..training.sam3_trainer import Sam3Trainer
 from ..training.training_arguments import Sam3TrainingArguments
+from ..utils.console import NOTE
 from .build import build_callbacks, check_metric, get_data_seed, refuse_cache_of_streams, set_metric
 from .key_conversion import (
     build_sam3_criterion,
@@ -207,7 +208,10 @@ def _choose_metric(training_args: Sam3TrainingArguments, data: PhraseData, with_
     ):
         chosen = "loss"
     if chosen != metric:
-        logger.info(
-            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s", metric, chosen
+        logger.log(
+            NOTE,
+            "note: the evaluation images cannot be scored by %s; the best checkpoint is chosen by %s",
+            metric,
+            chosen,
         )
     set_metric(training_args, chosen)

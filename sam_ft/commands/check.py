@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..data.validation.inspection import Inspection, add_training_refusal, inspe
 from ..models.processors import load_processor
 from ..options.model_names import TINY
 from ..reporting.check_page import CheckPage, write_check_page
+from ..utils.program_path import find_program
 from .key_conversion import (
     to_dataset_options,
     to_phrase_options,
@@ -62,10 +64,13 @@ def check_data(data_args: DataArguments, check_args: CheckArguments) -> bool:
     *lines, verdict = inspection.lines(check_args.max_findings)
     for line in () if check_args.json else lines:
         logger.info("%s", line)
-    if page is not None:
-        logger.info("pictures and charts: %s", page)
     if not check_args.json:
         logger.info("%s", verdict)
+    if page is not None:
+        logger.info("pictures and charts: %s", page)
+    if inspection.usable and data_args == DataArguments(dataset_name=data_args.dataset_name):
+        words = ["finetune", "--dry_run", "--config", "sam3_lora_24gb", "--dataset_name", data_args.dataset_name]
+        logger.info("next: %s %s", find_program(), shlex.join(map(str, words)))
     return inspection.usable
 
 

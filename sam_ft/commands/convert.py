@@ -1,6 +1,7 @@
 """Conversion of a data set to COCO with phrases, or to a data set of rows for the Hub."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from ..arguments import ConvertArguments, DataArguments
@@ -10,6 +11,7 @@ from ..data.splits import all_rows, match_phrases, split_by_image, split_by_phra
 from ..data.writers.coco_files import write_coco
 from ..data.writers.conversion import check_target, conversion_target, push_rows, write_rows
 from ..utils.console import stage
+from ..utils.program_path import find_program
 from .key_conversion import list_inputs, to_dataset_options, to_read_options
 
 
@@ -33,6 +35,7 @@ def convert_data(data_args: DataArguments, convert_args: ConvertArguments) -> No
         splits = _read(data_args, convert_args)
     splits = _split_and_filter(splits, convert_args)
     target = conversion_target(folder, overwrite=convert_args.overwrite, num_proc=convert_args.num_proc)
+    written = []
     with stage("writing"), target as draft:
         if convert_args.output_format == "coco":
             for name, rows in splits.items():
@@ -44,13 +47,14 @@ def convert_data(data_args: DataArguments, convert_args: ConvertArguments) -> No
                     splits=tuple(splits),
                     num_proc=convert_args.num_proc,
                 )
-                logger.info("%s", folder / file.relative_to(draft))
+                written.append(str(file.relative_to(draft)))
         else:
             write_rows(splits, draft, str(data_args.source_name), convert_args.num_proc)
-            logger.info("%s", folder)
     if convert_args.push_to_hub:
         with stage("push"):
             push_rows(folder, convert_args.push_to_hub, private=convert_args.private)
+    logger.info("written to %s: %s", folder, ", ".join(written or splits))
+    logger.info("next: %s check --dataset_name %s", find_program(), shlex.quote(str(folder)))
 
 
 def _read(data_args: DataArguments, convert_args: ConvertArguments) -> dict:

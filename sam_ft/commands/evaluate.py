@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..arguments import EvalArguments, ParsedTraining
 from ..models.model_files import read_trained_phrases
+from ..reporting.metric_specs import METRICS
 from ..training.checkpoints import list_file_names, matches
 from ..training.data_record import DATA_FILE, DataRecord
 from ..utils.console import comparison_table, log_to_console_and_file, stage
@@ -149,10 +150,14 @@ def _score_models(run: Run, eval_args: EvalArguments, output_dir: Path) -> dict[
                 evaluated, data, data_args, eval_args, output_dir, num_pictures=training_args.num_pictures
             )
             write_json(output_dir / RESULTS_FILE, metrics, indent=4)
-    for line in comparison_table({result.name: result.metrics for result in evaluated}):
+    names = [name for name, spec in METRICS.items() if spec.in_card]
+    for line in comparison_table({result.name: result.metrics for result in evaluated}, names):
         logger.info("%s", line)
     for column in columns if is_main else ():
         for note in column.notes:
             logger.info("%s: %s", column.name, note)
-    logger.info("report: %s; results, ground truth and pictures of each model: eval/", output_dir / "report.html")
+    logger.info(
+        "all metrics: %s; results, ground truth and pictures of each model: eval/ in %s",
+        " and ".join(str(output_dir / name) for name in ("report.html", RESULTS_FILE)), output_dir,
+    )  # fmt: skip
     return metrics

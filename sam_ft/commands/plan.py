@@ -145,6 +145,8 @@ def plan_for_card(run: Run, card: Card, content: StepContent, *, with_bf16: bool
     if predicted.needed > card.memory:
         dtype = "bfloat16" if card.with_bf16 else "float32"
         yield from _changes_that_fit(run, attempt, card.memory, predicted.side, dtype)
+    else:
+        yield f"the run fits {_gb(card.memory)} without changes"
 
 
 def _adjust_to_card(run: Run, card: Card, with_bf16: bool) -> tuple[Run, bool, list[str]]:
@@ -185,6 +187,8 @@ def plan(run: Run, data: PhraseData, memory: int, predicted: StepPrediction | No
     if measured is None or measured.needed > memory:
         side = _OFFICIAL_SIDE if measured is None else measured.side
         yield from _changes_that_fit(run, lambda rung: measure(rung, data), memory, side)
+    else:
+        yield f"the run fits {_gb(memory)} without changes"
 
 
 def _parameters(found: RunMeasurement | StepPrediction) -> Iterator[str]:

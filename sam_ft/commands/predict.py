@@ -12,6 +12,7 @@ from ..inference.batch_prediction import PREDICTIONS, run_job
 from ..inference.image_list import ImageList
 from ..inference.image_sources import find_images
 from ..inference.prediction_job import PredictionJob
+from ..inference.prediction_records import FOLDER as RECORDS
 from ..inference.predictor import Predictor
 from ..inference.prompt_files import read_exemplar_images, read_exemplars, read_prompts
 from ..inference.ray_engine import run_job_on_ray
@@ -184,7 +185,18 @@ def _run(
         predictor = group.run(lambda: _load_predictor(load, job, options, references))
         with stage("predictions"):
             _log_lines(run_job(predictor, job, group))
-    logger.info("%s: %s", job.folder, ", ".join(job.outputs))
+    if group.is_main:
+        logger.info("predictions in %s: %s", job.folder, ", ".join(_list_results(job.folder)))
+
+
+def _list_results(folder: Path) -> list[str]:
+    """List files and folders with predictions, without the records by which a prediction continues."""
+    entries = (entry for entry in sorted(folder.iterdir()) if not entry.name.startswith("."))
+    return [
+        f"{entry.name}/" if entry.is_dir() else entry.name
+        for entry in entries
+        if entry.name not in (RECORDS, PREDICTIONS.marker)
+    ]
 
 
 def _log_lines(lines: list[str]) -> None:

@@ -23,6 +23,7 @@ from ..evaluation.predictions import PredictionStore, score
 from ..metrics.pairs import SCORE
 from ..models.families import get_family_of_model
 from ..training.sam3_trainer import Sam3Trainer
+from ..utils.console import NOTE
 from ..utils.json_files import read_json_file, write_json
 from .key_conversion import to_probe_options
 
@@ -102,8 +103,10 @@ def build_retention(trainer: Sam3Trainer, data: PhraseData, data_args: DataArgum
     if not get_family_of_model(trainer.model).takes_phrases:
         return Retention(trainer, None)
     if data_args.probe_images and not trainer.can_evaluate_before_training:
-        logger.info(
-            "note: FSDP and DeepSpeed cannot evaluate before training; measure retention with sam3_eval.py `--compare`"
+        logger.log(
+            NOTE,
+            "note: FSDP and DeepSpeed cannot evaluate before training; measure retention with sam3_eval.py "
+            "`--compare`",
         )
     if not data_args.probe_images or not trainer.can_evaluate_before_training:
         return Retention(trainer, None)

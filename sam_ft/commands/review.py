@@ -87,7 +87,7 @@ def review_labels(
     for line in review.summarize():
         logger.info("%s", line)
     outputs = [name for name in (PAGE, FINDINGS_FILE, PROPOSALS_FOLDER, NEXT_FILE) if (runs.folder / name).exists()]
-    logger.info("%s: %s", runs.folder, ", ".join(outputs))
+    logger.info("written to %s: %s", runs.folder, ", ".join(outputs))
     return review.findings
 
 

@@ -133,7 +133,7 @@ class FoldRuns:
         name, counts = get_fold_name(fold), (len(fold_data.train), len(fold_data.validation))
         with stage(f"{name} of {data.folds.num_folds}"):
             logger.info("%s: trained on %d images, predicts %d others", name, *counts)
-            fine_tune(run, fold_data)
+            fine_tune(run, fold_data, is_part=True)
         return _read_predictions(Path(run.training.output_dir))
 
     def _evaluate(self, data: ReviewData) -> PredictionStore:

@@ -1,12 +1,17 @@
 """Closing lines of a training run, with the files that it wrote."""
 
+import os
+import shlex
 from pathlib import Path
 
+from ..data.loading import PhraseData
+from ..data.writers.image_names import source_paths
 from ..models.families import get_family_of_model
 from ..models.lora import unwrap_sam
 from ..options.concepts import CONCEPT_WEIGHTS
 from ..reporting.run_summary import RunOutcome, summarize_run
 from ..training.base_trainer import SamTrainer
+from ..utils.program_path import find_program
 from .candidates import CandidateEvaluation
 from .run_report import RunReport
 
@@ -15,30 +20,50 @@ from .run_report import RunReport
 _WEIGHTS = {"concepts": CONCEPT_WEIGHTS, "adapter": "adapter_model*.safetensors", "model": "model*.safetensors"}
 
 
-def describe_run(trainer: SamTrainer, report: RunReport) -> list[str]:
+def describe_run(trainer: SamTrainer, report: RunReport, data: PhraseData) -> list[str]:
     """
     Describe a run in its closing lines; see [`summarize_run`].
 
     Args:
         trainer (`SamTrainer`): Trainer after the model was saved.
         report (`RunReport`): Report of the run.
+        data (`PhraseData`): Data of the run.
 
     Returns:
         `list[str]`: The lines; empty in all processes but the first.
     """
     if not report.columns:
         return []
-    trained, kind, model = trainer.trained_phrases or set(), *_describe_weights(Path(trainer.args.output_dir))
-    files = {kind: model, "picture": report.picture, "report": report.page}
+    folder = Path(trainer.args.output_dir)
+    trained, kind, model = trainer.trained_phrases or set(), *_describe_weights(folder)
+    takes_phrases = get_family_of_model(unwrap_sam(trainer.unwrapped_model)).takes_phrases
+    pages = [report.page, report.picture] if report.page is not None else [folder / "eval_results.json"]
     outcome = RunOutcome(
         columns=report.columns,
         trained=trained,
         unchanged_pairs=count_unchanged_pairs(report.evaluated, trained),
         are_new=kind == "concepts",
-        takes_phrases=get_family_of_model(unwrap_sam(trainer.unwrapped_model)).takes_phrases,
-        files={name: str(file) for name, file in files.items() if file is not None},
+        takes_phrases=takes_phrases,
+        thresholds=trainer.evaluator.thresholds,
+        files={"report": ", ".join(str(file) for file in pages if file is not None), kind: model},
+        next_command=_format_next_command(folder, data, takes_phrases=takes_phrases),
     )
     return summarize_run(outcome)
+
+
+def _format_next_command(folder: Path, data: PhraseData, *, takes_phrases: bool) -> str:
+    """
+    Return the command that predicts the images of the evaluation with the model.
+
+    SAM 2 needs prompts: the boxes of the COCO file of these images, if there is one.
+    """
+    paths = [path for path in source_paths(data.validation) if path is not None]
+    images = os.path.relpath(os.path.commonpath([os.path.dirname(path) for path in paths])) if paths else "photos/"
+    words = ["--model_name_or_path", str(folder), "--images", images]
+    if not takes_phrases:
+        source = data.reports[-1].source if data.reports else ""
+        words += ["--prompt_file", source if source.endswith(".json") else "prompts.json"]
+    return " ".join([find_program(), "predict", *map(shlex.quote, words)])
 
 
 def _describe_weights(folder: Path) -> tuple[str, str]:

@@ -114,10 +114,7 @@ class DataReport:
             f"{self.num_crowds} crowd regions, {self.num_absent} absent (image, phrase) pairs",
             f"  {len(self.positives)} phrases, {len(used)} of them with instances: {listing}{more}",
         ]
-        lines += [f"  note: {note}" for note in fold_notes(self.notes.items())]
-        for kind, n in self.remark_counts.items():
-            first = next(remark for remark in self.remarks if remark.kind == kind)
-            lines.append(f"  note: {kind} ({n}×), such as {first.record}: {first.detail}")
+        lines += [f"  note: {note}" for note in (*fold_notes(self.notes.items()), *self._remark_lines())]
         if self.skipped:
             lines.append(f"  {len(self.skipped)} rows left out:")
             lines += [f"    {message}" for message in self.skipped]
@@ -127,6 +124,23 @@ class DataReport:
             if len(self.dropped) > _MAX_DROPPED_LINES:
                 lines.append(f"    … {len(self.dropped) - _MAX_DROPPED_LINES} more")
         return [to_printable(line) for line in lines]
+
+    def list_findings(self) -> list[str]:
+        """Return a line for the rows and for the annotations that are left out, and for each kind of note."""
+        lines = []
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} rows are left out, such as {self.skipped[0]}")
+        if self.dropped:
+            lines.append(f"{len(self.dropped)} annotations are left out, such as {self.dropped[0]}; {DROPPED_EFFECT}")
+        lines += self._remark_lines()
+        return [to_printable(line) for line in (*lines, *fold_notes(self.notes.items()))]
+
+    def _remark_lines(self) -> list[str]:
+        lines = []
+        for kind, number in self.remark_counts.items():
+            first = next(remark for remark in self.remarks if remark.kind == kind)
+            lines.append(f"{kind} ({number}×), such as {first.record}: {first.detail}")
+        return lines
 
 
 def assign_category_ids(reports: list[DataReport], texts: list[set[str]]) -> dict[str, int]:

@@ -214,6 +214,30 @@ def phrase_texts(rows: Dataset) -> set[str]:
     return set(pc.unique(pc.struct_field(phrases, "text")).to_pylist())
 
 
+def count_instances(rows: Dataset) -> tuple[int, Counter]:
+    """
+    Count the instances of rows, without crowds.
+
+    Args:
+        rows (`datasets.Dataset`): The rows.
+
+    Returns:
+        `tuple[int, Counter]`: Number of instances, and number of instances and crowds of each phrase; 0 for a phrase
+        that is absent from all images.
+    """
+    number, by_phrase = 0, Counter()
+    # Chunks bound the memory of the masks, which are copied with the rows.
+    for chunk in rows.select_columns(["instances", "phrases"]).with_format("arrow").iter(_CHUNK):
+        instances, phrases = (pc.list_flatten(chunk[name]) for name in ("instances", "phrases"))
+        number += sum(not is_crowd for is_crowd in pc.struct_field(instances, "is_crowd").to_pylist())
+        texts = pc.struct_field(phrases, "text").to_pylist()
+        for text, count in zip(
+            texts, pc.list_value_length(pc.struct_field(phrases, "instances")).to_pylist(), strict=True
+        ):
+            by_phrase[text] += count
+    return number, by_phrase
+
+
 def open_image_value(value: str | dict, max_reduction: float = 1.0) -> PILImage.Image:
     """
     Decode an image upright, as a `datasets.Dataset` with `FEATURES` does.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..utils.console import NOTE
 from ..utils.json_files import read_json_file, write_json
 from .parts import strip_wrappers
 from .weightless import has_values
@@ -93,7 +94,7 @@ def check_base_fingerprint(
         `ValueError`: If a digest differs; names the weight and both remedies.
     """
     if recorded is None:
-        logger.info("The adapter %s has no %s: its base %s is not checked", adapter, BASE_FINGERPRINT, base)
+        logger.log(NOTE, "The adapter %s has no %s: its base %s is not checked", adapter, BASE_FINGERPRINT, base)
         return present
     common = recorded.keys() & present.keys()
     differing = [name for name in present if name in common and recorded[name] != present[name]]

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import PreTrainedModel
 
 from ..options.model import LoraOptions, ModelOptions
+from ..utils.library_bars import hidden_library_bars
 from .activation_checkpointing import enable_activation_checkpointing
 from .adapter_files import check_adapter_config, read_adapter_weights
 from .base_fingerprint import (
@@ -312,7 +313,7 @@ def _build_untrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
 
 
 def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedModel:
-    arguments = {"dtype": getattr(torch, options.dtype), "revision": options.revision}
+    arguments = {"dtype": getattr(torch, options.dtype), "revision": options.revision, "output_loading_info": True}
     if options.attn_implementation:
         arguments["attn_implementation"] = options.attn_implementation
     if options.quantization:
@@ -325,10 +326,8 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
     _adjust_config(family, config, options)
     if not options.load_weights:
         return build_without_weights(family, config, options)
-    with add_model_to_errors(options.model_name_or_path):
-        model, report = family.model_class.from_pretrained(
-            source, config=config, output_loading_info=True, **arguments
-        )
+    with add_model_to_errors(options.model_name_or_path), hidden_library_bars(Path(source).is_dir()):
+        model, report = family.model_class.from_pretrained(source, config=config, **arguments)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

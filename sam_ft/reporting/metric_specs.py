@@ -1,5 +1,6 @@
 """Registry of metrics: label, direction, and the reports, selections and intervals that use each of them."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -246,3 +247,9 @@ def metrics_in(*groups: MetricGroup) -> list[str]:
 def selectable_metrics(*groups: MetricGroup) -> list[str]:
     """List the metrics of groups that every evaluation gives, so that `metric_for_best_model` may name them."""
     return [name for name in metrics_in(*groups) if METRICS[name].is_selectable]
+
+
+def short_label_of(name: str) -> str:
+    """Return the label of a metric without the phrases or objects that it is about, for progress and closing lines."""
+    label = METRICS[name].label
+    return re.sub(r" of (trained phrases|phrases that were not trained|prompted objects)$", "", label)

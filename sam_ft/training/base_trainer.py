@@ -1,5 +1,6 @@
 """Trainer base class of SAM 3 and SAM 2: normalized losses, keyed dropout, checkpoints, scored evaluation, Hub."""
 
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ..data.samples.pipeline import EvaluationSamples
 from ..evaluation.predictions import PredictionStore
 from ..optim.parameter_groups import build_parameter_groups, keep_embeddings_in_32_bits
 from ..options.optim import LearningRates
+from ..utils.console import NOTE
 from ..utils.json_files import read_json_file
 from ..utils.owned_files import OwnedFiles
 from ..utils.signals import SIGNALS
@@ -30,6 +32,7 @@ from .evaluator import Evaluator
 from .finite_check import FiniteCheck, add_step_to_errors, check_metrics
 from .hub_upload import HubUploader
 from .loss_logging import LossParts
+from .progress import add_progress_report
 from .run_cost import RunCost
 from .trainer_checks import check_supported
 
@@ -83,6 +86,7 @@ class SamTrainer(Trainer):
         set_event_folder(self.callback_handler.callbacks, Path(self.args.output_dir))
         for callback in (SamplerEpochCallback(self), self._loss_parts, RunCost(), self._stop):
             self.add_callback(callback)
+        self._progress = add_progress_report(self)
         if num_pictures:
             self.add_callback(PictureLogCallback(self))
 
@@ -104,7 +108,7 @@ class SamTrainer(Trainer):
             self.model = self.model_wrapped = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
             self.model._is_accelerate_prepared = False
             self.accelerator._models.clear()
-        with SIGNALS.deferring():
+        with SIGNALS.deferring(), contextlib.closing(self._progress):
             output = super().train(resume_from_checkpoint, *args, **kwargs)
         SIGNALS.raise_received()  # A signal may arrive after the last step.
         return output
@@ -252,7 +256,7 @@ class SamTrainer(Trainer):
     def _restore_finished(self, finished: TrainerState) -> TrainOutput:
         """Load weights, state and metrics of a finished run from its folder."""
         folder = Path(self.args.output_dir)
-        logger.info("this run is finished: its weights are loaded and nothing is trained")
+        logger.log(NOTE, "this run is finished: its weights are loaded and nothing is trained")
         self._load_from_checkpoint(str(folder), self.unwrapped_model)
         self.state = finished  # The first process wrote it, so the flags below belong to another process.
         self.state.is_local_process_zero = self.is_local_process_zero()
@@ -287,7 +291,8 @@ class SamTrainer(Trainer):
     ):
         """Predict all samples, and score, write and draw the predictions, see [`Evaluator.evaluate`]."""
         run_loop = partial(super().evaluation_loop, dataloader, description, True, ignore_keys, metric_key_prefix)
-        return self.evaluator.evaluate(run_loop, dataloader.dataset, metric_key_prefix)
+        with self._progress.closed_on_error():
+            return self.evaluator.evaluate(run_loop, dataloader.dataset, metric_key_prefix)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Store the predictions of a batch in the evaluator; nothing is returned to be gathered."""
@@ -302,8 +307,9 @@ class SamTrainer(Trainer):
             samples (`EvaluationSamples`): Images with their prompts.
         """
         run_loop = partial(super().evaluation_loop, self.get_eval_dataloader(samples), "predictions", True)
-        self.evaluator.predict(run_loop, samples)
-        self.callback_handler.on_predict(self.args, self.state, self.control, {})  # This closes the progress bar.
+        with self._progress.closed_on_error():
+            self.evaluator.predict(run_loop, samples)
+        self.callback_handler.on_predict(self.args, self.state, self.control, {})  # This ends the progress bar.
         return self.evaluator.store
 
     @cached_property

@@ -16,6 +16,7 @@ from ..data.samples.views import EvaluationViews, TrainingViews
 from ..models.families import get_resolution
 from ..models.offloading import OffloadingModel
 from ..models.sam3.model import Sam3ForConceptSegmentation
+from ..utils.console import NOTE
 from ..utils.processes import ProcessGroup
 from ..utils.ray_actors import choose_items_per_task, connect, import_ray, map_items
 
@@ -139,10 +140,8 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: OffloadingModel, 
 
 
 def _log_missing(store: FeatureStore, missing: int, total: int, num_bytes: int) -> None:
-    if not missing:
-        logger.info("  %s: all %d views are there", store.folder, total)
-        return
-    logger.info("  %s: %d of %d views to compute, %.1f MB each", store.folder, missing, total, num_bytes / 1e6)
+    work = f"{missing} of {total} views to compute, {num_bytes / 1e6:.1f} MB each"
+    logger.log(NOTE, "feature cache    %s: %s", store.folder, work if missing else f"all {total} views are there")
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy
 from ..models.loading import load_model
 from ..models.lora import AdaptedSam, unwrap_sam
 from ..options.model import ModelOptions
+from ..utils.console import NOTE
 from ..utils.secrets import check_no_secrets, register_secret
 from .hub_files import PICTURE_FILES, stage_checkpoint, stage_model
 
@@ -106,11 +107,11 @@ class HubUploader:
             stage_model(folder, draft, base=self.find_or_push_base(model), with_pictures=self.args.hub_pictures)
             # An earlier push may have published pictures that `hub_pictures` now forbids.
             commit = self._upload(draft, self.repo_id, commit_message, delete=list(PICTURE_FILES))
-        logger.info("  %s", commit.commit_url)
+        logger.log(NOTE, "pushed %s", commit.commit_url)
         if self.args.hub_merged and not isinstance(model, AdaptedSam):
             logger.warning("`hub_merged` is ignored, because the run has no `lora` adapter to merge")
         elif self.args.hub_merged:
-            logger.info("  %s", self._push_merged(folder).commit_url)
+            logger.log(NOTE, "pushed %s", self._push_merged(folder).commit_url)
         return commit
 
     def _push_merged(self, folder: Path) -> CommitInfo:
@@ -221,7 +222,7 @@ class HubUploader:
             else:
                 stage_model(Path(base), draft, excluded=("run.yaml", "eval_results.json"), with_pictures=False)
             self._upload(draft, name, f"The base of {self.repo_id}", is_companion=True)
-        logger.info("  base, which was not on the Hub: %s", name)
+        logger.log(NOTE, "pushed the base, which was not on the Hub: %s", name)
         return name
 
     def _create_companion(self, repo: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -84,23 +85,35 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
 
     def summary(self, model: str, dataset: str | None) -> str:
         """
-        Summarize length, batch size, learning rates, precision and device of the run in one line.
+        Summarize schedule, precision and device of the run in one line.
 
         Args:
             model (`str`): Name of the model.
             dataset (`str`, *optional*): Name of the data set.
         """
-        window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         precision = "bf16" if self.uses_bf16() else "float32"
+        return (
+            f"{model} on {dataset}: {self.describe_schedule()}, {precision} on {self.device}, output in "
+            f"{self.output_dir}"
+        )
+
+    def describe_schedule(self, trained: Container[str] = ("vision", "text")) -> str:
+        """
+        Describe length, images per step, learning rates and seed of the run.
+
+        Args:
+            trained (`Container[str]`): Trained encoders, of `vision` and `text`; other rates are left out.
+        """
+        window = self.per_device_train_batch_size * self.gradient_accumulation_steps * self.world_size
         length = f"{self.max_steps} steps" if self.max_steps > 0 else f"{self.num_train_epochs:g} epochs"
         rates = self.get_learning_rates()
-        rate_of_part = {"": rates.transformer, "vision ": rates.vision, "text ": rates.text}
-        rate_text = " / ".join(f"{part}{rate:g}" for part, rate in rate_of_part.items() if rate is not None)
-        return (
-            f"{model} on {dataset}: {length}, {window} images per step ({self.per_device_train_batch_size} × "
-            f"{self.gradient_accumulation_steps} accumulated × {self.world_size} processes), learning rates "
-            f"{rate_text}, {precision} on {self.device}, seed {self.seed}, output in {self.output_dir}"
-        )
+        of_encoders = {"vision": rates.vision, "text": rates.text}
+        texts = [f"{part} {rate:g}" for part, rate in of_encoders.items() if rate is not None and part in trained]
+        factors = {"accumulated": self.gradient_accumulation_steps, "processes": self.world_size}
+        product = "".join(f" × {number} {unit}" for unit, number in factors.items() if number > 1)
+        images = f"{window} image{'s' if window > 1 else ''} per step"
+        images += f" ({self.per_device_train_batch_size}{product})" if product else ""
+        return f"{length}, {images}, learning rate {' / '.join([f'{rates.transformer:g}', *texts])}, seed {self.seed}"
 
     def uses_bf16(self) -> bool:
         """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""

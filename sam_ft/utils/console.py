@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,10 +19,25 @@ from .text import escape_control_characters
 
 logger = logging.getLogger("sam_ft.run")
 
+# Level of messages that a training run shows on the console; those below are in its log file alone.
+NOTE = logging.INFO + 5
+logging.addLevelName(NOTE, "NOTE")
 _TIME_SUFFIXES = ("_runtime", "_per_second", "_preparation_time")  # metrics of speed, not of quality
 
 
-def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
+class ConsoleHandler(logging.StreamHandler):
+    """Handler that writes to the current `sys.stderr`, which a progress bar replaces while it is open."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        """Error stream of the process."""
+        return sys.stderr
+
+
+def log_to_console_and_file(file: str | Path | None, *, is_main: bool, console_level: int = logging.INFO) -> None:
     """
     Send this package's messages to the console and, if one is given, to a file.
 
@@ -30,14 +45,18 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool) -> None:
         file (`str` or `Path`, *optional*): Log file, which is appended to; no file by default.
         is_main (`bool`): Whether this is the main process; other processes log warnings and errors only, and to no
             file.
+        console_level (`int`): Lowest level of the messages on the console.
     """
     # bitsandbytes warns at its import that an optional kernel for CPUs is not installed.
     logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
-    if not any(type(handler) is logging.StreamHandler for handler in package.handlers):  # others may add their own
-        package.addHandler(_with_filter(logging.StreamHandler()))
+    console = next((handler for handler in package.handlers if isinstance(handler, ConsoleHandler)), None)
+    if console is None:
+        console = _with_filter(ConsoleHandler())
+        package.addHandler(console)
+    console.setLevel(console_level)
     for handler in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
         package.removeHandler(handler)
         handler.close()
@@ -51,11 +70,13 @@ def logging_to_file(file: str | Path, *, is_main: bool) -> Iterator[None]:
     """
     Append this package's messages to a file while the context is open, its error included.
 
+    The console shows messages from the level `NOTE`.
+
     Args:
         file (`str` or `Path`): The file.
         is_main (`bool`): Whether this is the main process, which alone writes to the file.
     """
-    log_to_console_and_file(file, is_main=is_main)
+    log_to_console_and_file(file, is_main=is_main, console_level=NOTE)
     try:
         yield
     except BaseException as error:
@@ -105,6 +126,8 @@ def as_program(failed: int = 1):
         failed (`int`): Exit status of an error, 1 by default.
     """
     log_to_console_and_file(None, is_main=True)
+    # Datasets reads this when it is imported; [`progress_bar`] shows the reading of data.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     with SIGNALS.installed():
         try:
             yield
@@ -186,13 +209,14 @@ def read_metrics(file: Path | None, prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in numbers.items()}
 
 
-def comparison_table(columns: dict[str, dict[str, float]]) -> list[str]:
+def comparison_table(columns: dict[str, dict[str, float]], names: Container[str] | None = None) -> list[str]:
     """
     Format metrics as a table with one column per evaluation; `-` marks a missing value.
 
     Args:
         columns (`dict[str, dict[str, float]]`): Metrics of each evaluation by its name. The rows are the metrics of
             the last one with the prefix `eval_`, which is removed from all names.
+        names (`Container[str]`, *optional*): Metrics of the table, without prefix; all by default.
 
     Returns:
         `list[str]`: Lines of the table.
@@ -206,12 +230,13 @@ def comparison_table(columns: dict[str, dict[str, float]]) -> list[str]:
         for title, metrics in columns.items()
     }
     last = list(columns.values())[-1]
-    names = [n.removeprefix("eval_") for n in last if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
-    width = max([30, *map(len, names)])
+    rows = [n.removeprefix("eval_") for n in last if n.startswith("eval_") and not n.endswith(_TIME_SUFFIXES)]
+    rows = rows if names is None else [name for name in rows if name in names]
+    width = max([30, *map(len, rows)])
     widths = {title: max(10, len(title) + 2) for title in plain}
     lines = [" " * width + "".join(f"{title:>{widths[title]}}" for title in plain)]
     return lines + [
         f"{name:{width}}"
         + "".join(f"{format_value(metrics.get(name)):>{widths[title]}}" for title, metrics in plain.items())
-        for name in names
+        for name in rows
     ]

@@ -191,8 +191,13 @@ def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
     output = run_recipe(
         [*arguments, "--eval_strategy=steps", "--eval_steps=1", "--save_strategy=steps", "--save_steps=1"], tmp_path
     )
-    for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "trained phrases", "3 phrases"):
-        assert text in output
+    start, end = output.split("step 1 of 2", 1)
+    notes = [line for line in start.splitlines() if line.startswith("note: ")]
+    assert len(start.splitlines()) - len(notes) <= 10, output
+    for text in ("training data ", "3 phrases", "all weights: ", "evaluation ", "memory options "):
+        assert text in start
+    assert "step 2 of 2, evaluation: mask AP50 " in end
+    assert re.search(r"trained phrases .*\n(.*\n){3,7}next .* predict ", output), output
     out = tmp_path / "out"
     for name in ("model.safetensors", "config.json", "processor_config.json", "tokenizer.json", "training.log", "run.yaml",
                  "eval_results.json", "before_results.json", "checkpoint-2/optimizer.pt", "eval/results.json"):  # fmt: skip
@@ -200,6 +205,8 @@ def test_run_writes_all_files_and_can_be_evaluated(shapes, tmp_path):
     assert list(out.glob("runs/**/events*"))
     assert list(out.glob("eval/pictures/*.png"))
     log = (out / "training.log").read_text()
+    for text in ("✓ data", "✓ model", "✓ one batch", "✓ training", "✓ evaluation", "memory options", "next "):
+        assert text in log
     assert "loss_mask" in log
     assert re.search(r"^ +before +after\nloss ", log, re.MULTILINE)
 

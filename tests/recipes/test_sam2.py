@@ -53,9 +53,10 @@ def test_run_writes_all_files(run, tmp_path):
         assert (
             (out / name).is_file() or name.startswith("processor") and (out / "preprocessor_config.json").is_file()
         ), name
-    assert "objects prompted, 2 rounds" in output
-    assert "trained objects  IoU of prompted objects" in output
-    assert "IoU@box" in (out / "training.log").read_text()
+    assert "trained objects  IoU " in output
+    log = (out / "training.log").read_text()
+    assert "objects prompted, 2 rounds" in log
+    assert "IoU@box" in log
     Sam2Model.from_pretrained(out)
     assert Sam2Processor.from_pretrained(out).target_size == 64
     card = (out / "README.md").read_text()

@@ -1,5 +1,6 @@
 """Closing lines of a run."""
 
+from sam_ft.metrics.thresholds import Thresholds
 from sam_ft.reporting.metric_table import Column
 from sam_ft.reporting.run_summary import RunOutcome, summarize_run
 
@@ -40,7 +41,7 @@ def test_without_an_evaluation_before_nothing_is_compared():
     ]
 
 
-def test_at_most_three_regressions_are_listed():
+def test_at_most_two_regressions_are_listed():
     worse = {
         "mask_AP50_untrained": 0.2, "retention_presence_agreement": 0.5, "retention_IoU": 0.1,
         "retention_false_positive_rate": 0.6,
@@ -49,11 +50,32 @@ def test_at_most_three_regressions_are_listed():
     assert lines[1] == (
         "other phrases    REGRESSION, see the report; mask AP50 0.80 → 0.20; presence as before in 50% of the pairs"
     )
-    assert [line.strip()[0] for line in lines[2:]] == ["✗"] * 3
+    assert [line.strip()[0] for line in lines[2:]] == ["✗"] * 2
+    assert lines[3].endswith("; 2 more")
+
+
+def test_a_run_with_everything_has_eight_lines():
+    """Two regressions are shown in any case, and files and thresholds take one line each."""
+    worse = {"mask_AP50_untrained": 0.2, "retention_presence_agreement": 0.5, "retention_IoU": 0.1}
+    outcome = RunOutcome(
+        [BEFORE, Column("after", AFTER.metrics | worse)],
+        {"a"},
+        thresholds=Thresholds(default=0.45, phrases={"a": 0.31}),
+        files={"report": "report.html, before_after.png", "model": "model.safetensors"},
+        next_command="sam-ft predict",
+    )
+    lines = summarize_run(outcome)
+    assert len(lines) == 8
+    assert lines[4] == "thresholds       a 0.31, others 0.45"
+    assert lines[-1] == "next             sam-ft predict"
+
+
+def test_thresholds_of_many_phrases_are_a_range():
+    phrases = {name: 0.1 * i for i, name in enumerate("abcdefg", 1)}
+    outcome = RunOutcome([AFTER], set(phrases), thresholds=Thresholds(phrases=phrases))
+    assert summarize_run(outcome)[-1] == "thresholds       0.10 to 0.70 for 7 phrases, others 0.50"
 
 
 def test_prompted_objects_have_no_other_phrases():
     columns = [Column("before", {"object_IoU": 0.47}), Column("after", {"object_IoU": 0.78, "mask_AP50": 0.9})]
-    assert summarize_run(RunOutcome(columns, set(), takes_phrases=False)) == [
-        "trained objects  IoU of prompted objects 0.47 → 0.78"
-    ]
+    assert summarize_run(RunOutcome(columns, set(), takes_phrases=False)) == ["trained objects  IoU 0.47 → 0.78"]

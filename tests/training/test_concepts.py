@@ -322,13 +322,14 @@ def test_the_commands_train_evaluate_and_predict_with_concepts(script, shapes, t
     assert "mask_AP50  " not in err
     size = (folder / "concepts.safetensors").stat().st_size
     for line, text in zip(
-        err.splitlines()[-5:],
+        err.splitlines()[-6:],
         [
             r"new phrases      mask AP50 \d\.\d\d → \d\.\d\d \(circle .*, triangle .*\)",
             r"other phrases    unchanged: bit-identical in all \d+ \(image, phrase\) pairs; mask AP50 .*",
+            r"thresholds       circle \d\.\d\d, .*others \d\.\d\d",
+            r"report           .*out/report\.html, .*out/before_after\.png",
             rf"concepts         .*concepts\.safetensors, {size / 1e3:.1f} KB",
-            r"picture          .*out/before_after\.png",
-            r"report           .*out/report\.html",
+            r"next             .*sam-ft predict --model_name_or_path .*out --images .*",
         ],
         strict=True,
     ):

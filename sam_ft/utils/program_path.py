@@ -1,0 +1,16 @@
+"""Path of the console script of this package, for commands that a program suggests."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def find_program() -> str:
+    """Return the name or path by which a shell starts the `sam-ft` of this environment."""
+    program = Path(sys.executable).parent / "sam-ft"
+    found = shutil.which("sam-ft")
+    if not program.is_file() or (found is not None and Path(found).samefile(program)):
+        return "sam-ft"
+    return shlex.quote(os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program))
