@@ -11,15 +11,15 @@ from ..data.validation.faulty_records import FaultyRecord
 from ..data.validation.inspection import Inspection
 from ..ops.boxes import box_cxcywh_to_xyxy
 from ..ops.masks import encode_mask
-from .crops import Instance, Window, draw_crop, window_around
-from .pictures import draw_instances, draw_marks, truth_of
+from .comparisons import truth_of
+from .crops import Window, draw_crop, window_around
+from .pictures import Instance, Panel, draw_instances, draw_marks
 
 
 ERRORS = (ValueError, OSError)  # of an image that cannot be decoded, or a row that is too large for a sample
 _MIN_SHARE = 0.08  # of the image's long side; a smaller defect is enlarged
 _MIN_DETAIL = 48  # px of the enlarged part of the image
 _OUTLINE_COLOR = (224, 49, 49)
-Panel = tuple[str, Image.Image]
 
 
 class RowPictures:

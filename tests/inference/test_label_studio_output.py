@@ -109,7 +109,7 @@ def test_every_region_has_its_label_in_the_configuration(tmp_path):
     assert {name: tool.tag for name, tool in tools.items()} == {"polygon": "PolygonLabels", "brush": "BrushLabels"}
     for tool in tools.values():
         assert [label.get("value") for label in tool] == PHRASES
-        assert [label.get("background") for label in tool] == ["#ff5959", "#5989ff", "#baff59"]
+        assert [label.get("background") for label in tool] == [*map(css_color, assign_colors(PHRASES).values())]
     assert [region["type"] for region in regions] == [
         f"{kind}labels" for kind in ("polygon", "brush", "polygon", "brush")
     ]
