@@ -14,6 +14,7 @@ from sam_ft.inference.label_studio_regions import MAX_POINTS, LabelTool, build_p
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
+from sam_ft.reporting.phrase_colors import assign_colors, css_color
 from sam_ft.utils.owned_files import OwnedFiles
 
 from ..data.readers.test_layouts import read

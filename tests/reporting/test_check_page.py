@@ -76,7 +76,7 @@ def test_the_page_is_self_contained_and_well_formed(faulty):
 def test_findings_have_pictures_of_the_original_and_of_the_model_input(faulty):
     found = sections(render(faulty))
     assert list(found)[:3] == ["rows that cannot be used", "annotations that cannot be used", "duplicate instance"]
-    captions = {kind: re.findall(r'<img src="[^"]*" alt="([^"]*)"', part) for kind, part in found.items()}
+    captions = {kind: re.findall(r'<img src="[^"]*" alt="(.*?) of [^"]*"', part) for kind, part in found.items()}
     assert captions["rows that cannot be used"] == ["as listed in the file"]
     assert captions["duplicate instance"] == ["original", "detail", "model input"]
     assert captions["annotations that cannot be used"][-1] == "model input"
