@@ -1,6 +1,7 @@
 """Pictures of a report: the best and worst images, and those that changed most."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
@@ -42,15 +43,17 @@ def draw_pictures(
     }
     metric = "mean IoU of its objects" if with_objects else "mean F1 of its phrases"
     last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
-    order = sorted(last, key=last.get)
+    objects = Counter(a["image_id"] for a in evaluated[-1].scored.ground_truth["annotations"])
+    order = sorted(last, key=lambda image: (last[image], last[image] - first.get(image, 0.0), objects[image]))
     num_worst = min(number, len(order) // 2)
-    chosen = {BEST: order[num_worst:][::-1][:number], WORST: order[:num_worst]}
-    if len(evaluated) > 1:
+    chosen = {}
+    if len(evaluated) > 1:  # Gains and losses come first, as in the headline.
         changed = sorted(last, key=lambda image: last[image] - first.get(image, 0.0))
         degraded = [image for image in changed if last[image] < first.get(image, 0.0)]
         improved = [image for image in changed[::-1] if last[image] > first.get(image, 0.0)]
         chosen[f"{MOST_IMPROVED} {evaluated[0].name}"] = improved[:number]
         chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
+    chosen |= {BEST: order[num_worst:][::-1][:number], WORST: order[:num_worst]}
     rows = _RowsOfImages(evaluated[-1].scored, data)
     stages = {candidate.name: candidate.detections for candidate in evaluated}
     colors = assign_colors(list_evaluated_phrases(evaluated))

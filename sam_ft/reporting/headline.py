@@ -83,7 +83,7 @@ def _count_changed_phrases(columns: list[Column]) -> str:
     if len(columns) < 2 or len(changes) < 2:
         return ""
     rose, fell = (sum(sign * change >= _MIN_CHANGE for change in changes) for sign in (1, -1))
-    return f"AP50 rose for {rose} of {len(changes)} phrases and fell for {fell}."
+    return f"AP50 rose for {rose or 'none'} of {len(changes)} phrases and fell for {fell or 'none'}."
 
 
 def _describe_retention(last: Column, unchanged_pairs: int | None) -> str:
@@ -124,7 +124,9 @@ def _tile(columns: list[Column], name: str, label: str | None = None) -> dict:
     if exists(old):
         change = f"{first.name}: {old:.2f}"
     if exists(old) and difference is not None:
-        change += f", change {difference[0]:+.2f} ({difference[1]:+.2f} to {difference[2]:+.2f})"
+        is_equal = not any(difference)
+        change += f", change {difference[0]:+.2f} ({difference[1]:+.2f} to {difference[2]:+.2f})" * (not is_equal)
+        change += ", no change" * is_equal
         status = "good" if difference[1] > 0 else "bad" if difference[2] < 0 else ""
     return {
         "label": label or _capitalize(METRICS[name].label),
@@ -136,4 +138,5 @@ def _tile(columns: list[Column], name: str, label: str | None = None) -> dict:
 
 
 def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Capitalize the first word, unless it is a name such as `cgF1`."""
+    return text[:1].upper() + text[1:] if text.split()[0].islower() else text

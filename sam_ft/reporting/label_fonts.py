@@ -40,6 +40,7 @@ def find_font(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
         if font is not None and all(_has_character(name, character) for character in set(text)):
             return text, font
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    plain = unicodedata.normalize("NFC", plain)  # Korean syllables were split, too.
     return plain.encode("ascii", "replace").decode("ascii"), default
 
 

@@ -47,6 +47,12 @@ def _compute_color(number: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def contrasting_color(color: tuple[int, int, int]) -> str:
+    """Return the colour of a text on a ground, black or white, by the relative luminance of the ground (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in color)]
+    return "black" if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179 else "white"
+
+
 def css_color(color: tuple[int, int, int]) -> str:
     """Return an RGB colour as CSS, such as `#ff8000`."""
     return "#{:02x}{:02x}{:02x}".format(*color)

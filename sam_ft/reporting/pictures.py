@@ -8,6 +8,7 @@ from scipy import ndimage
 from ..ops.masks import to_coco_rle
 from .label_fonts import find_font, shorten_label
 from .label_layout import find_leader, place_labels
+from .phrase_colors import contrasting_color
 
 
 MAX_LONG_SIDE = 720  # px of a picture
@@ -225,7 +226,8 @@ def _draw_labels(
         if position is not None:
             x, y = position
             draw.rectangle([x, y, x + width, y + height], fill=colors[phrase])
-            draw.text((x + 2 * _PADDING, y), label, fill="black", font=font, anchor="la")
+            fill = contrasting_color(colors[phrase])
+            draw.text((x + 2 * _PADDING, y), label, fill=fill, font=font, anchor="la")
 
 
 def _draw_prompt(draw: ImageDraw.ImageDraw, points: list[tuple[float, float, int]], radius: int = 4) -> None:

@@ -40,7 +40,6 @@ class RowPictures:
     ):
         self.splits, self.colors, self.make_sample = inspection.splits, colors, make_sample
         self._without_images = {split: rows.remove_columns("image") for split, rows in self.splits.items()}
-        self._originals: dict[tuple[str, int], Image.Image] = {}
         self._samples: dict[tuple[str, int], tuple[Panel, list[str], list[str]]] = {}
         self._indices = {
             split: {name: i for i, name in enumerate(rows["example_id"])} for split, rows in self.splits.items()
@@ -67,15 +66,11 @@ class RowPictures:
         """
         row = self._without_images[split][index]
         instances, size = truth_of(row), (row["width"], row["height"])
-        if (split, index) not in self._originals:
-            image = to_rgb(self.splits[split][index]["image"])
-            self._originals[split, index] = draw_instances(image, instances, self.colors, "")
-        original = self._originals[split, index]
+        image = to_rgb(self.splits[split][index]["image"])
         marks = [*boxes, *(row["instances"][i]["bbox"] for i in marked)]
-        panels = [("original", draw_marks(original, original.width / size[0], marks))]
+        panels = [("original", draw_instances(image, instances, self.colors, "", marks=marks))]
         window = _detail_window(marks, size)
         if window is not None:
-            image = to_rgb(self.splits[split][index]["image"])
             panels.append(("detail", self._draw_detail(image, instances, marks[0], window)))
         return panels, [phrase["text"] for phrase in row["phrases"] if phrase["instances"]]
 

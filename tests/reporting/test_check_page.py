@@ -87,7 +87,7 @@ def test_findings_have_pictures_of_the_original_and_of_the_model_input(faulty):
 
 def test_a_class_has_one_colour_and_its_pictures_can_be_selected(faulty):
     page = render(faulty)
-    colors = set(re.findall(r'background:(#[0-9a-f]{6})"></i>cat<', page))
+    colors = set(re.findall(r'background:(#[0-9a-f]{6})"></i><bdi>cat<', page))
     assert len(colors) == 1
     assert f'fill="{colors.pop()}"' in page
     assert '<option value="0">cat</option>' in page
