@@ -187,3 +187,31 @@ def evaluate_results(
     scored = score_results(truth, results, None, with_masks=with_masks, trained=trained)
     metrics = {f"eval_{name}": value for name, value in scored.metrics.items()}
     return CandidateEvaluation(candidate.name, metrics, scored)
+
+
+def count_unchanged_pairs(evaluated: list[CandidateEvaluation], trained: set[str]) -> int | None:
+    """
+    Count the (image, phrase) pairs of untrained phrases if the outputs of the first and the last evaluation are equal.
+
+    Args:
+        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
+        trained (`set[str]`): Trained phrases.
+
+    Returns:
+        `int` or `None`: Number of the pairs; `None` if an output differs or nothing was compared.
+    """
+    before, after = (_outputs_of(evaluation, trained) for evaluation in (evaluated[0], evaluated[-1]))
+    return len(after) if len(evaluated) > 1 and after and before == after else None
+
+
+def _outputs_of(evaluation: CandidateEvaluation, trained: set[str]) -> dict[tuple, tuple]:
+    """Return presence and detections of untrained phrases, by part of the evaluation, image and phrase."""
+    outputs: dict[tuple, tuple] = {
+        ("evaluation", pair.image_id, pair.phrase): (pair.presence, pair.detections)
+        for pair in evaluation.scored.pairs
+        if pair.phrase not in trained
+    }
+    if evaluation.probe is not None:
+        presence, detections = evaluation.probe.presence, evaluation.probe.detections
+        outputs |= {("probe", *key): (presence[key], detections.get(key, [])) for key in presence}
+    return outputs

@@ -1,24 +1,27 @@
 """Pictures of a report: the best and worst images, and those that changed most."""
 
 import itertools
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
 
 from ..data.loading import PhraseData
 from ..evaluation.predictions import ScoredEvaluation
-from ..reporting.pictures import comparison_of, draw_examples, tile
+from ..reporting.comparisons import Comparison, comparison_of, draw_examples, list_drawn_phrases
+from ..reporting.phrase_colors import assign_colors
 from ..utils.owned_files import OwnedFiles
 from .candidates import CandidateEvaluation
 
 
+BEST, WORST = "Best images", "Worst images"
 MOST_IMPROVED, MOST_DEGRADED = "Most improved since", "Most degraded since"
 EXAMPLES = 3  # lines of the sheet of examples
 
 
 def draw_pictures(
     evaluated: list[CandidateEvaluation], data: PhraseData, number: int, only: set[str] | None = None
-) -> dict[str, list[tuple[str, Image.Image]]]:
+) -> dict[str, list[Comparison]]:
     """
     Draw the best and the worst images of the last evaluation, and those that changed most since the first one.
 
@@ -29,7 +32,7 @@ def draw_pictures(
         only (`set[str]`, *optional*): Phrases to score and draw, on images that contain one of them; by default all.
 
     Returns:
-        `dict[str, list[tuple[str, Image.Image]]]`: Captions and pictures by heading.
+        `dict[str, list[Comparison]]`: Panels of each image by heading; no image is among both the best and the worst.
     """
     if not number:
         return {}
@@ -40,26 +43,31 @@ def draw_pictures(
     }
     metric = "mean IoU of its objects" if with_objects else "mean F1 of its phrases"
     last, first = by_image[evaluated[-1].name], by_image[evaluated[0].name]
-    order = sorted(last, key=last.get)
-    chosen = {"Worst pictures": order[:number], "Best pictures": order[::-1][:number]}
-    if len(evaluated) > 1:
+    objects = Counter(a["image_id"] for a in evaluated[-1].scored.ground_truth["annotations"])
+    order = sorted(last, key=lambda image: (last[image], last[image] - first.get(image, 0.0), objects[image]))
+    num_worst = min(number, len(order) // 2)
+    chosen = {}
+    if len(evaluated) > 1:  # Gains and losses come first, as in the headline.
         changed = sorted(last, key=lambda image: last[image] - first.get(image, 0.0))
         degraded = [image for image in changed if last[image] < first.get(image, 0.0)]
         improved = [image for image in changed[::-1] if last[image] > first.get(image, 0.0)]
-        chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
         chosen[f"{MOST_IMPROVED} {evaluated[0].name}"] = improved[:number]
+        chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
+    chosen |= {BEST: order[num_worst:][::-1][:number], WORST: order[:num_worst]}
     rows = _RowsOfImages(evaluated[-1].scored, data)
     stages = {candidate.name: candidate.detections for candidate in evaluated}
-    return {
-        heading: [
-            (
-                f"{rows.examples[image]} · {metric}: {_scores(image, by_image)}",
-                tile([comparison_of(_select_phrases(rows[image], only), stages)]),
-            )
-            for image in images
-        ]
-        for heading, images in chosen.items()
-    }
+    colors = assign_colors(list_evaluated_phrases(evaluated))
+    drawn = {}
+    for image in dict.fromkeys(image for images in chosen.values() for image in images):
+        row = _select_phrases(rows[image], only)
+        caption = f"{rows.examples[image]} · {metric}: {_scores(image, by_image)}"
+        drawn[image] = Comparison(caption, comparison_of(row, stages, colors), list_drawn_phrases(row, stages))
+    return {heading: [drawn[image] for image in images] for heading, images in chosen.items()}
+
+
+def list_evaluated_phrases(evaluated: list[CandidateEvaluation]) -> list[str]:
+    """List all phrases of the evaluated data, which define the colours of the pictures."""
+    return [category["name"] for category in evaluated[-1].scored.ground_truth["categories"]]
 
 
 def draw_before_and_after(
@@ -96,7 +104,7 @@ def draw_before_and_after(
         row = rows_of_images[image]
         present = {phrase["text"] for phrase in row["phrases"] if phrase["instances"]}
         rows.append(_select_phrases(row, None if trained is None else trained | present))
-    return draw_examples(rows, stages)
+    return draw_examples(rows, stages, list_evaluated_phrases(evaluated))
 
 
 def _choose_examples(order: list[int], shown: dict[int, set[str]]) -> list[int]:

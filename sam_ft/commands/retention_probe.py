@@ -6,7 +6,6 @@ of cracks for the prompt "car". No metric of the trained phrases shows it.
 """
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -216,6 +215,9 @@ class Retention:
         return {name: PredictionStore.from_plain(plain) for name, plain in content.items()}
 
 
+PairValues = dict[str, list[tuple[str, float]]]  # example id and value of each pair, by metric
+
+
 def compute_agreement(
     before: PredictionStore,
     after: PredictionStore,
@@ -235,11 +237,44 @@ def compute_agreement(
         min_pairs (`int`): Minimum number of (image, phrase) pairs of a metric; metrics with fewer are left out.
 
     Returns:
-        `dict[str, float]`: `retention_presence_agreement`: share of pairs of untrained phrases with the same presence;
-        `retention_IoU`: IoU of all detections before and after, over the untrained pairs with a detection before;
-        `retention_false_positive_rate`: share of the untrained pairs predicted absent before that are predicted
-        present after; `recolored_false_positive_rate`, `nonsense_false_positive_rate` and the same with `_before`:
-        share of the pairs of that kind that are predicted present.
+        `dict[str, float]`: Mean of each metric of [`list_agreement`].
+    """
+    return average_agreement(list_agreement(before, after, kinds, sizes), min_pairs=min_pairs)
+
+
+def average_agreement(values: PairValues, *, min_pairs: int = MIN_PAIRS) -> dict[str, float]:
+    """
+    Compute the means of the values of [`list_agreement`].
+
+    Args:
+        values (`PairValues`): Values of the pairs.
+        min_pairs (`int`): As in [`compute_agreement`].
+    """
+    return {
+        name: sum(value for _, value in pairs) / len(pairs)
+        for name, pairs in values.items()
+        if len(pairs) >= min_pairs
+    }
+
+
+def list_agreement(
+    before: PredictionStore, after: PredictionStore, kinds: dict[str, str], sizes: dict[str, tuple[int, int]]
+) -> PairValues:
+    """
+    List the values of each (image, phrase) pair that the retention metrics average.
+
+    Args:
+        before (`PredictionStore`): As in [`compute_agreement`].
+        after (`PredictionStore`): As in [`compute_agreement`].
+        kinds (`dict[str, str]`): As in [`compute_agreement`].
+        sizes (`dict[str, tuple[int, int]]`): As in [`compute_agreement`].
+
+    Returns:
+        `dict[str, list[tuple[str, float]]]`: `retention_presence_agreement`: whether a pair of an untrained phrase has
+        the same presence; `retention_IoU`: IoU of all detections before and after, of the untrained pairs with a
+        detection before; `retention_false_positive_rate`: whether an untrained pair predicted absent before is
+        predicted present after; `recolored_false_positive_rate`, `nonsense_false_positive_rate` and the same with
+        `_before`: whether a pair of that kind is predicted present.
     """
     pairs: dict[str, list[tuple[str, str]]] = {UNTRAINED: [], RECOLORED: [], NONSENSE: []}
     for key in sorted(before.presence.keys() & after.presence.keys()):
@@ -249,25 +284,25 @@ def compute_agreement(
     def is_present(store, key):
         return store.presence[key] >= SCORE
 
-    def mean(values: Iterable) -> float | None:
-        numbers = [float(value) for value in values]
-        return sum(numbers) / len(numbers) if len(numbers) >= min_pairs else None
-
     untrained = pairs[UNTRAINED]
-    detected = [key for key in untrained if _confident(before, key)]
-    numbers = {
-        "retention_presence_agreement": mean(is_present(before, key) == is_present(after, key) for key in untrained),
-        "retention_false_positive_rate": mean(
-            is_present(after, key) for key in untrained if not is_present(before, key)
-        ),
-        "retention_IoU": mean(
-            _overlap(_confident(before, key), _confident(after, key), sizes[key[0]]) for key in detected
-        ),
+    values = {
+        "retention_presence_agreement": [
+            (key[0], float(is_present(before, key) == is_present(after, key))) for key in untrained
+        ],
+        "retention_false_positive_rate": [
+            (key[0], float(is_present(after, key))) for key in untrained if not is_present(before, key)
+        ],
+        "retention_IoU": [
+            (key[0], _overlap(_confident(before, key), _confident(after, key), sizes[key[0]]))
+            for key in untrained
+            if _confident(before, key)
+        ],
     }
     for kind in (RECOLORED, NONSENSE):
-        numbers[f"{kind}_false_positive_rate_before"] = mean(is_present(before, key) for key in pairs[kind])
-        numbers[f"{kind}_false_positive_rate"] = mean(is_present(after, key) for key in pairs[kind])
-    return {name: number for name, number in numbers.items() if number is not None}
+        for suffix, store in (("_before", before), ("", after)):
+            name = f"{kind}_false_positive_rate{suffix}"
+            values[name] = [(key[0], float(is_present(store, key))) for key in pairs[kind]]
+    return values
 
 
 def _confident(store: PredictionStore, key: tuple[str, str]) -> list[dict]:

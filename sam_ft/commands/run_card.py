@@ -27,7 +27,9 @@ from ..models.family_spec import FamilySpec
 from ..models.lora import AdaptedSam, unwrap_sam
 from ..options.data import SYNTHETIC, SYNTHETIC_STREAM
 from ..reporting.card_facts import CardFacts, DatasetFacts
+from ..reporting.comparisons import tile_panels
 from ..reporting.model_card import model_card
+from ..reporting.phrase_colors import assign_colors
 from ..training.base_trainer import SamTrainer
 from ..training.checkpoints import RUN_KIND
 from ..training.hub_files import replace_local_paths
@@ -35,7 +37,7 @@ from ..training.run_cost import find_run_cost
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
-from .report_pictures import MOST_IMPROVED, draw_pictures, save_picture
+from .report_pictures import BEST, MOST_IMPROVED, WORST, draw_pictures, list_evaluated_phrases, save_picture
 from .run_report import RunReport
 
 
@@ -163,12 +165,13 @@ def _save_pictures(
         return []
     pictures = draw_pictures(report.evaluated, data, PICTURES, trainer.trained_phrases)
     improved = [entry for heading, group in pictures.items() if heading.startswith(MOST_IMPROVED) for entry in group]
-    best, worst = pictures.get("Best pictures", []), pictures.get("Worst pictures", [])
-    good = (improved or best)[: PICTURES - 1]
-    bad = [(f"worst image: {caption}", picture) for caption, picture in worst[:1] if (caption, picture) not in good]
-    saved = []
-    for number, (caption, picture) in enumerate(good + bad, 1):
-        saved.append((caption, save_picture(owned, f"card/{number}.png", picture)))
+    good = (improved or pictures.get(BEST, []))[: PICTURES - 1]
+    bad = [entry for entry in pictures.get(WORST, [])[:1] if all(entry is not other for other in good)]
+    colors, saved = assign_colors(list_evaluated_phrases(report.evaluated)), []
+    for number, entry in enumerate(good + bad, 1):
+        sheet = tile_panels([entry.panels], {text: colors[text] for text in entry.phrases})
+        caption = f"worst image: {entry.caption}" if number > len(good) else entry.caption
+        saved.append((caption, save_picture(owned, f"card/{number}.png", sheet)))
     return saved
 
 

@@ -3,30 +3,17 @@
 import fnmatch
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import transformers
 
 from .. import __version__
 from ..arguments import EvalArguments
 from ..arguments.dataset import SharedDataArguments
 from ..data.loading import PhraseData
-from ..evaluation.predictions import (
-    ScoredEvaluation,
-    read_evaluation,
-    read_objects,
-    score_results,
-    select_annotations_with_masks,
-)
-from ..metrics.bootstrap import image_weights, interval, resampled_pairs, resampled_precision
-from ..metrics.objects import resampled_objects
-from ..metrics.summary import measure, summarize
-from ..metrics.thresholds import at_thresholds
-from ..reporting.html_report import as_page
-from ..reporting.metric_specs import AT_THRESHOLDS, METRICS, MetricGroup, metrics_in
+from ..evaluation.predictions import read_evaluation, read_objects, score_results
+from ..reporting.html_report import RunDetails, as_page
 from ..reporting.metric_table import Column, as_markdown, as_plain
 from ..reporting.retention_summary import describe_retention
 from ..training.base_trainer import SamTrainer
@@ -35,87 +22,15 @@ from ..utils.console import read_metrics
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
-from .candidates import CandidateEvaluation
-from .report_pictures import draw_before_and_after, draw_pictures, save_picture
-from .retention_probe import Retention, compute_agreement
+from .candidates import CandidateEvaluation, count_unchanged_pairs
+from .report_columns import build_columns
+from .report_pictures import draw_before_and_after, draw_pictures, list_evaluated_phrases, save_picture
+from .retention_probe import Retention
 
 
 logger = logging.getLogger("sam_ft.run")
 
 BEFORE_AND_AFTER = "before_after.png"
-
-
-def build_columns(evaluated: list[CandidateEvaluation], eval_args: EvalArguments) -> list[Column]:
-    """
-    Build the columns of a report: metrics, confidence intervals, and differences to the first evaluation.
-
-    Args:
-        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
-        eval_args (`EvalArguments`): Keys of the evaluation.
-    """
-    images = sorted({pair.image_id for pair in evaluated[0].scored.pairs})
-    weights = image_weights(len(images), eval_args.bootstrap_samples) if eval_args.bootstrap_samples else []
-    columns, first = [], evaluated[0]
-    for candidate in evaluated:
-        scored = candidate.scored
-        metrics = {name.removeprefix("eval_"): value for name, value in candidate.metrics.items()}
-        if candidate.thresholds is not None:
-            measured = measure(at_thresholds(scored.pairs, candidate.thresholds), scored.kind)
-            summary = summarize(measured)
-            names = [name.removesuffix(AT_THRESHOLDS) for name in metrics_in(MetricGroup.THRESHOLD)]
-            metrics |= {f"{name}{AT_THRESHOLDS}": summary[name] for name in names if name in summary}
-        if candidate is not first and candidate.probe is not None and first.probe is not None:
-            metrics |= compute_agreement(first.probe, candidate.probe, candidate.kinds, candidate.sizes)
-        resampled = _resample(scored, images, weights)
-        column = Column(candidate.name, metrics, phrases=scored.phrases, curves=scored.curves)
-        column.intervals = {
-            name: interval(values) for name, values in resampled.items() if metrics.get(name, -1) != -1
-        }
-        if candidate is first:
-            first_metrics, first_resampled = metrics, resampled
-        else:
-            column.differences = _differences(metrics, resampled, first_metrics, first_resampled)
-            column.notes = describe_retention(metrics, first_metrics)
-        columns.append(column)
-    return columns
-
-
-def _resample(scored: ScoredEvaluation, images: list[int], weights) -> dict[str, np.ndarray]:
-    if not len(weights):
-        return {}
-    pair_metrics = metrics_in(MetricGroup.CONCEPT, MetricGroup.REGION, MetricGroup.PHRASE)
-    pair_metrics = [name for name in pair_metrics if METRICS[name].is_resampled]
-    numbers: list[Callable] = [resampled_pairs(scored.measured, images, pair_metrics)]
-    for kind in ("mask", "box"):
-        if f"{kind}_AP" in scored.metrics:
-            truth = scored.ground_truth
-            if kind == "mask":
-                truth = select_annotations_with_masks(truth)
-            numbers.append(resampled_precision(truth, scored.results, kind, images))
-    if scored.objects:
-        index_of_example = {
-            image["example_id"]: images.index(image["id"])
-            for image in scored.ground_truth["images"]
-            if image["id"] in images
-        }
-        objects = [
-            (score, index_of_example[example])
-            for (example, _), score in sorted(scored.objects.items())
-            if example in index_of_example
-        ]
-        numbers.append(resampled_objects(*zip(*objects, strict=True)))
-    rows = [{name: value for part in numbers for name, value in part(row).items()} for row in weights]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0] if METRICS[name].is_resampled}
-
-
-def _differences(
-    metrics: dict, resampled: dict, first_metrics: dict, first_resampled: dict
-) -> dict[str, tuple[float, float, float]]:
-    return {
-        name: (metrics[name] - first_metrics[name], *interval(values - first_resampled[name]))
-        for name, values in resampled.items()
-        if name in first_resampled and metrics.get(name, -1) != -1 and first_metrics.get(name, -1) != -1
-    }
 
 
 def write_report(
@@ -126,8 +41,7 @@ def write_report(
     folder: Path,
     *,
     num_pictures: int,
-    warnings: list[str] = (),
-    kind: str = "evaluation",
+    run: RunDetails | None = None,
 ) -> list[Column]:
     """
     Write `report.html`, `report.md` and `report.json` into a folder.
@@ -139,14 +53,13 @@ def write_report(
         eval_args (`EvalArguments`): Keys of the evaluation.
         folder (`Path`): Output folder.
         num_pictures (`int`): Number of pictures of each kind.
-        warnings (`list[str]`): Notes that come first.
-        kind (`str`): Kind of the files in `OwnedFiles`.
+        run (`RunDetails`, *optional*): Facts of the run, for the report of a run.
 
     Returns:
         `list[Column]`: Columns of the report.
     """
     columns, pictures = build_columns(evaluated, eval_args), draw_pictures(evaluated, data, num_pictures)
-    columns[-1].notes = [*warnings, *columns[-1].notes]
+    columns[-1].notes = [*(run.warnings if run is not None else ()), *columns[-1].notes]
     source = data_args.source_name
     source_name = Path(source).name if Path(source).exists() else source  # The path of a local folder is private.
     prompts = _describe_prompts(evaluated) or [data_args.describe_prompts()]
@@ -158,16 +71,31 @@ def write_report(
         "present.",
     ]
     contents = {
-        "report.html": as_page(columns, pictures, eval_args.report_title, footer),
+        "report.html": as_page(
+            columns,
+            pictures,
+            eval_args.report_title,
+            footer,
+            phrases=list_evaluated_phrases(evaluated),
+            subtitle=_describe_data(evaluated[-1]),
+            run=run,
+        ),
         "report.md": as_markdown(columns, eval_args.report_title),
         "report.json": to_json(as_plain(columns), "report.json", indent=1),
     }
-    owned = OwnedFiles(folder, kind)
+    owned = OwnedFiles(folder, "evaluation" if run is None else RUN_KIND)
     for name, content in contents.items():
         file, is_replaced = owned.write_unless_edited(name, redact(content))
         if not is_replaced:
             logger.warning("%s was edited and is kept; the new one is %s", name, file)
     return columns
+
+
+def _describe_data(candidate: CandidateEvaluation) -> str:
+    """Describe the evaluated images, such as `24 validation images, 3 phrases`."""
+    pairs = candidate.scored.pairs
+    images, phrases = len({pair.image_id for pair in pairs}), len({pair.phrase for pair in pairs})
+    return f"{images} validation image{'s' * (images != 1)}, {phrases} phrase{'s' * (phrases != 1)}"
 
 
 def _describe_prompts(evaluated: list[CandidateEvaluation]) -> list[str]:
@@ -239,8 +167,11 @@ def report_run(
             arguments,
             folder,
             num_pictures=trainer.num_pictures,
-            warnings=warnings,
-            kind=RUN_KIND,
+            run=RunDetails(
+                trainer.state.log_history,
+                count_unchanged_pairs(evaluated, trainer.trained_phrases or set()),
+                list(warnings),
+            ),
         )
     columns[-1].notes = columns[-1].notes if len(evaluated) > 1 else notes
     if not trainer.num_pictures:

@@ -12,7 +12,7 @@ from ..options.concepts import CONCEPT_WEIGHTS
 from ..reporting.run_summary import RunOutcome, summarize_run
 from ..training.base_trainer import SamTrainer
 from ..utils.program_path import find_program
-from .candidates import CandidateEvaluation
+from .candidates import count_unchanged_pairs
 from .run_report import RunReport
 
 
@@ -75,31 +75,3 @@ def _describe_weights(folder: Path) -> tuple[str, str]:
             path = files[0] if len(files) == 1 else folder
             return kind, f"{path}, {size / 1e6:.1f} MB" if size >= 1e6 else f"{path}, {size / 1e3:.1f} KB"
     return "model", str(folder)
-
-
-def count_unchanged_pairs(evaluated: list[CandidateEvaluation], trained: set[str]) -> int | None:
-    """
-    Count the (image, phrase) pairs of untrained phrases if the outputs of the first and the last evaluation are equal.
-
-    Args:
-        evaluated (`list[CandidateEvaluation]`): Evaluations of the same images.
-        trained (`set[str]`): Trained phrases.
-
-    Returns:
-        `int` or `None`: Number of the pairs; `None` if an output differs or nothing was compared.
-    """
-    before, after = (_outputs_of(evaluation, trained) for evaluation in (evaluated[0], evaluated[-1]))
-    return len(after) if len(evaluated) > 1 and after and before == after else None
-
-
-def _outputs_of(evaluation: CandidateEvaluation, trained: set[str]) -> dict[tuple, tuple]:
-    """Return presence and detections of untrained phrases, by part of the evaluation, image and phrase."""
-    outputs: dict[tuple, tuple] = {
-        ("evaluation", pair.image_id, pair.phrase): (pair.presence, pair.detections)
-        for pair in evaluation.scored.pairs
-        if pair.phrase not in trained
-    }
-    if evaluation.probe is not None:
-        presence, detections = evaluation.probe.presence, evaluation.probe.detections
-        outputs |= {("probe", *key): (presence[key], detections.get(key, [])) for key in presence}
-    return outputs

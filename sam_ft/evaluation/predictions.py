@@ -134,6 +134,7 @@ class ScoredEvaluation:
         measured (`list[Measured]`): Measurements of each (image, phrase) pair.
         kind (`str`): `mask` or `box`, the basis of the measurements.
         objects (`dict[tuple[str, int], ObjectScore]`): SAM 2's scores by (example id, instance).
+        groups (`dict[str, set[int]]`): Category ids of `trained` and `untrained` phrases; empty without both.
     """
 
     metrics: dict[str, float]
@@ -144,6 +145,7 @@ class ScoredEvaluation:
     measured: list[Measured]
     kind: str
     objects: dict[tuple[str, int], ObjectScore] = field(default_factory=dict)
+    groups: dict[str, set[int]] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -238,15 +240,16 @@ def score_results(
     # Prompts give each object's location, so that presence and concept metrics do not apply.
     excluded = {MetricGroup.CONCEPT, MetricGroup.PHRASE} if objects else set()
     metrics |= _select_metrics(summarize(measured, is_counted), excluded)
-    groups: dict[str, list[Measured]] = {}
+    by_phrase: dict[str, list[Measured]] = {}
     for item in measured:
         if is_counted(item.pair.phrase):
-            groups.setdefault(item.pair.phrase, []).append(item)
-    for phrase, group in sorted(groups.items()):
+            by_phrase.setdefault(item.pair.phrase, []).append(item)
+    for phrase, group in sorted(by_phrase.items()):
         numbers = _select_metrics(summarize(group), excluded)
         phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **numbers}
     metrics |= object_numbers(objects.values())
-    return ScoredEvaluation(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects)
+    groups = _split_categories(ground_truth, trained)
+    return ScoredEvaluation(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects, groups)
 
 
 def _select_metrics(numbers: dict[str, float], excluded: set[MetricGroup]) -> dict[str, float]:
@@ -263,15 +266,20 @@ def _counts(group: list[Measured]) -> dict[str, int]:
     }
 
 
-def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> dict[str, tuple[dict, list[dict]]]:
-    """Split ground truth and results into `trained` and `untrained` phrases; empty if a part has no annotation."""
+def _split_categories(truth: dict, trained: set[str] | None) -> dict[str, set[int]]:
+    """Return the category ids of `trained` and `untrained` phrases; empty if a part has no annotation."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotated = {names[annotation["category_id"]] for annotation in truth["annotations"]}
     if trained is None or not annotated & trained or not annotated - trained:
         return {}
+    ids = {i for i, name in names.items() if name in trained}
+    return {"trained": ids, "untrained": names.keys() - ids}
+
+
+def _by_training(truth: dict, results: list[dict], trained: set[str] | None) -> dict[str, tuple[dict, list[dict]]]:
+    """Split ground truth and results as [`_split_categories`]."""
     parts = {}
-    for group in ("trained", "untrained"):
-        ids = {i for i, name in names.items() if (name in trained) == (group == "trained")}
+    for group, ids in _split_categories(truth, trained).items():
         part = {
             **truth,
             "annotations": [a for a in truth["annotations"] if a["category_id"] in ids],

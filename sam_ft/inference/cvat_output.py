@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.image_entries import ImageEntry
 from ..ops.masks import decode_mask_box
-from ..reporting.pictures import color_of
+from ..reporting.phrase_colors import assign_colors, css_color
 from ..utils.owned_files import OwnedFiles
 from .predictor import ImagePrediction
 
@@ -70,9 +70,8 @@ class CvatOutput:
     def __enter__(self) -> "CvatOutput":
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=self.owned.folder)  # noqa: SIM115
         self._file.write(_HEAD.format(name=escape(_to_text(self.description))))
-        for index, phrase in enumerate(self.phrases):
-            color = "#{:02x}{:02x}{:02x}".format(*color_of(index))
-            self._file.write(_LABEL.format(name=escape(_to_text(phrase)), color=color))
+        for phrase, color in assign_colors(self.phrases).items():
+            self._file.write(_LABEL.format(name=escape(_to_text(phrase)), color=css_color(color)))
         self._file.write(_END_OF_LABELS)
         return self
 

@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw
 from ..data.readers.files import images_in
 from ..data.row_schema import to_rgb
 from ..options.model import ModelOptions
-from ..reporting.pictures import color_of, draw_instances
+from ..reporting.comparisons import append_legend
+from ..reporting.phrase_colors import assign_colors
+from ..reporting.pictures import draw_instances
 from .exemplars import Exemplars
 from .sam3_predictor import Sam3Predictor
 
@@ -120,13 +122,15 @@ def predict_and_draw(
             prediction = predictor(image, phrases, boxes.exemplars())
         finally:
             predictor.options.score_threshold = saved_threshold
-        colors = {phrase: color_of(i) for i, phrase in enumerate(prediction.detections)}
+        colors = assign_colors(prediction.detections)
         drawn = [
             (phrase, d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
             for phrase, detections in prediction.detections.items()
             for d in detections
         ]
-        pictures.append(draw_instances(image, drawn, colors, f"{name}: {len(drawn)}"))
+        counts = {phrase: len(detections) for phrase, detections in prediction.detections.items()}
+        picture = draw_instances(image, drawn, colors, f"{name}: {len(drawn)}")
+        pictures.append(append_legend(picture, counts, colors))
         for phrase, detections in prediction.detections.items():
             best = f"{detections[0]['score']:.2f}" if detections else "–"
             rows.setdefault(phrase, [phrase]).append(f"{len(detections)} ({best})")

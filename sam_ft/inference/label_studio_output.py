@@ -9,7 +9,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from ..data.image_entries import ImageEntry
-from ..reporting.pictures import color_of
+from ..reporting.phrase_colors import assign_colors, css_color
 from ..utils.files import find_drafts
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
@@ -101,9 +101,8 @@ class LabelStudioOutput:
         for kind in (kind for kind in TAGS if kind in used):
             ElementTree.SubElement(view, "Header", value=_TITLES[kind], size="5")
             labels = ElementTree.SubElement(view, TAGS[kind], name=kind, toName=_IMAGE)
-            for number, phrase in enumerate(self.phrases):
-                color = "#{:02x}{:02x}{:02x}".format(*color_of(number))
-                ElementTree.SubElement(labels, "Label", value=phrase, background=color)
+            for phrase, color in assign_colors(self.phrases).items():
+                ElementTree.SubElement(labels, "Label", value=phrase, background=css_color(color))
         ElementTree.indent(view)
         return ElementTree.tostring(view, encoding="unicode") + "\n"
 

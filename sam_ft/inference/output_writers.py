@@ -14,7 +14,9 @@ from ..data.image_entries import ImageEntry
 from ..data.row_schema import to_rgb
 from ..ops.masks import decode_mask
 from ..ops.outline import outlines
-from ..reporting.pictures import color_of, draw_instances
+from ..reporting.comparisons import append_legend
+from ..reporting.phrase_colors import assign_colors
+from ..reporting.pictures import draw_instances
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.text import escape_control_characters
@@ -29,7 +31,7 @@ def encode_overlay(
     prediction: ImagePrediction, image: ImageEntry, _folder: Path, channels: Sequence[int] = ()
 ) -> dict[str, bytes]:
     """
-    Encode `NAME.jpg`: masks, boxes and scores drawn on the image.
+    Encode `NAME.jpg`: masks, boxes and scores drawn on the image, above a legend of the phrases.
 
     Args:
         prediction (`ImagePrediction`): The prediction.
@@ -41,15 +43,15 @@ def encode_overlay(
         `dict[str, bytes]`: Content of each file by its name in the output folder.
     """
     texts = {phrase: escape_control_characters(" ".join(phrase.split())) for phrase in prediction.detections}
-    colors = {text: color_of(i) for i, text in enumerate(texts.values())}
+    colors = assign_colors(texts.values())
     drawn = [
         (text, d.get("segmentation", {}).get("counts"), d["bbox"], d["score"])
         for phrase, text in texts.items()
         for d in prediction.detections[phrase]
     ]
-    title = ", ".join(f"{text}: {len(prediction.detections[phrase])}" for phrase, text in texts.items())
-    picture = draw_instances(to_rgb(open_trusted_image(image.load(), channels)), drawn, colors, title)
-    return {f"{prediction.name}.jpg": _encode(picture, "JPEG", quality=90)}
+    counts = {text: len(prediction.detections[phrase]) for phrase, text in texts.items()}
+    picture = draw_instances(to_rgb(open_trusted_image(image.load(), channels)), drawn, colors, "")
+    return {f"{prediction.name}.jpg": _encode(append_legend(picture, counts, colors), "JPEG", quality=90)}
 
 
 def encode_masks(prediction: ImagePrediction, _image: ImageEntry, _folder: Path) -> dict[str, bytes]:

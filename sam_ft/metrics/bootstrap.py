@@ -1,7 +1,7 @@
 """Bootstrap confidence intervals of metrics over the evaluated images (Efron 1979)."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy as np
 
@@ -86,7 +86,36 @@ def resampled_pairs(measured: list[Measured], images: list[int], names: Collecti
     return compute
 
 
-def resampled_precision(ground_truth: dict, results: list[dict], kind: str, images: list[int]) -> Resampled:
+def resampled_means(values: dict[str, list[tuple[Hashable, float]]], images: list) -> Resampled:
+    """
+    Build a function that computes means over the values of resampled images.
+
+    Args:
+        values (`dict[str, list[tuple[Hashable, float]]]`): Image and value of each pair, by metric.
+        images (`list`): Images in the order of the weights.
+
+    Returns:
+        `Callable[[np.ndarray], dict[str, float]]`: Means for weights of shape `(num_images,)`; NaN where undefined.
+    """
+    index_of = {image: i for i, image in enumerate(images)}
+    arrays = {
+        name: (np.array([index_of[image] for image, _ in pairs], dtype=int), np.array([value for _, value in pairs]))
+        for name, pairs in values.items()
+    }
+
+    def compute(weights: np.ndarray) -> dict[str, float]:
+        return {name: _weighted_mean(numbers, weights[index]) for name, (index, numbers) in arrays.items()}
+
+    return compute
+
+
+def resampled_precision(
+    ground_truth: dict,
+    results: list[dict],
+    kind: str,
+    images: list[int],
+    groups: dict[str, set[int]] | None = None,
+) -> Resampled:
     """
     Build a function that computes COCO's AP and AP50 of resampled images.
 
@@ -97,30 +126,41 @@ def resampled_precision(ground_truth: dict, results: list[dict], kind: str, imag
         results (`list[dict]`): Results as in [`coco_scores`].
         kind (`str`): `mask` or `box`.
         images (`list[int]`): Image ids in the order of the weights.
+        groups (`dict[str, set[int]]`, *optional*): Category ids of each group that has metrics of its own, by the
+            suffix of their names.
 
     Returns:
         `Callable[[np.ndarray], dict[str, float]]`: AP and AP50 for weights of shape `(num_images,)`; NaN where
         undefined.
     """
     evaluation = coco_evaluation(ground_truth, results, kind)
-    categories = [] if evaluation is None else _by_category(evaluation, {image: i for i, image in enumerate(images)})
-    names = f"{kind}_AP", f"{kind}_AP50"
-    objects_per_image = Counter(a["image_id"] for a in ground_truth["annotations"] if not a["iscrowd"])
-    objects = np.array([objects_per_image[image] for image in images])
+    categories = {} if evaluation is None else _by_category(evaluation, {image: i for i, image in enumerate(images)})
+    counted = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
+    # Suffix of the names, category ids, and number of objects of each image.
+    parts = []
+    for suffix, ids in [("", None), *((f"_{name}", ids) for name, ids in (groups or {}).items())]:
+        objects = Counter(a["image_id"] for a in counted if ids is None or a["category_id"] in ids)
+        parts.append((suffix, ids, np.array([objects[image] for image in images])))
 
     def compute(weights: np.ndarray) -> dict[str, float]:
-        if evaluation is None:
-            return dict.fromkeys(names, 0.0 if weights @ objects else np.nan)
-        precisions = [ap for ap in (_precision(category, weights) for category in categories) if ap is not None]
-        if not precisions:
-            return dict.fromkeys(names, np.nan)
-        mean = np.mean(precisions, axis=0)  # over categories, shape (10,)
-        return {names[0]: float(mean.mean()), names[1]: float(mean[0])}
+        values = {}
+        precisions = {category: _precision(part, weights) for category, part in categories.items()}
+        for suffix, ids, objects in parts:
+            names = f"{kind}_AP{suffix}", f"{kind}_AP50{suffix}"
+            chosen = [ap for i, ap in precisions.items() if ap is not None and (ids is None or i in ids)]
+            if evaluation is None and weights @ objects:
+                values |= dict.fromkeys(names, 0.0)
+            elif not chosen:
+                values |= dict.fromkeys(names, np.nan)
+            else:
+                mean = np.mean(chosen, axis=0)  # over categories, shape (10,)
+                values |= {names[0]: float(mean.mean()), names[1]: float(mean[0])}
+        return values
 
     return compute
 
 
-def _by_category(evaluation, index_of: dict[int, int]) -> list[tuple]:
+def _by_category(evaluation, index_of: dict[int, int]) -> dict[int, tuple]:
     """
     Collect the matching results of each category.
 
@@ -129,13 +169,13 @@ def _by_category(evaluation, index_of: dict[int, int]) -> list[tuple]:
         index_of (`dict[int, int]`): Image id -> index in the weights.
 
     Returns:
-        `list[tuple]`: For each category with objects: image index of each detection, true positives and ignored
-        detections at each IoU threshold, highest score first, and image index of each object.
+        `dict[int, tuple]`: By the id of each category with objects: image index of each detection, true positives and
+        ignored detections at each IoU threshold, highest score first, and image index of each object.
     """
     params = evaluation.params
     ids, areas = list(params.imgIds), len(params.areaRng)
-    categories = []
-    for k in range(len(params.catIds)):
+    categories = {}
+    for k, category in enumerate(params.catIds):
         # The order of evalImgs is categories, areas, images; the first area covers all sizes.
         evaluated = evaluation.evalImgs[k * areas * len(ids) :][: len(ids)]
         detected, hit, ignored, scores, objects = [], [], [], [], []
@@ -151,7 +191,7 @@ def _by_category(evaluation, index_of: dict[int, int]) -> list[tuple]:
         if objects:
             order = np.argsort(-np.asarray(scores), kind="mergesort")
             hits, is_ignored = (np.concatenate(part, axis=1)[:, order] for part in (hit, ignored))
-            categories.append((np.asarray(detected, dtype=int)[order], hits, is_ignored, np.asarray(objects)))
+            categories[category] = np.asarray(detected, dtype=int)[order], hits, is_ignored, np.asarray(objects)
     return categories
 
 

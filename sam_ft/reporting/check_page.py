@@ -12,10 +12,10 @@ from ..data.validation.inspection import MAX_EXAMPLES, Inspection
 from ..data.validation.statistics import COUNT_BINS, MAX_QUERIES, PRESENT_BINS, SIDE_BINS, PhraseCounts, bin_counts
 from ..utils.console import progress_bar
 from ..utils.owned_files import OwnedFiles
-from .charts import Series, column_chart
+from .charts import COLORS, Series, column_chart
 from .figures import PhraseColors, to_figure
-from .html_report import COLORS
-from .row_pictures import ERRORS, Panel, RowPictures, draw_record
+from .pictures import Panel
+from .row_pictures import ERRORS, RowPictures, draw_record
 from .template_rendering import render_template
 
 

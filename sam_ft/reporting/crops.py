@@ -4,10 +4,9 @@ import numpy as np
 from PIL import Image
 
 from ..ops.masks import decode_mask, encode_mask
-from .pictures import draw_instances
+from .pictures import Instance, draw_instances
 
 
-Instance = tuple[str, str | None, list[float], float | None]  # of `draw_instances`
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2, px
 
 

@@ -1,11 +1,13 @@
 """Figures of pages: pictures side by side with a caption, and the colours of phrases."""
 
+import base64
+import io
 from collections.abc import Iterable
 
-from .charts import css_color
-from .html_report import to_data_url
-from .pictures import color_of
-from .row_pictures import Panel
+from PIL import Image
+
+from .phrase_colors import assign_colors, css_color
+from .pictures import Panel
 
 
 class PhraseColors:
@@ -13,7 +15,7 @@ class PhraseColors:
     Colours of phrases, the same on a whole page.
 
     Args:
-        phrases (`list[str]`): Phrases; consecutive colours differ in hue.
+        phrases (`list[str]`): Phrases.
 
     Attributes:
         rgb (`dict[str, tuple[int, int, int]]`): RGB colour of each phrase.
@@ -21,7 +23,7 @@ class PhraseColors:
 
     def __init__(self, phrases: list[str]):
         self.phrases = phrases
-        self.rgb = {text: color_of(i) for i, text in enumerate(phrases)}
+        self.rgb = assign_colors(phrases)
         self._numbers = {text: i for i, text in enumerate(phrases)}
 
     def describe(self, text: str) -> dict:
@@ -31,6 +33,13 @@ class PhraseColors:
     def list_classes(self, texts: Iterable[str]) -> list[dict]:
         """Return the descriptions of phrases for [`to_figure`], without duplicates and phrases that have no colour."""
         return [self.describe(text) for text in dict.fromkeys(texts) if text in self._numbers]
+
+
+def to_data_url(image: Image.Image) -> str:
+    """Encode a picture as the JPEG data URL of an `img` element."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def to_figure(panels: list[Panel], caption: str, classes: list[dict]) -> dict:

@@ -1,19 +1,21 @@
-"""HTML report in one self-contained file: tables, precision-recall curves, bars and pictures."""
+"""HTML report in one self-contained file: headline, pictures, curves and tables."""
 
-import base64
-import io
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from PIL import Image
-
+from .charts import COLORS
+from .comparisons import Comparison
+from .figures import PhraseColors, to_figure
+from .headline import build_headline
 from .metric_specs import METRICS
-from .metric_table import Column, ap50_of, best_of, exists, phrases_of, rows_of
+from .metric_table import Column, ap50_of, best_of, exists, lead_metric_of, phrases_of, rows_of
 from .template_rendering import render_template
+from .training_curves import build_training_charts
 
 
-COLORS = ("#4c6ef5", "#e8590c", "#2b8a3e", "#9c36b5", "#c2255c", "#0b7285", "#5f3dc4", "#846358")
 MAX_CURVES = 12  # phrases with a plot
 MAX_PHRASES = 200  # rows of the phrase table
+MAX_OPEN = 2  # pictures of a kind that are not folded
 _SIDE, _LEFT, _TOP = 180, 30, 22  # px of a plot
 _FRAME = {
     "width": _SIDE + _LEFT + 14,
@@ -26,45 +28,90 @@ _FRAME = {
 }
 
 
+@dataclass
+class RunDetails:
+    """
+    Facts of a run that its report contains beside the evaluations.
+
+    Attributes:
+        history (`list[dict]`): Entries of the Trainer's `state.log_history`.
+        unchanged_pairs (`int`, *optional*): Number of (image, phrase) pairs of other phrases if all their outputs are
+            equal before and after training.
+        warnings (`list[str]`): Notes that come first.
+    """
+
+    history: list[dict] = field(default_factory=list)
+    unchanged_pairs: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
 def as_page(
-    columns: list[Column], pictures: dict[str, list[tuple[str, Image.Image]]], title: str, footer: list[str]
+    columns: list[Column],
+    pictures: dict[str, list[Comparison]],
+    title: str,
+    footer: list[str],
+    *,
+    phrases: Iterable[str] = (),
+    subtitle: str = "",
+    run: RunDetails | None = None,
 ) -> str:
     """
     Render the report.
 
     Args:
         columns (`list[Column]`): Columns of the metric table.
-        pictures (`dict[str, list[tuple[str, PIL.Image.Image]]]`): Captions and pictures by heading.
+        pictures (`dict[str, list[Comparison]]`): Panels of images by heading.
         title (`str`): Title of the page.
         footer (`list[str]`): Lines on the origin of the report.
+        phrases (`Iterable[str]`): All phrases of the data, which define the colours of the pictures.
+        subtitle (`str`): Line below the title.
+        run (`RunDetails`, *optional*): Facts of the run, if the columns are those of a run.
 
     Returns:
         `str`: HTML document.
     """
-    phrases = phrases_of(columns)
-    with_curves = [phrase for phrase in phrases if any(phrase in column.curves for column in columns)]
+    shown = phrases_of(columns)
+    colors = PhraseColors(list(dict.fromkeys([*phrases, *shown])))
+    with_curves = [phrase for phrase in shown if any(phrase in column.curves for column in columns)]
+    unchanged_pairs = None if run is None else run.unchanged_pairs
     return render_template(
         "report.html.j2",
         title=title,
-        notes=[_notes(column) for column in columns if column.notes],
+        subtitle=subtitle,
+        headline=build_headline(columns, is_run=run is not None, unchanged_pairs=unchanged_pairs),
+        notes=[note for column in columns for note in _split_notes(column)],
         columns=[{"name": column.name, "color": _color(i)} for i, column in enumerate(columns)],
         table=[_line(name, columns) for name in rows_of(columns)],
+        charts=_training_charts(columns, run),
         frame=_FRAME,
-        plots=_plots(columns, with_curves[:MAX_CURVES]),
+        plots=_plots(columns, with_curves[:MAX_CURVES]) if with_curves else [],
         more_curves=max(len(with_curves) - MAX_CURVES, 0),
-        phrases=[_phrase(phrase, columns) for phrase in phrases[:MAX_PHRASES]],
-        more_phrases=max(len(phrases) - MAX_PHRASES, 0),
-        pictures=[_pictures(heading, items) for heading, items in pictures.items() if items],
+        phrases=[_phrase(phrase, columns, colors) for phrase in shown[:MAX_PHRASES]],
+        more_phrases=max(len(shown) - MAX_PHRASES, 0),
+        pictures=[_pictures(heading, items, colors) for heading, items in pictures.items() if items],
+        num_open=MAX_OPEN,
         footer=footer,
     )
 
 
-def _notes(column: Column) -> dict:
-    head, *rest = column.notes
-    is_warning = head.isupper() or head.split(":")[0].isupper()
-    return {
-        "column": column.name, "head": head, "items": [note.strip() for note in rest], "is_warning": is_warning,
-    }  # fmt: skip
+def _split_notes(column: Column) -> list[dict]:
+    """Return the headings among the notes, each with the indented notes below it."""
+    groups: list[dict] = []
+    for note in column.notes:
+        if note.startswith(" ") and groups:
+            groups[-1]["items"].append(note.strip())
+        else:
+            is_warning = note.isupper() or note.split(":")[0].isupper()
+            groups.append({"column": column.name, "head": note.strip(), "items": [], "is_warning": is_warning})
+    return groups
+
+
+def _training_charts(columns: list[Column], run: RunDetails | None) -> list[dict]:
+    if run is None:
+        return []
+    metric = lead_metric_of(columns[-1].metrics)
+    before = columns[0].metrics.get(metric) if len(columns) > 1 else None
+    return build_training_charts(run.history, metric, before if exists(before) else None)
 
 
 def _line(name: str, columns: list[Column]) -> dict:
@@ -88,9 +135,9 @@ def _cell(column: Column, name: str) -> dict | None:
 
 
 def _plots(columns: list[Column], phrases: list[str]) -> list[dict]:
-    """Return the plot of the mean curve over all phrases, then those of the phrases."""
+    """Return the plot of the mean curve over all phrases, then those of the phrases if there are several."""
     means = [_mean_curve(column.curves.values()) for column in columns]
-    plots = [_plot("all phrases, mean", means)]
+    plots = [_plot("all phrases, mean", means)] if len(phrases) > 1 else []
     return plots + [_plot(phrase, [column.curves.get(phrase) for column in columns]) for phrase in phrases]
 
 
@@ -105,27 +152,21 @@ def _plot(title: str, curves: list[list[float] | None]) -> dict:
     return {"title": _shorten(title, 30), "curves": lines}
 
 
-def _phrase(phrase: str, columns: list[Column]) -> dict:
+def _phrase(phrase: str, columns: list[Column], colors: PhraseColors) -> dict:
     """Return counts and AP50 bars of a line of the phrase table."""
     first = next(column.phrases[phrase] for column in columns if phrase in column.phrases)
     bars = []
     for i, column in enumerate(columns):
         score = ap50_of(column.phrases.get(phrase, {}))
-        if score is not None:
-            bars.append({"score": score, "width": 100 * max(score, 0), "color": _color(i)})
-    return {"text": phrase, "bars": bars, **{name: first.get(name, 0) for name in ("images", "instances", "absent")}}
+        if exists(score):
+            bars.append({"name": column.name, "score": score, "width": 100 * max(score, 0), "color": _color(i)})
+    counts = {name: first.get(name, 0) for name in ("images", "instances", "absent")}
+    return {"text": phrase, "swatch": colors.describe(phrase)["color"], "bars": bars, **counts}
 
 
-def _pictures(heading: str, items: list[tuple[str, Image.Image]]) -> dict:
-    figures = [{"url": to_data_url(image), "caption": caption} for caption, image in items]
+def _pictures(heading: str, items: list[Comparison], colors: PhraseColors) -> dict:
+    figures = [to_figure(item.panels, item.caption, colors.list_classes(item.phrases)) for item in items]
     return {"heading": heading, "figures": figures}
-
-
-def to_data_url(image: Image.Image) -> str:
-    """Encode a picture as the JPEG data URL of an `img` element."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _mean_curve(curves: Iterable[list[float]]) -> list[float] | None:

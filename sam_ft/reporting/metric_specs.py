@@ -108,7 +108,9 @@ def _object(name: str, label: str, **properties) -> MetricSpec:
 
 
 def _retention(name: str, label: str, **properties) -> MetricSpec:
-    return MetricSpec(name, label, MetricGroup.RETENTION, in_card=True, **properties)
+    # The AP50 on the labelled probe set is not a mean over pairs.
+    is_resampled = name != "retention_AP50"
+    return MetricSpec(name, label, MetricGroup.RETENTION, in_card=True, is_resampled=is_resampled, **properties)
 
 
 _REGION, _PHRASE, _THRESHOLD = MetricGroup.REGION, MetricGroup.PHRASE, MetricGroup.THRESHOLD
@@ -145,18 +147,20 @@ _SPECS = (
         "box_AP50", "box AP50", in_card=True, is_resampled=True, lead=Lead(5, "Box AP50 of the trained phrases")
     ),
     _precision_of_phrases(
-        "mask_AP50_trained", "mask AP50 of trained phrases", in_card=True,
+        "mask_AP50_trained", "mask AP50 of trained phrases", in_card=True, is_resampled=True,
         lead=Lead(2, "Mask AP50 of the trained phrases"),
     ),
     _precision_of_phrases(
-        "mask_AP50_untrained", "mask AP50 of phrases that were not trained", in_card=True, regression=_UNTRAINED
+        "mask_AP50_untrained", "mask AP50 of phrases that were not trained", in_card=True, is_resampled=True,
+        regression=_UNTRAINED,
     ),
     _precision_of_phrases(
-        "box_AP50_trained", "box AP50 of trained phrases", in_card=True,
+        "box_AP50_trained", "box AP50 of trained phrases", in_card=True, is_resampled=True,
         lead=Lead(4, "Box AP50 of the trained phrases"),
     ),
     _precision_of_phrases(
-        "box_AP50_untrained", "box AP50 of phrases that were not trained", in_card=True, regression=_UNTRAINED
+        "box_AP50_untrained", "box AP50 of phrases that were not trained", in_card=True, is_resampled=True,
+        regression=_UNTRAINED,
     ),
     _concept("cgF1", "cgF1 (detections from a score of 0.5)", in_card=True, in_metadata=True, is_resampled=True),
     _concept("pmF1", "pmF1", is_resampled=True),
@@ -218,7 +222,9 @@ _SPECS = (
     *(_precision(f"mask_{name}", f"mask {name}", in_table=False) for name in ("AP75", *NAMES[6:])),
     *(_precision(f"box_{name}", f"box {name}", in_table=False) for name in NAMES[2:]),
     *(
-        _precision_of_phrases(f"{kind}_AP_{group}", f"{kind} AP of {group} phrases", in_table=False)
+        _precision_of_phrases(
+            f"{kind}_AP_{group}", f"{kind} AP of {group} phrases", in_table=False, is_resampled=True
+        )
         for kind in ("mask", "box")
         for group in ("trained", "untrained")
     ),

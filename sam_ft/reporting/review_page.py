@@ -20,11 +20,11 @@ from ..metrics.label_review import (
     WRONG_PHRASE,
 )
 from ..utils.console import progress_bar
-from .charts import Series, column_chart
+from .charts import COLORS, Series, column_chart
 from .crops import Window, draw_crop, window_around
 from .figures import PhraseColors, to_figure
-from .html_report import COLORS
-from .row_pictures import ERRORS, Panel
+from .pictures import Panel
+from .row_pictures import ERRORS
 from .template_rendering import render_template
 
 

@@ -11,15 +11,15 @@ from ..data.validation.faulty_records import FaultyRecord
 from ..data.validation.inspection import Inspection
 from ..ops.boxes import box_cxcywh_to_xyxy
 from ..ops.masks import encode_mask
-from .crops import Instance, Window, draw_crop, window_around
-from .pictures import draw_instances, draw_marks, truth_of
+from .comparisons import truth_of
+from .crops import Window, draw_crop, window_around
+from .pictures import Instance, Panel, draw_instances, draw_marks
 
 
 ERRORS = (ValueError, OSError)  # of an image that cannot be decoded, or a row that is too large for a sample
 _MIN_SHARE = 0.08  # of the image's long side; a smaller defect is enlarged
 _MIN_DETAIL = 48  # px of the enlarged part of the image
 _OUTLINE_COLOR = (224, 49, 49)
-Panel = tuple[str, Image.Image]
 
 
 class RowPictures:
@@ -40,7 +40,6 @@ class RowPictures:
     ):
         self.splits, self.colors, self.make_sample = inspection.splits, colors, make_sample
         self._without_images = {split: rows.remove_columns("image") for split, rows in self.splits.items()}
-        self._originals: dict[tuple[str, int], Image.Image] = {}
         self._samples: dict[tuple[str, int], tuple[Panel, list[str], list[str]]] = {}
         self._indices = {
             split: {name: i for i, name in enumerate(rows["example_id"])} for split, rows in self.splits.items()
@@ -67,15 +66,11 @@ class RowPictures:
         """
         row = self._without_images[split][index]
         instances, size = truth_of(row), (row["width"], row["height"])
-        if (split, index) not in self._originals:
-            image = to_rgb(self.splits[split][index]["image"])
-            self._originals[split, index] = draw_instances(image, instances, self.colors, "")
-        original = self._originals[split, index]
+        image = to_rgb(self.splits[split][index]["image"])
         marks = [*boxes, *(row["instances"][i]["bbox"] for i in marked)]
-        panels = [("original", draw_marks(original, original.width / size[0], marks))]
+        panels = [("original", draw_instances(image, instances, self.colors, "", marks=marks))]
         window = _detail_window(marks, size)
         if window is not None:
-            image = to_rgb(self.splits[split][index]["image"])
             panels.append(("detail", self._draw_detail(image, instances, marks[0], window)))
         return panels, [phrase["text"] for phrase in row["phrases"] if phrase["instances"]]
 

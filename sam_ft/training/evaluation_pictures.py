@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import TrainerCallback
 
 from ..evaluation.predictions import PredictionStore, ScoredEvaluation, group_by_example, read_evaluation
-from ..reporting.pictures import save_comparisons
+from ..reporting.comparisons import save_comparisons
 
 
 def select_pictured_rows(rows: Dataset, number: int, trained_phrases: set[str]) -> Dataset:
@@ -46,7 +46,8 @@ def save_evaluation_pictures(
         truth, results, _ = read_evaluation(before)
         if truth == scored.ground_truth:  # Another run may have left results of another data set.
             columns = {"before": group_by_example(truth, results), "after": store.detections}
-    save_comparisons(rows, columns | extra_detections, folder / "pictures")
+    phrases = [category["name"] for category in scored.ground_truth["categories"]]
+    save_comparisons(rows, columns | extra_detections, folder / "pictures", phrases)
 
 
 class PictureLogCallback(TrainerCallback):

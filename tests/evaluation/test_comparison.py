@@ -9,9 +9,9 @@ import pytest
 from sam_ft.arguments import DataArguments, EvalArguments, LossArguments, ModelArguments
 from sam_ft.commands.candidates import Candidate, evaluate_model, evaluate_results, parse_candidates
 from sam_ft.commands.key_conversion import to_dataset_options, to_read_options
-from sam_ft.commands.report_pictures import draw_pictures
+from sam_ft.commands.report_columns import build_columns
+from sam_ft.commands.report_pictures import BEST, WORST, draw_pictures
 from sam_ft.commands.run import Run
-from sam_ft.commands.run_report import build_columns
 from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.metrics.thresholds import Thresholds
 from sam_ft.training.training_arguments import Sam3TrainingArguments
@@ -59,10 +59,10 @@ def test_columns_contain_differences_from_the_first_model(evaluated, tuned):
 def test_pictures_show_the_best_and_worst_examples(evaluated):
     data, models, _ = evaluated
     pictures = draw_pictures(models, data, 1)
-    assert {"Worst pictures", "Best pictures"} <= pictures.keys()
-    (caption, image), *_ = pictures["Worst pictures"]
-    assert "base" in caption
-    assert image.width > 3 * 320  # ground truth and three columns
+    assert {BEST, WORST} <= pictures.keys()
+    worst, *_ = pictures[WORST]
+    assert "base" in worst.caption
+    assert [caption.split(":")[0] for caption, _ in worst.panels] == ["base", "mine", "file", "ground truth"]
     assert draw_pictures(models, data, 0) == {}
 
 

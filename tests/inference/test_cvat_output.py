@@ -15,7 +15,7 @@ from sam_ft.inference.cvat_output import CvatOutput
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions
-from sam_ft.reporting.pictures import color_of
+from sam_ft.reporting.phrase_colors import assign_colors, css_color
 from sam_ft.utils.owned_files import OwnedFiles
 
 from ..data.readers.trees import cvat
@@ -83,8 +83,7 @@ def test_elements_of_the_document(tmp_path):
     root = ElementTree.parse(write(tmp_path, {"dog": [segment(draw_masks()[1])]}, {"cat": [box]})).getroot()
     assert root.findtext("version") == "1.1"
     labels = [[label.findtext(key) for key in ("name", "color", "type")] for label in root.iter("label")]
-    colors = ["#{:02x}{:02x}{:02x}".format(*color_of(index)) for index in range(3)]
-    assert labels == [[phrase, color, "any"] for phrase, color in zip(PHRASES, colors, strict=True)]
+    assert labels == [[phrase, css_color(color), "any"] for phrase, color in assign_colors(PHRASES).items()]
     first, second = root.iter("image")
     assert first.attrib == {"id": "0", "name": NAMES[0], "width": "12", "height": "9"}
     assert [shape.tag for shape in (*first, *second)] == ["mask", "box"]

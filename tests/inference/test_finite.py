@@ -79,10 +79,15 @@ def test_control_characters_of_a_phrase_are_escaped_in_overlays(images, tmp_path
     drawn = []
 
     def draw(image, instances, colors, title):
-        drawn.append((instances[0][0], *colors, title))
+        drawn.append((instances[0][0], *colors))
         return image
 
+    def append(picture, counts, colors):
+        drawn.append(counts)
+        return picture
+
     monkeypatch.setattr("sam_ft.inference.output_writers.draw_instances", draw)
+    monkeypatch.setattr("sam_ft.inference.output_writers.append_legend", append)
     prediction = ImagePrediction("a", 40, 60, {"a\x1b[31m\nb": [{"score": 0.5, "bbox": [1, 1, 5, 5]}]})
     assert encode_overlay(prediction, ImageEntry("a", str(tmp_path / "a.png")), tmp_path)
-    assert drawn == [("a\\x1b[31m b", "a\\x1b[31m b", "a\\x1b[31m b: 1")]
+    assert drawn == [("a\\x1b[31m b", "a\\x1b[31m b"), {"a\\x1b[31m b": 1}]

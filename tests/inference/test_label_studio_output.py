@@ -14,6 +14,7 @@ from sam_ft.inference.label_studio_regions import MAX_POINTS, LabelTool, build_p
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
+from sam_ft.reporting.phrase_colors import assign_colors, css_color
 from sam_ft.utils.owned_files import OwnedFiles
 
 from ..data.readers.test_layouts import read
@@ -109,7 +110,7 @@ def test_every_region_has_its_label_in_the_configuration(tmp_path):
     assert {name: tool.tag for name, tool in tools.items()} == {"polygon": "PolygonLabels", "brush": "BrushLabels"}
     for tool in tools.values():
         assert [label.get("value") for label in tool] == PHRASES
-        assert [label.get("background") for label in tool] == ["#ff5959", "#5989ff", "#baff59"]
+        assert [label.get("background") for label in tool] == [*map(css_color, assign_colors(PHRASES).values())]
     assert [region["type"] for region in regions] == [
         f"{kind}labels" for kind in ("polygon", "brush", "polygon", "brush")
     ]

@@ -76,7 +76,7 @@ def test_the_page_is_self_contained_and_well_formed(faulty):
 def test_findings_have_pictures_of_the_original_and_of_the_model_input(faulty):
     found = sections(render(faulty))
     assert list(found)[:3] == ["rows that cannot be used", "annotations that cannot be used", "duplicate instance"]
-    captions = {kind: re.findall(r'<img src="[^"]*" alt="([^"]*)"', part) for kind, part in found.items()}
+    captions = {kind: re.findall(r'<img src="[^"]*" alt="(.*?) of [^"]*"', part) for kind, part in found.items()}
     assert captions["rows that cannot be used"] == ["as listed in the file"]
     assert captions["duplicate instance"] == ["original", "detail", "model input"]
     assert captions["annotations that cannot be used"][-1] == "model input"
@@ -87,7 +87,7 @@ def test_findings_have_pictures_of_the_original_and_of_the_model_input(faulty):
 
 def test_a_class_has_one_colour_and_its_pictures_can_be_selected(faulty):
     page = render(faulty)
-    colors = set(re.findall(r'background:(#[0-9a-f]{6})"></i>cat<', page))
+    colors = set(re.findall(r'background:(#[0-9a-f]{6})"></i><bdi>cat<', page))
     assert len(colors) == 1
     assert f'fill="{colors.pop()}"' in page
     assert '<option value="0">cat</option>' in page

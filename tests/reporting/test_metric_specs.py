@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sam_ft.commands.build import check_metric, set_metric
-from sam_ft.evaluation.predictions import score_results
+from sam_ft.commands.retention_probe import list_agreement
+from sam_ft.evaluation.predictions import PredictionStore, score_results
 from sam_ft.metrics.bootstrap import resampled_pairs, resampled_precision
 from sam_ft.metrics.objects import names_of
 from sam_ft.reporting.metric_specs import (
@@ -52,9 +53,14 @@ def test_every_metric_of_an_evaluation_is_registered(scored):
 
 def test_resampled_metrics_are_computed_by_the_bootstrap(scored):
     resampled = {name for name, spec in METRICS.items() if spec.is_resampled}
-    computed = set(names_of(MAX_CLICKS))
+    empty = PredictionStore()
+    computed = {*names_of(MAX_CLICKS), *(list_agreement(empty, empty, {}, {}).keys() & METRICS.keys())}
     for kind in ("mask", "box"):
-        computed |= set(resampled_precision(scored.ground_truth, scored.results, kind, [1, 2])(np.ones(2)))
+        numbers = resampled_precision(scored.ground_truth, scored.results, kind, [1, 2], scored.groups)(np.ones(2))
+        computed |= numbers.keys()
+        for name, value in numbers.items():
+            if name in scored.metrics:
+                assert value == pytest.approx(scored.metrics[name])
     of_pairs = [name for name in metrics_in(MetricGroup.CONCEPT, MetricGroup.PHRASE) if name in resampled]
     numbers = resampled_pairs(scored.measured, [1, 2], of_pairs)(np.ones(2))
     for name in of_pairs:

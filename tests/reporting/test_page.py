@@ -1,4 +1,4 @@
-"""HTML and Markdown report: self-contained, well-formed, with notes before the metrics."""
+"""HTML and Markdown report: self-contained, well-formed, gain and retention first, then pictures, curves, tables."""
 
 import json
 import re
@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
-from sam_ft.reporting.html_report import as_page
+from sam_ft.reporting.comparisons import Comparison
+from sam_ft.reporting.headline import build_headline
+from sam_ft.reporting.html_report import RunDetails, as_page
 from sam_ft.reporting.metric_table import Column, as_markdown, as_plain, best_of, phrases_of
 
 
@@ -31,7 +33,7 @@ TUNED = Column(
 class Balanced(HTMLParser):
     """Parser that checks that elements are closed in the reverse order of their opening."""
 
-    VOID = {"meta", "img", "br", "line", "polyline"}
+    VOID = {"meta", "img", "br", "line", "polyline", "circle"}
 
     def __init__(self):
         super().__init__()
@@ -48,7 +50,11 @@ class Balanced(HTMLParser):
 
 def page() -> str:
     picture = Image.new("RGB", (40, 30), "teal")
-    return as_page([BASE, TUNED], {"Worst pictures": [('a "quoted" <name>', picture)]}, "Report <x>", ["footer"])
+    entry = Comparison('a "quoted" <name>', [("before: 1", picture), ("ground truth: 1", picture)], ["a & b"])
+    history = [{"step": 1, "loss": 3.0, "lr_heads": 1e-3}, {"step": 2, "loss": float("nan")}, {"step": 9, "loss": 1.0}]
+    history += [{"step": 9, "eval_mask_AP50": 0.7}, {"step": 9, "train_runtime": 1.0}]
+    pictures = {"Worst images": [entry] * 3, "Best images": []}
+    return as_page([BASE, TUNED], pictures, "Report <x>", ["footer"], run=RunDetails(history))
 
 
 def test_page_is_self_contained_and_well_formed():
@@ -62,11 +68,40 @@ def test_page_is_self_contained_and_well_formed():
     assert "http" not in text
     assert "<name>" not in text
     assert "<1>" not in text
+    assert "1 more</summary>" in text
+    assert "a &amp; b</bdi>" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_gain_and_retention_come_first_then_pictures_curves_and_tables():
+    text = page()
+    parts = [
+        "rose from 0.50 to 0.70", "Predictions for other phrases have degraded", "0.60 to 0.80", "REGRESSION",
+        "Worst images", "Loss: training from 3 to 1", "Learning rate: heads", "Precision and recall", "<th>mask AP50",
+    ]  # fmt: skip
+    assert parts == sorted(parts, key=text.index)
+    assert "Best images" not in text
+
+
+def test_the_headline_of_other_evaluations():
+    only = build_headline([TUNED], is_run=True, unchanged_pairs=1200)
+    assert only.sentences[0].endswith("0.70. The model was not evaluated before training.")
+    assert only.sentences[1].endswith("bit-identical to those before training.")
+    assert [tile["value"] for tile in only.tiles] == ["0.70", "unchanged"]
+    assert "1,200 (image, phrase) pairs" in only.tiles[1]["change"]
+    compared = build_headline([BASE, TUNED], is_run=False)
+    assert compared.sentences == ["Mask AP50: base <1> 0.50, tuned 0.70."]
+    assert compared.tiles[0]["change"] == "base <1>: 0.50, change +0.20 (+0.10 to +0.30)"
+    assert build_headline([Column("after", {"loss": 1.0})], is_run=True).tiles == []
+    unsure = Column("after", {"mask_AP50": 0.52}, {}, {"mask_AP50": (0.02, -0.1, 0.1)})
+    assert "may be chance" in build_headline([BASE, unsure], is_run=True).sentences[0]
+    objects = build_headline([Column("after", {"object_IoU": 0.8})], is_run=True)
+    assert len(objects.sentences) == 1  # SAM 2 takes no phrases
 
 
 def test_notes_come_before_the_metrics():
     text = page()
-    assert text.index("REGRESSION") < text.index("mask AP50")
+    assert text.index("REGRESSION") < text.index("<th>mask AP50")
     markdown = as_markdown([BASE, TUNED], "Report")
     assert markdown.index("REGRESSION") < markdown.index("mask AP50")
 

@@ -46,7 +46,10 @@ def test_findings_have_pictures_scores_and_a_remedy():
     assert scores == sorted(scores, reverse=True)
     kinds = [re.search(r'data-kind="(\w+)"', section)[1] for section in sections]
     assert {"spurious_object", "wrong_phrase", "missing_object"} <= {*kinds}
-    assert all(re.findall(r'alt="(\w+)"', section) == ["image", "labels", "prediction"] for section in sections)
+    assert all(
+        re.findall(r'alt="(\w+) of train: a.png"', section) == ["image", "labels", "prediction"]
+        for section in sections
+    )
     assert "Change the phrase." in sections[kinds.index("wrong_phrase")]
 
 
