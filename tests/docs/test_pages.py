@@ -126,7 +126,9 @@ def test_links_of_a_page_exist(page):
 
 
 def test_commands_are_split_as_a_shell_does():
-    text = "A=1 B='x y' python recipes/sam3_ft.py \\\n    --dataset_name 'my data'  # comment\n\n# comment\nmake demo\n"
+    text = (
+        "A=1 B='x y' python recipes/sam3_ft.py \\\n    --dataset_name 'my data'  # comment\n\n# comment\nmake demo\n"
+    )
     lines = split_lines(text)
     assert [split_words(line) for line in lines] == [
         ["python", "recipes/sam3_ft.py", "--dataset_name", "my data"],
