@@ -112,9 +112,9 @@ def read_anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-def read_first_cells(page: str, header: str) -> list[str]:
-    """Return the code spans in the first column of the tables whose first header is `header`."""
-    spans, column, title, is_head = [], 0, "", False
+def read_first_cells(page: str, *headers: str) -> list:
+    """Return the tokens of the first column of the tables whose first header is one of `headers`."""
+    cells, column, title, is_head = [], 0, "", False
     for token in read_tokens(page):
         if token.type in ("tr_open", "thead_open", "thead_close"):
             column, is_head = 0, {"thead_open": True, "thead_close": False}.get(token.type, is_head)
@@ -123,11 +123,11 @@ def read_first_cells(page: str, header: str) -> list[str]:
         elif token.type == "inline" and column == 1:
             if is_head:
                 title = token.content
-            elif title == header:
-                spans += [child.content for child in token.children if child.type == "code_inline"]
+            elif title in headers:
+                cells.append(token)
         elif token.type == "table_close":
             column, title = 0, ""
-    return spans
+    return cells
 
 
 def _read_inline(page: str):

@@ -83,9 +83,9 @@ def test_code_of_a_page_loads(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_keys_and_files_in_the_text_of_a_page_exist(page):
-    for span in read_first_cells(page, "key"):
-        name = span.lstrip("-").partition(":")[0].partition(" ")[0]
-        assert name in KEYS, f"{page}: `{span}` is not a key"
+    for child in (child for cell in read_first_cells(page, "key") for child in cell.children):
+        name = child.content.lstrip("-").partition(":")[0].partition(" ")[0]
+        assert child.type != "code_inline" or name in KEYS, f"{page}: `{child.content}` is not a key"
     for span in read_code_spans(page):
         name = re.match(r"(\w+): \S", span)
         assert not name or name[1] in KEYS | FIELDS, f"{page}: `{span}` sets no key"
@@ -123,6 +123,17 @@ def test_links_of_a_page_exist(page):
         if anchor:
             name = file.resolve().relative_to(ROOT).as_posix()
             assert anchor in read_anchors(name), f"{page}: {target} has no such heading"
+
+
+def test_messages_of_troubleshooting_exist():
+    """Quoted messages, without code and with … for values, are those of the package."""
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "sam_ft").rglob("*.py")]
+    text = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))
+    cells = [cell.content for cell in read_first_cells("docs/troubleshooting.md", "message", "symptom")]
+    quotes = [quote for cell in cells for quote in re.findall(r'"([^"]+)"', cell)]
+    assert len(quotes) > 15
+    for part in (part.strip() for quote in quotes for part in re.split(r"…|`[^`]*`", quote)):
+        assert part in text, f"no message contains {part!r}"
 
 
 def test_commands_are_split_as_a_shell_does():
