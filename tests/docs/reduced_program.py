@@ -6,7 +6,7 @@ Programs of the documentation at a reduced cost: a script that runs a command li
 `WorkingFolder` puts it into the folder `.venv/bin` of a page under the names of `PROGRAMS`. `REDUCED` lists what is
 appended to each command, so that it takes seconds on one CPU core; later keys replace those of the page. `accelerate
 launch` runs one process without a launcher, whose options `test_pages.py` parses. Of the Makefile, the demos run, and
-other targets are resolved only.
+other targets are resolved only. Python programs run in forks of `program_server.py`.
 """
 
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 from sam_ft.commands.family_choice import choose_family
 from sam_ft.commands.program import Command, find_command
 from tests.docs.documented_commands import load_recipe
+from tests.docs.program_server import run_in_fork
 
 
 PROGRAMS = ("python", "accelerate", "sam-ft", "make")
@@ -55,7 +56,7 @@ def reduce_script(words: list[str]) -> list[str]:
 
 def reduce_program(program: str, words: list[str]) -> list[str]:
     """
-    Return the command line that runs instead of a documented one.
+    Return the words that run instead of a documented command line: of a Python program those behind `python`.
 
     Args:
         program (`str`): One of `PROGRAMS`.
@@ -65,21 +66,24 @@ def reduce_program(program: str, words: list[str]) -> list[str]:
         make = shutil.which("make", path="/usr/local/bin:/usr/bin:/bin")
         return [make, "-o", ".venv/.done", *([] if RUN_TARGETS.issuperset(words) else ["--dry-run"]), *words]
     if program == "sam-ft":
-        start = "from sam_ft.commands.program import main; import sys; sys.argv[0] = 'sam-ft'; main()"
+        start = "from sam_ft.commands.program import main; main()"
         if words != ["--help"]:
             family, arguments = choose_family(words[1:])
             arguments = reduce_arguments(find_command(words[0], family), arguments)
             words = [words[0], "--family", family, *arguments]
-        return [sys.executable, "-c", start, *words]
+        return ["-c", start, *words]
     if program == "accelerate":
         words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
-    return [sys.executable, *reduce_script(words)]
+    return reduce_script(words)
 
 
 def main() -> None:
-    """Replace this process by the program."""
-    command = reduce_program(Path(sys.argv[1]).name, sys.argv[2:])
-    os.execv(command[0], command)
+    """Run the program in place of this process, or in a fork of the server."""
+    program, words = Path(sys.argv[1]).name, sys.argv[2:]
+    command = reduce_program(program, words)
+    if program == "make":
+        os.execv(command[0], command)
+    sys.exit(run_in_fork(command))
 
 
 if __name__ == "__main__":

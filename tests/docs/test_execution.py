@@ -5,12 +5,16 @@ The commands of a page run first, in their order and in one folder, then its Pyt
 lines with a mark of `pages.py` are left out. `reduced_program.py` appends keys that shorten the runs.
 """
 
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from .documented_commands import split_lines
-from .pages import PAGES, read_blocks
+from .pages import PAGES, ROOT, read_blocks
 from .working_folder import WorkingFolder
 
 
@@ -25,15 +29,30 @@ def is_executed(block):
 EXECUTED = [page for page in PAGES if any(is_executed(block) for block in read_blocks(page, "bash", "python"))]
 
 
-@pytest.fixture(scope="session")
-def assumed_files(tmp_path_factory):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Path of the socket of the server that runs the programs."""
+    folder = tmp_path_factory.mktemp("server")
+    path = str(folder / "socket")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    process = subprocess.Popen([sys.executable, ROOT / "tests" / "docs" / "program_server.py", path], env=environment)
+    while not Path(path).exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    yield path
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def assumed_files(server, tmp_path_factory):
     """Folder of the models, data sets and runs that pages assume."""
-    return WorkingFolder(tmp_path_factory.mktemp("assumed"))
+    return WorkingFolder(tmp_path_factory.mktemp("assumed"), server)
 
 
 @pytest.mark.parametrize("page", EXECUTED)
-def test_commands_of_a_page_run(page, assumed_files, tmp_path):
-    folder = WorkingFolder(tmp_path, assumed_files)
+def test_commands_of_a_page_run(page, server, assumed_files, tmp_path):
+    folder = WorkingFolder(tmp_path, server, assumed_files)
     for block in read_blocks(page):
         if "file" in block.marks:
             folder.provide_inputs(block.text)
@@ -60,6 +79,6 @@ def run_python(page, folder):
         folder.provide_inputs(code)
         (folder.path / "page.py").write_text(code, encoding="utf-8")
         try:
-            folder.run(f"{sys.executable} page.py")
+            folder.run("python page.py")
         except RuntimeError as error:
             pytest.fail(f"{page}: {error}", pytrace=False)

@@ -16,6 +16,7 @@ from sam_ft.options.model_names import TINY, TINY_SAM2
 from sam_ft.options.scenes import SceneFiles, SceneOptions
 
 from .pages import ROOT
+from .program_server import SOCKET
 from .reduced_program import PROGRAMS
 
 
@@ -66,10 +67,11 @@ class WorkingFolder:
 
     Args:
         path (`Path`): The folder.
+        server (`str`): Socket of the server that runs the programs.
         source (`WorkingFolder`, *optional*): Folder from which assumed files are copied. Without it, they are made.
     """
 
-    def __init__(self, path: Path, source: "WorkingFolder | None" = None):
+    def __init__(self, path: Path, server: str, source: "WorkingFolder | None" = None):
         self.path, self.source = path, source
         for name in ("recipes", "accelerate_configs", "benchmarks", "Makefile"):
             (path / name).symlink_to(ROOT / name)
@@ -82,7 +84,7 @@ class WorkingFolder:
             (programs / name).chmod(0o755)
         self.environment = os.environ | {
             "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(path / ".cache"), "CUDA_VISIBLE_DEVICES": "",
+            "CUDA_VISIBLE_DEVICES": "", SOCKET: server,
         }  # fmt: skip
         for name in MODELS:
             self.provide(name)
