@@ -39,7 +39,9 @@ def reduce_arguments(command: Command, arguments: list[str]) -> list[str]:
         return arguments
     if not arguments and command.default_config:
         arguments = ["--config", command.default_config]
-    options = command.make_parser()._option_string_actions
+    options = command.make_parser()._option_string_actions.keys()
+    if "--card" in arguments:  # a prediction always simulates the full-size model
+        options = options - {"--resolution"}
     return [*arguments, *(f"--{key}={value}" for key, value in REDUCED.items() if f"--{key}" in options)]
 
 

@@ -130,15 +130,14 @@ class WorkingFolder:
             write_data_set(target, DATA_SETS[name])
         elif name in IMAGE_FOLDERS:
             data, split = IMAGE_FOLDERS[name]
-            shutil.copytree(self.provide(data) / split, target)
+            write_photos(self.provide(data), split, target)
         elif name in PICTURES:
-            scene = next(self.provide("photos").iterdir())
-            with Image.open(scene) as image:
-                image.convert("RGB").resize((1280, 720)).save(target)
+            with Image.open(self.provide("photos") / "00001.jpg") as image:
+                image.resize((1280, 720)).save(target)
         elif name in MADE:
             self.run(MADE[name])
         elif name == "list.txt":
-            images = sorted(self.provide("photos").iterdir())
+            images = sorted(self.provide("photos").glob("*.jpg"))
             target.write_text("".join(f"photos/{image.name}\n" for image in images), encoding="utf-8")
         else:
             origin = COPIES[name]
@@ -156,6 +155,31 @@ def write_data_set(folder: Path, classes: list[str]) -> None:
         for category in content["categories"]:
             category["name"] = classes[shapes.index(category["name"])]
         file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_photos(data: Path, split: str, folder: Path) -> None:
+    """Write the images of a split as JPEG files with a Label Studio export of their boxes, and `street.jpg`."""
+    folder.mkdir()
+    content = json.loads((data / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
+    classes = {category["id"]: category["name"] for category in content["categories"]}
+    tasks = []
+    for entry in content["images"]:
+        name, size = f"{Path(entry['file_name']).stem}.jpg", (entry["width"], entry["height"])
+        with Image.open(data / split / entry["file_name"]) as image:
+            image.convert("RGB").save(folder / name)
+        results = []
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == entry["id"]:
+                x, y, w, h = (100 * value / size[i % 2] for i, value in enumerate(annotation["bbox"]))
+                value = {"x": x, "y": y, "width": w, "height": h, "rotation": 0}
+                value["rectanglelabels"] = [classes[annotation["category_id"]]]
+                result = {"type": "rectanglelabels", "from_name": "box", "to_name": "image", "value": value}
+                results.append(result | {"original_width": size[0], "original_height": size[1]})
+        annotations = [{"id": entry["id"], "result": results, "was_cancelled": False}]
+        tasks.append({"id": entry["id"], "data": {"image": f"/data/upload/1/{name}"}, "annotations": annotations})
+    (folder / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
+    with Image.open(folder / "00001.jpg") as image:
+        image.resize((1280, 720)).save(folder / "street.jpg")
 
 
 def _copy(source: Path, target: Path) -> None:
