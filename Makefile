@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio test-docs benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -43,7 +43,7 @@ test: setup
 
 # Unit tests, without training and other slow ones.
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser and not ray and not label_studio" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
+	$(PYTEST) -m "not slow and not browser and not ray and not label_studio and not docs" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
 quality: setup
 	$(VENV)/bin/ruff check .
@@ -68,6 +68,10 @@ test-browser: setup
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]" playwright
 	test -n "$(CHROMIUM)" || $(VENV)/bin/python -m playwright install chromium
 	$(VENV)/bin/python -m pytest -q -m browser
+
+# Commands and code of README and docs/ with the packaged models, page by page.
+test-docs: setup
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m docs
 
 # Predictions in the actors of local Ray clusters.
 test-ray: setup
