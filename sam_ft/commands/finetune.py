@@ -9,9 +9,9 @@ from ..arguments import ParsedTraining
 from ..data.loading import PhraseData
 from ..models.concept_switch import disable_concepts
 from ..models.family_spec import resolve
-from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
+from ..training.trackers import RunTracking
 from ..utils.console import comparison_table, log_to_file_only, logging_to_file, read_metrics, stage
 from .build import load_data, load_sam
 from .build_concepts import add_concepts_of_run
@@ -64,17 +64,17 @@ def fine_tune(run: Run, data: PhraseData | None = None) -> None:
             with args.main_process_first(desc="output folder"):
                 claimed = claims.enter_context(claim_run(run))
             claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
-            return _fine_tune(run, claimed, data)
+            return _fine_tune(run, claimed, claims.enter_context(RunTracking()), data)
     with tempfile.TemporaryDirectory() as folder:
         args.reduce_to_dry_run(f"{folder}/run")
         run.data.reduce_to_dry_run(folder)
-        with claim_run(run) as claimed:
-            _fine_tune(run, claimed, data)
+        with claim_run(run) as claimed, RunTracking() as tracking:
+            _fine_tune(run, claimed, tracking, data)
     logger.info("✓ dry run: every stage works here")
     return None
 
 
-def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None) -> None:
+def _fine_tune(run: Run, claimed: ClaimedRun, tracking: RunTracking, data: PhraseData | None) -> None:
     model_args, data_args, loss_args, training_args = run.groups()
     is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
     if training_args.resume_from_checkpoint:
@@ -93,6 +93,7 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None) -> None:
         build_trainer = resolve(get_family_of_run(run).build_trainer)
         trainer = build_trainer(model, processor, data, data_args, loss_args, training_args, log_file=str(log_file))
         trainer.data_record = record
+        tracking.begin(trainer)
     with stage("one batch"):
         batch = next(iter(trainer.get_train_dataloader()))
         logger.info("  %s", trainer.describe(batch))
@@ -126,8 +127,8 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None) -> None:
             logger.info("%s", line)
         measured = {"before": read_metrics(before_file, "before_"), "after": metrics}
         log_to_file_only([*report.notes, *comparison_table(measured)])
+        tracking.log_report(report.page, report.picture)
     publish(trainer, report, data, model_args, data_args)
-    close_event_files(trainer.callback_handler.callbacks)
     for message in [message for report in data.reports for message in (*report.skipped, *report.dropped)]:
         logger.warning("left out: %s", message)
     if not training_args.dry_run:

@@ -101,7 +101,7 @@ def find_label_errors(
         `tuple[list[LabelFinding], Calibration]`: Findings, highest score first, and the statistics of all images.
     """
     calibration, kinds = calibrate(images.values()), tuple(kinds)
-    findings = []
+    findings: list[LabelFinding] = []
     for example, image in images.items():
         review = review_image(image, calibration)
         findings += _label_findings(example, image, review, [kind for kind in KINDS if kind in kinds])

@@ -1,7 +1,7 @@
 """Pictures of ground truth and predictions, side by side on the image."""
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -181,10 +181,10 @@ def draw_instances(
     instances: list[tuple[str, str | None, list[float], float | None]],
     colors: dict,
     title: str,
-    prompts: list[list[list[float]]] = (),
+    prompts: Sequence[list[list[float]]] = (),
     *,
     min_side: int = MIN_LONG_SIDE,
-    marks: list[list[float]] = (),
+    marks: Sequence[list[float]] = (),
 ) -> Image.Image:
     """
     Draw masks and phrases on an image, and over them the prompts.
@@ -238,7 +238,7 @@ def draw_marks(picture: Image.Image, scale: float, marks: list[list[float]]) -> 
     Args:
         picture (`PIL.Image.Image`): Picture without a title; it is not changed.
         scale (`float`): Size of the picture relative to its image.
-        marks (`list[list[float]]`): Boxes `(x, y, w, h)` in the image, px.
+        marks (`Sequence[list[float]]`): Boxes `(x, y, w, h)` in the image, px.
 
     Returns:
         `PIL.Image.Image`: A copy of the picture with the frames.
