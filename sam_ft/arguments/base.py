@@ -17,7 +17,7 @@ class Keys:
 
     key_topic: ClassVar[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 

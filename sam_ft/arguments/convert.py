@@ -51,7 +51,7 @@ class ConvertArguments(Keys):
     )
     overwrite: bool = key(False, "Replace the files that an earlier conversion wrote to `target_dir`.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.new_validation_fraction is not None and self.hold_out_phrases:
             raise ValueError(

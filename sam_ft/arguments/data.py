@@ -65,7 +65,7 @@ class DataArguments(RetentionArguments, PhraseArguments, SharedDataArguments):
         "[text_encoder]`.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.probe_dataset and (self.feature_cache or self.cache_text):
             raise ValueError(

@@ -66,7 +66,7 @@ class SharedDataArguments(AugmentationArguments, SceneArguments, DatasetArgument
         choices=("processes", "ray"),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.cache_engine != "processes" and not self.feature_cache:
             raise ValueError(

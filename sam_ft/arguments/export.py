@@ -43,7 +43,7 @@ class ExportArguments(Keys):
     )
     overwrite: bool = key(False, "Replace the existing file or folder at `output_path`.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.with_text_encoder and self.format != "onnx":
             raise ValueError(f"`with_text_encoder` is for `format: onnx`, and `format` is {self.format!r}. Remove it")

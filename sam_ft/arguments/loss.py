@@ -39,7 +39,7 @@ class LossArguments(ConceptLossArguments):
     )
     distill_per_image: int = key_of(PhraseOptions, "distill_per_image")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.distill_phrases and not self.distill_weight:
             raise ValueError(

@@ -36,7 +36,7 @@ class LoraArguments(Keys):
         "vision, text, or a regex that matches whole module names. Default: no adapters.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.lora is None:
             self._refuse_lora_keys()
@@ -77,7 +77,7 @@ class ConceptArguments(Keys):
 
     concepts: list[str] = key_of(ModelOptions, "concepts")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, declared in get_keys(ConceptOptions).items():
             value = getattr(self, name)
@@ -109,7 +109,7 @@ class ModelArguments(ConceptArguments, SharedModelArguments):
         "geometry_encoder, detr_encoder, detr_decoder, scoring, mask_decoder.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         name = next((key for key in ("lora", "freeze", "quantization") if getattr(self, key)), None)
         if self.concept_tokens and name:

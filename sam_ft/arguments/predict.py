@@ -78,7 +78,7 @@ class SharedPredictArguments(Keys):
         high=10_000,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_channels(self.image_channels)
         ray_keys = [name for name in ("ray_address", "ray_actors") if getattr(self, name) is not None]
@@ -117,7 +117,7 @@ class Sam2PredictArguments(SharedPredictArguments):
         "one entry per object, or a COCO file whose boxes are the prompts, such as the results of a detector.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.images and self.prompt_file is None:
             raise ValueError(

@@ -62,7 +62,7 @@ class Sam2DataArguments(ObjectEvaluationArguments, ClickArguments, SharedDataArg
         "[vision_encoder]`.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         build_options(ClickOptions, self)
 

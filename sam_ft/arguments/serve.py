@@ -65,7 +65,7 @@ class ServeArguments(Keys):
         None, "Device of the model: cuda, cuda:1, mps or cpu. Default: the accelerator if there is one, else cpu."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("train_config", "train_after", "train_dir"):
             if self.train_project is None and getattr(self, name) != get_default(get_keys(type(self))[name]):

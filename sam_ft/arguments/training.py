@@ -22,5 +22,5 @@ class ParsedTraining:
     transformers: dict[str, Any] = field(default_factory=dict)
     command_line_keys: set[str] = field(default_factory=set)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self.keys)

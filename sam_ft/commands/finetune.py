@@ -11,9 +11,9 @@ from ..data.loading import PhraseData
 from ..models.concept_switch import disable_concepts
 from ..models.family_spec import resolve
 from ..reporting.run_summary import format_line
-from ..training.callbacks import close_event_files
 from ..training.checkpoints import check_checkpoint
 from ..training.data_record import DATA_FILE, DataRecord
+from ..training.trackers import RunTracking
 from ..utils.console import NOTE, comparison_table, log_to_file_only, logging_to_file, read_metrics, stage
 from ..utils.library_bars import hidden_library_bars
 from ..utils.text import list_some
@@ -73,17 +73,19 @@ def fine_tune(run: Run, data: PhraseData | None = None, *, is_part: bool = False
             with args.main_process_first(desc="output folder"):
                 claimed = claims.enter_context(claim_run(run))
             claims.enter_context(logging_to_file(claimed.folder / LOG_FILE, is_main=args.process_index == 0))
-            return _fine_tune(run, claimed, data, is_part=is_part)
+            return _fine_tune(run, claimed, claims.enter_context(RunTracking()), data, is_part=is_part)
     with tempfile.TemporaryDirectory() as folder:
         args.reduce_to_dry_run(f"{folder}/run")
         run.data.reduce_to_dry_run(folder)
-        with claim_run(run) as claimed:
-            _fine_tune(run, claimed, data)
+        with claim_run(run) as claimed, RunTracking() as tracking:
+            _fine_tune(run, claimed, tracking, data)
     logger.info("✓ dry run: every stage works here")
     return None
 
 
-def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_part: bool = False) -> None:
+def _fine_tune(
+    run: Run, claimed: ClaimedRun, tracking: RunTracking, data: PhraseData | None, *, is_part: bool = False
+) -> None:
     model_args, data_args, loss_args, training_args = run.groups()
     is_main, output_dir, checkpoint = training_args.process_index == 0, claimed.folder, claimed.checkpoint
     if training_args.resume_from_checkpoint:
@@ -110,11 +112,12 @@ def _fine_tune(run: Run, claimed: ClaimedRun, data: PhraseData | None, *, is_par
         retention = build_retention(trainer, data, data_args)
         if with_overview:
             _log(describe_run_setup(run, trainer, retention))
+        tracking.begin(trainer)
     with hidden_library_bars():
         _train(run, trainer, retention, checkpoint)
     if record is not None:
         _check_data(record, trainer)
-    _finish(run, trainer, data, retention, with_summary=with_overview)
+    _finish(run, trainer, data, retention, tracking, with_summary=with_overview)
 
 
 def _train(run: Run, trainer, retention: Retention, checkpoint: str | None) -> None:
@@ -137,7 +140,9 @@ def _train(run: Run, trainer, retention: Retention, checkpoint: str | None) -> N
         trainer.save_metrics("train", trainer.train(resume_from_checkpoint=checkpoint).metrics)
 
 
-def _finish(run: Run, trainer, data: PhraseData, retention: Retention, *, with_summary: bool) -> None:
+def _finish(
+    run: Run, trainer, data: PhraseData, retention: Retention, tracking: RunTracking, *, with_summary: bool
+) -> None:
     """Evaluate, save, report and publish a trained model."""
     model_args, data_args, _, training_args = run.groups()
     output_dir = Path(training_args.output_dir)
@@ -153,8 +158,8 @@ def _finish(run: Run, trainer, data: PhraseData, retention: Retention, *, with_s
         report = report_run(trainer, metrics, retention, data, data_args, warnings)
         measured = {"before": read_metrics(output_dir / BEFORE_FILE, "before_"), "after": metrics}
         log_to_file_only([*report.notes, *comparison_table(measured)])
+        tracking.log_report(report.page, report.picture)
     publish(trainer, report, data, model_args, data_args)
-    close_event_files(trainer.callback_handler.callbacks)
     _log(warnings)
     if not training_args.dry_run:
         _warn_of_left_out(data, output_dir / LOG_FILE)

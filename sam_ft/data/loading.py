@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from datasets import Dataset
 
@@ -9,7 +10,7 @@ from ..options.data import SYNTHETIC, SYNTHETIC_STREAM, DatasetOptions, HubSourc
 from .annotation_files import find_annotation_splits, locate_annotation_files
 from .hold_out import hold_out, refuse_same_annotations
 from .lazy_rows import LazyRows, MixedRows, texts_of
-from .phrases.attributes import SynonymMapping
+from .phrases.attributes import AttributeTemplates, SynonymMapping
 from .phrases.vocabulary import spell_phrases
 from .readers.layouts import ACCEPTED
 from .reading_report import DataReport, assign_category_ids
@@ -86,7 +87,8 @@ def load_phrase_dataset(
         return _stream_scenes(options, with_train)
     _check_scene_keys(options)
     options = locate_annotation_files(options)
-    notes, warnings = [], []
+    notes: list[str] = []
+    warnings: list[str] = []
     _weights(options)
     if with_train and options.annotation_file and options.eval_annotation_file:
         refuse_same_annotations(options.annotation_file, options.eval_annotation_file)
@@ -102,7 +104,7 @@ def load_phrase_dataset(
     with_train_rows = with_train or evaluation is None or bool(options.unseen_phrases)
     if options.train_split not in splits and with_train_rows:
         raise ValueError(f"`train_split` is {options.train_split!r}, found {', '.join(splits)}")
-    names = [options.train_split] * with_train_rows + [evaluation] * (evaluation is not None)
+    names = [options.train_split] * with_train_rows + ([] if evaluation is None else [evaluation])
     lazy = (options.train_split,) if options.streaming and evaluation != options.train_split else ()
     read = read_splits(splits, reading, only=list(dict.fromkeys(names)), lazy=lazy, num_proc=num_proc)
     reports = [report for _, report in read.values()]
@@ -119,11 +121,11 @@ def load_phrase_dataset(
     if train is not None and options.additional_datasets:
         train = _mix(train, others, unseen, options, reading, reports, notes, num_proc)
         texts = [texts_of(rows) for rows in train.sources[: 1 + len(options.extra_datasets)]]
-        learned = None if None in texts else set().union(*texts)
+        learned = None if None in texts else set().union(*filter(None, texts))
     ids = assign_category_ids(reports, [texts_of(train) or set(), texts_of(validation) or set()])
-    synonyms = dict(reading.phrase_map.synonyms)
+    synonyms: Mapping[str, list[str]] = dict(reading.phrase_map.synonyms)
     if reading.attributes is not None:
-        synonyms = SynonymMapping(reading.attributes, synonyms, ids)
+        synonyms = SynonymMapping(cast(AttributeTemplates, reading.attributes), dict(reading.phrase_map.synonyms), ids)
     notes += warnings
     return PhraseData(train, validation, ids, synonyms, reports, notes, learned, set(unseen), warnings)
 
@@ -190,7 +192,7 @@ def find_phrase_splits(
     Raises:
         `ValueError`: As [`load_phrase_dataset`].
     """
-    notes = []
+    notes: list[str] = []
     splits = _find_splits(locate_annotation_files(options), notes)
     if reading is not None and not options.additional_datasets:  # Additional data sets may use other keys.
         refuse_unused(list(splits.values()), reading)
@@ -262,7 +264,8 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
     for i, limit in enumerate((options.max_train_samples, options.max_eval_samples)):
         numbers[i] = min(numbers[i], limit or numbers[i])
     train = SceneRows(files.scenes, "train", numbers[0])
-    validation = list(SceneRows(files.scenes, "validation", numbers[1]))
+    scenes = SceneRows(files.scenes, "validation", numbers[1])
+    validation = [scenes[i] for i in range(numbers[1])]
     texts = sorted({phrase["text"] for row in validation for phrase in row["phrases"]})
     note = f"{numbers[0]} training scenes are drawn when they are requested, and {numbers[1]} others for validation"
     ids = {text: i for i, text in enumerate(texts, 1)}
@@ -271,13 +274,13 @@ def _stream_scenes(options: DatasetOptions, with_train: bool) -> PhraseData:
 
 def _find_splits(options: DatasetOptions, notes: list[str]) -> dict[str, SplitSource]:
     if options.annotation_file:
-        return find_annotation_splits(options)
+        return dict(find_annotation_splits(options))
     for name in ("image_folder", "eval_annotation_file", "eval_image_folder"):
         if getattr(options, name):
             raise ValueError(f"`{name}` is {getattr(options, name)!r}, but `annotation_file` is not set; set it too")
     folder = options.dataset_name
     if folder == SYNTHETIC:
-        folder = write_scenes_once(options.scenes_folder, options.scenes)
+        folder = str(write_scenes_once(options.scenes_folder, options.scenes))
     if not folder:
         raise ValueError(f"`dataset_name` is not set. Pass the folder of a data set; {ACCEPTED}")
-    return find_sources(str(folder), options.layout, options.hub, notes)
+    return find_sources(folder, options.layout, options.hub, notes)

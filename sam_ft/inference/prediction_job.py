@@ -48,7 +48,7 @@ class PredictionJob:
     settings: dict = field(default_factory=dict)
     references: PreparedReferences | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.phrases = check_phrases(self.phrases)
         check_choice("outputs", self.outputs, OUTPUTS)
         if self.prompts:

@@ -1,6 +1,7 @@
 """Predictor base class, and predictions of one image."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import torch
 from transformers import ProcessorMixin
@@ -11,7 +12,15 @@ from ..models.loading import load_as_trained
 from ..models.lora import unwrap_sam
 from ..models.processors import load_processor_of_model
 from ..options.model import ModelOptions
+from ..options.prediction import PredictOptions, Sam2PredictOptions
 from .tiling import Views
+
+
+if TYPE_CHECKING:
+    from .prediction_job import PredictionJob
+
+
+Options = TypeVar("Options", PredictOptions, Sam2PredictOptions)
 
 
 @dataclass
@@ -35,14 +44,14 @@ class ImagePrediction:
     presence: dict[str, float] = field(default_factory=dict)
 
 
-class Predictor:
+class Predictor(Generic[Options]):
     """
     Base class of the predictors: a model in evaluation mode, its processor and options.
 
     Args:
         model (`torch.nn.Module`): Model of this package, with or without adapters.
         processor (`ProcessorMixin`): Its processor.
-        options (`default_options`, *optional*): Options; the defaults if not given.
+        options (`PredictOptions` or `Sam2PredictOptions`, *optional*): Options; the defaults if not given.
 
     Attributes:
         family (`str`): Key of the model's family.
@@ -50,22 +59,25 @@ class Predictor:
     """
 
     family: str
-    default_options: type
+    default_options: type[Options]
 
-    def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options=None):
-        self.model, self.processor, self.options = model.eval(), processor, options or self.default_options()
+    def __init__(self, model: torch.nn.Module, processor: ProcessorMixin, options: Options | None = None):
+        self.model, self.processor = model.eval(), processor
+        self.options: Options = options or self.default_options()
         self._sam = unwrap_sam(model)
         if self.options.bf16 is None:
             self.options = replace(self.options, bf16=computes_bf16(self.device))
 
     @classmethod
-    def from_pretrained(cls, name: str, *, options=None, device: str | torch.device | None = None, **loading):
+    def from_pretrained(
+        cls, name: str, *, options: Options | None = None, device: str | torch.device | None = None, **loading: Any
+    ) -> Self:
         """
         Load a predictor.
 
         Args:
             name (`str`): Folder or Hub id of a model or an adapter.
-            options (`default_options`, *optional*): Options; the defaults if not given.
+            options (`PredictOptions` or `Sam2PredictOptions`, *optional*): Options; the defaults if not given.
             device (`str`, *optional*): Device; the accelerator by default, if there is one.
             loading: Fields of [`ModelOptions`].
 
@@ -75,15 +87,17 @@ class Predictor:
         return cls.load(ModelOptions(name, **loading), options=options, device=device)
 
     @classmethod
-    def load(cls, source: ModelOptions, *, options=None, device: str | torch.device | None = None):
+    def load(
+        cls, source: ModelOptions, *, options: Options | None = None, device: str | torch.device | None = None
+    ) -> Self:
         """Load a predictor from [`ModelOptions`]; see `from_pretrained` for the other arguments."""
         source = replace(source, quantization=None, family=cls.family)
         model = load_as_trained(source)
         processor = load_processor_of_model(unwrap_sam(model), source.model_name_or_path, source.revision)
         if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+            device = torch.accelerator.current_accelerator() or "cpu" if torch.accelerator.is_available() else "cpu"
         try:
-            model = model.to(device)
+            cast(torch.nn.Module, model).to(device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"`device`: {str(device)!r} cannot be used here ({str(error).splitlines()[0]})"
@@ -91,7 +105,9 @@ class Predictor:
         return cls._assemble(model, processor, source, options)
 
     @classmethod
-    def _assemble(cls, model, processor, _source: ModelOptions, options):
+    def _assemble(
+        cls, model: torch.nn.Module, processor: ProcessorMixin, _source: ModelOptions, options: Options | None
+    ) -> Self:
         return cls(model, processor, options)
 
     @property
@@ -113,7 +129,7 @@ class Predictor:
         """Side of the tiles in px, `None` without tiles, and the share of its side that a tile has in common."""
         return None, 0.0
 
-    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
+    def predict_job(self, images: list[Views], job: "PredictionJob") -> list[ImagePrediction]:
         """
         Predict images with their prompts in a batch prediction.
 

@@ -28,7 +28,7 @@ class ReferenceImage:
     phrase: str | None = None
     name: str = "reference"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.image = to_rgb(self.image)
         check_exemplars(self.exemplars, self.name, self.image.size[::-1])
         if not any(self.exemplars.labels):

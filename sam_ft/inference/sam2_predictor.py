@@ -1,5 +1,7 @@
 """Predictor of SAM 2: masks of the objects in images, from clicks and boxes."""
 
+from typing import TYPE_CHECKING, cast, overload
+
 import torch
 from PIL import Image
 
@@ -14,7 +16,11 @@ from .prompt_files import ObjectPrompt, check_prompts
 from .tiling import Views, cut_views
 
 
-class Sam2Predictor(Predictor):
+if TYPE_CHECKING:
+    from .prediction_job import PredictionJob
+
+
+class Sam2Predictor(Predictor[Sam2PredictOptions]):
     """
     Predictor of SAM 2: a base, a tuned model, an adapter, or a model with merged adapters.
 
@@ -32,6 +38,12 @@ class Sam2Predictor(Predictor):
 
     family = "sam2"
     default_options = Sam2PredictOptions
+
+    @overload
+    def __call__(self, images: Image.Image, prompts: list[ObjectPrompt]) -> ImagePrediction: ...
+
+    @overload
+    def __call__(self, images: list[Image.Image], prompts: list[list[ObjectPrompt]]) -> list[ImagePrediction]: ...
 
     def __call__(
         self, images: Image.Image | list[Image.Image], prompts: list[ObjectPrompt] | list[list[ObjectPrompt]]
@@ -52,8 +64,9 @@ class Sam2Predictor(Predictor):
             `ValueError`: If an image has no prompt, or a prompt lies outside its image.
             `NonFiniteError`: If a prediction contains NaN or infinity; names image, object and tensor.
         """
-        is_single = isinstance(images, Image.Image)
-        image_list, prompt_lists = ([images], [prompts]) if is_single else (list(images), list(prompts))
+        image_list = [images] if isinstance(images, Image.Image) else list(images)
+        # One list of prompts belongs to one image, and lists of them to several.
+        prompt_lists = cast(list[list[ObjectPrompt]], [prompts] if isinstance(images, Image.Image) else list(prompts))
         if len(image_list) != len(prompt_lists):
             raise ValueError(
                 f"`prompts` has {len(prompt_lists)} entries for {len(image_list)} images; give one list per image"
@@ -62,10 +75,10 @@ class Sam2Predictor(Predictor):
             raise ValueError("`prompts` is empty; give at least one prompt for each image")
         views = [cut_views(image, str(i), self.resolution) for i, image in enumerate(image_list)]
         predictions = self.predict(views, {v.name: p for v, p in zip(views, prompt_lists, strict=True)})
-        return predictions[0] if is_single else predictions
+        return predictions[0] if isinstance(images, Image.Image) else predictions
 
-    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
-        return self.predict(images, job.prompts)
+    def predict_job(self, images: list[Views], job: "PredictionJob") -> list[ImagePrediction]:
+        return self.predict(images, cast(dict[str, list[ObjectPrompt]], job.prompts))
 
     def predict(self, images: list[Views], prompts: dict[str, list[ObjectPrompt]]) -> list[ImagePrediction]:
         """

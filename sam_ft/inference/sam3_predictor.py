@@ -3,10 +3,11 @@
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Self, cast, overload
 
 import torch
 from PIL import Image
-from transformers import Sam3Processor
+from transformers import ProcessorMixin, Sam3Processor
 
 from ..data.samples.collators import Sam3Collator
 from ..data.samples.sample import Sample, SamplePhrase
@@ -33,10 +34,14 @@ from .references import ReferenceImage, assign_phrases
 from .tiling import Views, cut_views
 
 
+if TYPE_CHECKING:
+    from .prediction_job import PredictionJob
+
+
 _MIN_SCORE = 0.05  # equals the minimum score of the evaluation, on whose detections thresholds are chosen
 
 
-class Sam3Predictor(Predictor):
+class Sam3Predictor(Predictor[PredictOptions]):
     """
     Predictor of SAM 3: a base, a tuned model, an adapter, or a model with merged adapters.
 
@@ -67,15 +72,23 @@ class Sam3Predictor(Predictor):
         options: PredictOptions | None = None,
     ):
         super().__init__(model, processor, options)
-        concepts = self._sam.concepts
+        concepts = cast(ConceptTokens | None, self._sam.concepts)
         self.thresholds = add_concept_thresholds(thresholds or Thresholds(), concepts)
         self._collate = Sam3Collator(processor.tokenizer, concepts=None if concepts is None else concepts.index)
         self.read_features: Callable[[str], torch.Tensor | None] | None = None
 
     @classmethod
-    def _assemble(cls, model, processor, source: ModelOptions, options: PredictOptions | None):
+    def _assemble(
+        cls,
+        model: torch.nn.Module,
+        processor: ProcessorMixin,
+        source: ModelOptions,
+        options: PredictOptions | None,
+    ) -> Self:
         file = find_saved_file(source.model_name_or_path, THRESHOLDS, source.revision)
-        return cls(model, processor, file and read_thresholds(file.parent), options)
+        thresholds = None if file is None else read_thresholds(file.parent)
+        sam = cast(Sam3ForConceptSegmentation | AdaptedSam, model)
+        return cls(sam, cast(Sam3Processor, processor), thresholds, options)
 
     def describe_thresholds(self) -> str:
         """Describe the origin of the thresholds in one line."""
@@ -87,8 +100,27 @@ class Sam3Predictor(Predictor):
     def tiling(self) -> tuple[int | None, float]:
         return self.options.tile_size, self.options.tile_overlap
 
-    def predict_job(self, images: list[Views], job) -> list[ImagePrediction]:
-        return self.predict(images, job.phrases, job.prompts, job.references)
+    def predict_job(self, images: list[Views], job: "PredictionJob") -> list[ImagePrediction]:
+        exemplars = cast(dict[str, Exemplars], job.prompts)
+        return self.predict(images, job.phrases, exemplars, job.references)
+
+    @overload
+    def __call__(
+        self,
+        images: Image.Image,
+        phrases: list[str],
+        exemplars: Exemplars | None = None,
+        exemplar_images: list[ReferenceImage] | None = None,
+    ) -> ImagePrediction: ...
+
+    @overload
+    def __call__(
+        self,
+        images: list[Image.Image],
+        phrases: list[str],
+        exemplars: Exemplars | list[Exemplars | None] | None = None,
+        exemplar_images: list[ReferenceImage] | None = None,
+    ) -> list[ImagePrediction]: ...
 
     def __call__(
         self,
@@ -116,8 +148,7 @@ class Sam3Predictor(Predictor):
             `ValueError`: If a phrase is empty, an image has no prompt, or a box lies outside its image.
             `NonFiniteError`: If a prediction contains NaN or infinity; names image, phrase and tensor.
         """
-        is_single = isinstance(images, Image.Image)
-        image_list = [images] if is_single else list(images)
+        image_list = [images] if isinstance(images, Image.Image) else list(images)
         per_image = [exemplars] * len(image_list) if not isinstance(exemplars, list) else exemplars
         if len(per_image) != len(image_list):
             raise ValueError(
@@ -130,7 +161,7 @@ class Sam3Predictor(Predictor):
             references = self.prepare_references(exemplar_images, phrases)
             phrases = list(references.by_phrase)
         predictions = self.predict(views, phrases, by_name, references)
-        return predictions[0] if is_single else predictions
+        return predictions[0] if isinstance(images, Image.Image) else predictions
 
     @torch.no_grad()
     def prepare_references(self, exemplar_images: list[ReferenceImage], phrases: list[str]) -> PreparedReferences:
@@ -165,7 +196,8 @@ class Sam3Predictor(Predictor):
         exemplars = convert_exemplars_to_view(reference.exemplars, views, views.views[0])
         boxes, labels = pad_exemplars([exemplars])
         with self.autocast():
-            return self._sam.encode_exemplars(views.views[0].canvas[None].to(self.device), boxes, labels)
+            sam = cast(Sam3ForConceptSegmentation, self._sam)
+            return sam.encode_exemplars(views.views[0].canvas[None].to(self.device), boxes, labels)
 
     def predict(
         self,
@@ -269,7 +301,8 @@ class Sam3Predictor(Predictor):
         if self.read_features is None or any(p.canvas is not None or len(p.views.views) > 1 for p in batch):
             return None
         features = [self.read_features(prompted.views.name) for prompted in batch]
-        return None if any(f is None for f in features) else features
+        read = [f for f in features if f is not None]
+        return read if len(read) == len(features) else None
 
     def _to_detections(self, output: PairPrediction, text: str, size: tuple[int, int]) -> tuple[float, list[dict]]:
         """Calibrate the scores of a pair and select the detections above the phrase's threshold."""
@@ -290,12 +323,12 @@ def add_concept_thresholds(thresholds: Thresholds, concepts: ConceptTokens | Non
         thresholds (`Thresholds`): Thresholds of the model; they take precedence.
         concepts (`ConceptTokens`, *optional*): Concepts of the model.
     """
-    entries = [] if concepts is None else [e for e in concepts.info.concepts if e.threshold is not None]
-    entries = [entry for entry in entries if entry.phrase not in thresholds.phrases]
-    without_fit = entries and thresholds.rule == Thresholds.rule
+    entries = [] if concepts is None else concepts.info.concepts
+    added = {e.phrase: e.threshold for e in entries if e.threshold is not None and e.phrase not in thresholds.phrases}
+    without_fit = added and thresholds.rule == Thresholds.rule
     return replace(
         thresholds,
         rule="those saved with the concepts" if without_fit else thresholds.rule,
-        phrases=thresholds.phrases | {entry.phrase: entry.threshold for entry in entries},
-        temperatures=thresholds.temperatures | {entry.phrase: entry.temperature for entry in entries},
+        phrases=thresholds.phrases | added,
+        temperatures=thresholds.temperatures | {e.phrase: e.temperature for e in entries if e.phrase in added},
     )

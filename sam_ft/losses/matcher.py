@@ -55,15 +55,20 @@ class Matches:
         last[:-1] = (quadruples[:-1, :3] != quadruples[1:, :3]).any(axis=1)
         columns = torch.from_numpy(np.column_stack([quadruples, last]).T.copy())
         layer, pair, query, target, last_column = columns.to(device, non_blocking=True)
-        return cls(layer, pair, query, target, last_column.bool(), *quadruples[:, [0, 1, 3]].T)
+        layers, pairs, targets = quadruples[:, [0, 1, 3]].T
+        return cls(layer, pair, query, target, last_column.bool(), layers, pairs, targets)
 
     def join(self, other: "Matches", num_layers: int) -> "Matches":
         """Return these matches and those of a second set of queries, whose layers follow the first `num_layers`."""
         return Matches(
-            torch.cat([self.layer, other.layer + num_layers]),
-            *(torch.cat([getattr(self, name), getattr(other, name)]) for name in ("pair", "query", "target", "last")),
-            np.concatenate([self.layers, other.layers + num_layers]),
-            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("pairs", "targets")),
+            layer=torch.cat([self.layer, other.layer + num_layers]),
+            pair=torch.cat([self.pair, other.pair]),
+            query=torch.cat([self.query, other.query]),
+            target=torch.cat([self.target, other.target]),
+            last=torch.cat([self.last, other.last]),
+            layers=np.concatenate([self.layers, other.layers + num_layers]),
+            pairs=np.concatenate([self.pairs, other.pairs]),
+            targets=np.concatenate([self.targets, other.targets]),
         )
 
 

@@ -1,6 +1,7 @@
 """SAM 2's criterion: prompted masks over several rounds of clicks."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,7 @@ class Sam2Criterion(PromptLossOptions):
             "loss_class": w.object,
             "loss_bce": w.bce,
         }
-        total = sum(weights[name] * value for name, value in sums.items())
+        total = reduce(torch.add, (weights[name] * value for name, value in sums.items()))
         return total, {name: value.detach() for name, value in sums.items()}
 
     def _round(self, outputs: RoundOutputs, targets: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -64,19 +65,20 @@ class Sam3Criterion(ConceptLossOptions):
         present = _present(targets)
         sets = [("", 1.0, outputs.one_to_one, matches)]
         queries, all_matches = outputs.one_to_one, matches
-        if outputs.one_to_many is not None:
+        if outputs.one_to_many is not None and many_matches is not None:
             sets.append(("_o2m", w.one_to_many, outputs.one_to_many, many_matches))
             # Both sets share each kernel: the layers of the second one follow those of the first one.
             all_matches = matches.join(many_matches, len(queries.logits))
             queries = queries.join(outputs.one_to_many)
 
-        loss, parts = 0.0, {}
+        parts: dict[str, torch.Tensor] = {}
         terms = self._query_terms(queries, all_matches, targets, present, normalizers)  # name -> (all layers,)
         weighted = w.classification * terms["loss_ce"] + w.box * terms["loss_bbox"] + w.giou * terms["loss_giou"]
         sizes = [len(queries.logits) for _, _, queries, _ in sets]
         of_set = {name: value.detach().split(sizes) for name, value in terms.items()}
-        for i, (set_loss, (suffix, weight, *_)) in enumerate(zip(weighted.split(sizes), sets, strict=True)):
-            loss = loss + weight * set_loss.sum()
+        set_losses = zip(weighted.split(sizes), sets, strict=True)
+        loss = reduce(torch.add, (weight * set_loss.sum() for set_loss, (_, weight, *_) in set_losses))
+        for i, (suffix, weight, *_) in enumerate(sets):
             _report(parts, {name: weight * values[i] for name, values in of_set.items()}, suffix)
 
         presence = self._presence_term(outputs.presence_logits.float(), present, targets, normalizers)
@@ -156,8 +158,11 @@ class Sam3Criterion(ConceptLossOptions):
 
     def _mask_terms(self, queries: QueryOutputs, matches: Matches, targets: PairTargets, scale):
         """Compute focal loss and dice of the last layer's matched masks, block by block."""
+        if queries.masks is None:
+            raise ValueError("`masks` of the one-to-many queries are missing, and those of the one-to-one queries not")
+        target_masks, mask_index = targets.require_masks()
         rows = (matches.layers == len(queries.logits) - 1).nonzero()[0]
-        mask_rows = [targets.mask_index[t] for t in matches.targets[rows]]
+        mask_rows = [mask_index[t] for t in matches.targets[rows]]
         with_mask = [(row, mask) for row, mask in zip(rows, mask_rows, strict=True) if mask >= 0]
         device = queries.logits.device
         chosen, mask_of_row = to_index(with_mask, device).view(-1, 2).unbind(1)
@@ -170,7 +175,7 @@ class Sam3Criterion(ConceptLossOptions):
 
         def block_loss(start, *tensors):
             stop = min(start + self.masks_per_block, len(with_mask))
-            target = targets.masks.index_select(0, mask_of_row[start:stop])
+            target = target_masks.index_select(0, mask_of_row[start:stop])
             focal, dice = self._focal_dice(rows_of(start, stop, *tensors), target, self.weights.mask_alpha)
             focal, dice = focal.sum() * scale, dice.sum() * scale
             return self.weights.mask * focal + self.weights.dice * dice, (focal.detach(), dice.detach())
@@ -181,12 +186,13 @@ class Sam3Criterion(ConceptLossOptions):
     def _semantic_terms(self, logits: torch.Tensor, targets: PairTargets, normalizers: Normalizers):
         """Compute focal loss and dice of the semantic map, for pairs with a complete, non-empty union of masks."""
         pairs = semantic_pairs(targets)
-        rows = to_index(targets.mask_index, targets.masks.device)
+        target_masks, mask_index = targets.require_masks()
+        rows = to_index(mask_index, target_masks.device)
         chosen = logits.index_select(0, to_index(pairs, logits.device))
 
         def block_loss(start, chosen):
             stop = start + self.masks_per_block
-            target = torch.stack([_union(targets, pair, rows) for pair in pairs[start:stop]])
+            target = torch.stack([_union(targets, target_masks, pair, rows) for pair in pairs[start:stop]])
             focal, dice = self._focal_dice(chosen[start:stop], target, self.weights.semantic_alpha)
             counted = target.flatten(1).any(1) / normalizers.semantic_pairs
             focal, dice = (focal * counted).sum(), (dice * counted).sum()
@@ -203,6 +209,8 @@ class Sam3Criterion(ConceptLossOptions):
 
 def semantic_pairs(targets: PairTargets) -> list[int]:
     """Return the pairs with a supervised semantic map: exhaustive, with instances that all have a mask."""
+    if targets.mask_index is None:
+        return []
     pairs, start = [], 0
     for pair, count in enumerate(targets.counts):
         if count and targets.exhaustive[pair] and all(m >= 0 for m in targets.mask_index[start : start + count]):
@@ -219,12 +227,15 @@ def _present(targets: PairTargets) -> torch.Tensor:
     return torch.zeros(len(targets.counts), device=device).index_add(0, pair, has_area).clamp(max=1)
 
 
-def _union(targets: PairTargets, pair: int, rows: torch.Tensor, block: int = 8) -> torch.Tensor:
+def _union(
+    targets: PairTargets, target_masks: torch.Tensor, pair: int, rows: torch.Tensor, block: int = 8
+) -> torch.Tensor:
     """
     Compute the union of a pair's masks and its ignored region, which also shows the phrase.
 
     Args:
         targets (`PairTargets`): Targets.
+        target_masks (`torch.Tensor` of shape `(num_masks, H, W)`): Their masks.
         pair (`int`): Index of a pair whose instances all have a mask.
         rows (`torch.Tensor` of shape `(num_targets,)`): `mask_index` of the targets on their device.
         block (`int`): Masks that are copied at once.
@@ -232,8 +243,10 @@ def _union(targets: PairTargets, pair: int, rows: torch.Tensor, block: int = 8) 
     start = sum(targets.counts[:pair])
     union = targets.ignore[pair] if targets.ignore else None
     for index in rows[start : start + targets.counts[pair]].split(block):
-        masks = targets.masks.index_select(0, index).any(0)
+        masks = target_masks.index_select(0, index).any(0)
         union = masks if union is None else union | masks
+    if union is None:
+        raise ValueError(f"pair {pair} has no instances, so it has no union of masks")
     return union
 
 

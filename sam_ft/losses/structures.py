@@ -1,9 +1,13 @@
 """Criterion inputs and targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+
+# Tensors, and a function `rows(start, stop, *tensors)` of the mask logits of a block of selected queries.
+SelectedMasks = tuple[Sequence[torch.Tensor], Callable[..., torch.Tensor]]
 
 
 @dataclass
@@ -60,7 +64,7 @@ class DenseMasks:
 
     logits: torch.Tensor
 
-    def select(self, pair: torch.Tensor, query: torch.Tensor, _pairs: list[int], size: int):
+    def select(self, pair: torch.Tensor, query: torch.Tensor, _pairs: list[int], size: int) -> SelectedMasks:
         """Return tensors and a function `rows(start, stop, *tensors)` of mask logits of a block of at most `size`."""
         # The gradient of a slice would be written into zeros of the size of all rows.
         return self.logits[pair, query].split(size), lambda start, _stop, *blocks: blocks[start // size]
@@ -81,7 +85,7 @@ class FactoredMasks:
     embeddings: torch.Tensor
     pixels: torch.Tensor
 
-    def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int], _size: int):
+    def select(self, pair: torch.Tensor, query: torch.Tensor, pairs: list[int], _size: int) -> SelectedMasks:
         """Return tensors and a function `rows(start, stop, *tensors)` of mask logits `(stop - start, h, w)`."""
 
         def rows(start, stop, embeddings, *pixels):
@@ -133,6 +137,17 @@ class PairTargets:
             for count, exhaustive, region in zip(self.counts, self.exhaustive, ignore, strict=True)
         ]
 
+    def require_masks(self) -> tuple[torch.Tensor, list[int]]:
+        """
+        Return `masks` and `mask_index`, which a loss of masks needs.
+
+        Raises:
+            ValueError: If one of them is missing.
+        """
+        if self.masks is None or self.mask_index is None:
+            raise ValueError("`masks` and `mask_index` of the targets are missing; set both, or train boxes only")
+        return self.masks, self.mask_index
+
     def pair_of_target(self) -> list[int]:
         """Return the pair index of each target."""
         return [pair for pair, count in enumerate(self.counts) for _ in range(count)]
@@ -158,7 +173,7 @@ class Normalizers:
     semantic_pairs: torch.Tensor | float
     distillation_pairs: torch.Tensor | float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Clamp all divisors to at least 1."""
         for name in ("instances", "pairs", "semantic_pairs", "distillation_pairs"):
             value = getattr(self, name)

@@ -181,7 +181,9 @@ def coco_ground_truth(rows: Iterable[dict], category_ids: dict[str, int]) -> dic
     """
     rows = list(rows)
     is_number = [row["example_id"].isdecimal() and row["example_id"] == str(int(row["example_id"])) for row in rows]
-    images, annotations, pairs = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    pairs: list[dict] = []
     for number, row in enumerate(rows, 1):
         image_id = int(row["example_id"]) if all(is_number) else number
         size = {"width": row["width"], "height": row["height"]}

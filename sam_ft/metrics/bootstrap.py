@@ -43,11 +43,11 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     Returns:
         `tuple[float, float]`: Lower and upper bound; -1 without any value.
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values):
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    if not len(numbers):
         return -1.0, -1.0
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(numbers, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -64,13 +64,11 @@ def resampled_pairs(measured: list[Measured], images: list[int], names: Collecti
         `Callable[[np.ndarray], dict[str, float]]`: Metrics for weights of shape `(num_images,)`; NaN where undefined.
     """
     index_of = {image: i for i, image in enumerate(images)}
-    with_counts = [item for item in measured if item.counts is not None]
-    with_quality = [item for item in measured if item.quality is not None]
-    counts_index, quality_index = (
-        [index_of[item.pair.image_id] for item in group] for group in (with_counts, with_quality)
-    )
-    compute_f1 = weighted_concept_f1([item.counts for item in with_counts]) if with_counts else None
-    quality = {name: np.array([item.quality[i] for item in with_quality]) for i, name in enumerate(REGION_NAMES)}
+    with_counts = [(index_of[item.pair.image_id], item.counts) for item in measured if item.counts is not None]
+    with_quality = [(index_of[item.pair.image_id], item.quality) for item in measured if item.quality is not None]
+    counts_index, quality_index = ([index for index, _ in group] for group in (with_counts, with_quality))
+    compute_f1 = weighted_concept_f1([counts for _, counts in with_counts]) if with_counts else None
+    quality = {name: np.array([values[i] for _, values in with_quality]) for i, name in enumerate(REGION_NAMES)}
     of_pairs = {}  # name -> image indices and values of the pairs that have one
     for name in PAIR_METRICS.keys() & names:
         chosen = [item for item in measured if name in item.values]
@@ -143,7 +141,7 @@ def resampled_precision(
         parts.append((suffix, ids, np.array([objects[image] for image in images])))
 
     def compute(weights: np.ndarray) -> dict[str, float]:
-        values = {}
+        values: dict[str, float] = {}
         precisions = {category: _precision(part, weights) for category, part in categories.items()}
         for suffix, ids, objects in parts:
             names = f"{kind}_AP{suffix}", f"{kind}_AP50{suffix}"

@@ -20,16 +20,16 @@ def attribute_accuracy(pairs: Iterable[Pair]) -> float | None:
     Returns:
         `float`: In `[0, 1]`; `None` without any near miss.
     """
-    images: dict[int, list[Pair]] = {}
+    images: dict[int, list[tuple[Pair, float]]] = {}
     for pair in pairs:
         if pair.presence is not None:
-            images.setdefault(pair.image_id, []).append(pair)
+            images.setdefault(pair.image_id, []).append((pair, pair.presence))
     wins = [
-        (present.presence > absent.presence) + 0.5 * (present.presence == absent.presence)
+        (high > low) + 0.5 * (high == low)
         for group in images.values()
-        for present in group
+        for present, high in group
         if present.is_present
-        for absent in group
+        for absent, low in group
         if absent.is_absent and is_near_miss(absent.phrase, [present.phrase])
     ]
     return sum(wins) / len(wins) if wins else None

@@ -101,7 +101,7 @@ def find_label_errors(
         `tuple[list[LabelFinding], Calibration]`: Findings, highest score first, and the statistics of all images.
     """
     calibration, kinds = calibrate(images.values()), tuple(kinds)
-    findings = []
+    findings: list[LabelFinding] = []
     for example, image in images.items():
         review = review_image(image, calibration)
         findings += _label_findings(example, image, review, [kind for kind in KINDS if kind in kinds])
@@ -147,12 +147,14 @@ def _propose(kind: str, image: ReviewedImage, review: ImageReview, index: int) -
     label, nearest = image.labels[index], int(review.detections[index])
     if kind == WRONG_PHRASE:
         phrase = review.phrases[index]
+        if phrase is None:
+            return None
         region = {name: label[name] for name in ("bbox", "segmentation") if name in label}
         same = [d for d in image.detections if d["phrase"] == phrase]
         overlaps = measure_overlaps([label], same)[0] if same else []
         scores = [d["score"] for d, u in zip(same, overlaps, strict=True) if u > 0]
         score = max([*scores, image.crops.get(index, {}).get(phrase, 0.0)])
-        return {"phrase": phrase, **region, "score": score} if phrase is not None else None
+        return {"phrase": phrase, **region, "score": score}
     if nearest < 0 or kind not in (BAD_BOUNDARY, MERGED_OR_SPLIT):
         return None
     detection = image.detections[nearest]

@@ -242,7 +242,8 @@ def score_merged_and_split(overlap: LabelOverlap) -> tuple[np.ndarray, np.ndarra
 
 def _select_disjoint(regions: list[dict], scores: np.ndarray, limit: float = 1 - INSIDE_SHARE) -> list[int]:
     """Select regions by falling score, without those of which more than `limit` lies inside a selected one."""
-    shares, selected = measure_overlaps(regions, regions, share=True), []
+    shares = measure_overlaps(regions, regions, share=True)
+    selected: list[int] = []
     for k in np.argsort(-scores, kind="stable").tolist():
         if all(max(shares[k, other], shares[other, k]) <= limit for other in selected):
             selected.append(k)

@@ -27,7 +27,9 @@ class DetectionTransfer:
 
     def __init__(self, receive: Callable[[Hashable, float, list[dict]], None]):
         self.receive = receive
-        self._waiting, self._tensors, self._num_values = [], [], 0
+        self._waiting: list[tuple] = []
+        self._tensors: list[torch.Tensor] = []
+        self._num_values = 0
 
     def add(
         self,

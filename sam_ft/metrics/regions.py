@@ -81,8 +81,8 @@ def region_quality(pairs: Iterable[Pair], threshold: float = SCORE) -> dict[str,
 
 def mean_quality(rows: Iterable[tuple[float, ...] | None]) -> dict[str, float]:
     """Average the values of [`pair_quality`], by `NAMES`; empty without any value."""
-    rows = [row for row in rows if row is not None]
-    return dict(zip(NAMES, np.mean(rows, axis=0).tolist(), strict=True)) if rows else {}
+    values = [row for row in rows if row is not None]
+    return dict(zip(NAMES, np.mean(values, axis=0).tolist(), strict=True)) if values else {}
 
 
 def pair_quality(pair: Pair, threshold: float = SCORE) -> tuple[float, float, float] | None:

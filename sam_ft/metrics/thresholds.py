@@ -180,9 +180,10 @@ def _label_detections(pair: Pair, kind: str, thresholds: Thresholds) -> tuple[li
     """
     presence = 1.0 if pair.presence is None else pair.presence
     scores = [thresholds.rescore(detection["score"], presence) for detection in pair.detections]
-    is_free, is_correct = np.ones(len(pair.objects), dtype=bool), []
+    is_free: np.ndarray = np.ones(len(pair.objects), dtype=bool)
+    is_correct: list[bool] = []
     crowds = [a for a in pair.truth if a.get("iscrowd") and (kind == "box" or "segmentation" in a)]
-    in_crowd = (overlaps(pair.detections, crowds, kind) >= IOU).any(axis=1)
+    in_crowd = np.any(overlaps(pair.detections, crowds, kind) >= IOU, axis=1)
     for ious in overlaps(pair.detections, pair.objects, kind):
         best = int(np.argmax(np.where(is_free, ious, -1))) if len(ious) else 0
         hit = bool(len(ious)) and bool(is_free[best]) and ious[best] >= IOU

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedConfig, ProcessorMixin
+
+from .offloading import OffloadingModel
 from .parts import LearningRateGroups, ModelParts
 
 
@@ -91,15 +94,15 @@ class FamilySpec:
     title: str
     example: str
     recipes: str
-    config_class: type
-    model_class: type
-    processor_class: type
+    config_class: type[PreTrainedConfig]
+    model_class: type[OffloadingModel]
+    processor_class: type[ProcessorMixin]
     tiny_name: str
     tiny_folder: Path
     random_name: str
-    build_tiny_config: Callable
+    build_tiny_config: Callable[[], PreTrainedConfig]
     build_tiny_processor: Callable
-    build_random_model: Callable
+    build_random_model: Callable[[PreTrainedConfig, int], OffloadingModel]
     get_resolution: Callable
     set_resolution: Callable
     encoders: tuple[str, ...]

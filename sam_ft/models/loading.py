@@ -1,9 +1,10 @@
 """Loading of models and adapters from a Hub id, a folder, or this package."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig
@@ -40,6 +41,7 @@ from .model_files import (
     find_saved_file,
     resolve_source,
 )
+from .offloading import OffloadingModel
 from .processors import load_processor, read_saved_resolution
 from .quantization import build_quantization_arguments, cast_encoders, disable_cpu_packing
 from .sam3.concept_files import ConceptFile, add_concept_files, read_concept_source
@@ -201,9 +203,8 @@ def load_adapted(options: ModelOptions) -> AdaptedSam:
         recorded_digests, compute_base_fingerprint(model), name, base, allow_other_base=options.allow_other_base
     )
     try:
-        adapted = AdaptedSam.from_pretrained(
-            model, name, config=recorded, revision=options.revision, is_trainable=True
-        )
+        saved = {"config": recorded, "revision": options.revision}
+        adapted = cast(AdaptedSam, AdaptedSam.from_pretrained(model, name, **saved, is_trainable=True))
         differing = find_differing_tensors(adapted, weights)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
@@ -220,14 +221,14 @@ def load_adapted(options: ModelOptions) -> AdaptedSam:
     return adapted
 
 
-def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: list[str] = ()) -> AdaptedSam:
+def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: Sequence[str] = ()) -> AdaptedSam:
     """
     Load a model and add adapters, or load a saved adapter for further training.
 
     Args:
         options (`ModelOptions`): Name of a model or adapter, and settings.
         lora (`LoraOptions`): Settings of the adapters.
-        frozen (`list[str]`): Parts without adapters.
+        frozen (`Sequence[str]`): Parts without adapters.
 
     Returns:
         `AdaptedSam`: The model with adapters.
@@ -262,7 +263,7 @@ def _base_saver(options: ModelOptions) -> Callable[[Path], None]:
     return save
 
 
-def _load_base(options: ModelOptions) -> PreTrainedModel:
+def _load_base(options: ModelOptions) -> OffloadingModel:
     family = detect_family(options.model_name_or_path, options.revision, options.family)
     _refuse_options_of_others(family, options)
     untrained = options.model_name_or_path == family.random_name
@@ -279,7 +280,7 @@ def _load_base(options: ModelOptions) -> PreTrainedModel:
     model.configure(**{name: getattr(options, name) for name in family.model_settings})
     if options.activation_checkpointing:
         enable_activation_checkpointing(model)
-    if options.official_dropout:
+    if options.official_dropout and family.add_official_dropout is not None:
         family.add_official_dropout(model)
     return model
 
@@ -299,7 +300,7 @@ def _refuse_options_of_others(family: FamilySpec, options: ModelOptions) -> None
             )
 
 
-def _build_untrained(family: FamilySpec, options: ModelOptions) -> PreTrainedModel:
+def _build_untrained(family: FamilySpec, options: ModelOptions) -> OffloadingModel:
     if options.quantization:
         raise ValueError(
             f"`quantization` is for saved weights, and {family.random_name} is untrained. Remove `quantization`"
@@ -312,22 +313,23 @@ def _build_untrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
     return model
 
 
-def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedModel:
-    arguments = {"dtype": getattr(torch, options.dtype), "revision": options.revision, "output_loading_info": True}
+def _load_pretrained(family: FamilySpec, options: ModelOptions) -> OffloadingModel:
+    arguments: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "revision": options.revision}
     if options.attn_implementation:
         arguments["attn_implementation"] = options.attn_implementation
     if options.quantization:
         arguments |= build_quantization_arguments(options.quantization, family)
     source = resolve_source(options.model_name_or_path)
     with add_model_to_errors(options.model_name_or_path):
-        config = family.config_class.from_pretrained(source, revision=options.revision)
+        config = family.config_class.from_pretrained(source, revision=arguments["revision"])
     # SAM 3's checkpoint on the Hub has the config of the video model.
     config = copy.deepcopy(getattr(config, "detector_config", None) or config)
     _adjust_config(family, config, options)
     if not options.load_weights:
         return build_without_weights(family, config, options)
     with add_model_to_errors(options.model_name_or_path), hidden_library_bars(Path(source).is_dir()):
-        model, report = family.model_class.from_pretrained(source, config=config, **arguments)
+        loaded: Any = family.model_class.from_pretrained(source, config=config, output_loading_info=True, **arguments)
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
@@ -345,5 +347,5 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> PreTrainedMod
 def _adjust_config(family: FamilySpec, config, options: ModelOptions) -> None:
     if options.resolution:
         family.set_resolution(config, options.resolution)
-    if options.dropout is not None:
+    if options.dropout is not None and family.set_dropout is not None:
         family.set_dropout(config, options.dropout)

@@ -1,9 +1,11 @@
 """LoRA adapters by PEFT: target layers, saving, loading and merging."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MethodType
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -25,6 +27,7 @@ from .base_fingerprint import (
 from .families import get_family_of_model
 from .freezing import freeze
 from .lora_targets import find_modules_to_save, find_targets
+from .offloading import OffloadingModel
 from .parts import strip_wrappers
 
 
@@ -49,27 +52,31 @@ class AdaptedSam(PeftModel):
     base_fingerprint: dict[str, str] | None = None
     allow_other_base: bool = False
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         for module in self.modules():
             if isinstance(module, BaseTunerLayer):
-                module._cast_input_dtype = MethodType(_cast_input_dtype, module)
+                setattr(module, "_cast_input_dtype", MethodType(_cast_input_dtype, module))  # noqa: B010 (a method)
 
     def create_or_update_model_card(self, output_dir: str) -> None:
         """Write no card: PEFT's would change an existing README.md and contain a local path."""
 
-    def load_adapter(self, model_id, *args, **kwargs):
+    def get_base_model(self) -> OffloadingModel:
+        """Return the model without PEFT's wrapper."""
+        return cast(OffloadingModel, super().get_base_model())
+
+    def load_adapter(self, model_id: str | os.PathLike, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """Load an adapter, for example of a checkpoint; refuse one that was trained on another base."""
         if self.base_fingerprint is not None:
             recorded = read_base_fingerprint(Path(model_id) / BASE_FINGERPRINT)
             if recorded is not None:
-                base = self.get_base_model().name_or_path
+                base = str(self.get_base_model().name_or_path)
                 check_base_fingerprint(
                     recorded, self.base_fingerprint, str(model_id), base, allow_other_base=self.allow_other_base
                 )
-        return super().load_adapter(model_id, *args, **kwargs)
+        return super().load_adapter(model_id, adapter_name, *args, **kwargs)
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+    def save_pretrained(self, save_directory: str, is_main_process: bool = True, **kwargs: Any) -> None:  # type: ignore[override]  # by name alone
         """Save the adapter's tensors and config; with `save_base` also the base, in `save_directory/base`."""
         # The adapters of offloaded modules belong to the saved adapter.
         with self.get_base_model().restore_offloaded():
@@ -100,7 +107,7 @@ def _cast_input_dtype(layer: BaseTunerLayer, x: torch.Tensor | None, dtype: torc
 
 
 def add_adapters(
-    model: PreTrainedModel, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
+    model: PreTrainedModel, options: LoraOptions, *, frozen: Sequence[str] = (), with_masks: bool = True
 ) -> AdaptedSam:
     """
     Freeze a model and add adapters in float32, independent of the base's dtype.
@@ -108,7 +115,7 @@ def add_adapters(
     Args:
         model (`PreTrainedModel`): Changed in place.
         options (`LoraOptions`): Settings of the adapters.
-        frozen (`list[str]`): Parts (see [`freeze`]) without adapters.
+        frozen (`Sequence[str]`): Parts (see [`freeze`]) without adapters.
         with_masks (`bool`): Whether masks are trained; if not, the mask decoder gets no adapters.
 
     Returns:
@@ -131,7 +138,7 @@ def add_adapters(
             )
     config = LoraConfig(
         r=options.r,
-        lora_alpha=options.alpha,
+        lora_alpha=cast(int, options.alpha),  # PEFT divides any number by the rank
         lora_dropout=options.dropout,
         target_modules=targets,
         rank_pattern=options.rank_pattern,
@@ -151,7 +158,7 @@ def add_adapters(
 
 
 def check_same_adapter(
-    model: AdaptedSam, options: LoraOptions, *, frozen: list[str] = (), with_masks: bool = True
+    model: AdaptedSam, options: LoraOptions, *, frozen: Sequence[str] = (), with_masks: bool = True
 ) -> None:
     """
     Check that the settings of a loaded adapter equal `options`.
@@ -159,13 +166,13 @@ def check_same_adapter(
     Args:
         model (`AdaptedSam`): Model with the loaded adapter.
         options (`LoraOptions`): Requested settings.
-        frozen (`list[str]`): Parts without adapters.
+        frozen (`Sequence[str]`): Parts without adapters.
         with_masks (`bool`): Whether masks are trained.
 
     Raises:
         `ValueError`: If layers or a setting differ; names the setting.
     """
-    saved, base = model.peft_config["default"], model.get_base_model()
+    saved, base = cast(LoraConfig, model.peft_config["default"]), model.get_base_model()
     saved_modules = saved.modules_to_save or []
     prefixes = get_family_of_model(base).parts.get_frozen_prefixes(list(frozen), with_masks=with_masks)
     adapted = {name.partition(".lora_A.")[0] for name, _ in base.named_parameters() if ".lora_A." in name}
@@ -226,9 +233,9 @@ def merge_adapters(model: AdaptedSam) -> PreTrainedModel:
         raise ValueError(
             f"adapters are merged in float32, but `{strip_wrappers(rounded)}` has another dtype. Set `dtype: float32`"
         )
-    return model.merge_and_unload().requires_grad_(True)
+    return cast(PreTrainedModel, model.merge_and_unload().requires_grad_(True))
 
 
 def unwrap_sam(model: torch.nn.Module) -> PreTrainedModel:
     """Return the model without PEFT's wrapper."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 
 import torch
 
@@ -11,14 +12,16 @@ from .families import get_family_of_model
 from .parts import strip_wrappers
 
 
-def find_targets(model: torch.nn.Module, target: str, *, frozen: list[str] = (), with_masks: bool = True) -> list[str]:
+def find_targets(
+    model: torch.nn.Module, target: str, *, frozen: Sequence[str] = (), with_masks: bool = True
+) -> list[str]:
     """
     Find the layers that a preset or regex selects.
 
     Args:
         model (`torch.nn.Module`): A model with or without adapters.
         target (`str`): As in [`LoraOptions`].
-        frozen (`list[str]`): Parts without adapters.
+        frozen (`Sequence[str]`): Parts without adapters.
         with_masks (`bool`): Whether masks are trained.
 
     Returns:

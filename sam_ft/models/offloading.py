@@ -1,6 +1,9 @@
 """Offloading of frozen modules whose outputs are cached; they stay on the host and are saved with the model."""
 
 import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,11 +20,13 @@ class OffloadingModel(PreTrainedModel):
         cached_from (`tuple[str, ...]`): Prefixes of the weights that `encode_images`, and so a feature cache, depends
             on.
         offloaded_when_cached (`tuple[str, ...]`): Modules that are not called if a feature cache is used.
+        configure (`Callable`): Method that changes settings of a run, which a checkpoint does not contain.
     """
 
     saved_as: type[PreTrainedModel]
     cached_from: tuple[str, ...]
     offloaded_when_cached: tuple[str, ...]
+    configure: Callable[..., None]
 
     def prepare_offloading(self) -> None:
         """Create the empty set of offloaded modules."""
@@ -45,8 +50,15 @@ class OffloadingModel(PreTrainedModel):
         if name in self._offloaded:
             raise ValueError(f"{name} is offloaded, because its outputs are cached. Pass {instead} in the batch")
 
+    @staticmethod
+    def require_input(name: str, value: torch.Tensor | None) -> torch.Tensor:
+        """Return an input of a batch, or raise `ValueError` if it is missing."""
+        if value is None:
+            raise ValueError(f"`{name}` is missing in the batch. Pass it, or its precomputed features")
+        return value
+
     @contextlib.contextmanager
-    def restore_offloaded(self):
+    def restore_offloaded(self) -> Iterator[dict[str, torch.nn.Module]]:
         """Insert the offloaded modules into the model, on the host, within the context; yield them by name."""
         offloaded = dict(self._offloaded)
         for name, module in offloaded.items():
@@ -64,7 +76,7 @@ class OffloadingModel(PreTrainedModel):
             {k: v for k, v in state_dict.items() if not k.startswith(offloaded)}, *args, **kwargs
         )
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> Any:  # type: ignore[override]
         """
         Save the model, including offloaded modules, as a checkpoint of `saved_as`.
 

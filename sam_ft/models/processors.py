@@ -1,5 +1,7 @@
 """Loading of processors."""
 
+from typing import Any, TypeVar
+
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..utils.json_files import read_json_file
@@ -8,6 +10,9 @@ from .families import UNTRAINED, get_family_of_model
 from .family_spec import FamilySpec
 from .model_files import add_model_to_errors, detect_family, find_concept_info, find_saved_file, resolve_source
 from .sam3.concept_files import read_concept_info
+
+
+Processor = TypeVar("Processor", bound=ProcessorMixin)
 
 
 def load_processor(
@@ -33,7 +38,8 @@ def load_processor(
     family = family or detect_family(model_name_or_path, revision)
     source = resolve_source(model_name_or_path)
     with add_model_to_errors(model_name_or_path):
-        return family.processor_class.from_pretrained(source, revision=revision)
+        arguments: dict[str, Any] = {"revision": revision}  # Transformers' annotation lacks `None`.
+        return family.processor_class.from_pretrained(source, **arguments)
 
 
 def load_processor_of_model(
@@ -64,10 +70,10 @@ def load_processor_of_model(
     return fit_processor(processor, family.get_resolution(model.config))
 
 
-def fit_processor(processor: ProcessorMixin, side: int) -> ProcessorMixin:
+def fit_processor(processor: Processor, side: int) -> Processor:
     """Set the resolution of a processor to `side` px and return it."""
     processor.image_processor.size = {"height": side, "width": side}
-    processor.target_size = side
+    setattr(processor, "target_size", side)  # noqa: B010 (an attribute of SAM's processors)
     return processor
 
 

@@ -7,6 +7,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ..options.model import ModelOptions
 from .family_spec import FamilySpec
+from .offloading import OffloadingModel
 from .quantization import build_quantization_arguments, cast_encoders
 
 
@@ -18,7 +19,7 @@ def has_values(tensor: torch.Tensor) -> bool:
     return not isinstance(tensor, FakeTensor) and tensor.device.type != "meta"
 
 
-def build_without_weights(family: FamilySpec, config: PreTrainedConfig, options: ModelOptions) -> PreTrainedModel:
+def build_without_weights(family: FamilySpec, config: PreTrainedConfig, options: ModelOptions) -> OffloadingModel:
     """
     Build a model as `from_pretrained` would, under `FakeTensorMode` and without reading weights.
 

@@ -1,6 +1,7 @@
 """Sums over blocks with the memory of a single block."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -86,8 +87,9 @@ class _SumOverBlocks(torch.autograd.Function):
         return (None, None, None, None, *(None if g is None else next(scaled) for g in stored))
 
 
-def _add_gradients(sums: list, is_writable: list[bool], grads: Sequence[torch.Tensor | None]) -> None:
+def _add_gradients(sums: list, is_writable: list[bool], gradients: Sequence[torch.Tensor | None]) -> None:
     """Add the gradients of a block to the sums, without writing to tensors that autograd returned."""
+    grads: list[Any] = list(gradients)
     first = [i for i, grad in enumerate(grads) if grad is not None and sums[i] is None]
     second = [i for i, grad in enumerate(grads) if grad is not None and sums[i] is not None and not is_writable[i]]
     later = [i for i, grad in enumerate(grads) if grad is not None and is_writable[i]]

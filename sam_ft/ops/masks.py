@@ -174,7 +174,7 @@ def uncompressed_to_counts(counts: list, size: list, height: int, width: int) ->
     return coco_mask.frPyObjects({"size": list(size), "counts": counts}, height, width)["counts"].decode("ascii")
 
 
-def check_compressed_counts(counts: str, size: list, height: int, width: int) -> str:
+def check_compressed_counts(counts: str | bytes, size: list, height: int, width: int) -> str:
     """
     Check that compressed `counts` cover the image exactly.
 

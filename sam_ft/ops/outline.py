@@ -90,7 +90,7 @@ def _loops(piece: np.ndarray) -> list[list[tuple[int, int]]]:
     loops = []
     while steps:
         start = point = next(iter(steps))
-        loop = []
+        loop: list[tuple[int, int]] = []
         while not loop or point != start:
             nexts = steps[point]
             if len(nexts) > 1:

@@ -1,6 +1,7 @@
 """Prompts as padded tensors: exemplar boxes of (image, phrase) pairs, and points and masks of objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -63,16 +64,19 @@ class ObjectPrompts:
         """Number of rounds: the first prompt and all corrective clicks."""
         return 1 if self.click_draws is None else 1 + self.click_draws.shape[1]
 
-    def to(self, device, **kwargs) -> "ObjectPrompts":
+    def to(self, device: torch.device | str, **kwargs: Any) -> "ObjectPrompts":
         """Move all tensors to a device."""
-        moved = {n: v.to(device, **kwargs) if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()}
-        return ObjectPrompts(**moved)
+        tensors: dict[str, Any] = {
+            name: value.to(device, **kwargs) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
 
     def pin_memory(self) -> "ObjectPrompts":
         """Copy all tensors to pinned memory."""
-        return ObjectPrompts(
-            **{n: v.pin_memory() if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()}
-        )
+        tensors: dict[str, Any] = {
+            name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
 
     def chunks(self, size: int) -> list[list[int]]:
         """Split objects into groups of at most `size` with equally many points, all with or all without a mask."""
@@ -86,5 +90,5 @@ class ObjectPrompts:
         device, number = self.points.device, self.number[chunk[0]]
         at = torch.tensor(chunk, device=device)
         images = torch.tensor([self.image[i] for i in chunk], device=device)
-        masks = self.masks[at] if self.has_mask and self.has_mask[chunk[0]] else None
+        masks = self.masks[at] if self.masks is not None and self.has_mask and self.has_mask[chunk[0]] else None
         return images, self.points[at, :number], self.labels[at, :number], masks

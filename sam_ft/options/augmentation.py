@@ -64,5 +64,5 @@ class TransformOptions:
         "Evaluations always decode the whole image.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

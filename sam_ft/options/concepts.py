@@ -52,5 +52,5 @@ class ConceptOptions:
         name="concept_phrases",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

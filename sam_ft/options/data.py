@@ -169,7 +169,7 @@ class DatasetOptions:
     )
     hub: HubSource = field(default_factory=HubSource)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
     @property
@@ -255,7 +255,7 @@ class ReadOptions:
         "error. Set it only for annotations that you trust.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         check_channels(self.image_channels)
 

@@ -25,5 +25,5 @@ class DetectionLimits:
         low=1,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

@@ -3,9 +3,14 @@
 import difflib
 import math
 import typing
+from collections.abc import Collection
 from dataclasses import MISSING, Field, field, fields
+from typing import Any, TypeVar
 
 from ..utils.text import short_repr
+
+
+Options = TypeVar("Options")
 
 
 def key(default, help: str, *, name: str | None = None, low=None, high=None, above=None, below=None, choices=None):
@@ -65,7 +70,7 @@ def get_default(declared: Field):
     return declared.default if declared.default_factory is MISSING else declared.default_factory()
 
 
-def build_options(options: type, source, **overrides):
+def build_options(options: type[Options], source: object, **overrides: Any) -> Options:
     """
     Build an options object from the keys of the same names.
 
@@ -82,7 +87,7 @@ def build_options(options: type, source, **overrides):
     return options(**values, **overrides)
 
 
-def check_values(options) -> None:
+def check_values(options: object) -> None:
     """
     Check the values of a dataclass against the ranges and choices of its keys.
 
@@ -102,14 +107,14 @@ def check_values(options) -> None:
             _check_number(name, value, declared)
 
 
-def check_choice(name: str, value, choices) -> None:
+def check_choice(name: str, value: object, choices: Collection) -> None:
     """
     Check that a value, or each item of a list, is one of the choices; the list must not be empty.
 
     Args:
         name (`str`): Name of the key, for the message.
         value (`str` or `list[str]`): Value of the key.
-        choices (`Iterable[str]`): Allowed values.
+        choices (`Collection[str]`): Allowed values.
 
     Raises:
         ValueError: If the value is not allowed. The message suggests the closest choice.

@@ -93,7 +93,7 @@ class LossWeights:
         high=1,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -112,7 +112,7 @@ class MatchingCosts:
     cost_box: float = key(5.0, "Matching cost of the L1 distance of boxes, at least 0.", name="match_box", low=0)
     cost_giou: float = key(2.0, "Matching cost of the generalised IoU of boxes, at least 0.", name="match_giou", low=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -145,7 +145,7 @@ class OneToManyScores:
         low=1,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -187,7 +187,7 @@ class ConceptLossOptions:
         False, "Multiply the loss by the square root of the batch's (image, phrase) pairs, as in the official code."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -221,7 +221,7 @@ class PromptLossWeights:
         low=0,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -248,5 +248,5 @@ class PromptLossOptions:
     iou_l1: bool = key(True, "Use the L1 loss of the predicted IoU; if false, the squared error.")
     all_ious: bool = key(True, "Supervise the predicted IoU of all three masks; if false, of the best one only.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

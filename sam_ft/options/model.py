@@ -116,7 +116,7 @@ class ModelOptions:
     seed: int = 0
     load_weights: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         if self.compile_vision not in ("auto", True, False):
             raise ValueError(f"`compile_vision` must be auto, true or false, got {short_repr(self.compile_vision)}")
@@ -186,7 +186,7 @@ class LoraOptions:
         name="lora_modules_to_save",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         for pattern, rank in self.rank_pattern.items():
             if not isinstance(pattern, str) or not is_rank(rank):

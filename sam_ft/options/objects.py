@@ -86,7 +86,7 @@ class ClickOptions:
         16, "Maximum number of trained objects per image, at least 1, drawn anew in each epoch.", low=1
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         if self.min_points > self.max_points:
             raise ValueError(

@@ -35,5 +35,5 @@ class LearningRates:
         0.1, "Weight decay of AdamW, at least 0; biases and normalization layers have none.", low=0
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

@@ -57,7 +57,7 @@ class PhraseOptions:
     )
     synonyms: Mapping[str, list[str]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -86,5 +86,5 @@ class PromptOptions:
         choices=GEOMETRY_TOKENS,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

@@ -83,7 +83,7 @@ class PredictOptions:
         choices=("canvas", "tokens"),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
 
 
@@ -100,5 +100,5 @@ class Sam2PredictOptions:
     views_per_batch: int = key_of(PredictOptions, "images_per_batch")
     bf16: bool | None = key_of(PredictOptions, "bf16")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

@@ -88,5 +88,5 @@ class ReviewOptions:
         20, "Number of images of `unlabelled` that are selected to be labelled next, at least 1.", name="next", low=1
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)

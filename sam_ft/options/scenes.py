@@ -109,7 +109,7 @@ class SceneOptions:
     )
     seed: int = key(0, "Random seed of the synthetic scenes.", name="scene_seed", low=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         if self.min_shapes > self.max_shapes:
             raise ValueError(
@@ -158,7 +158,7 @@ class SceneFiles:
         name="scene_train_labels",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         if self.train_labels is not None:
             check_choice("scene_train_labels", self.train_labels, list(dict.fromkeys(self.scenes.shapes)))

@@ -87,7 +87,7 @@ class ReviewPage:
     notes: list[str]
     names: dict[str, str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         counts: Counter = Counter(label["phrase"] for image in self.images.values() for label in image.labels)
         texts = sorted(counts, key=lambda text: (-counts[text], text))
         others = {d["phrase"] for image in self.images.values() for d in image.detections} | {

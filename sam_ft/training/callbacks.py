@@ -91,11 +91,3 @@ def set_event_folder(callbacks: list[TrainerCallback], output_dir: Path) -> None
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(output_dir / default_logdir())
-
-
-def close_event_files(callbacks: list[TrainerCallback]) -> None:
-    """Close TensorBoard's writers, so that their files are complete."""
-    for callback in callbacks:
-        if getattr(callback, "tb_writer", None) is not None:
-            callback.tb_writer.close()
-            callback.tb_writer = None

@@ -1,14 +1,13 @@
-"""Pictures of an evaluation: choice of the images, drawing, and a callback that sends them to the loggers."""
+"""Pictures of an evaluation: choice of the images, drawing, and a callback that sends them to the trackers."""
 
 from pathlib import Path
 
-import numpy as np
 from datasets import Dataset
-from PIL import Image
 from transformers import TrainerCallback
 
 from ..evaluation.predictions import PredictionStore, ScoredEvaluation, group_by_example, read_evaluation
 from ..reporting.comparisons import save_comparisons
+from .trackers import log_picture
 
 
 def select_pictured_rows(rows: Dataset, number: int, trained_phrases: set[str]) -> Dataset:
@@ -52,10 +51,10 @@ def save_evaluation_pictures(
 
 class PictureLogCallback(TrainerCallback):
     """
-    Callback that sends the pictures of each evaluation to TensorBoard, Weights & Biases or Trackio.
+    Callback that sends the pictures of each evaluation to the trackers.
 
     Args:
-        trainer (`Trainer`): Trainer whose other callbacks are the loggers.
+        trainer (`Trainer`): Trainer whose other callbacks are the trackers.
     """
 
     def __init__(self, trainer):
@@ -67,12 +66,4 @@ class PictureLogCallback(TrainerCallback):
         is_in_training = any(name.startswith("eval_") for name in metrics or ())
         if not state.is_world_process_zero or not is_in_training or not sheet.is_file():
             return
-        for callback in self.trainer.callback_handler.callbacks:
-            if getattr(callback, "tb_writer", None) is not None:
-                with Image.open(sheet) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-                callback.tb_writer.add_image("eval/pictures", pixels, state.global_step, dataformats="HWC")
-            for name in ("_wandb", "_trackio"):
-                logger = getattr(callback, name, None)
-                if logger is not None and getattr(callback, "_initialized", False):
-                    logger.log({"eval/pictures": logger.Image(str(sheet)), "train/global_step": state.global_step})
+        log_picture(self.trainer.callback_handler.callbacks, "eval/pictures", sheet, state.global_step)

@@ -1,7 +1,11 @@
 """Trainer of SAM 2."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from transformers import Sam2Processor
 
 from ..models.sam2.steps import PromptTrainingStep
 from .base_trainer import SamTrainer
@@ -28,13 +32,13 @@ class Sam2Trainer(SamTrainer):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         criterion: Callable | None = None,
         gate_absent: bool = False,
         first_prompt: str = "point",
         clicks: int = 5,
-        processing_class=None,
-        **kwargs,
+        processing_class: Sam2Processor | None = None,
+        **kwargs: Any,
     ):
         # The processor is not passed on, because Trainer would look for its tokenizer, which SAM 2 has not.
         super().__init__(*args, **kwargs)
@@ -43,7 +47,9 @@ class Sam2Trainer(SamTrainer):
         self.processor = processing_class
         self._has_warned = False
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and not any(len(batch["prompts"]) for batch in batches) and not self._has_warned:
             self._has_warned = True
@@ -53,7 +59,7 @@ class Sam2Trainer(SamTrainer):
             )
         return batches, counts
 
-    def _save(self, output_dir=None, state_dict=None):
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Save the weights as Trainer does, and the processor."""
         super()._save(output_dir, state_dict)
         if self.args.should_save and self.processor is not None:

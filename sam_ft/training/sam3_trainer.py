@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
+
+import torch
 
 from ..metrics.thresholds import Thresholds
 from ..models.lora import unwrap_sam
@@ -18,6 +21,7 @@ from ..utils.json_files import write_json
 from .base_trainer import SamTrainer
 from .sam3_evaluator import Sam3Evaluator
 from .trainer_checks import check_distillation
+from .training_arguments import Sam3TrainingArguments
 
 
 class Sam3Trainer(SamTrainer):
@@ -33,13 +37,16 @@ class Sam3Trainer(SamTrainer):
         **kwargs (`Any`): Keyword arguments of [`SamTrainer`].
     """
 
+    args: Sam3TrainingArguments
+    evaluator: Sam3Evaluator
+
     def __init__(
         self,
-        *args,
+        *args: Any,
         criterion: Callable | None = None,
         teacher: Teacher | None = None,
         limits: DetectionLimits | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         if teacher is not None:
@@ -47,13 +54,15 @@ class Sam3Trainer(SamTrainer):
         self.train_step = ConceptTrainingStep(criterion, teacher)
         self.evaluator = Sam3Evaluator(self, limits)
 
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
         """Create the learning rate schedule that `lr_schedule` sets: the official one or one of Transformers."""
         if self.args.lr_schedule != "sam3":
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
             self.lr_scheduler = build_sam3_schedule(
-                optimizer or self.optimizer,
+                cast(torch.optim.Optimizer, optimizer or self.optimizer),
                 num_training_steps,
                 warmup=self.args.get_warmup_steps(num_training_steps),
                 timescale=self.args.timescale_steps,
@@ -73,25 +82,26 @@ class Sam3Trainer(SamTrainer):
     @property
     def concepts(self) -> ConceptTokens | None:
         """Concepts that are trained; `None` if the model itself is trained."""
-        concepts = unwrap_sam(self.unwrapped_model).concepts
+        concepts = cast(ConceptTokens | None, unwrap_sam(self.unwrapped_model).concepts)
         return concepts if concepts is not None and any(p.requires_grad for p in concepts.parameters()) else None
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        if self.concepts is None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        concepts = self.concepts
+        if concepts is None:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             folder = Path(resume_from_checkpoint)
             file = read_concepts(folder / CONCEPT_WEIGHTS, folder / CONCEPT_INFO, str(folder))
-            restore_concepts(self.concepts, file)
+            restore_concepts(concepts, file)
 
-    def _load_best_model(self):
+    def _load_best_model(self) -> None:
         if self.concepts is None:
             super()._load_best_model()
-        else:
+        elif self.state.best_model_checkpoint is not None:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
         self.evaluator.discard_thresholds()
 
-    def _save(self, output_dir=None, state_dict=None):
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """
         Save the weights as Trainer does, with the trained phrases and the thresholds chosen for these weights.
 
@@ -103,16 +113,16 @@ class Sam3Trainer(SamTrainer):
             super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return
-        if self.concepts is not None:
-            self._save_concepts(folder, thresholds)
+        concepts = self.concepts
+        if concepts is not None:
+            self._save_concepts(concepts, folder, thresholds)
         if thresholds is not None:
             thresholds.save(folder)
         if self.trained_phrases is not None:
             write_json(folder / TRAINED_PHRASES, sorted(self.trained_phrases), indent=1)
 
-    def _save_concepts(self, folder: Path, thresholds: Thresholds | None) -> None:
+    def _save_concepts(self, concepts: ConceptTokens, folder: Path, thresholds: Thresholds | None) -> None:
         """Write the concepts, without the frozen model; trained ones with their thresholds and metrics."""
-        concepts = self.concepts
         phrases = self.evaluator.scored.phrases if thresholds is not None and self.evaluator.scored else {}
         for entry, tokens in zip(concepts.info.concepts, concepts.tokens, strict=True):
             if tokens.requires_grad and thresholds is not None:

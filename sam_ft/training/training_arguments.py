@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
+class SamTrainingArguments(SamTrainingKeys, TrainingArguments):  # type: ignore[misc]  # `output_dir` is never None here
     """
     Transformers' `TrainingArguments` with the keys and defaults that SAM 3 and SAM 2 share.
 
@@ -32,7 +32,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
     one evaluation and one checkpoint per epoch, and the best checkpoint at the end.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_values(self)
         if self.max_steps == 0 or self.max_steps < -1:
             raise ValueError(
@@ -125,10 +125,10 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):
 
 
 @dataclass
-class Sam3TrainingArguments(Sam3TrainingKeys, SamTrainingArguments):
+class Sam3TrainingArguments(Sam3TrainingKeys, SamTrainingArguments):  # type: ignore[misc]  # `output_dir` is never None here
     """[`SamTrainingArguments`] for SAM 3: batch size 1, accumulation 4, 20 epochs, the official rates and schedule."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         schedule = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
         without_effect = {
             "lr_scheduler_type": None if schedule == "linear" else schedule,
@@ -154,10 +154,10 @@ class Sam3TrainingArguments(Sam3TrainingKeys, SamTrainingArguments):
 
 
 @dataclass
-class Sam2TrainingArguments(Sam2TrainingKeys, SamTrainingArguments):
+class Sam2TrainingArguments(Sam2TrainingKeys, SamTrainingArguments):  # type: ignore[misc]  # `output_dir` is never None here
     """[`SamTrainingArguments`] for SAM 2: batch size 2, 50 epochs, one rate, cosine to a tenth without warm-up."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.lr_scheduler_kwargs is None and self.lr_scheduler_type == "cosine_with_min_lr":
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
         super().__post_init__()

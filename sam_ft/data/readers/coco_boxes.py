@@ -51,11 +51,10 @@ def boxes_beyond_one(annotations: list[dict]) -> list[Remark]:
 def _box_of(annotation: dict) -> list | None:
     """Return the box of an annotation if it is a list of four numbers."""
     box = annotation.get("bbox")
-    if isinstance(box, list) and len(box) == 4:
-        # The types are compared first, because that is faster for the boxes of a large file.
-        if _NUMBERS.issuperset(map(type, box)) or all(isinstance(v, int | float) for v in box):
-            return box
-    return None
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    # The types are compared first, because that is faster for the boxes of a large file.
+    return box if _NUMBERS.issuperset(map(type, box)) or all(isinstance(v, int | float) for v in box) else None
 
 
 def _is_fraction(annotation: dict) -> bool:

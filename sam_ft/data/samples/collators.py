@@ -1,8 +1,11 @@
 """Collators: samples to a batch of images, unique phrases, and (image, phrase) pairs."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from ...ops.packed_masks import pack_masks
 from ...ops.prompts import padding_exemplars
@@ -46,7 +49,12 @@ class Sam3Collator:
           `ignore` like `masks`, `example_id`, `original_size`, and `phrases`, the texts of the batch for messages.
     """
 
-    def __init__(self, tokenizer, text_features: dict[str, torch.Tensor] | None = None, concepts=None):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_features: dict[str, torch.Tensor] | None = None,
+        concepts: Any = None,
+    ):
         self.tokenizer, self.text_features, self.concepts = tokenizer, text_features, concepts
         self.tokens: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -140,7 +148,7 @@ class Sam2Collator:
         return {
             **_vision(samples),
             **({"box_prompts": collate_prompts(boxes)} if boxes else {}),
-            "prompts": collate_prompts([sample.prompts for sample in samples]),
+            "prompts": collate_prompts([sample.prompts for sample in samples if sample.prompts is not None]),
             "labels": [
                 {"masks": pack_masks(sample.masks), **{name: getattr(sample, name) for name in names}}
                 for sample in samples
@@ -158,14 +166,14 @@ def _build_distillation_pairs(pairs: list, texts: list[str]) -> dict:
     }
 
 
-def _vision(samples: list[ImageSample]) -> dict[str, torch.Tensor]:
-    name, values = "pixel_values", [sample.image for sample in samples]
+def _vision(samples: Sequence[ImageSample]) -> dict[str, torch.Tensor]:
+    name, values = "pixel_values", [sample.image for sample in samples if sample.image is not None]
     if samples[0].features is not None:
-        name, values = "vision_features", [sample.features for sample in samples]
+        name, values = "vision_features", [sample.features for sample in samples if sample.features is not None]
     return {name: torch.stack(values) if len(values) > 1 else values[0][None]}  # a single image is not copied
 
 
-def tokenize_phrases(tokenizer, texts: list[str]):
+def tokenize_phrases(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> BatchEncoding:
     """
     Tokenize phrases for SAM 3, padded and truncated to 32 tokens.
 
@@ -179,7 +187,7 @@ def tokenize_phrases(tokenizer, texts: list[str]):
     return tokenizer(texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt")
 
 
-def warn_long_phrases(tokenizer, texts: list[str]) -> list[str]:
+def warn_long_phrases(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[str]:
     """
     Log a warning about phrases that exceed the 32 tokens of SAM 3.
 

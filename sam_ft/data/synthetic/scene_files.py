@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from datasets import IterableDataset
 
@@ -147,7 +148,7 @@ def _write_split(folder: Path, split: str, count: int, files: SceneFiles) -> dic
     size = {"width": options.width, "height": options.height}
     labels = files.train_labels if split == "train" and files.train_labels is not None else options.shapes
     numbers = {shape: i for i, shape in enumerate(options.shapes, 1)}
-    coco = {
+    coco: dict[str, Any] = {
         "info": {"description": "sam-ft synthetic shapes", "options": asdict(files)},
         "images": [],
         "annotations": [],

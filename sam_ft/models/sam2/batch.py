@@ -35,6 +35,19 @@ class PromptBatch:
     masks: torch.Tensor | None = None
     num_objects: torch.Tensor | int = 1
 
+    def require_masks(self) -> torch.Tensor:
+        """
+        Return the masks of a loss.
+
+        Raises:
+            ValueError: If the batch has no labels.
+        """
+        if self.masks is None:
+            raise ValueError(
+                "`labels` is missing, so there is no loss. Pass the labels, or `step=PromptPredictionStep(collect)`"
+            )
+        return self.masks
+
     @classmethod
     def from_inputs(cls, inputs: dict) -> "PromptBatch":
         """

@@ -1,10 +1,11 @@
 """Modules and encoders of SAM 2's image model, and the forward that runs a step on a batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import Sam2Model
+from transformers import Sam2Config, Sam2Model
 from transformers.utils import ModelOutput
 
 from ...ops.prompts import ObjectPrompts
@@ -43,7 +44,7 @@ class Sam2ForPromptSegmentation(OffloadingModel, Sam2Model):
     # Positions are off by pixels in bfloat16, which also rounds away the small updates of these trained modules.
     _keep_in_fp32_modules_strict = ["prompt_encoder", "mask_decoder", "shared_image_embedding", "no_memory_embedding"]
 
-    def __init__(self, config):
+    def __init__(self, config: Sam2Config) -> None:
         super().__init__(config)
         self.objects_per_chunk = 8
         self.prepare_offloading()
@@ -65,7 +66,7 @@ class Sam2ForPromptSegmentation(OffloadingModel, Sam2Model):
         prompts: ObjectPrompts | None = None,
         labels: list[dict] | None = None,
         step: Callable | None = None,
-        **inputs,
+        **inputs: Any,
     ) -> ModelOutput:
         """
         Run a step on a batch, or `Sam2Model.forward` without `prompts`.
@@ -94,7 +95,7 @@ class Sam2ForPromptSegmentation(OffloadingModel, Sam2Model):
         """Compute the maps of [`compute_maps`]; precomputed features are used where the batch has them."""
         if batch.vision_features is not None:
             return self._split_features(batch.vision_features)
-        return self.compute_maps(batch.pixel_values)
+        return self.compute_maps(self.require_input("pixel_values", batch.pixel_values))
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Compute the three feature maps of images `(I, 3, R, R)`, flattened and concatenated to `(I, L)`."""

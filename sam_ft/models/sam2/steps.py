@@ -6,7 +6,7 @@ runs, so that it works with every wrapper of the model.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -143,22 +143,20 @@ class PromptPredictionStep:
 
 def _select_truth(batch: PromptBatch, chunk: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the indices `(n,)` and the masks `(n, R, R)` of the objects of a chunk, on the masks' device."""
-    index = torch.tensor(chunk, device=batch.masks.device)
-    return index, batch.masks[index]
+    masks = batch.require_masks()
+    index = torch.tensor(chunk, device=masks.device)
+    return index, masks[index]
 
 
 def _compute_loss(criterion: Criterion, rounds: list[Round], truth: torch.Tensor, batch: PromptBatch) -> Loss:
-    outputs = [RoundOutputs(step.full, step.ious, step.object_logits) for step in rounds]
+    outputs = [RoundOutputs(cast(torch.Tensor, step.full), step.ious, step.object_logits) for step in rounds]
     with full_precision(truth):
         return criterion(outputs, truth, batch.num_objects)
 
 
 def _sum_losses(model: "Sam2ForPromptSegmentation", batch: PromptBatch, compute: Callable) -> LossOutput:
     """Sum `compute(chunk, *maps)` over the chunks of a batch."""
-    if batch.masks is None:
-        raise ValueError(
-            "`labels` is missing, so there is no loss. Pass the labels, or `step=PromptPredictionStep(collect)`"
-        )
+    batch.require_masks()
     maps, chunks = model.encode(batch), batch.prompts.chunks(model.objects_per_chunk)
     in_chunks = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith(model.cached_from)]
     loss, parts = sum_over_blocks(compute, chunks, maps, in_chunks)

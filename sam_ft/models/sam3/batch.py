@@ -85,17 +85,32 @@ class ConceptBatch:
         token = inputs.get("geometry_token")
         if token is None:
             token = torch.ones(len(image), dtype=torch.bool, device=boxes.device)
-        batch = cls(*map(inputs.get, _ENCODER_KEYS), Pairs(image, phrase, boxes, box_labels, token))
+        encoder_inputs = {name: inputs.get(name) for name in _ENCODER_KEYS}
+        batch = cls(pairs=Pairs(image, phrase, boxes, box_labels, token), **encoder_inputs)
         if inputs.get("distill_image"):
             batch.distillation_pairs = Pairs.of_text(*(inputs[name] for name in _DISTILLATION_KEYS))
         if inputs.get("labels") is not None:
             fields = inputs["pair_instances"], inputs.get("pair_ignore"), inputs["pair_exhaustive"]
             batch.labels = PairLabels(inputs["labels"], batch.pairs, *fields)
-            batch.normalizers = batch._normalizers(inputs.get("normalizers"))
+            batch.normalizers = batch._normalizers(batch.labels, inputs.get("normalizers"))
         return batch
 
-    def _normalizers(self, counts: torch.Tensor | None) -> Normalizers:
+    def require_labels(self) -> tuple[PairLabels, Normalizers]:
+        """
+        Return the labels and the normalizers of a loss.
+
+        Raises:
+            ValueError: If the batch has no labels.
+        """
+        if self.labels is None or self.normalizers is None:
+            raise ValueError(
+                "`labels` is missing, so there is no loss. Pass the labels, or "
+                "`step=ConceptPredictionStep(limits, collect)`"
+            )
+        return self.labels, self.normalizers
+
+    def _normalizers(self, labels: PairLabels, counts: torch.Tensor | None) -> Normalizers:
         if counts is not None:
             return Normalizers(*counts)
         num_distillation_pairs = 0 if self.distillation_pairs is None else len(self.distillation_pairs.image)
-        return self.labels.count_normalizers(num_distillation_pairs)
+        return labels.count_normalizers(num_distillation_pairs)

@@ -5,6 +5,7 @@ The detector reads a phrase as tokens `(T, C)` in fusion encoder, decoder and sc
 that place. Everything else is frozen, so that the outputs for every other phrase stay bit-identical.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,7 +29,7 @@ class ConceptEntry:
 
     Attributes:
         phrase (`str`): Its phrase.
-        synonyms (`list[str]`): Further texts that have this concept.
+        synonyms (`Sequence[str]`): Further texts that have this concept.
         threshold (`float`, *optional*): Score threshold chosen on validation images.
         temperature (`float`): Presence temperature at which the threshold was chosen, see [`Thresholds`].
         scores (`dict[str, float]`): Metrics of the phrase on the validation images.
@@ -82,7 +83,7 @@ class ConceptIndex:
         self._aliases: dict[str, int] = {}
         self._spellings: dict[str, int] = {}
 
-    def add(self, phrase: str, synonyms: list[str] = ()) -> None:
+    def add(self, phrase: str, synonyms: Sequence[str] = ()) -> None:
         """Add a phrase and further texts that have the same concept."""
         for text in (phrase, *synonyms):
             self._aliases.setdefault(text, len(self.phrases))

@@ -1,10 +1,11 @@
 """Modules and encoders of SAM 3's image model, and the forward that runs a step on a batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import Sam3Model
+from transformers import Sam3Config, Sam3Model
 from transformers.utils import ModelOutput
 
 from ...ops.indices import to_index
@@ -56,7 +57,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         "text_projection",
     ]
 
-    def __init__(self, config):
+    def __init__(self, config: Sam3Config) -> None:
         super().__init__(config)
         use_fast_layers(self.vision_encoder.backbone)
         for layer in self.text_encoder.text_model.encoder.layers:
@@ -92,7 +93,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         self.with_masks = self.with_masks if with_masks is None else with_masks
         self.pair_checkpointing = self.pair_checkpointing if pair_checkpointing is None else pair_checkpointing
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> torch.nn.Module:
         """Return the ViT's patch embedding. Accelerate's FSDP2 calls this method, and `Sam3Model` raises an error."""
         return self.vision_encoder.get_input_embeddings()
 
@@ -103,7 +104,7 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         pair_image: list[int] | None = None,
         labels: list[dict] | None = None,
         step: Callable | None = None,
-        **inputs,
+        **inputs: Any,
     ) -> ModelOutput:
         """
         Run a step on a batch, or `Sam3Model.forward` without `pair_image`.
@@ -137,13 +138,14 @@ class Sam3ForConceptSegmentation(OffloadingModel, Sam3Model):
         """
         vision_features, text_features = batch.vision_features, batch.text_features
         if vision_features is None:
-            vision_features = self.encode_images(batch.pixel_values)
+            vision_features = self.encode_images(self.require_input("pixel_values", batch.pixel_values))
         if text_features is None:
-            text_features = self.encode_texts(batch.input_ids, batch.attention_mask)
+            input_ids = self.require_input("input_ids", batch.input_ids)
+            text_features = self.encode_texts(input_ids, batch.attention_mask)
         text_mask = batch.attention_mask.bool()
         if batch.concept_index is not None and self.concepts is not None:
             text_features, text_mask = self.concepts.insert(text_features, text_mask, batch.concept_index)
-        if batch.reference_tokens is not None:
+        if batch.reference_tokens is not None and batch.reference_mask is not None:
             text_features = torch.cat([text_features, batch.reference_tokens], dim=1)
             text_mask = torch.cat([text_mask, batch.reference_mask], dim=1)
         pyramid = self.compute_pyramid(vision_features)

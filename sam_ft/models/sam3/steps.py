@@ -97,7 +97,7 @@ class ConceptTrainingStep:
         encoded = model.encode(batch)
         compute = partial(_compute_supervised_loss, model, batch, self.criterion, None)
         losses = [PairLosses(model.encode_pairs(encoded, batch.pairs), chunks, compute)]
-        if pairs is not None:
+        if pairs is not None and self.teacher is not None:
             features = self.teacher.encode(batch, encoded.text.device)
             compute = partial(_compute_distillation_loss, model, batch, self.teacher, features)
             chunks = list(pairs.chunks(model.pairs_per_chunk, present=None))
@@ -175,12 +175,8 @@ class ConceptPredictionStep:
 
 def _labelled_chunks(model: "Sam3ForConceptSegmentation", batch: ConceptBatch) -> list[list[int]]:
     """Divide the labelled pairs into chunks."""
-    if batch.labels is None:
-        raise ValueError(
-            "`labels` is missing, so there is no loss. Pass the labels, or "
-            "`step=ConceptPredictionStep(limits, collect)`"
-        )
-    return list(batch.pairs.chunks(model.pairs_per_chunk, batch.labels.list_present()))
+    labels, _ = batch.require_labels()
+    return list(batch.pairs.chunks(model.pairs_per_chunk, labels.list_present()))
 
 
 def _compute_supervised_loss(
@@ -193,7 +189,8 @@ def _compute_supervised_loss(
 ) -> Loss:
     """Compute the loss of a chunk of labelled pairs; `predict(decoded, chunk, pixels=pixels)` is called before it."""
     decoded = model.decode(encoded, chunk, with_one_to_many=True)
-    targets = batch.labels.build_targets(chunk, model.with_masks)
+    labels, normalizers = batch.require_labels()
+    targets = labels.build_targets(chunk, model.with_masks)
     present = sum(count > 0 for count in targets.counts)  # they are the first of the chunk
     outputs = build_criterion_inputs(model, decoded)
     if isinstance(criterion, Sam3Criterion):
@@ -206,7 +203,7 @@ def _compute_supervised_loss(
     if predict is not None:
         predict(decoded, chunk, pixels=pixels)
     with full_precision(encoded.prompt):
-        return criterion(outputs, targets, batch.normalizers)
+        return criterion(outputs, targets, normalizers)
 
 
 def _compute_distillation_loss(
@@ -218,11 +215,12 @@ def _compute_distillation_loss(
     chunk: list[int],
 ) -> Loss:
     """Compute the loss of a chunk of distillation pairs; `encoded` are the student's features."""
+    _, normalizers = batch.require_labels()
     targets = teacher.predict(teacher_features, chunk)
     decoded = model.decode(encoded, chunk, with_one_to_many=False)
     predictions = predict_distillation_outputs(model, decoded, targets.rows)
     with full_precision(encoded.prompt):
-        loss = teacher.weight * distillation_loss(predictions, targets) / batch.normalizers.distillation_pairs
+        loss = teacher.weight * distillation_loss(predictions, targets) / normalizers.distillation_pairs
     return loss, {"loss_distill": loss.detach()}
 
 
