@@ -3,6 +3,7 @@
     python benchmarks/label_review.py                              # sam-ft/tiny, 200 scenes, five seeds
     python benchmarks/label_review.py --more_kinds                 # also split labels and near duplicates
     python benchmarks/label_review.py --boxes                      # labels and predictions without masks
+    python benchmarks/label_review.py --crops                      # second predictions of probably wrong phrases
     python benchmarks/label_review.py --folds 5 --seeds 7          # out-of-fold predictions of `sam-ft review`
 
 The labels are the shapes of the scenes. A share of them is corrupted in each of four ways: object removed, phrase
@@ -37,6 +38,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.gpu_table import format_table  # noqa: E402
+from sam_ft.commands.review_crops import find_uncertain, predict_crop  # noqa: E402
 from sam_ft.data.keyed_random import keyed_draws  # noqa: E402
 from sam_ft.data.row_schema import to_dataset  # noqa: E402
 from sam_ft.data.synthetic.scenes import SceneObject, draw_scene  # noqa: E402
@@ -234,32 +236,28 @@ def draw_scenes(options: SceneOptions, args: argparse.Namespace) -> tuple[list[S
 
 def predict(predictor: Sam3Predictor, options: SceneOptions, args: argparse.Namespace) -> list[Scene]:
     """Draw scenes, plant errors in their labels, and predict them; `args` are those of the benchmark."""
-    scenes, images = draw_scenes(options, args)
-    for scene, image in zip(scenes, images, strict=True):
+    scenes, pictures = draw_scenes(options, args)
+    for scene, image in zip(scenes, pictures, strict=True):
         prediction = predictor(image, list(options.shapes))
         scene.image.presence = prediction.presence
         scene.image.detections = [
-            detection | {"phrase": phrase}
-            for phrase, detections in prediction.detections.items()
-            for detection in detections
+            detection | {"phrase": phrase} for phrase, found in prediction.detections.items() for detection in found
         ]
         if args.boxes:
             for region in [*scene.image.labels, *scene.image.detections, *scene.removed]:
                 del region["segmentation"]
+    images = {str(i): scene.image for i, scene in enumerate(scenes)}
+    for name, index in find_uncertain(images) if args.crops else ():
+        images[name].crops[index] = predict_crop(predictor, pictures[int(name)], images[name], index)
     return scenes
 
 
 def to_row(index: int, scene: Scene, image: Image.Image, phrases: list[str]) -> dict:
     """Convert a scene with its corrupted labels to a row."""
     labels = scene.image.labels
+    fixed = {"area": 0.0, "is_crowd": False}
     instances = [
-        {
-            "bbox": label["bbox"],
-            "segmentation": label["segmentation"]["counts"].decode(),
-            "area": 0.0,
-            "is_crowd": False,
-        }
-        for label in labels
+        {"bbox": label["bbox"], "segmentation": label["segmentation"]["counts"].decode(), **fixed} for label in labels
     ]
     listed = [
         {"text": text, "instances": [i for i, one in enumerate(labels) if one["phrase"] == text], "exhaustive": True}
@@ -315,6 +313,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="Share of the labels for each kind of error.")
     parser.add_argument("--more_kinds", action="store_true", help="Also plant split labels and near duplicates.")
     parser.add_argument("--boxes", action="store_true", help="Remove all masks.")
+    parser.add_argument("--crops", action="store_true", help="Also predict crops of probably wrong phrases.")
     parser.add_argument("--folds", type=int, help="Number of folds of `sam-ft review`. Default: no training.")
     parser.add_argument("--config", help="YAML file of the folds. Default: concepts of the packaged model.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103, 104, 105])

@@ -4,6 +4,7 @@ import gc
 import logging
 
 import torch
+from PIL import Image
 
 from ..data.row_schema import to_rgb
 from ..data.samples.transforms import Geometry
@@ -48,7 +49,7 @@ def predict_crops(
         fold_of (`dict[str, int | None]`): Fold that predicted each example.
         owned (`OwnedFiles`): Files of the review's folder, in which the supports are stored for a later call.
     """
-    uncertain = _find_uncertain(images)
+    uncertain = find_uncertain(images)
     rows = {name: i for i, name in enumerate(data.rows["example_id"])}
     for fold, member in enumerate(list_committee(runs, data)):
         number = None if data.folds is None else fold
@@ -62,7 +63,7 @@ def predict_crops(
             predictor.thresholds = Thresholds()  # the predictions of the images are not calibrated either
             for example, index in progress_bar(missing, total=len(missing), caption="crops"):
                 image = to_rgb(data.rows[rows[example]]["image"])
-                crops[example, index] = _predict_crop(predictor, image, images[example], index)
+                crops[example, index] = predict_crop(predictor, image, images[example], index)
             entries = [[*key, supports] for key, supports in sorted(crops.items())]
             owned.write_text(name, to_json(entries, name), "review_dir")
             del predictor
@@ -79,8 +80,16 @@ def _read_crops(owned: OwnedFiles, name: str) -> Crops:
     return {(example, index): supports for example, index, supports in entries}
 
 
-def _find_uncertain(images: dict[str, ReviewedImage]) -> list[tuple[str, int]]:
-    """Return example and index of the labels whose phrase is probably wrong, if a crop would enlarge them."""
+def find_uncertain(images: dict[str, ReviewedImage]) -> list[tuple[str, int]]:
+    """
+    Find the labels whose phrase is probably wrong and that a crop would enlarge.
+
+    Args:
+        images (`dict[str, ReviewedImage]`): Labels and predictions by example.
+
+    Returns:
+        `list[tuple[str, int]]`: Example, and index among its labels.
+    """
     calibration = calibrate(images.values())
     return [
         (example, index)
@@ -102,8 +111,21 @@ def _choose_window(image: ReviewedImage, index: int, min_side: int) -> tuple[int
     return left, top, *sides
 
 
-def _predict_crop(predictor: Sam3Predictor, image, reviewed: ReviewedImage, index: int) -> dict[str, float]:
-    """Predict the crop around a label, and return the support of each phrase at the label."""
+def predict_crop(
+    predictor: Sam3Predictor, image: Image.Image, reviewed: ReviewedImage, index: int
+) -> dict[str, float]:
+    """
+    Predict the crop around a label.
+
+    Args:
+        predictor (`Sam3Predictor`): Model that was not trained on the image.
+        image (`PIL.Image.Image`): The image, RGB.
+        reviewed (`ReviewedImage`): Its labels and predictions.
+        index (`int`): Index of the label.
+
+    Returns:
+        `dict[str, float]`: Support of each phrase at the label, without calibration.
+    """
     side = predictor.resolution
     window = _choose_window(reviewed, index, round(side / MAX_ENLARGEMENT))
     canvas = torch.from_numpy(Geometry(window, False, (0, 0, side, side), side).image(image))

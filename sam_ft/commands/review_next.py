@@ -62,16 +62,19 @@ def find_unlabelled(review_args: ReviewArguments, data: ReviewData) -> ImageList
     """
     images = find_images(review_args.unlabelled, argument="unlabelled")
     paths = {os.path.realpath(path) for path in source_paths(data.rows) if path is not None}
-    listed = [image.is_file and os.path.realpath(image.file) in paths for image in images]
+    has_labelled_path = [image.is_file and os.path.realpath(image.file) in paths for image in images]
     contents = ImageContents(data.rows)
-    copied = [not known and contents.has_copy(image) for known, image in zip(listed, images, strict=True)]
-    labelled = [known or copy for known, copy in zip(listed, copied, strict=True)]
+    is_copy = [
+        not is_same_file and contents.has_copy(image)
+        for is_same_file, image in zip(has_labelled_path, images, strict=True)
+    ]
+    labelled = [is_same_file or copy for is_same_file, copy in zip(has_labelled_path, is_copy, strict=True)]
     others = ImageList(image for image, is_labelled in zip(images, labelled, strict=True) if not is_labelled)
     if not len(others):
         raise ValueError(f"`unlabelled`: all {len(images)} images are labelled already. Give other images")
     if any(labelled):
         numbers = sum(labelled), len(images)
-        copies = f", {sum(copied)} of them as copies under another name" if any(copied) else ""
+        copies = f", {sum(is_copy)} of them as copies under another name" if any(is_copy) else ""
         logger.info("note: %d of %d images are labelled already and left out%s", *numbers, copies)
     if review_args.next > len(others):
         logger.info("note: `next` is %d, but there are %d unlabelled images", review_args.next, len(others))

@@ -112,11 +112,11 @@ def write_proposals(
     grouped: dict[str, list[LabelFinding]] = {}
     for finding in findings:
         grouped.setdefault(finding.example_id, []).append(finding)
-    names, listed = list(rows["example_id"]), dict(zip(rows["example_id"], rows["phrases"], strict=True))
+    names, texts = list(rows["example_id"]), dict(zip(rows["example_id"], rows["phrases"], strict=True))
     entries = {name: ImageEntry(name, path) for name, path in zip(names, paths, strict=True)}
     root = os.path.commonpath([os.path.dirname(entry.path) for entry in entries.values()])
     phrases = sorted(
-        {p["text"] for row in listed.values() for p in row} | {f.proposal["phrase"] for f in findings if f.proposal}
+        {p["text"] for row in texts.values() for p in row} | {f.proposal["phrase"] for f in findings if f.proposal}
     )
     if "label_studio" in formats:
         check_label_studio_input(entries.values(), phrases, "proposals")
@@ -125,8 +125,8 @@ def write_proposals(
             for name in grouped if kind == "label_studio" else names:
                 corrected = correct_labels(name, images[name], grouped.get(name, []))
                 if kind == "coco":
-                    is_closed = all(p["exhaustive"] for p in listed[name]) and len(listed[name]) == len(phrases)
-                    fields = {} if is_closed else label_completeness(listed[name], output.category_ids)
+                    is_closed = all(p["exhaustive"] for p in texts[name]) and len(texts[name]) == len(phrases)
+                    fields = {} if is_closed else label_completeness(texts[name], output.category_ids)
                     output.add(entries[name], corrected, {"example_id": name, **fields})
                 else:
                     output.add(entries[name], _without_crowds(corrected))

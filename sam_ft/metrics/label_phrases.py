@@ -35,7 +35,9 @@ def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | No
         values = np.array([crop.get(name, 0.0) for name in names])
         supports[i] = (supports[i] + np.minimum(values / overlap.thresholds, 1.0)) / 2
     own = supports[np.arange(len(labels)), overlap.label_phrase]
-    has_phrase = np.array([[name in owned for name in names] for owned in _list_object_phrases(labels)], dtype=bool)
+    has_phrase = np.array(
+        [[name in object_phrases for name in names] for object_phrases in _list_object_phrases(labels)], dtype=bool
+    )
     others = np.where(has_phrase.reshape(supports.shape), 0.0, supports)
     if not others.size:
         return np.zeros(len(labels)), [None] * len(labels)

@@ -28,10 +28,10 @@ def contents(tmp_path_factory):
 
 
 def test_only_files_of_equal_content_are_copies(contents):
-    known, folder = contents
+    image_contents, folder = contents
     (folder / "empty.png").touch()
     names = ("labelled", "copy", "other", "empty", "absent")
-    assert [known.has_copy(ImageEntry(name, str(folder / f"{name}.png"))) for name in names] == [
+    assert [image_contents.has_copy(ImageEntry(name, str(folder / f"{name}.png"))) for name in names] == [
         True,
         True,
         False,
@@ -41,11 +41,11 @@ def test_only_files_of_equal_content_are_copies(contents):
 
 
 def test_members_of_tar_and_parquet_files_are_copies(contents):
-    known, folder = contents
+    image_contents, folder = contents
     files = [folder / "copy.png", folder / "other.png"]
     with tarfile.open(folder / "images.tar", "w") as tar:
         for file in files:
             tar.add(file, file.name)
     pq.write_table(pa.table({"image": [file.read_bytes() for file in files]}), folder / "images.parquet")
     for name in ("images.tar", "images.parquet"):
-        assert [known.has_copy(image) for image in find_images([str(folder / name)])] == [True, False]
+        assert [image_contents.has_copy(image) for image in find_images([str(folder / name)])] == [True, False]
