@@ -38,7 +38,7 @@ def describe_data(data: PhraseData, source_name: str | None) -> Iterator[str]:
 
 def _describe_rows(rows) -> str:
     if not isinstance(rows, Dataset):
-        return f"{len(rows):,} images per epoch, read or drawn when they are requested"
+        return f"{len(rows):,} images per epoch, mixed, streamed or drawn"
     number, by_phrase = count_instances(rows)
     present = [text for text, count in by_phrase.most_common() if count]
     absent = len(by_phrase) - len(present)

@@ -229,7 +229,7 @@ def count_instances(rows: Dataset) -> tuple[int, Counter]:
     # Chunks bound the memory of the masks, which are copied with the rows.
     for chunk in rows.select_columns(["instances", "phrases"]).with_format("arrow").iter(_CHUNK):
         instances, phrases = (pc.list_flatten(chunk[name]) for name in ("instances", "phrases"))
-        number += sum(not is_crowd for is_crowd in pc.struct_field(instances, "is_crowd").to_pylist())
+        number += len(instances) - (pc.sum(pc.struct_field(instances, "is_crowd")).as_py() or 0)
         texts = pc.struct_field(phrases, "text").to_pylist()
         for text, count in zip(
             texts, pc.list_value_length(pc.struct_field(phrases, "instances")).to_pylist(), strict=True

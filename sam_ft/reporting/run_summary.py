@@ -78,7 +78,7 @@ def format_line(kind: str, text: str) -> str:
 
     Args:
         kind (`str`): Subject of the line, the left column.
-        text (`str`): What is to say about it.
+        text (`str`): Content of the line, the right column.
     """
     return f"{kind:{_WIDTH}}{text}".rstrip()
 

@@ -62,11 +62,11 @@ def reviewed(run, shapes, tmp_path_factory):
     shutil.copytree(shapes, folder / "data")
     before, fine_tune = digests(folder / "data"), review_folds.fine_tune
 
-    def record(run, data):
+    def record(run, data, **options):
         started.append(Path(run.training.output_dir).name)
         if len(started) == 2:
             raise KeyboardInterrupt
-        fine_tune(run, data)
+        fine_tune(run, data, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(review_folds, "fine_tune", record)
