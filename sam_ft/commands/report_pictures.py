@@ -15,7 +15,7 @@ from .candidates import CandidateEvaluation
 
 
 BEST, WORST = "Best images", "Worst images"
-MOST_IMPROVED, MOST_DEGRADED = "Most improved since", "Most degraded since"
+MOST_IMPROVED, MOST_DEGRADED = "Most improved", "Most degraded"
 EXAMPLES = 3  # lines of the sheet of examples
 
 
@@ -51,8 +51,8 @@ def draw_pictures(
         changed = sorted(last, key=lambda image: last[image] - first.get(image, 0.0))
         degraded = [image for image in changed if last[image] < first.get(image, 0.0)]
         improved = [image for image in changed[::-1] if last[image] > first.get(image, 0.0)]
-        chosen[f"{MOST_IMPROVED} {evaluated[0].name}"] = improved[:number]
-        chosen[f"{MOST_DEGRADED} {evaluated[0].name}"] = degraded[:number]
+        names = f"{evaluated[0].name} → {evaluated[-1].name}"
+        chosen |= {f"{MOST_IMPROVED}: {names}": improved[:number], f"{MOST_DEGRADED}: {names}": degraded[:number]}
     chosen |= {BEST: order[num_worst:][::-1][:number], WORST: order[:num_worst]}
     rows = _RowsOfImages(evaluated[-1].scored, data)
     stages = {candidate.name: candidate.detections for candidate in evaluated}

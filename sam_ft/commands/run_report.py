@@ -59,7 +59,10 @@ def write_report(
         `list[Column]`: Columns of the report.
     """
     columns, pictures = build_columns(evaluated, eval_args), draw_pictures(evaluated, data, num_pictures)
-    columns[-1].notes = [*(run.warnings if run is not None else ()), *columns[-1].notes]
+    if run is not None:
+        # Without an evaluation before training, the retention metrics still contain the values of the initial model.
+        retention = columns[-1].notes or describe_retention(columns[-1].metrics, {})
+        columns[-1].notes = [*run.warnings, *retention]
     source = data_args.source_name
     source_name = Path(source).name if Path(source).exists() else source  # The path of a local folder is private.
     prompts = _describe_prompts(evaluated) or [data_args.describe_prompts()]

@@ -128,7 +128,7 @@ def line_chart(title: str, x_title: str, lines: list[Line], limits: tuple[float,
 
 
 def _choose_ticks(low: float, high: float) -> list[float]:
-    """Return round values from `low` to at least `high`, at most six."""
+    """Return round values from `low` to at least `high`, at most seven."""
     span = (high - low) or abs(high) or 1.0
     magnitude = 10 ** math.floor(math.log10(span / 4))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if span / (m * magnitude) <= 5)

@@ -79,7 +79,8 @@ def as_page(
         title=title,
         subtitle=subtitle,
         headline=build_headline(columns, is_run=run is not None, unchanged_pairs=unchanged_pairs),
-        notes=[note for column in columns for note in _split_notes(column)],
+        # The columns of a run need no name, because only the last one has notes.
+        notes=[note for column in columns for note in _split_notes(column, "" if run else f"{column.name}: ")],
         columns=[{"name": column.name, "color": _color(i)} for i, column in enumerate(columns)],
         table=[_line(name, columns) for name in rows_of(columns)],
         charts=_training_charts(columns, run),
@@ -94,15 +95,15 @@ def as_page(
     )
 
 
-def _split_notes(column: Column) -> list[dict]:
-    """Return the headings among the notes, each with the indented notes below it."""
+def _split_notes(column: Column, prefix: str) -> list[dict]:
+    """Return the headings among the notes with a prefix, each with the indented notes below it."""
     groups: list[dict] = []
     for note in column.notes:
         if note.startswith(" ") and groups:
             groups[-1]["items"].append(note.strip())
         else:
             is_warning = note.isupper() or note.split(":")[0].isupper()
-            groups.append({"column": column.name, "head": note.strip(), "items": [], "is_warning": is_warning})
+            groups.append({"head": f"{prefix}{note.strip()}", "items": [], "is_warning": is_warning})
     return groups
 
 

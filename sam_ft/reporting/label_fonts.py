@@ -32,7 +32,7 @@ def find_font(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
         `tuple[str, ImageFont.FreeTypeFont]`: The text and the font. Without a font that contains all characters,
             accents are left out, and other unknown characters are `?`.
     """
-    default = ImageFont.load_default(size)
+    default = _load_default_font(size)
     if text.isascii():
         return text, default
     for name in _SYSTEM_FONTS:
@@ -42,6 +42,11 @@ def find_font(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     plain = unicodedata.normalize("NFC", plain)  # Korean syllables were split, too.
     return plain.encode("ascii", "replace").decode("ascii"), default
+
+
+@cache
+def _load_default_font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
 
 
 @cache

@@ -12,7 +12,7 @@ from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.samples.pipeline import EvaluationSamples
 from sam_ft.data.validation.inspection import inspect_splits
 from sam_ft.options.data import DatasetOptions, ReadOptions
-from sam_ft.reporting.charts import Series, column_chart, draw_charts
+from sam_ft.reporting.charts import MAX_POINTS, Line, Series, column_chart, draw_charts, line_chart
 from sam_ft.reporting.check_page import CheckPage, write_check_page
 from sam_ft.reporting.label_layout import place_labels
 from sam_ft.reporting.pictures import draw_instances, draw_marks
@@ -148,6 +148,21 @@ def test_marks_are_drawn_around_an_object():
     changed = (plain != marked).any(axis=-1)
     assert changed[170:230, 170:230].sum() == changed.sum() > 0
     assert not changed[182:214, 182:214].any()  # the object itself
+
+
+def test_lines_of_a_chart_are_inside_its_frame_and_have_few_points():
+    points = [(float(step), -1.0 + step / 100) for step in range(1, 1001)]
+    chart = line_chart("Loss", "step", [Line("training", "#000000", points), Line("one", "#fff", [(5.0, 3.0)])])
+    first, second = chart["lines"]
+    assert len(first["points"]) <= MAX_POINTS
+    assert not first["dots"]
+    assert second["dots"] == second["points"]
+    for x, y in [*first["points"], *second["points"]]:
+        assert chart["left"] <= x <= chart["right"]
+        assert chart["top"] <= y <= chart["bottom"]
+    assert [tick["label"] for tick in chart["ticks_y"]] == ["-2", "0", "2", "4", "6", "8", "10"]
+    assert chart["description"] == "Loss: training from -0.99 to 9; one from 3 to 3"
+    assert line_chart("Loss", "step", [Line("a", "#000000", [(0.0, 0.0)])])["ticks_y"]
 
 
 def test_columns_have_the_height_of_their_values():
