@@ -127,11 +127,16 @@ def predict(
         with_cuda_kernels (`bool`): Choose kernels as CUDA does; `False` predicts a step on a CPU.
 
     Raises:
-        ValueError: If the run itself would raise it.
+        ValueError: If the run itself would raise it, or its optimizer cannot be predicted.
     """
     args = copy.deepcopy(run.training)
     window = args.gradient_accumulation_steps
     args.check_optimizer()
+    if args.get_optimizer_name() == "adamw_torch":  # its update reads the step count, a tensor without memory
+        raise ValueError(
+            "`optim` is 'adamw_torch', whose update cannot be predicted. Leave `optim` out: the default is the fused "
+            "AdamW, with the same result"
+        )
     with tempfile.TemporaryDirectory() as folder, _quiet():
         args.reduce_to_dry_run(f"{folder}/run")
         args.gradient_accumulation_steps, args.disable_tqdm = window, True

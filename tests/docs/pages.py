@@ -44,6 +44,7 @@ class Block:
         page (`str`): Page, relative to the root of the repository.
         line (`int`): Number of the fence's line, from 1.
         language (`str`): Language after the fence, or an empty string.
+        indent (`int`, *optional*): Spaces before the fence of a block in a list; `None` outside of lists.
         text (`str`): Content.
         reasons (`dict[str, str]`): Reason of a mark `needs` by the text that its lines contain; the text is empty for
             the whole block.
@@ -53,6 +54,7 @@ class Block:
     page: str
     line: int
     language: str
+    indent: int | None
     text: str
     reasons: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
@@ -77,11 +79,14 @@ def read_tokens(page: str) -> tuple:
 def read_blocks(page: str, *languages: str) -> list[Block]:
     """Return the fenced blocks of a page in these languages, or in all of them, with their marks."""
     blocks, comment = [], ""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     for token in read_tokens(page):
         if token.type == "html_block":
             comment = token.content
         elif token.type == "fence":
-            block = Block(page, token.map[0] + 1, token.info.strip(), token.content)
+            line = lines[token.map[0]]
+            indent = len(line) - len(line.lstrip()) if token.level else None
+            block = Block(page, token.map[0] + 1, token.info.strip(), indent, token.content)
             for kind, value in _MARK.findall(comment):
                 if kind == "needs":
                     block.reasons |= {text: reason for reason, text in _REASON.findall(value)}

@@ -40,8 +40,12 @@ def reduce_arguments(command: Command, arguments: list[str]) -> list[str]:
     if not arguments and command.default_config:
         arguments = ["--config", command.default_config]
     options = command.make_parser()._option_string_actions.keys()
-    if "--card" in arguments:  # a prediction always simulates the full-size model
-        options = options - {"--resolution"}
+    if "--card" in arguments:  # a prediction simulates the full-size model, with a fused optimizer
+        options = options - {"--resolution", "--optim"}
+    if "--verify" in arguments:  # the file has the tensors of the packaged model
+        arguments = [*arguments, "--base=facebook/sam3"]
+    if command.name == "review":  # it sets both for its folds
+        options = options - {"--num_pictures", "--probe_images"}
     return [*arguments, *(f"--{key}={value}" for key, value in REDUCED.items() if f"--{key}" in options)]
 
 

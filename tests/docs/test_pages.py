@@ -71,6 +71,7 @@ def test_marks_of_a_page_apply(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_a_page_loads(page):
     for block in read_blocks(page):
+        assert block.indent in (None, 4), f"{block.name}: a block in a list has four spaces, or the site ends the list"
         if block.language == "python":
             ast.parse(block.text)
         elif block.language == "json":

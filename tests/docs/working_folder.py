@@ -24,6 +24,7 @@ SECONDS = 600  # limit of a command
 MODELS = {  # gated models and the packaged ones in their place
     "facebook/sam3": TINY,
     "facebook/sam2.1-hiera-base-plus": TINY_SAM2,
+    "facebook/sam2.1-hiera-large": TINY_SAM2,
 }
 # Data set -> names of its three classes: circles, rectangles and triangles.
 DATA_SETS = {

@@ -161,6 +161,9 @@ def test_keys_that_do_not_fit_are_refused(tmp_path):
     run = dataclasses.replace(run, data=dataclasses.replace(run.data, feature_cache="features"))
     with pytest.raises(ValueError, match="`feature_cache` needs a frozen image encoder"):
         predict(run, CARD, CONTENT, with_bf16=False)
+    run.training.optim = "adamw_torch"
+    with pytest.raises(ValueError, match="`optim` is 'adamw_torch', whose update cannot be predicted"):
+        predict(run, CARD, CONTENT, with_bf16=False)
 
 
 def test_measurement_on_a_gpu_is_shown_beside_the_prediction(tmp_path, monkeypatch, predictions):
