@@ -126,6 +126,11 @@ def test_keys_of_transformers_keep_their_types(parse):
     assert training.include_for_metrics == ["loss"]
 
 
+@pytest.mark.parametrize(("words", "value"), [(["wandb"], "wandb"), (["wandb", "mlflow"], ["wandb", "mlflow"])])
+def test_a_key_takes_one_value_or_several_on_the_command_line(parse, words, value):
+    assert parse("", "--report_to", *words)[3].report_to == (value if isinstance(value, list) else [value])
+
+
 def test_missing_file_is_refused():
     with pytest.raises(ValueError, match="there is no file 'nothing.yaml'"):
         RecipeParser((ModelArguments,)).parse(["--config", "nothing.yaml"])
