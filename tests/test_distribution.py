@@ -103,7 +103,7 @@ def test_commands_of_the_installed_wheel(call):
     assert list(call.folder.glob("out/predictions/**/coco.json"))
     assert "l4" in call("plan", "--config", "sam3_lora_24gb", "--card", "l4").lower()
     call("evaluate", "--config", "demo", "--model_name_or_path", model, "--output_dir", "out/evaluation")
-    call("export", "--model_name_or_path", model, "--format", "transformers", "--output_path", "out/exported")
+    call("export", "--model_name_or_path", "sam-ft/tiny", "--format", "transformers", "--output_path", "out/exported")
     call("finetune", "--config", "sam2_smoke", "--max_steps", "2", "--output_dir", "out/sam2")
     launch = ["launch", "--quiet", "--cpu", "--num_processes", "2", "-m", "sam_ft", "finetune", "--config", "demo"]
     call(*launch, "--max_steps", "2", "--output_dir", "out/two", program="accelerate")
