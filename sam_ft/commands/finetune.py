@@ -44,6 +44,7 @@ def run_fine_tuning(model_args, data_args, loss_args, training: ParsedTraining) 
     """
     with stage("config"):
         run = build_run(model_args, data_args, loss_args, training)
+        run.training.check_trackers()
     fine_tune(run)
 
 
