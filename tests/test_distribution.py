@@ -20,7 +20,7 @@ PROGRAMS = Path(os.environ.get("INSTALLED", "."))
 def sources(tmp_path_factory):
     """A copy of the package without its weights, which take half of the time of a build."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "sam_ft", folder / "sam_ft", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     for weights in (ROOT / "sam_ft").rglob("*.safetensors"):
