@@ -20,7 +20,7 @@ PROGRAMS = Path(os.environ.get("INSTALLED", "."))
 def sources(tmp_path_factory):
     """A copy of the package without its weights, which take half of the time of a build."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "sam_ft", folder / "sam_ft", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     for weights in (ROOT / "sam_ft").rglob("*.safetensors"):
@@ -61,3 +61,67 @@ def test_workflows_call_targets_of_the_makefile():
     for file in (ROOT / ".github" / "workflows").glob("*.yml"):
         for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]["make"]["strategy"]["matrix"]["include"]:
             assert f"\n{entry['target']}: " in makefile, entry
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory):
+    """Return a function that runs `sam-ft` of the installed wheel in an empty folder and returns its output."""
+    folder = tmp_path_factory.mktemp("empty")
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+
+    def run(*words, status=0, program="sam-ft"):
+        done = subprocess.run(
+            [PROGRAMS.resolve() / program, *words], cwd=folder, env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    run.folder = folder
+    return run
+
+
+@pytest.mark.install
+def test_commands_of_the_installed_wheel(call):
+    output = call("finetune")  # the demo
+    assert "new phrases" in output
+    model = "out/demo"
+    call("check", "--config", "demo")
+    call("convert", "--config", "demo", "--target_dir", "converted")
+    images = str(next(call.folder.glob("converted/**/*.png")).parent)
+    call(
+        "predict",
+        "--model_name_or_path",
+        model,
+        "--images",
+        images,
+        "--phrases",
+        "star",
+        "--outputs",
+        "coco",
+        "overlays",
+    )
+    assert list(call.folder.glob("out/predictions/**/coco.json"))
+    assert "l4" in call("plan", "--config", "sam3_lora_24gb", "--card", "l4").lower()
+    call("evaluate", "--config", "demo", "--model_name_or_path", model, "--output_dir", "out/evaluation")
+    call("export", "--model_name_or_path", "sam-ft/tiny", "--format", "transformers", "--output_path", "out/exported")
+    call("finetune", "--config", "sam2_smoke", "--max_steps", "2", "--output_dir", "out/sam2")
+    launch = ["launch", "--quiet", "--cpu", "--num_processes", "2", "-m", "sam_ft", "finetune", "--config", "demo"]
+    call(*launch, "--max_steps", "2", "--output_dir", "out/two", program="accelerate")
+
+
+@pytest.mark.install
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("demo", ["demo", "--model_name_or_path", "sam-ft/tiny"]),
+        ("onnx", ["export", "--model_name_or_path", "sam-ft/tiny", "--format", "onnx", "--output_path", "out/onnx"]),
+        ("quantization", ["finetune", "--config", "sam3_qlora", "--model_name_or_path", "sam-ft/tiny", "--dataset_name", "synthetic"]),
+        ("ray", ["predict", "--model_name_or_path", "sam-ft/tiny", "--images", ".", "--phrases", "star", "--engine", "ray"]),
+    ],
+)  # fmt: skip
+def test_a_missing_extra_is_named(call, extra, words):
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(call.folder / "a.png")
+    lines = call(*words, status=1).strip().splitlines()
+    assert f"sam-ft[{extra}]" in lines[-1]

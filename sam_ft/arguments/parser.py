@@ -65,6 +65,13 @@ def parse_boolean_or_text(text: str) -> bool | str:
 _CONVERTERS = {"bool": parse_boolean, "dict": parse_mapping, "int": int, "float": float, "str": str}
 
 
+class _StoreOneOrSeveral(argparse.Action):
+    """Store one value as it is, and several as a list."""
+
+    def __call__(self, parser, namespace, values, option_string=None):  # noqa: ARG002
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else values)
+
+
 class RecipeParser(argparse.ArgumentParser):
     """
     Parser of `--config FILE` and the command line, which overrides the file.
@@ -143,6 +150,8 @@ class RecipeParser(argparse.ArgumentParser):
             settings |= {"nargs": "?", "const": True}
         elif spec.is_list:
             settings["nargs"] = "+"
+        elif spec.allows("list["):
+            settings |= {"nargs": "+", "action": _StoreOneOrSeveral}
         self.add_argument(*_flags(spec.name), **settings)
         if spec.item_type == "bool" and spec.default is True:
             self.add_argument(*_flags(f"no_{spec.name}"), dest=spec.name, action="store_false", default=default)

@@ -50,6 +50,7 @@ def run_fine_tuning(model_args, data_args, loss_args, training: ParsedTraining) 
     # Without a dry run, the console shows errors alone of the stages, whose list is in the log file.
     with stage("config") if training.keys.dry_run else contextlib.nullcontext():
         run = build_run(model_args, data_args, loss_args, training)
+        run.training.check_trackers()
     fine_tune(run)
 
 

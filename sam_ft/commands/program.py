@@ -169,6 +169,7 @@ def _format_help() -> str:
             *lines,
             "",
             "`sam-ft COMMAND --help` lists the keys of a command. The model sets the family, unless `--family` does.",
+            "`sam-ft finetune` without keys runs the demo, which needs no GPU and no download.",
             f"Packaged configs: {', '.join(list_packaged_configs())}",
             "",
         ]

@@ -69,7 +69,7 @@ class LazyRows(Sequence):
             row = self._row((index + offset) % len(self))
             if row is not None:
                 return row
-        raise ValueError("no row can be used; run recipes/check_data.py on the data")
+        raise ValueError("no row can be used; run `sam-ft check` on the data")
 
     def usable(self, indices) -> list[dict]:
         """

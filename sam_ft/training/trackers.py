@@ -75,7 +75,7 @@ class RunTracking:
 
     def log_report(self, page: Path | None, picture: Path | None) -> None:
         """
-        Send the report of the run to the trackers; TensorBoard and Trackio, which show no pages, get its tables.
+        Send the report of the run to the trackers; TensorBoard, which shows no pages, gets its tables.
 
         Args:
             page (`Path`, *optional*): `report.html`, beside `report.md`; nothing is sent without it.
@@ -86,10 +86,9 @@ class RunTracking:
         step = self._trainer.state.global_step
         if picture is not None:
             log_picture(self._callbacks, picture.stem, picture, step)
-        tables = page.with_suffix(".md").read_text(encoding="utf-8")
         for callback in self._callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-                callback.tb_writer.add_text("report", tables, step)
+                callback.tb_writer.add_text("report", page.with_suffix(".md").read_text(encoding="utf-8"), step)
             elif not getattr(callback, "_initialized", False):
                 continue
             elif isinstance(callback, MLflowCallback):
@@ -97,7 +96,7 @@ class RunTracking:
             elif isinstance(callback, WandbCallback):
                 callback._wandb.log({"report": callback._wandb.Html(page.read_text(encoding="utf-8"))})
             elif isinstance(callback, TrackioCallback):
-                callback._trackio.log({"report": callback._trackio.Markdown(tables)})
+                callback._trackio.log_artifact(str(page), type="report")
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         trainer = self._trainer

@@ -26,8 +26,8 @@ def check_supported(trainer: Trainer) -> None:
     if args.n_gpu > 1:
         raise ValueError(
             f"{args.n_gpu} GPUs are visible to one process, and DataParallel cannot split these batches. Use "
-            "`accelerate launch --config_file accelerate_configs/multi_gpu.yaml recipes/…`, or set "
-            "CUDA_VISIBLE_DEVICES to one of them"
+            "`accelerate launch -m sam_ft …`, which starts one process on each GPU, or set CUDA_VISIBLE_DEVICES to "
+            "one of them"
         )
     if args.train_sampling_strategy not in ("random", "sequential"):
         raise ValueError(

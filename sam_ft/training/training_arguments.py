@@ -18,6 +18,8 @@ from ..options.training import Sam2TrainingKeys, Sam3TrainingKeys, SamTrainingKe
 
 logger = logging.getLogger(__name__)
 
+TRACKERS = ("wandb", "trackio", "mlflow")  # names of `report_to` that are those of packages
+
 
 @dataclass
 class SamTrainingArguments(SamTrainingKeys, TrainingArguments):  # type: ignore[misc]  # `output_dir` is never None here
@@ -65,6 +67,20 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):  # type: ignore[
                 f"`optim: {name}` needs bitsandbytes, which is not installed. Run `pip install "
                 "sam-ft[quantization]`, or set `optim: adamw_torch`"
             )
+
+    def check_trackers(self) -> None:
+        """
+        Check that the packages of `report_to` are installed, before a run loads data and model.
+
+        Raises:
+            ValueError: If one of them is missing.
+        """
+        for name in self.report_to or ():
+            if name in TRACKERS and not find_spec(name):
+                raise ValueError(
+                    f"`report_to: {name}` needs the package {name}, which is not installed. Run `pip install {name}`, "
+                    "or leave it out"
+                )
 
     def get_optimizer_name(self) -> str:
         """Return `optim` as text."""

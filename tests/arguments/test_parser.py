@@ -126,6 +126,11 @@ def test_keys_of_transformers_keep_their_types(parse):
     assert training.include_for_metrics == ["loss"]
 
 
+@pytest.mark.parametrize(("words", "value"), [(["wandb"], "wandb"), (["wandb", "mlflow"], ["wandb", "mlflow"])])
+def test_a_key_takes_one_value_or_several_on_the_command_line(parse, words, value):
+    assert parse("", "--report_to", *words)[3].report_to == (value if isinstance(value, list) else [value])
+
+
 def test_missing_file_is_refused():
     with pytest.raises(ValueError, match="there is no file 'nothing.yaml'"):
         RecipeParser((ModelArguments,)).parse(["--config", "nothing.yaml"])
@@ -218,3 +223,12 @@ def test_optimizer_without_its_package_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="`optim: paged_adamw_8bit` needs bitsandbytes"):
         Sam3TrainingArguments(optim="paged_adamw_8bit", use_cpu=True).check_optimizer()
     Sam3TrainingArguments(use_cpu=True).check_optimizer()
+
+
+def test_a_missing_tracker_is_named_with_its_package(monkeypatch):
+    monkeypatch.setattr("sam_ft.training.training_arguments.find_spec", lambda _: None)
+    arguments = Sam3TrainingArguments(use_cpu=True, report_to=["tensorboard"])
+    arguments.check_trackers()
+    arguments.report_to = ["tensorboard", "mlflow"]
+    with pytest.raises(ValueError, match="`report_to: mlflow` needs the package mlflow.* `pip install mlflow`"):
+        arguments.check_trackers()
