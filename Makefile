@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio notebooks test-notebooks benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -83,6 +83,17 @@ $(LABEL_STUDIO_VENV)/.done:
 
 test-label-studio: setup $(LABEL_STUDIO_VENV)/.done
 	LABEL_STUDIO=$(LABEL_STUDIO_VENV)/bin/label-studio OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s -m label_studio
+
+# Executes the notebooks in place, with their outputs; or copies of them in a test.
+$(VENV)/.notebooks: $(VENV)/.done
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
+	touch $@
+
+notebooks: $(VENV)/.notebooks
+	$(VENV)/bin/python notebooks/execute.py
+
+test-notebooks: $(VENV)/.notebooks
+	$(VENV)/bin/python -m pytest -q -m notebooks
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2 conversion many_images prediction_cost; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done

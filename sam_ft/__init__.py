@@ -17,6 +17,7 @@ _PUBLIC = {
     "ConceptTrainingStep": "models.sam3.steps",
     "Exemplars": "inference.exemplars",
     "HungarianMatcher": "losses.matcher",
+    "DatasetOptions": "options.data",
     "DetectionLimits": "options.evaluation",
     "LoraOptions": "options.model",
     "LossWeights": "options.loss",
@@ -40,6 +41,7 @@ _PUBLIC = {
     "Sam3Predictor": "inference.sam3_predictor",
     "Sam3Trainer": "training.sam3_trainer",
     "Sam3TrainingArguments": "training.training_arguments",
+    "ReadOptions": "options.data",
     "ReferenceImage": "inference.references",
     "RegionQuality": "metrics.regions",
     "adapt": "models.loading",
@@ -51,6 +53,7 @@ _PUBLIC = {
     "load_phrase_dataset": "data.loading",
     "load_processor": "models.processors",
     "merge_adapters": "models.lora",
+    "show_pictures": "reporting.notebook_pictures",
     "stream_scenes": "data.synthetic.scene_files",
 }
 __all__ = sorted(_PUBLIC)
