@@ -6,7 +6,7 @@ OLDEST := .venv-oldest
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio test-docs test-install benchmarks gpu-report clean
+.PHONY: setup demo demo-full tiny tiny-sam2 test test-fast quality docs test-oldest test-browser test-ray test-label-studio test-docs test-install notebooks test-notebooks benchmarks gpu-report clean
 
 # One command installs torch, torchvision and the package: both must come from one index, and pip must resolve all
 # bounds at once.
@@ -43,7 +43,7 @@ test: setup
 
 # Unit tests, without training and other slow ones.
 test-fast: setup
-	$(PYTEST) -m "not slow and not browser and not ray and not label_studio and not docs and not install" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
+	$(PYTEST) -m "not slow and not browser and not ray and not label_studio and not docs and not install and not notebooks" tests/utils tests/ops tests/losses tests/metrics tests/optim tests/arguments tests/reporting tests/data tests/test_layering.py
 
 # Lint, format and types.
 quality: setup
@@ -99,6 +99,17 @@ test-install: setup
 	$(INSTALL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check build/dist/*.whl
 	$(INSTALL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/dist/*.whl
 	INSTALLED=$(INSTALL_VENV)/bin $(VENV)/bin/python -m pytest -q -m install
+
+# Executes the notebooks in place, with their outputs; or copies of them in a test.
+$(VENV)/.notebooks: $(VENV)/.done
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
+	touch $@
+
+notebooks: $(VENV)/.notebooks
+	$(VENV)/bin/python notebooks/execute.py
+
+test-notebooks: $(VENV)/.notebooks
+	$(VENV)/bin/python -m pytest -q -m notebooks
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2 conversion many_images prediction_cost; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done

@@ -32,6 +32,8 @@ from .models.sam3.model import Sam3ForConceptSegmentation as Sam3ForConceptSegme
 from .models.sam3.steps import ConceptEvaluationStep as ConceptEvaluationStep
 from .models.sam3.steps import ConceptPredictionStep as ConceptPredictionStep
 from .models.sam3.steps import ConceptTrainingStep as ConceptTrainingStep
+from .options.data import DatasetOptions as DatasetOptions
+from .options.data import ReadOptions as ReadOptions
 from .options.evaluation import DetectionLimits as DetectionLimits
 from .options.loss import LossWeights as LossWeights
 from .options.loss import PromptLossWeights as PromptLossWeights
@@ -39,6 +41,7 @@ from .options.model import LoraOptions as LoraOptions
 from .options.model import ModelOptions as ModelOptions
 from .options.prediction import PredictOptions as PredictOptions
 from .options.scenes import SceneOptions as SceneOptions
+from .reporting.notebook_pictures import show_pictures as show_pictures
 from .reporting.pictures import draw_instances as draw_instances
 from .training.sam2_trainer import Sam2Trainer as Sam2Trainer
 from .training.sam3_trainer import Sam3Trainer as Sam3Trainer
