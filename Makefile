@@ -109,7 +109,7 @@ notebooks: $(VENV)/.notebooks
 	$(VENV)/bin/python notebooks/execute.py
 
 test-notebooks: $(VENV)/.notebooks
-	$(VENV)/bin/python -m pytest -q -m notebooks
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q --numprocesses 2 -m notebooks
 
 benchmarks: setup
 	for script in criterion memory step data ladder cached eval sam2 conversion many_images prediction_cost; do $(VENV)/bin/python benchmarks/$$script.py || exit 1; done

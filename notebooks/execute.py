@@ -44,6 +44,9 @@ def execute(file: Path, folder: Path) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text" in output:  # of a command, which writes to a pseudoterminal
+                    output.text = output.text.replace("\r\n", "\n")
     return notebook
 
 

@@ -243,7 +243,8 @@ def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: Sequence[str] = (
         check_same_adapter(adapted, lora, frozen=frozen, with_masks=options.with_masks)
         freeze(adapted, list(frozen), with_masks=options.with_masks)
         return adapted
-    adapted = add_adapters(_load_base(options), lora, frozen=frozen, with_masks=options.with_masks)
+    base = _load_base(options)
+    adapted = add_adapters(base, lora, frozen=frozen, with_masks=options.with_masks, seed=options.seed)
     adapted.allow_other_base = options.allow_other_base
     # The revision of the base: another revision has equal shapes, but other weights.
     adapted.peft_config["default"].revision = options.revision

@@ -107,7 +107,12 @@ def _cast_input_dtype(layer: BaseTunerLayer, x: torch.Tensor | None, dtype: torc
 
 
 def add_adapters(
-    model: PreTrainedModel, options: LoraOptions, *, frozen: Sequence[str] = (), with_masks: bool = True
+    model: PreTrainedModel,
+    options: LoraOptions,
+    *,
+    frozen: Sequence[str] = (),
+    with_masks: bool = True,
+    seed: int | None = None,
 ) -> AdaptedSam:
     """
     Freeze a model and add adapters in float32, independent of the base's dtype.
@@ -117,6 +122,7 @@ def add_adapters(
         options (`LoraOptions`): Settings of the adapters.
         frozen (`Sequence[str]`): Parts (see [`freeze`]) without adapters.
         with_masks (`bool`): Whether masks are trained; if not, the mask decoder gets no adapters.
+        seed (`int`, *optional*): Random seed of the initial weights; by default the global generator draws them.
 
     Returns:
         `AdaptedSam`: The model with adapters.
@@ -147,7 +153,10 @@ def add_adapters(
         modules_to_save=saved_modules or None,
     )
     digests = compute_base_fingerprint(model)
-    adapted = AdaptedSam(model, config)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        adapted = AdaptedSam(model, config)
     adapted.base_fingerprint = digests
     freeze(adapted, list(frozen), with_masks=with_masks)  # modules saved in full contain unused parameters
     for parameter in adapted.parameters():

@@ -35,7 +35,7 @@ class ModelOptions:
         objects_per_chunk (`int`): SAM 2: objects decoded at once.
         concepts (`list[str]`): SAM 3: folders or Hub ids of concepts to add to the model.
         allow_other_base (`bool`): Load an adapter onto a base with other weights than it was trained on.
-        seed (`int`): Random seed of untrained weights.
+        seed (`int`): Random seed of untrained weights and of the initial weights of adapters.
         load_weights (`bool`): Whether to read weights. Without them the model has the shapes of its config, for a
             prediction of memory on fake tensors.
     """

@@ -70,6 +70,15 @@ def test_the_attention_presets_select_all_projections():
     }
 
 
+def test_initial_adapters_depend_on_the_seed_alone():
+    first, _, again, other = (
+        adapt(ModelOptions(RANDOM_TINY, seed=seed), LoraOptions("text", r=2)).state_dict() for seed in (3, 4, 3, 4)
+    )
+    drawn = [name for name in first if "lora_A" in name]
+    assert all(torch.equal(first[name], again[name]) for name in drawn)
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
 def test_frozen_parts_get_no_adapters():
     targets = find_targets(tiny_sam3(), "attention", frozen=["text_encoder", "vision_encoder"])
     assert {name.split(".")[0] for name in targets} == {
