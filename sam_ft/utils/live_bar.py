@@ -1,5 +1,6 @@
 """Progress bar on a terminal: one line with a caption, a bar and a text, which other output does not break."""
 
+import os
 import sys
 import time
 
@@ -8,10 +9,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 _SECONDS_BETWEEN_REFRESHES = 0.1
+# Jupyter sets it in kernels, whose `!` commands run in pseudo-terminals, and keeps every state of a bar in the output.
+_KERNEL_VARIABLE = "JPY_PARENT_PID"
 
 
 def has_terminal() -> bool:
-    """Return whether the error stream is a terminal on which a line can be drawn again."""
+    """Return whether the error stream is a terminal on which a line can be drawn again, and no cell of a notebook."""
+    if _KERNEL_VARIABLE in os.environ:
+        return False
     console = Console(stderr=True)
     return sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
 

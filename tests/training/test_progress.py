@@ -37,6 +37,7 @@ def terminal():
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TERM", "xterm")
             patch.setenv("COLUMNS", "100")
+            patch.delenv("JPY_PARENT_PID", raising=False)
             patch.setattr(sys, "stderr", stream)
             patch.setattr("sam_ft.utils.live_bar._SECONDS_BETWEEN_REFRESHES", 0.0)
             yield contents
@@ -144,6 +145,15 @@ def test_a_terminal_without_bar(console, strategy, has_lines):
         train(ProgressReport(), disable_tqdm=True, logging_strategy=strategy)
     assert "━" not in contents[0]
     assert ("step 1 of 40" in contents[0]) == has_lines
+
+
+def test_a_cell_of_a_notebook_gets_lines(monkeypatch, console):
+    """The commands of a cell run in a pseudo-terminal."""
+    with terminal() as contents:
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+        train(ProgressReport())
+    assert "━" not in contents[0]
+    assert "step 1 of 40" in contents[0]
 
 
 def test_the_console_shows_notes_and_the_file_everything(tmp_path, capsys, console):
