@@ -90,7 +90,7 @@ $(LABEL_STUDIO_VENV)/.done:
 test-label-studio: setup $(LABEL_STUDIO_VENV)/.done
 	LABEL_STUDIO=$(LABEL_STUDIO_VENV)/bin/label-studio OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s -m label_studio
 
-# The commands of the wheel, in an environment of its own and an empty folder: 6 GB of disk, and about five minutes.
+# The commands of the wheel, in an environment of its own (6 GB) and an empty folder.
 INSTALL_VENV := .venv-install
 test-install: setup
 	rm -rf build/dist

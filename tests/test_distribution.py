@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sam_ft
+
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(os.environ.get("INSTALLED", "."))
@@ -61,6 +63,16 @@ def test_workflows_call_targets_of_the_makefile():
     for file in (ROOT / ".github" / "workflows").glob("*.yml"):
         for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]["make"]["strategy"]["matrix"]["include"]:
             assert f"\n{entry['target']}: " in makefile, entry
+
+
+def test_launch_files_refer_to_files_of_this_release():
+    wheel = f"sam_ft-{sam_ft.__version__}-py3-none-any.whl"
+    assert wheel in (ROOT / "examples" / "hf_jobs.py").read_text(encoding="utf-8")
+    assert wheel in (ROOT / "docs" / "quick_start.md").read_text(encoding="utf-8")
+    task = yaml.safe_load((ROOT / "examples" / "skypilot.yaml").read_text(encoding="utf-8"))
+    named = {word for word in task["run"].split() if "/" in word and (ROOT / word.split("/")[0]).is_dir()}
+    assert "recipes/sam3_ft.py" in named
+    assert all((ROOT / name).is_file() for name in {*named, task["envs"]["CONFIG"]})
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def test_half_precision_by_loss_scaling_and_data_parallel_are_refused(shapes, tm
     trainer.args._n_gpu = 2
     from sam_ft.training.sam3_trainer import Sam3Trainer
 
-    with pytest.raises(ValueError, match="2 GPUs are visible to one process.*accelerate launch --config_file"):
+    with pytest.raises(ValueError, match="2 GPUs are visible to one process.*accelerate launch -m sam_ft"):
         Sam3Trainer(model=trainer.model, args=trainer.args)
     trainer.args._n_gpu = 0
     trainer.args.fp16 = True
