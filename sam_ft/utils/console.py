@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool, console_l
     """
     # bitsandbytes warns at its import that an optional kernel for CPUs is not installed.
     logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
+    # Transformers and PEFT use it themselves.
+    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
