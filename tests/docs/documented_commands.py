@@ -15,8 +15,8 @@ from .pages import ROOT
 
 # Programs of others: nothing but their names is checked here.
 OTHER_PROGRAMS = {
-    "cvat-cli", "export", "hf", "label-studio", "labelme", "pip", "sbatch", "source", "tensorboard", "unzip",
-    "xanylabeling",
+    "cvat-cli", "docker", "export", "hf", "label-studio", "labelme", "pip", "sbatch", "sky", "source", "tensorboard",
+    "unzip", "xanylabeling",
 }  # fmt: skip
 _ASSIGNMENT = re.compile(r"\w+=")
 
@@ -70,9 +70,7 @@ def check_line(line: str) -> None:
         unknown = {word for word in words if "=" not in word} - read_make_targets()
         assert not unknown, f"the Makefile has no target {unknown}"
     elif program == "sam-ft":
-        if words != ["--help"]:
-            family, arguments = choose_family(words[1:])
-            _parse(find_command(words[0], family), arguments)
+        _check_command(words)
     else:
         assert program in OTHER_PROGRAMS, f"{program} is not a known program"
 
@@ -99,7 +97,18 @@ def _check_launch(words: list[str]) -> None:
     assert words[:2] == ["launch", "--quiet"], "without `--quiet`, the launcher adds a traceback to each error message"
     args = launch_command_parser().parse_args(words[1:])
     assert args.config_file is None or (ROOT / args.config_file).is_file()
-    check_script([args.training_script, *args.training_script_args])
+    if args.module:
+        assert args.training_script == "sam_ft"
+        _check_command(args.training_script_args)
+    else:
+        check_script([args.training_script, *args.training_script_args])
+
+
+def _check_command(words: list[str]) -> None:
+    """Check the words behind `sam-ft`."""
+    if words != ["--help"]:
+        family, arguments = choose_family(words[1:])
+        _parse(find_command(words[0], family), arguments)
 
 
 def _parse(command: Command, arguments: list[str]) -> None:

@@ -71,6 +71,8 @@ def reduce_program(program: str, words: list[str]) -> list[str]:
     if program == "make":
         make = shutil.which("make", path="/usr/local/bin:/usr/bin:/bin")
         return [make, "-o", ".venv/.done", *([] if RUN_TARGETS.issuperset(words) else ["--dry-run"]), *words]
+    if program == "accelerate" and "sam_ft" in words:  # `accelerate launch -m sam_ft COMMAND`
+        program, words = "sam-ft", words[words.index("sam_ft") + 1 :]
     if program == "sam-ft":
         start = "from sam_ft.commands.program import main; main()"
         if words != ["--help"]:

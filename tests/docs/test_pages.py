@@ -16,7 +16,10 @@ from .pages import PAGES, REASONS, ROOT, read_anchors, read_blocks, read_code_sp
 KEYS = {name.lstrip("-") for command in COMMANDS for name in command.make_parser()._option_string_actions}
 # Names in `NAME: VALUE` that are fields of data formats, and options of other programs.
 FIELDS = {"background", "car", "id", "iscrowd", "isthing", "loc", "path", "train", "void"}
-OTHER_OPTIONS = {"--conf-threshold", "--conv-mask-to-poly", "--clear-existing", "--allow-unmatched-labels", "--family"}
+OTHER_OPTIONS = {
+    "--allow-unmatched-labels", "--clear-existing", "--conf-threshold", "--conv-mask-to-poly", "--family", "--gpus",
+    "--ipc", "--num-nodes", "--user",
+}  # fmt: skip
 SOURCES = [
     *sorted((ROOT / "recipes" / "configs").glob("*.yaml")),
     *sorted((ROOT / "accelerate_configs").glob("*.yaml")),
@@ -94,7 +97,7 @@ def test_keys_and_files_in_the_text_of_a_page_exist(page):
             assert (ROOT / file).is_file(), f"{page}: {file} does not exist"
         if span.startswith("make "):
             assert span.split()[1] in read_make_targets(), f"{page}: `{span}`"
-        if span.split()[0] not in OTHER_PROGRAMS:
+        if span.split()[0] not in OTHER_PROGRAMS and not span.startswith("python -m "):
             check_options(page, span)
 
 
