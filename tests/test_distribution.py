@@ -94,7 +94,7 @@ def call(tmp_path_factory):
 
 @pytest.mark.install
 def test_commands_of_the_installed_wheel(call):
-    output = call("finetune")  # the demo
+    output = call("demo-run")
     assert "new phrases" in output
     model = "out/demo"
     call("check", "--config", "demo")

@@ -86,6 +86,8 @@ class Command:
 
 _BOTH = (*SAM3_ARGUMENTS, *SAM2_ARGUMENTS)
 COMMANDS = (
+    Command("demo-run", ("sam3",), "Train concepts of three shapes for the packaged model, without GPU and download.",
+            SAM3_ARGUMENTS, "finetune:run_fine_tuning", base_config="demo"),
     Command("finetune", ("sam3",), "Fine-tune SAM 3 on phrases and masks, or SAM 2 on clicks, boxes and masks.",
             SAM3_ARGUMENTS, "finetune:run_fine_tuning", default_config="demo"),
     Command("finetune", ("sam2",), "", SAM2_ARGUMENTS, "finetune:run_fine_tuning", default_config="sam2_smoke"),
@@ -169,7 +171,6 @@ def _format_help() -> str:
             *lines,
             "",
             "`sam-ft COMMAND --help` lists the keys of a command. The model sets the family, unless `--family` does.",
-            "`sam-ft finetune` without keys runs the demo, which needs no GPU and no download.",
             f"Packaged configs: {', '.join(list_packaged_configs())}",
             "",
         ]
