@@ -74,7 +74,7 @@ def test_recipes_run_the_commands_of_the_console_script(recipe):
 def test_an_unknown_command_is_refused(run):
     status, _, err = run("train")
     assert status == 1
-    assert "`sam-ft train` is not a command. Choose from: finetune, evaluate" in err
+    assert "`sam-ft train` is not a command. Choose from: demo-run, finetune, evaluate" in err
     status, _, err = run("export", "--family", "sam2")
     assert status == 1
     assert "does not support the model family 'sam2'" in err
