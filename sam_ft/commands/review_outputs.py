@@ -113,7 +113,8 @@ class Review:
             name: f"{self.data.split_of[name]}: {name if path is None else os.path.relpath(path, root)}"
             for name, path in zip(self.data.rows["example_id"], paths, strict=True)
         }
-        return ReviewPage(self.findings, self.images, self.data.rows, self.calibration, title, self.data.notes, names)
+        notes = [*self.data.notes, *list_unreliable_phrases(self.calibration)]
+        return ReviewPage(self.findings, self.images, self.data.rows, self.calibration, title, notes, names)
 
     def describe(self, args: ReviewArguments) -> dict:
         """Return the content of `findings.json`; folds are numbered from 1."""
