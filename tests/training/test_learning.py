@@ -49,8 +49,8 @@ def test_pictures_show_ground_truth_before_and_after(tuned):
     from PIL import Image
 
     with Image.open(tuned.folder / "eval" / "pictures.png") as sheet:
-        # Two pictures of three panels, each 320 px wide with a title of 20 px, with gaps of 8 px.
-        assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8)
+        # Two pictures of three panels, each 320 px wide with a title of 20 px, and a legend of 22 px; with gaps of 8 px.
+        assert sheet.size == (3 * 320 + 2 * 8, 2 * 340 + 8 + 8 + 22)
     # Images with new shapes are drawn first.
     names = {file.stem for file in (tuned.folder / "eval" / "pictures").iterdir()}
     rows = tuned.trainer.eval_dataset.rows.remove_columns("image")
