@@ -61,7 +61,7 @@ LEVERS = {
         "model": {"pairs_per_chunk": 1, "vision_text_checkpointing": True, "pair_checkpointing": True},
         "loss": {"masks_per_block": 2},
     },
-    "cached heads with the levers of pairs": {
+    "cached heads with both pair options": {
         "model": {**HEADS, "pairs_per_chunk": 1, "pair_checkpointing": True},
         "data": {"feature_cache": "there", "cache_text": True},
         "loss": {"masks_per_block": 2},
