@@ -1,4 +1,4 @@
-"""Benchmark of the memory levers: peak memory and time of each, relative to a run without levers.
+"""Benchmark of the memory ladder: peak memory and time of each change, relative to a run without it.
 
     python benchmarks/ladder.py
 
@@ -101,7 +101,7 @@ def main():
         write_shape_scenes(folder / "data", SceneFiles(scenes, num_train=12, num_validation=2))
         data = load_data(make_run(folder).data)
         first = None
-        print("| lever | peak | time |\n|---|---|---|")
+        print("| change | peak | time |\n|---|---|---|")
         for yaml, changes in LEVERS.items():
             try:
                 measured = measure(make_run(folder, **changes), data)
