@@ -1,4 +1,4 @@
-"""Benchmark of the memory levers: peak memory and time of each, relative to a run without levers.
+"""Benchmark of the memory ladder: peak memory and time of each change, relative to a run without it.
 
     python benchmarks/ladder.py
 
@@ -61,7 +61,7 @@ LEVERS = {
         "model": {"pairs_per_chunk": 1, "vision_text_checkpointing": True, "pair_checkpointing": True},
         "loss": {"masks_per_block": 2},
     },
-    "cached heads with the levers of pairs": {
+    "cached heads with both pair options": {
         "model": {**HEADS, "pairs_per_chunk": 1, "pair_checkpointing": True},
         "data": {"feature_cache": "there", "cache_text": True},
         "loss": {"masks_per_block": 2},
@@ -101,7 +101,7 @@ def main():
         write_shape_scenes(folder / "data", SceneFiles(scenes, num_train=12, num_validation=2))
         data = load_data(make_run(folder).data)
         first = None
-        print("| lever | peak | time |\n|---|---|---|")
+        print("| change | peak | time |\n|---|---|---|")
         for yaml, changes in LEVERS.items():
             try:
                 measured = measure(make_run(folder, **changes), data)

@@ -1,4 +1,4 @@
-"""Benchmark of a training step of SAM 2: peak memory and time of each lever.
+"""Benchmark of a training step of SAM 2: peak memory and time of each change.
 
     python benchmarks/sam2.py
 

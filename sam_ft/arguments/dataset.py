@@ -61,7 +61,7 @@ class SharedDataArguments(AugmentationArguments, SceneArguments, DatasetArgument
     )
     cache_engine: str = key(
         "processes",
-        "Processes that compute `feature_cache`. processes: those of the run; ray: actors of the Ray cluster at "
+        "Engine that computes `feature_cache`. processes: those of the run; ray: actors of the Ray cluster at "
         "RAY_ADDRESS, or of this machine, which share the folder.",
         choices=("processes", "ray"),
     )

@@ -37,7 +37,7 @@ def format_short(program: str, specs: Iterable[KeySpec]) -> str:
     usage = [
         f"usage: {program} [--config FILE] [--KEY VALUE ...]",
         "",
-        "  --config FILE     YAML file that sets any of these keys; the command line overrides it",
+        "  --config FILE     YAML file, or name of a packaged one, that sets keys; the command line overrides it",
         "  --help KEY ...    full description of keys",
         f"  --help-all        full description of all keys{others}",
     ]
@@ -86,12 +86,18 @@ def _cut(text: str, width: int) -> str:
 
 
 def _format_entry(spec: KeySpec) -> str:
-    choices = [] if spec.choices is None else [f"One of {', '.join(map(str, spec.choices))}."]
-    default = (
-        [] if spec.default is None and "Default:" in spec.help else [f"Default: {_format_default(spec) or 'none'}."]
+    sentences, choices = [spec.help], list(map(str, spec.choices or ()))
+    is_described = ", ".join(choices) in spec.help or all(f"{choice}: " in spec.help for choice in choices)
+    if not is_described:
+        sentences.append(f"{'Any' if spec.is_list else 'One'} of {', '.join(choices)}.")
+    if "Default:" not in spec.help:
+        sentences.append(f"Default: {_format_default(spec) or 'none'}.")
+    indent = " " * 6
+    # Names such as sam-ft/tiny are not broken, so that they can be copied.
+    text = textwrap.fill(
+        " ".join(sentences), WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
-    text = " ".join([spec.help, *choices, *default])
-    return f"  --{spec.name}\n" + textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return f"  --{spec.name}\n{text}"
 
 
 def _format_default(spec: KeySpec) -> str:

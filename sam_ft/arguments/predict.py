@@ -61,7 +61,7 @@ class SharedPredictArguments(Keys):
     )
     engine: str = key(
         "processes",
-        "Processes of the prediction. processes: this one, or those of `accelerate launch`; ray: actors of a Ray "
+        "Engine of the prediction. processes: this one, or those of `accelerate launch`; ray: actors of a Ray "
         'cluster, which needs `pip install "sam-ft[ray]"`.',
         choices=("processes", "ray"),
     )

@@ -24,8 +24,8 @@ class ServeArguments(Keys):
     )
     document_root: str | None = key(
         None,
-        "Folder of local files, the value of LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT: they are read from it, and no "
-        "file outside. Default: local files are downloaded, too.",
+        "Folder of local files, the value of LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; files outside it are refused. "
+        "Default: local files are downloaded from Label Studio, too.",
     )
     image_hosts: list[str] = key(
         [],

@@ -30,5 +30,5 @@ def serve_demo(model_args: ModelArguments, demo_args: DemoArguments) -> None:
     with stage("models"):
         predictors = load_predictors(tuned, demo_args.base, demo_args.device)
     page = build_page(predictors, demo_args.examples, list_phrases(tuned))
-    logger.info("%s on http://%s:%d", " and ".join(predictors), demo_args.host, demo_args.port)
+    logger.info("page of %s: http://%s:%d", " and ".join(predictors), demo_args.host, demo_args.port)
     page.launch(server_name=demo_args.host, server_port=demo_args.port, share=demo_args.share, quiet=True)

@@ -62,5 +62,5 @@ def export_model(model_args: ModelArguments, export_args: ExportArguments) -> bo
         difference = FORMATS[form](export, output)
     if model.concepts is not None:
         logger.info("concepts: %s", ", ".join(model.concepts.index.phrases))
-    logger.info("%s: its outputs differ from %s's by %.2g at most", output, name, difference)
+    logger.info("%s: outputs differ from those of %s by at most %.2g", output, name, difference)
     return True

@@ -47,7 +47,7 @@ def run_fine_tuning(model_args, data_args, loss_args, training: ParsedTraining) 
     Raises:
         ValueError: As in [`fine_tune`].
     """
-    # Without a dry run, the console shows errors alone of the stages, whose list is in the log file.
+    # Without a dry run, the console shows only the errors of the stages; their list is in the log file.
     with stage("config") if training.keys.dry_run else contextlib.nullcontext():
         run = build_run(model_args, data_args, loss_args, training)
         run.training.check_trackers()
@@ -58,7 +58,7 @@ def fine_tune(run: Run, data: PhraseData | None = None, *, is_part: bool = False
     """
     Train, evaluate, save, report and publish; with `dry_run`, run each stage once and remove all output.
 
-    The console shows what the run understood, its progress and its result; the log file in its folder shows more.
+    The console shows a summary of the run, its progress and its result; the log file in its folder contains more.
 
     Args:
         run (`Run`): Keys of the run.
@@ -94,7 +94,7 @@ def _fine_tune(
     log_file, with_overview = output_dir / LOG_FILE, not (is_part or training_args.dry_run)
     if with_overview:
         resumed = f", resuming from {Path(checkpoint).name}" if checkpoint else ""
-        logger.log(NOTE, "%s", format_line("output folder", f"{output_dir}{resumed}; the whole log: {log_file}"))
+        logger.log(NOTE, "%s", format_line("output folder", f"{output_dir}{resumed}; full log: {log_file}"))
     logger.info("%s", training_args.summary(model_args.model_name_or_path, data_args.source_name))
 
     with stage("data"):

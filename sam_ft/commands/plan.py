@@ -138,8 +138,8 @@ def plan_for_card(run: Run, card: Card, content: StepContent, *, with_bf16: bool
         yield f"  {name:20}{_gb(getattr(predicted, name)):>10}"
     yield f"  {'a step':20}{_gb(predicted.step_peak):>10}"
     yield (
-        f"  {'on the card':20}{_gb(predicted.needed):>10}: {_verdict(predicted.needed, card.memory)} with 10% for "
-        f"fragmentation and {_gb(CONTEXT_MEMORY)} of CUDA context"
+        f"  {'on the card':20}{_gb(predicted.needed):>10} with 10% for fragmentation and {_gb(CONTEXT_MEMORY)} of "
+        f"CUDA context: {_verdict(predicted.needed, card.memory)}"
     )
     yield from _predicted_time(predicted, card)
     if predicted.needed > card.memory:
@@ -224,7 +224,7 @@ def _verdict(needed: float, memory: int) -> str:
 
 def _predicted_time(predicted: StepPrediction, card: Card) -> Iterator[str]:
     if card.bandwidth is None:
-        yield "time is predicted for a name of `--card`, such as rtx4090, not for a size"
+        yield "no time is predicted for a size; set `--card` to a name such as rtx4090"
         return
     rate = f"{card.bf16:g} TFLOP/s in bf16" if card.bf16 else f"{card.fp32:g} TFLOP/s in float32"
     yield "time of an image, predicted"

@@ -131,7 +131,7 @@ def predict_crop(
     canvas = torch.from_numpy(Geometry(window, False, (0, 0, side, side), side).image(image))
     views = Views("crop", reviewed.size, [View(window, canvas)])
     (prediction,) = predictor.predict([views], _choose_phrases(reviewed, index))
-    detections = [{**d, "phrase": phrase} for phrase, found in prediction.detections.items() for d in found]
+    detections = [{**d, "phrase": phrase} for phrase, group in prediction.detections.items() for d in group]
     return measure_supports(ReviewedImage(reviewed.size, reviewed.labels, detections))[index]
 
 

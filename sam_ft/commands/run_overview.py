@@ -38,7 +38,7 @@ def describe_data(data: PhraseData, source_name: str | None) -> Iterator[str]:
 
 def _describe_rows(rows) -> str:
     if not isinstance(rows, Dataset):
-        return f"{len(rows):,} images per epoch, mixed, streamed or drawn"
+        return f"{len(rows):,} images per epoch (mixed, streamed or generated)"
     number, by_phrase = count_instances(rows)
     present = [text for text, count in by_phrase.most_common() if count]
     absent = len(by_phrase) - len(present)
@@ -112,12 +112,15 @@ def _format_count(number: int) -> str:
 
 
 def _describe_evaluation(args, retention: Retention) -> str:
-    times = ["before"] if args.eval_before else []
+    times = []
     if args.eval_strategy == IntervalStrategy.EPOCH:
         times.append("after each epoch")
     elif args.eval_strategy == IntervalStrategy.STEPS:
         times.append(f"every {args.eval_steps:g} steps")
-    text = " and ".join([", ".join(times), "after training"] if times else ["after training"])
+    times.append("after training")
+    if args.eval_before:
+        times = ["before training", *times] if len(times) > 1 else ["before and after training"]
+    text = " and ".join(times) if len(times) < 3 else f"{', '.join(times[:-1])} and {times[-1]}"
     if retention.probe is None:
         return text
     return f"{text}; retention on {len(retention.probe.rows)} images with {len(retention.probe.kinds)} other phrases"

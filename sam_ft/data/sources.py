@@ -75,7 +75,7 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
     path = Path(name)
     if path.is_file():
         detected, splits = find_splits_of_file(path, layout)
-        notes.append(f"the file {name} is read as {detected}; `layout` overrides")
+        notes.append(f"the layout of the file {name} is {detected}; set `layout` if this is wrong")
         _refuse_hub_keys(hub, f"{name} is a file of the layout {detected}")
         return {split: LocalSplit(read, detected, [folder_of_file(path)]) for split, read in splits.items()}
     if path.is_dir():
@@ -85,7 +85,7 @@ def find_sources(name: str, layout: str | None, hub: HubSource, notes: list[str]
             if layout is not None or not is_hub_folder(path):
                 raise
         else:
-            notes.append(f"{name} is read as {detected}; `layout` overrides")
+            notes.append(f"the layout of {name} is {detected}; set `layout` if this is wrong")
             _refuse_hub_keys(hub, f"{name} is a folder of the layout {detected}")
             return {split: LocalSplit(read, detected, [path]) for split, read in splits.items()}
     elif name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():

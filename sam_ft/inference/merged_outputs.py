@@ -75,7 +75,8 @@ def write_merged_outputs(job: PredictionJob, records: PredictionRecords) -> list
             notes.append(f"note: {output.describe_server()}")
         elif isinstance(output, EarlierImageOutputs):
             notes += output.notes
-    return [f"{p}: {detected[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems
+    numbers = {p: f"{detected[p]} detection{'s' * (detected[p] != 1)}" for p in counted}
+    return [f"{p}: {numbers[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems
 
 
 def _create_outputs(job: PredictionJob, owned: OwnedFiles) -> list:

@@ -159,7 +159,7 @@ class Sam3Criterion(ConceptLossOptions):
     def _mask_terms(self, queries: QueryOutputs, matches: Matches, targets: PairTargets, scale):
         """Compute focal loss and dice of the last layer's matched masks, block by block."""
         if queries.masks is None:
-            raise ValueError("`masks` of the one-to-many queries are missing, and those of the one-to-one queries not")
+            raise ValueError("`masks` of the one-to-many queries are missing; pass them as for the one-to-one queries")
         target_masks, mask_index = targets.require_masks()
         rows = (matches.layers == len(queries.logits) - 1).nonzero()[0]
         mask_rows = [mask_index[t] for t in matches.targets[rows]]

@@ -34,7 +34,7 @@ def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | No
     for i, crop in overlap.image.crops.items():
         values = np.array([crop.get(name, 0.0) for name in names])
         supports[i] = (supports[i] + np.minimum(values / overlap.thresholds, 1.0)) / 2
-    own = supports[np.arange(len(labels)), overlap.label_phrase]
+    label_support = supports[np.arange(len(labels)), overlap.label_phrase]
     has_phrase = np.array(
         [[name in object_phrases for name in names] for object_phrases in _list_object_phrases(labels)], dtype=bool
     )
@@ -43,7 +43,7 @@ def score_wrong_phrase(overlap: LabelOverlap) -> tuple[np.ndarray, list[str | No
         return np.zeros(len(labels)), [None] * len(labels)
     best, support = others.argmax(1), others.max(1)
     phrases = [names[k] if value > 0 else None for k, value in zip(best, support, strict=True)]
-    return support * (1 - own) ** 2, phrases
+    return support * (1 - label_support) ** 2, phrases
 
 
 def measure_supports(image: ReviewedImage) -> list[dict[str, float]]:

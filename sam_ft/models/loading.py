@@ -243,8 +243,7 @@ def adapt(options: ModelOptions, lora: LoraOptions, *, frozen: Sequence[str] = (
         check_same_adapter(adapted, lora, frozen=frozen, with_masks=options.with_masks)
         freeze(adapted, list(frozen), with_masks=options.with_masks)
         return adapted
-    base = _load_base(options)
-    adapted = add_adapters(base, lora, frozen=frozen, with_masks=options.with_masks, seed=options.seed)
+    adapted = add_adapters(_load_base(options), lora, frozen=frozen, with_masks=options.with_masks, seed=options.seed)
     adapted.allow_other_base = options.allow_other_base
     # The revision of the base: another revision has equal shapes, but other weights.
     adapted.peft_config["default"].revision = options.revision
@@ -330,8 +329,7 @@ def _load_pretrained(family: FamilySpec, options: ModelOptions) -> OffloadingMod
         return build_without_weights(family, config, options)
     with add_model_to_errors(options.model_name_or_path), hidden_library_bars(Path(source).is_dir()):
         loaded: Any = family.model_class.from_pretrained(source, config=config, output_loading_info=True, **arguments)
-    model, report = loaded
-    missing = sorted(report["missing_keys"])
+    model, missing = loaded[0], sorted(loaded[1]["missing_keys"])
     if missing:
         raise ValueError(
             f"`model_name_or_path`: {options.model_name_or_path!r} lacks {len(missing)} weights of {family.title}, "

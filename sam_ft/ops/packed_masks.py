@@ -1,4 +1,4 @@
-"""Masks of eight pixels a byte, for the way from a process of the data loader to the device."""
+"""Masks packed to eight pixels per byte, for the transfer from a process of the data loader to the device."""
 
 import numpy as np
 import torch

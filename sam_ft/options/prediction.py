@@ -78,8 +78,8 @@ class PredictOptions:
     )
     exemplar_method: str = key(
         "canvas",
-        "Use of `exemplar_images`. canvas: places at most 5 reference images of a phrase beside each predicted image; "
-        "tokens: adds the encoded boxes of any number of reference images to the prompt.",
+        "Method for `exemplar_images`. canvas: places at most 5 reference images of a phrase beside each predicted "
+        "image; tokens: adds the encoded boxes of any number of reference images to the prompt.",
         choices=("canvas", "tokens"),
     )
 

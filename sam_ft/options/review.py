@@ -81,7 +81,7 @@ class ReviewOptions:
     )
     unlabelled: list[str] = key(
         [],
-        "Unlabelled images to rank for labelling: files, folders, globs, text files with one path a line, tar or "
+        "Unlabelled images to rank for labelling: files, folders, globs, text files with one path per line, tar or "
         "parquet files. Default: none.",
     )
     num_next: int = key(

@@ -100,7 +100,7 @@ class SamTrainingKeys(HubKeys, EvaluationKeys):
     logging_first_step: bool = key(True, "Log the first step as well.")
     logging_nan_inf_filter: bool = key(False, "Leave NaN and infinite losses out of the logged mean.")
     report_to: None | str | list[str] = key(
-        "tensorboard", "Loggers, one or several: tensorboard, wandb, trackio or none."
+        "tensorboard", "Trackers, one or several: tensorboard, wandb, trackio, mlflow or none."
     )
     dataloader_num_workers: int = key(2, "Number of processes that load images; 0 loads them in the main process.")
     remove_unused_columns: bool = key(

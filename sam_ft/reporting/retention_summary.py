@@ -6,7 +6,7 @@ from .metric_table import exists
 
 _REGRESSION = (
     "REGRESSION: predictions for untrained phrases have degraded. "
-    "Remedies: `replay`, `distill_weight`, `lora`, lower rates"
+    "Remedies: `replay`, `distill_weight`, `lora`, lower learning rates"
 )
 _NO_REGRESSION = "Retention: no regression on untrained phrases"
 

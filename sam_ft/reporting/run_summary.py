@@ -53,7 +53,7 @@ def summarize_run(outcome: RunOutcome) -> list[str]:
     """
     after = outcome.columns[-1]
     before = outcome.columns[0] if len(outcome.columns) > 1 else Column("before", {})
-    subject = "trained objects"
+    subject = "objects"
     if outcome.takes_phrases:
         subject = "new phrases" if outcome.are_new else "trained phrases"
     lines = [(subject, _describe_gain(before, after, outcome.trained))]

@@ -141,7 +141,7 @@ def _fill(store: FeatureStore, samples, ids: list[str], model: OffloadingModel, 
 
 def _log_missing(store: FeatureStore, missing: int, total: int, num_bytes: int) -> None:
     work = f"{missing} of {total} views to compute, {num_bytes / 1e6:.1f} MB each"
-    logger.log(NOTE, "feature cache    %s: %s", store.folder, work if missing else f"all {total} views are there")
+    logger.log(NOTE, "feature cache    %s: %s", store.folder, work if missing else f"all {total} views are stored")
 
 
 @torch.no_grad()

@@ -125,11 +125,12 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):  # type: ignore[
         rates = self.get_learning_rates()
         of_encoders = {"vision": rates.vision, "text": rates.text}
         texts = [f"{part} {rate:g}" for part, rate in of_encoders.items() if rate is not None and part in trained]
+        of_parts = f" ({', '.join(texts)})" if texts else ""
         factors = {"accumulated": self.gradient_accumulation_steps, "processes": self.world_size}
         product = "".join(f" × {number} {unit}" for unit, number in factors.items() if number > 1)
         images = f"{window} image{'s' if window > 1 else ''} per step"
         images += f" ({self.per_device_train_batch_size}{product})" if product else ""
-        return f"{length}, {images}, learning rate {' / '.join([f'{rates.transformer:g}', *texts])}, seed {self.seed}"
+        return f"{length}, {images}, learning rate {rates.transformer:g}{of_parts}, seed {self.seed}"
 
     def uses_bf16(self) -> bool:
         """Return whether steps run under bf16 autocast, set by `bf16` or by the Accelerate config."""

@@ -137,7 +137,7 @@ def test_plan_shows_components_time_and_rungs(tmp_path, steps):
     text = "\n".join(lines)
     assert "predicted without a GPU" in lines[0]
     assert "memory of a step of 96 px, predicted" in text
-    assert "22.70 GB: does not fit 8.00 GB with 10% for fragmentation and 0.70 GB of CUDA context" in text
+    assert "22.70 GB with 10% for fragmentation and 0.70 GB of CUDA context: does not fit 8.00 GB" in text
     assert "1008 GB/s (NVIDIA Ada architecture whitepaper)" in text
     begin = lines.index("changes that make it fit, each together with those above it")
     assert lines[begin + 1] == "  pairs_per_chunk: 1"

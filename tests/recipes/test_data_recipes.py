@@ -30,7 +30,7 @@ def test_a_check_prints_a_report_and_writes_a_page(tmp_path, run):
         "check_data.py", "--config", CONFIGS / "sam3_full.yaml", "--dataset_name", tmp_path / "data", "--gallery_dir",
         tmp_path / "check", "--resolution", "224",
     )  # fmt: skip
-    assert "read as polygons" in output
+    assert "data is polygons; set `layout`" in output
     assert "apple (2), pear (1)" in output
     assert output.index("images without an instance: 1") < output.index("index.html")
     assert "usable" in output.splitlines()[-3:]

@@ -140,7 +140,7 @@ def test_exemplars_without_phrases(script, shapes, tmp_path):
         "--workers", "0",
     )  # fmt: skip
     assert status == 0, stderr
-    assert "visual: 25 in 1 of 1 images" in stderr
+    assert "visual: 25 detections in 1 of 1 images" in stderr
 
 
 def test_exemplars_in_reference_images(script, shapes, tmp_path):

@@ -53,7 +53,7 @@ def test_run_writes_all_files(run, tmp_path):
         assert (
             (out / name).is_file() or name.startswith("processor") and (out / "preprocessor_config.json").is_file()
         ), name
-    assert "trained objects  IoU " in output
+    assert "objects          IoU " in output
     log = (out / "training.log").read_text()
     assert "objects prompted, 2 rounds" in log
     assert "IoU@box" in log

@@ -78,4 +78,4 @@ def test_thresholds_of_many_phrases_are_a_range():
 
 def test_prompted_objects_have_no_other_phrases():
     columns = [Column("before", {"object_IoU": 0.47}), Column("after", {"object_IoU": 0.78, "mask_AP50": 0.9})]
-    assert summarize_run(RunOutcome(columns, set(), takes_phrases=False)) == ["trained objects  IoU 0.47 → 0.78"]
+    assert summarize_run(RunOutcome(columns, set(), takes_phrases=False)) == ["objects          IoU 0.47 → 0.78"]

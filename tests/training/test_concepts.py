@@ -115,7 +115,7 @@ def test_files_are_small_and_the_predictor_uses_them(tuned_concepts):
     assert without.presence["circle"] == base(sample, phrases).presence["circle"]
     entry = next(c for c in json.loads((folder / "concepts.json").read_text())["concepts"] if c["phrase"] == "star")
     assert added.threshold("star") == entry["threshold"] == alone.threshold("star")
-    assert added.describe_thresholds().startswith("those saved with the concepts; 0.5 for phrases without")
+    assert added.describe_thresholds().startswith("those saved with the concepts; 0.50 for phrases without")
     assert entry["scores"]["mask_AP50"] > 0
     assert json.loads((folder / "concepts.json").read_text())["version"]
 

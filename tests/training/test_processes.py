@@ -235,7 +235,7 @@ def test_processes_share_the_feature_cache(shapes, two_processes, script):
     status, _, output = script("sam3_ft.py", *cache_arguments(shapes, folder / "again", cache))
     assert status == 0, output
     assert "4 of 12 views to compute" in output
-    assert "all 2 views are there" in output
+    assert "all 2 views are stored" in output
 
 
 def test_recipe_trains_evaluates_and_saves_an_adapter(two_processes):

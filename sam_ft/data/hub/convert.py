@@ -169,7 +169,7 @@ class GatheredRows:
 
 def _schema_notes(schema: Schema, columns: Columns) -> list[str]:
     roles = ", ".join(f"{role}: {column}" for role, column in columns.roles.items())
-    note = f"understood as {schema.description} ({roles}); `column_mapping` overrides"
+    note = f"detected schema: {schema.description} ({roles}); set `column_mapping` if this is wrong"
     return [note, *filter(None, [schema.note])]
 
 

@@ -117,7 +117,7 @@ _KINDS = {
     "images without an instance": FindingKind(
         MINOR,
         "Every phrase whose labels are complete is trained as absent in these images.",
-        "Correct if the images contain none of the phrases; check a few, and remove images that are not labelled.",
+        "Nothing to do if the images contain none of the phrases; look at a few, and remove images without labels.",
     ),
     "too small for the mask loss": FindingKind(
         MINOR,

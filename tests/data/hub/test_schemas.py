@@ -52,7 +52,7 @@ def test_a_schema_is_detected_and_its_masks_are_read(tmp_path, name):
     options = MADE[name](tmp_path / "data")
     rows, report = read(tmp_path / "data", **options)
     assert content(rows) == expected(name)
-    assert any(note.startswith("understood as") for note in report.notes)
+    assert any(note.startswith("detected schema: ") for note in report.notes)
     for row, image in zip(rows, IMAGES, strict=True):
         assert np.array_equal(np.asarray(row["image"].convert("RGB")), np.asarray(image))
 
