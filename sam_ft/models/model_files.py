@@ -12,7 +12,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..options.concepts import CONCEPT_INFO
 from ..utils.json_files import read_json_file
-from ..utils.text import short_repr
+from ..utils.text import list_some, short_repr
 from .families import DEFAULT_FAMILY, FAMILIES, PACKAGE_MODEL_NAMES, PACKAGED_MODELS, UNTRAINED
 from .family_spec import FamilySpec
 
@@ -186,11 +186,16 @@ def add_model_to_errors(name: str):
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        remedy = (
-            "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
-            if Path(name).is_dir()
-            else "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
-        )
+        parent = Path(name).parent
+        if Path(name).is_dir():
+            remedy = (
+                "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
+            )
+        elif parent != Path(".") and (models := sorted(f.parent.name for f in parent.glob(f"*/{TRAINED_PHRASES}"))):
+            # A misspelt output folder also has the form of a Hub id.
+            remedy = f"There is no such folder; {parent} contains the models {list_some(models)}"
+        else:
+            remedy = "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
         raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
 
 
