@@ -186,17 +186,22 @@ def add_model_to_errors(name: str):
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        parent = Path(name).parent
-        if Path(name).is_dir():
-            remedy = (
-                "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
-            )
-        elif parent != Path(".") and (models := sorted(f.parent.name for f in parent.glob(f"*/{TRAINED_PHRASES}"))):
-            # A misspelt output folder also has the form of a Hub id.
-            remedy = f"There is no such folder; {parent} contains the models {list_some(models)}"
-        else:
-            remedy = "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
+        remedy = (
+            "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
+            if Path(name).is_dir()
+            else describe_neighbours(name)
+            or "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
+        )
         raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
+
+
+def describe_neighbours(name: str) -> str:
+    """Describe the models beside a folder that does not exist: a misspelt folder has the form of a Hub id, too."""
+    folder = Path(name).parent
+    if Path(name).exists() or folder == Path("."):
+        return ""
+    models = sorted(file.parent.name for file in folder.glob(f"*/{TRAINED_PHRASES}"))
+    return f"There is no folder {name}; {folder} contains the models {list_some(models)}" if models else ""
 
 
 def is_hub_id(name: str) -> bool:
