@@ -160,7 +160,7 @@ def _build_handlers(gr, predictors: dict[str, Sam3Predictor]) -> tuple[Callable,
         try:
             pictures, rows = predict_and_draw(predictors, image, text, boxes, None if use_saved else threshold)
         except ValueError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         return *pictures, rows
 
     return on_image, on_click, on_clear, on_predict

@@ -57,11 +57,10 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
         if splits:
             return name, splits
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
-    content = f"contains {list_some(names, 12)}"
-    if len({image.name for image in images_in(folder)}.intersection(names)) == len(names):
-        content += ", images without labels"
-    content += f", which is {f'not of the layout {layout!r}' if layout else 'of none of the layouts below'}"
-    content = content if names else "is empty"
+    expected = f"not of the layout {layout!r}" if layout else "of none of the layouts below"
+    content = f"contains {list_some(names, 12)}, which is {expected}" if names else "is empty"
+    if names and len({image.name for image in images_in(folder)}.intersection(names)) == len(names):
+        content = f"contains images without labels ({list_some(names)})"
     damaged = "".join(f"\n  cannot be read: {problem}" for problem in _find_damaged_files(folder))
     raise ValueError(
         f"`dataset_name`: the folder {str(folder)!r} {content}; {ACCEPTED}{damaged}{_describe_unread_format(folder)}"
