@@ -94,7 +94,7 @@ class Sam3Predictor(Predictor[PredictOptions]):
         """Describe the origin of the thresholds in one line."""
         if self.options.score_threshold is not None:
             return f"{self.options.score_threshold:g} for all phrases"
-        return f"{self.thresholds.rule}; {self.thresholds.default:.2g} for phrases without a threshold"
+        return f"{self.thresholds.rule}; {self.thresholds.default:g} for phrases without a threshold"
 
     @property
     def tiling(self) -> tuple[int | None, float]:
