@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ..options.data import ReadOptions, check_channels
 from ..options.keys import key, key_of
-from ..options.prediction import OUTPUTS, PredictOptions, Sam2PredictOptions
+from ..options.prediction import OUTPUTS, PREDICTIONS_DIR, PredictOptions, Sam2PredictOptions
 from .base import Keys, with_keys_of
 
 
@@ -27,7 +27,7 @@ class SharedPredictArguments(Keys):
         "path per line, tar or parquet files or their URLs, or Hub data sets such as owner/name.",
     )
     predictions_dir: str = key(
-        "out/predictions", "Output folder. The same command with the same folder continues an interrupted prediction."
+        PREDICTIONS_DIR, "Output folder. The same command with the same folder continues an interrupted prediction."
     )
     outputs: list[str] = key(
         ["coco", "overlays"],

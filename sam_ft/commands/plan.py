@@ -77,6 +77,7 @@ def run_plan(model_args, data_args, loss_args, training: ParsedTraining, plan_ar
             predicted = call_in_process(_predict_on_cpu, keys, card, content)
         except ValueError as error:  # A saved adapter can be measured, but not predicted.
             logger.info("note: there is no prediction beside the measurement: %s", error)
+    logger.info("measuring steps and an evaluation on %s in a process of its own …", device.type)
     for line in plan(run, data, get_device_memory(device) if limit is None else limit, predicted):
         logger.info("%s", line)
 

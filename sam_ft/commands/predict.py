@@ -20,7 +20,7 @@ from ..inference.references import ReferenceImage, assign_phrases
 from ..inference.sam2_predictor import Sam2Predictor
 from ..inference.sam3_predictor import Sam3Predictor
 from ..inference.weights_fingerprint import compute_weights_fingerprint
-from ..models.model_files import read_trained_phrases
+from ..models.model_files import describe_neighbours, read_trained_phrases
 from ..models.sam3.concept_files import read_concept_source
 from ..utils.console import log_to_console_and_file, stage
 from ..utils.output_folders import check_unclaimed
@@ -63,7 +63,7 @@ def _prepare_sam3(
         )
         phrases = list(assign_phrases(references, phrases))
     elif not phrases and not exemplars:
-        phrases = sorted(read_trained_phrases(model_args.model_name_or_path, model_args.model_revision) or [])
+        phrases = _read_trained_phrases(model_args)
     job = _make_job(model_args, predict_args, images, phrases, exemplars)
     job.settings["exemplar_images"] = [reference.describe() for reference in references]
     prompts = ", ".join(phrases) or "exemplar boxes"
@@ -116,6 +116,15 @@ def _check_ray(predict_args, group: ProcessGroup) -> None:
 
 def _find_images(predict_args) -> ImageList:
     return find_images(predict_args.images, Path(predict_args.predictions_dir), PREDICTIONS)
+
+
+def _read_trained_phrases(model_args) -> list[str]:
+    name = model_args.model_name_or_path
+    phrases = sorted(read_trained_phrases(name, model_args.model_revision) or [])
+    if not phrases:
+        remedy = describe_neighbours(name) or "Set `phrases`, or the boxes of `exemplar_file` or `exemplar_images`"
+        raise ValueError(f"there is no prompt: `phrases` is empty, and {name!r} has no trained phrases. {remedy}")
+    return phrases
 
 
 def _make_job(model_args, predict_args, images: ImageList, phrases: list[str], prompts: dict) -> PredictionJob:

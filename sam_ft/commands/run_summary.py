@@ -9,6 +9,7 @@ from ..data.writers.image_names import source_paths
 from ..models.families import get_family_of_model
 from ..models.lora import unwrap_sam
 from ..options.concepts import CONCEPT_WEIGHTS
+from ..options.prediction import PREDICTIONS_DIR
 from ..reporting.run_summary import RunOutcome, summarize_run
 from ..training.base_trainer import SamTrainer
 from ..utils.program_path import find_program
@@ -63,6 +64,8 @@ def _format_next_command(folder: Path, data: PhraseData, *, takes_phrases: bool)
     if not takes_phrases:
         source = data.reports[-1].source if data.reports else ""
         words += ["--prompt_file", source if source.endswith(".json") else "prompts.json"]
+    if Path(PREDICTIONS_DIR).is_dir():  # The default folder may contain the predictions of another model.
+        words += ["--predictions_dir", f"{folder}-predictions"]
     return " ".join([find_program(), "predict", *map(shlex.quote, words)])
 
 

@@ -132,7 +132,7 @@ def _require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError("`format: onnx` needs `pip install sam-ft[onnx]`") from error
+        raise ImportError('`format: onnx` needs `pip install "sam-ft[onnx]"`') from error
 
 
 def _export_graph(graph: nn.Module, inputs: tuple, file: Path, names: list[str], outputs: list[str], shapes) -> None:

@@ -158,5 +158,5 @@ def _import_sdk():
     try:
         import cvat_sdk.auto_annotation
     except ImportError as error:
-        raise ImportError("auto-annotation needs the SDK of CVAT: `pip install sam-ft[cvat]`") from error
+        raise ImportError('auto-annotation needs the SDK of CVAT: `pip install "sam-ft[cvat]"`') from error
     return cvat_sdk.auto_annotation

@@ -160,7 +160,7 @@ def _build_handlers(gr, predictors: dict[str, Sam3Predictor]) -> tuple[Callable,
         try:
             pictures, rows = predict_and_draw(predictors, image, text, boxes, None if use_saved else threshold)
         except ValueError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         return *pictures, rows
 
     return on_image, on_click, on_clear, on_predict
@@ -184,7 +184,7 @@ def build_page(predictors: dict[str, Sam3Predictor], examples: str | None = None
     try:
         import gradio as gr
     except ImportError as error:
-        raise ImportError("the demo page needs Gradio: `pip install sam-ft[demo]`") from error
+        raise ImportError('the demo page needs Gradio: `pip install "sam-ft[demo]"`') from error
 
     on_image, on_click, on_clear, on_predict = _build_handlers(gr, predictors)
     with gr.Blocks(title="sam-ft") as page:

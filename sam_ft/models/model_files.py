@@ -12,7 +12,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..options.concepts import CONCEPT_INFO
 from ..utils.json_files import read_json_file
-from ..utils.text import short_repr
+from ..utils.text import list_some, short_repr
 from .families import DEFAULT_FAMILY, FAMILIES, PACKAGE_MODEL_NAMES, PACKAGED_MODELS, UNTRAINED
 from .family_spec import FamilySpec
 
@@ -189,9 +189,19 @@ def add_model_to_errors(name: str):
         remedy = (
             "The folder is damaged or contains another kind of model: copy it again, with tokenizer and processor"
             if Path(name).is_dir()
-            else "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
+            else describe_neighbours(name)
+            or "Check the name; for facebook/sam3, request access on its page and run `hf auth login`"
         )
         raise ValueError(f"`model_name_or_path`: {name!r} cannot be loaded. {remedy}. ({error})") from error
+
+
+def describe_neighbours(name: str) -> str:
+    """Describe the models beside a folder that does not exist: a misspelt folder has the form of a Hub id, too."""
+    folder = Path(name).parent
+    if Path(name).exists() or folder == Path("."):
+        return ""
+    models = sorted(file.parent.name for file in folder.glob(f"*/{TRAINED_PHRASES}"))
+    return f"There is no folder {name}; {folder} contains the models {list_some(models)}" if models else ""
 
 
 def is_hub_id(name: str) -> bool:

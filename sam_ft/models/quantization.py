@@ -44,7 +44,7 @@ def build_quantization_arguments(kind: str, family: FamilySpec) -> dict:
         raise ValueError(f"`quantization` must be nf4, got {kind!r}")
     if not find_spec("bitsandbytes"):
         raise ValueError(
-            "`quantization: nf4` needs bitsandbytes, which is not installed. Run `pip install sam-ft[quantization]`"
+            '`quantization: nf4` needs bitsandbytes, which is not installed. Run `pip install "sam-ft[quantization]"`'
         )
     config = BitsAndBytesConfig(
         load_in_4bit=True,

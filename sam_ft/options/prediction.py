@@ -7,6 +7,7 @@ from .keys import check_values, key, key_of
 
 # Formats that predictions are written in.
 OUTPUTS = ("coco", "cvat", "labelme", "x_anylabeling", "label_studio", "yolo", "overlays", "masks", "parquet")
+PREDICTIONS_DIR = "out/predictions"  # default output folder
 
 
 @dataclass

@@ -57,9 +57,9 @@ def lead_metric_of(metrics: dict[str, float]) -> str | None:
 
 
 def best_of(name: str, columns: list[Column]) -> set[int]:
-    """Return the indices of the columns with the best value of a metric; empty with a single value."""
+    """Return the indices of the columns with the best value of a metric; empty if all values are equal."""
     values = {i: c.metrics[name] for i, c in enumerate(columns) if exists(c.metrics.get(name))}
-    if len(values) < 2:
+    if len(set(values.values())) < 2:
         return set()
     best = (max if METRICS[name].higher_is_better else min)(values.values())
     return {i for i, value in values.items() if value == best}

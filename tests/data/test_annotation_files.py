@@ -94,7 +94,7 @@ def test_coco_files_at_the_root_are_splits_by_their_names(coco):
         find_phrase_splits(DatasetOptions(str(folder)))
     (folder / "a.json").unlink()
     (folder / "b.json").write_text(json.dumps({"items": [], "annotations": []}))
-    with pytest.raises(ValueError, match="which is none of"):
+    with pytest.raises(ValueError, match="which is of none of"):
         find_phrase_splits(DatasetOptions(str(folder)))
 
 

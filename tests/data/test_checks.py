@@ -1,6 +1,7 @@
 """Findings of an inspection, each for a data set with one defect."""
 
 import base64
+import io
 import json
 from pathlib import Path
 
@@ -251,6 +252,16 @@ def test_a_labelme_file_with_the_image_data_of_another(tmp_path, prefix):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": prefix + data}))
     findings = [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
     assert [Path(f.record).name for f in findings] == ["first.json"]
+
+
+def test_a_labelme_file_with_its_own_image_encoded_again(tmp_path):
+    TREES["labelme"](tmp_path)
+    for name in ("first", "second"):
+        content = io.BytesIO()
+        Image.open(tmp_path / f"{name}.png").convert("RGB").save(content, "JPEG")
+        file, data = tmp_path / f"{name}.json", base64.b64encode(content.getvalue()).decode()
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"imageData": data}))
+    assert not [f for f in inspect(tmp_path / "_" / "_").findings if "imageData" in f.kind]
 
 
 def test_an_image_that_cannot_be_used_is_one_finding(coco, tmp_path):

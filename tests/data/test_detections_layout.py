@@ -253,5 +253,5 @@ def test_damaged_tables_are_refused_with_their_file(tables, name):
 def test_parquet_files_of_others_are_not_this_layout(tables):
     for name in ("detections", "images"):
         change_schema(tables, name, lambda table: table.replace_schema_metadata({b"sam_ft": b'{"format": "other"}'}))
-    with pytest.raises(ValueError, match="which is none of"):
+    with pytest.raises(ValueError, match="which is of none of"):
         find_splits(tables)

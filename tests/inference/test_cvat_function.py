@@ -174,5 +174,5 @@ def test_wrong_parameters(arguments, message, monkeypatch):
 def test_without_the_sdk(monkeypatch):
     monkeypatch.setitem(sys.modules, "cvat_sdk", None)
     monkeypatch.setitem(sys.modules, "cvat_sdk.auto_annotation", None)
-    with pytest.raises(ImportError, match=re.escape("pip install sam-ft[cvat]")):
+    with pytest.raises(ImportError, match=re.escape('pip install "sam-ft[cvat]"')):
         create(TINY, "dog")

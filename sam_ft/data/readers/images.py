@@ -111,12 +111,12 @@ def upright_size(image: Path | bytes, *, decode: bool = True, channels: Sequence
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             width, height = opened.size
-            is_rotated = remaining = _exif_swaps_sides(opened)
+            is_rotated = remaining = exif_swaps_sides(opened)
             if decode or (is_rotated and opened.format == "TIFF"):
                 is_reduced = opened.draft(opened.mode, (max(width // 8, 1), max(height // 8, 1))) is not None
                 opened.load()
                 width, height = (width, height) if is_reduced else opened.size
-                remaining = _exif_swaps_sides(opened)
+                remaining = exif_swaps_sides(opened)
             problem = describe_channels(image, len(opened.getbands())) if opened.format == "TIFF" else None
     except IMAGE_ERRORS as error:
         name = "inside the file" if isinstance(image, bytes) else image
@@ -129,5 +129,6 @@ def upright_size(image: Path | bytes, *, decode: bool = True, channels: Sequence
     return (height, width, is_rotated) if remaining else (width, height, is_rotated)
 
 
-def _exif_swaps_sides(image: Image.Image) -> bool:
+def exif_swaps_sides(image: Image.Image) -> bool:
+    """Return whether EXIF swaps the sides that are stored in the file."""
     return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

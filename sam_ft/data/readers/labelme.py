@@ -9,19 +9,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ...options.data import ReadOptions
 from ...utils.text import short_repr
 from ..reading_report import Remark
 from ..row_schema import DatasetFormatError
 from .files import example_id_of, group_by_split, images_in
-from .images import IMAGE_ERRORS, ImageError, bare_name, file_name_text
+from .images import IMAGE_ERRORS, ImageError, bare_name, exif_swaps_sides, file_name_text
 from .json_files import read_json
 from .outlines import ellipse
 from .records import Record, Shape, Split, join_parts
 
 
+MAX_DIFFERENCE = 8.0  # mean difference of gray values, of 255, between encodings of one picture
 FORM = "NAME.json with `shapes` beside NAME.jpg (LabelMe)"
 
 
@@ -77,8 +78,8 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
             # Converters write the name of the JSON file instead of the image's.
             if name and path.is_file() and not path.samefile(file):
                 if _differs(content.get("imageData"), path):
-                    detail = "re-encoded, or of another picture; the file is used"
-                    split.remarks.append(Remark("`imageData` is not the image file's content", str(file), detail))
+                    detail = "another size or other pixels; the file is used"
+                    split.remarks.append(Remark("`imageData` is of another image than the file", str(file), detail))
                 return path
     if isinstance(content.get("imageData"), str):
         try:
@@ -96,15 +97,30 @@ def _image(file: Path, content: dict, split: Split) -> Path | bytes | ImageError
 
 
 def _differs(embedded, path: Path) -> bool:
-    """Return whether the embedded image differs from the bytes of the image file."""
+    """Return whether the embedded image shows another picture than the file; LabelMe encodes the same one again."""
     if not isinstance(embedded, str) or not embedded:
         return False
     embedded = "".join(embedded.partition(",")[2].split() if embedded.startswith("data:") else embedded.split())
-    if abs(len(embedded) * 3 // 4 - path.stat().st_size) > 2:  # Base64 encodes three bytes as four characters.
+    try:
+        data = base64.b64decode(embedded)
+    except (binascii.Error, ValueError):
         return True
-    with contextlib.suppress(binascii.Error, ValueError):
-        return base64.b64decode(embedded) != path.read_bytes()
-    return True
+    if len(data) == path.stat().st_size and data == path.read_bytes():
+        return False
+    try:
+        (size, pixels), (file_size, file_pixels) = _thumbnail(io.BytesIO(data)), _thumbnail(path)
+    except IMAGE_ERRORS:
+        return True
+    return size != file_size or float(np.abs(pixels - file_pixels).mean()) > MAX_DIFFERENCE
+
+
+def _thumbnail(source: io.BytesIO | Path) -> tuple[tuple[int, int], np.ndarray]:
+    """Return the size of an upright image, and its gray values in 32 x 32 pixels."""
+    with Image.open(source) as image:
+        size = (image.height, image.width) if exif_swaps_sides(image) else image.size
+        image.draft("L", (256, 256))  # A JPEG file is decoded at a fraction of its size.
+        gray = ImageOps.exif_transpose(image).convert("L").resize((32, 32), Image.Resampling.BOX)
+    return size, np.asarray(gray, np.float32)
 
 
 def _shapes(entries: list) -> list[Shape]:

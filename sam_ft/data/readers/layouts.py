@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...options.data import LAYOUTS, ReadOptions
+from ...utils.text import list_some
 from ...utils.yaml_files import read_yaml_mapping
+from .files import images_in
 from .json_files import read_json
 from .records import Split
 from .unread_formats import find_unread_format
@@ -54,12 +56,14 @@ def find_splits(folder: Path, layout: str | None = None) -> tuple[str, dict[str,
         splits = _READERS[name].find(folder)
         if splits:
             return name, splits
-    content = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:12]) or "nothing"
-    expected = f"not of the layout {layout!r}" if layout else "none of"
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    expected = f"not of the layout {layout!r}" if layout else "of none of the layouts below"
+    content = f"contains {list_some(names, 12)}, which is {expected}" if names else "is empty"
+    if names and len({image.name for image in images_in(folder)}.intersection(names)) == len(names):
+        content = f"contains images without labels ({list_some(names)})"
     damaged = "".join(f"\n  cannot be read: {problem}" for problem in _find_damaged_files(folder))
     raise ValueError(
-        f"`dataset_name`: the folder {str(folder)!r} contains {content}, which is {expected}; {ACCEPTED}"
-        f"{damaged}{_describe_unread_format(folder)}"
+        f"`dataset_name`: the folder {str(folder)!r} {content}; {ACCEPTED}{damaged}{_describe_unread_format(folder)}"
     )
 
 

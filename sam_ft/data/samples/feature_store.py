@@ -40,8 +40,8 @@ class FeatureStore:
             differing = sorted(name for name in {**stored, **fingerprint} if stored.get(name) != fingerprint.get(name))
             if differing:
                 raise ValueError(
-                    f"`feature_cache`: {self.folder} was computed from other {' and '.join(differing)}. Choose "
-                    "another folder, or delete this one to compute it again"
+                    f"`feature_cache`: {self.folder} was computed from other {' and '.join(differing)}. Set "
+                    "`feature_cache` to a folder of this data, or delete this one to compute it again"
                 )
             return
         with _explain_write_errors(self.folder):

@@ -77,7 +77,7 @@ _KINDS = {
         "The mask's box is trained; where the mask is wrong, so is the target.",
         "Look at the mask; export the annotations again if it does not fit its object.",
     ),
-    "`imageData` is not the image file's content": FindingKind(
+    "`imageData` is of another image than the file": FindingKind(
         WRONG,
         "Masks may lie on another image than they were drawn on.",
         "Save the JSON file with its own image again.",

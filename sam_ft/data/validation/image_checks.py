@@ -291,12 +291,13 @@ def check_unlisted(
     """
     real_paths = RealPaths()
     used, split_of_folder = set(map(real_paths.resolve, skipped)), {}
+    given = {os.path.realpath(folder): str(folder) for folder in unread.values()}
     for split, rows in splits.items():
         for path, is_file in image_paths(rows):
             if is_file:
-                path = real_paths.resolve(Path(path))
-                used.add(path)
-                split_of_folder.setdefault(os.path.dirname(path), split)
+                real = real_paths.resolve(Path(path))
+                used.add(real)
+                split_of_folder.setdefault(os.path.dirname(real), split)
     for split, folder in unread.items():
         split_of_folder.setdefault(os.path.realpath(folder), split)
     for folder, split in split_of_folder.items():
@@ -305,7 +306,7 @@ def check_unlisted(
         if files:
             record = f"{len(files)} images, such as {list_some(file.name for file in files)}"
             kind = "images that no annotation lists"
-            yield Finding(kind, split, record, "not used", number=len(files), file=folder)
+            yield Finding(kind, split, record, "not used", number=len(files), file=given.get(folder, folder))
 
 
 def check_sources(splits: dict[str, Dataset]) -> Iterator[Finding]:

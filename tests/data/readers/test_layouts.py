@@ -164,7 +164,7 @@ def test_a_layout_can_be_set(tmp_path):
 def test_the_message_for_an_unknown_layout_lists_the_content_and_the_layouts(tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         find_splits(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"contains nothing, which is none of"):
+    with pytest.raises(ValueError, match=r"is empty; the layouts"):
         find_splits(tmp_path)
     (tmp_path / "pictures").mkdir()
     with pytest.raises(ValueError, match=r"(?s)contains pictures/.*Roboflow.*YOLO-seg.*CVAT.*VIA.*LabelMe.*SA-1B"):

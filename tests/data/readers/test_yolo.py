@@ -194,5 +194,5 @@ def test_text_files_that_are_not_labels_are_no_yolo_data(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "first.txt").write_text("a red apple on a table")
     (tmp_path / "notes.json").write_text(json.dumps({"categories": []}))
-    with pytest.raises(ValueError, match="which is none of"):
+    with pytest.raises(ValueError, match="which is of none of"):
         read(tmp_path)
