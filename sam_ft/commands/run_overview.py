@@ -19,7 +19,7 @@ from .retention_probe import Retention
 from .run import Run
 
 
-MAX_NOTES = 6  # notes on the data that the console shows
+MAX_NOTES = 2  # lines of notes on the data on the console, beside warnings; the log file contains all
 _MEMORY_KEYS = ("pair_checkpointing", "quantization", "feature_cache", "cache_text", "draft_decoding")
 
 
@@ -51,7 +51,7 @@ def _describe_rows(rows) -> str:
 
 def describe_notes(data: PhraseData, log_file: Path) -> list[str]:
     """
-    Return the notes on the data, warnings first and at most `MAX_NOTES`.
+    Return all warnings of the data, and the other notes in at most `MAX_NOTES` lines.
 
     Args:
         data (`PhraseData`): Data of the run.
@@ -59,10 +59,11 @@ def describe_notes(data: PhraseData, log_file: Path) -> list[str]:
     """
     others = [note for note in data.notes if note not in data.warnings]
     findings = [line for report in data.reports for line in report.list_findings()]
-    notes = [*data.warnings, *findings, *others]
+    notes = [*findings, *others]
     if len(notes) > MAX_NOTES:
-        notes[MAX_NOTES:] = [f"{len(notes) - MAX_NOTES} more notes on the data are in {log_file}"]
-    return [to_printable(f"note: {note}") for note in notes]
+        rest = len(notes) - MAX_NOTES + 1
+        notes[MAX_NOTES - 1 :] = [f"{rest} more notes on the data are in {log_file}"]
+    return [to_printable(f"note: {note}") for note in (*data.warnings, *notes)]
 
 
 def describe_run_setup(run: Run, trainer: SamTrainer, retention: Retention) -> list[str]:
