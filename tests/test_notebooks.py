@@ -99,7 +99,7 @@ def test_an_adapter_is_trained_merged_and_loaded(execute):
 @pytest.mark.notebooks
 def test_masks_of_clicks_and_boxes_improve(execute, tmp_path):
     notebook, text = execute("03_sam2_clicks")
-    before, after = change_of("IoU of prompted objects", text)
+    before, after = change_of("objects +IoU", text)
     assert after > before + 0.1
     results = json.loads((tmp_path / "out/03/predictions/results.json").read_text())
     boxes = json.loads((tmp_path / "out/03/scenes/annotations/val_coco.json").read_text())["annotations"]
