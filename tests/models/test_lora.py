@@ -211,7 +211,7 @@ def test_adapters_of_4_bit_encoders_get_gradients(tmp_path):
 
 def test_quantisation_without_bitsandbytes_is_refused(monkeypatch):
     monkeypatch.setattr("sam_ft.models.quantization.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs bitsandbytes.*pip install sam-ft\[quantization\]"):
+    with pytest.raises(ValueError, match=r'needs bitsandbytes.*pip install "sam-ft\[quantization\]"'):
         load_model(ModelOptions("sam-ft/tiny", quantization="nf4"))
 
 
