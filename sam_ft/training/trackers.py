@@ -6,6 +6,8 @@ from typing import Self
 
 import numpy as np
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback, WandbCallback
 
@@ -24,13 +26,21 @@ def log_picture(callbacks: list[TrainerCallback], name: str, file: Path, step: i
     """
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-            callback.tb_writer.add_image(name, _read_pixels(file), step, dataformats="HWC")
+            _add_to_tensorboard(callback.tb_writer, name, file, step)
         elif isinstance(callback, MLflowCallback) and callback._initialized:
             callback._ml_flow.log_image(_read_pixels(file), key=name, step=step)
         elif isinstance(callback, WandbCallback) and callback._initialized:
             callback._wandb.log({name: callback._wandb.Image(str(file)), "train/global_step": step})
         elif isinstance(callback, TrackioCallback) and callback._initialized:
             callback._trackio.log({name: callback._trackio.Image(str(file)), "train/global_step": step})
+
+
+def _add_to_tensorboard(writer: SummaryWriter, name: str, file: Path, step: int) -> None:
+    """Add a PNG file as it is; `add_image` would decode, resize and encode it again."""
+    with Image.open(file) as image:
+        width, height = image.size
+    encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=encoded)]), step)
 
 
 def _read_pixels(file: Path) -> np.ndarray:
