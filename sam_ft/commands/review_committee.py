@@ -120,6 +120,7 @@ class Committee:
         self._encoder: Sam3Predictor | None = None
         file = self.folder / _UNREADABLE
         self._problems: dict[str, str] = read_json_file(file, "review_dir") if file.is_file() else {}
+        self._transient: set[str] = set()  # images that may become readable without a change
 
     def predict(self, images: ImageList, phrases: list[str]) -> tuple[ImageList, list[PredictionRecords]]:
         """
@@ -189,16 +190,18 @@ class Committee:
                 problems[keys[index]] = image.problem
                 continue
             features = _encode_canvas(predictor, image.views[0].canvas)
-            if number == 0:
+            if number == len(problems):  # the first image that can be read
                 self._check_space(features.nbytes * len(indices))
             if self._is_stored:
                 self._features.write(keys[index], 0, features)
             self._pooled.write(_pooled_name(keys[index]), 0, _pool(features))
         self._problems |= problems
         # A later call reads files again that may become readable without a change, such as remote ones.
-        lasting = {keys[i] for i in indices if "://" not in images[i].file and os.access(images[i].file, os.R_OK)}
-        if problems.keys() & lasting:
-            write_json(self.folder / _UNREADABLE, {k: v for k, v in self._problems.items() if k in lasting})
+        files = {keys[i]: images[i].file for i in indices}
+        self._transient |= {key for key, file in files.items() if "://" in file or not os.access(file, os.R_OK)}
+        if problems.keys() - self._transient:
+            lasting = {key: text for key, text in self._problems.items() if key not in self._transient}
+            write_json(self.folder / _UNREADABLE, lasting)
 
     def _check_space(self, num_bytes: int) -> None:
         if self._is_stored and len(self.members) > 1 and shutil.disk_usage(self.folder).free < num_bytes:
