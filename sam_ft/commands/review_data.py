@@ -105,7 +105,7 @@ def read_review_data(data_args: DataArguments, names: list[str]) -> ReviewData:
     splits = [name for name, (part, _) in read.items() for _ in range(len(part))]
     check_labels(rows)
     synonyms = dict(reading.phrase_map.synonyms)
-    return ReviewData(rows, dict(zip(rows["example_id"], splits, strict=True)), reports, synonyms, notes)
+    return ReviewData(rows, dict(zip(rows["example_id"][:], splits, strict=True)), reports, synonyms, notes)
 
 
 def assign_review_folds(data: ReviewData, review_args: ReviewArguments, owned: OwnedFiles) -> None:

@@ -11,7 +11,8 @@ from datasets import Dataset, Image
 from .keyed_random import keyed_draws
 from .lazy_rows import LazyRows
 from .row_schema import to_dataset
-from .validation.image_checks import near_pictures, roboflow_source, seen_pictures
+from .validation.image_checks import roboflow_source, seen_pictures
+from .validation.similar_hashes import SimilarHashes
 
 
 MAX_COMPARED = 50_000  # Above it, images are not opened to find copies, which would delay every start.
@@ -124,7 +125,7 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str], num_proc: int | None
         notes.append(f"more than {MAX_COMPARED} training images: copies are found by file name alone")
         paths = (value["path"] for value in rows.cast_column("image", Image(decode=False))["image"])
         return join_groups([None if path is None else roboflow_source(path) for path in paths])
-    exact, similar, by_hash = _Groups(len(rows)), _Groups(len(rows)), defaultdict(list)
+    exact, similar, hashes = _Groups(len(rows)), _Groups(len(rows)), SimilarHashes[int]()
     first: dict[Hashable, int] = {}
     with seen_pictures(rows, num_proc) as pictures:
         for i, (path, picture) in enumerate(pictures):
@@ -133,9 +134,9 @@ def find_copies(rows: Dataset | LazyRows, notes: list[str], num_proc: int | None
                 if key[1] is not None:
                     exact.join(first.setdefault(key, i), i)
             if picture is not None:
-                for _, other in near_pictures(by_hash, picture.hashes):
+                for _, other in hashes.find(picture.hashes):
                     similar.join(other, i)
-                by_hash[picture.hashes[0]].append(i)
+                hashes.add(picture.hashes, i)
     both = join_groups(exact.groups(), similar.groups())
     if max(Counter(both).values(), default=0) > max(len(rows) / 2, exact.largest()):
         notes.append("many training images look alike: copies are found by file name and content alone")

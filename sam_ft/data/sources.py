@@ -26,11 +26,14 @@ class LocalSplit:
         read (`SplitReader`): Function that reads the split.
         layout (`str`): Layout of the files.
         roots (`list[Path]`): Folders that its images must lie in, see [`Split.roots`].
+        converted (`tuple[datasets.Dataset, DataReport]`, *optional*): Result of an earlier conversion, which is used
+            instead of another one. Default: none.
     """
 
     read: SplitReader
     layout: str
     roots: list[Path] = field(default_factory=list)
+    converted: tuple[Dataset, DataReport] | None = None
 
 
 @dataclass
@@ -43,12 +46,14 @@ class HubSplit:
         source (`HubSource`): The data set.
         name (`str`): Name of the split.
         layout (`str`): `hub`.
+        converted (`tuple[datasets.Dataset, DataReport]`, *optional*): As that of [`LocalSplit`].
     """
 
     rows: Dataset
     source: HubSource
     name: str
     layout: str = "hub"
+    converted: tuple[Dataset, DataReport] | None = None
 
 
 SplitSource = LocalSplit | HubSplit
@@ -164,8 +169,10 @@ def read_splits(
         `ValueError`, `DatasetFormatError`: See [`make_rows`] and [`convert`].
     """
     only = list(splits) if only is None else only
+    result = {name: None if name in lazy else splits[name].converted for name in only}
+    only = [name for name, converted in result.items() if converted is None]
     local = {}
-    for name, split in splits.items():
+    for name, split in splits.items() if only else ():
         if not isinstance(split, HubSplit):
             try:
                 with paused_garbage_collection():
@@ -182,7 +189,6 @@ def read_splits(
     inferred_labels = {
         label: name for split in local.values() if split.has_inferred_labels for label, name in split.labels.items()
     }
-    result = {}
     for name in only:
         split = splits[name]
         if isinstance(split, HubSplit):

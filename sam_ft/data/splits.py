@@ -161,7 +161,7 @@ def all_rows(splits: dict[str, Dataset]) -> Dataset:
     Returns:
         `datasets.Dataset`: All rows; if two rows share an `example_id`, each id is prefixed with its split.
     """
-    ids = [name for rows in splits.values() for name in rows["example_id"]]
+    ids = [name for rows in splits.values() for name in rows["example_id"][:]]
     if len(set(ids)) < len(ids):
         splits = {
             name: rows.map(_renamed, fn_kwargs={"split": name}, features=rows.features)

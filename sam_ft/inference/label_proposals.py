@@ -112,7 +112,8 @@ def write_proposals(
     grouped: dict[str, list[LabelFinding]] = {}
     for finding in findings:
         grouped.setdefault(finding.example_id, []).append(finding)
-    names, texts = list(rows["example_id"]), dict(zip(rows["example_id"], rows["phrases"], strict=True))
+    names = rows["example_id"][:]
+    texts = dict(zip(names, rows["phrases"][:], strict=True))
     entries = {name: ImageEntry(name, path) for name, path in zip(names, paths, strict=True)}
     root = os.path.commonpath([os.path.dirname(entry.path) for entry in entries.values()])
     phrases = sorted(

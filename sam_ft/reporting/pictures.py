@@ -174,8 +174,12 @@ def _draw_mask(
     right = min(int((x + w + 1) * scales[0]) + 2, pixels.shape[1])
     bottom = min(int((y + h + 1) * scales[1]) + 2, pixels.shape[0])
     box = (left / scales[0], top / scales[1], min(right / scales[0], size[0]), min(bottom / scales[1], size[1]))
-    mask = Image.fromarray(coco_mask.decode(rle) * np.uint8(255))
-    enlarged = mask.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
+    # The part of the mask that the filter of the resizing reads.
+    margin = int(1 / min(*scales, 1)) + 2
+    x1, y1 = max(int(box[0]) - margin, 0), max(int(box[1]) - margin, 0)
+    mask = coco_mask.decode(rle)[y1 : int(box[3]) + margin, x1 : int(box[2]) + margin] * np.uint8(255)
+    box = (box[0] - x1, box[1] - y1, box[2] - x1, box[3] - y1)
+    enlarged = Image.fromarray(mask).resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
     inside = np.asarray(enlarged) > 127
     if not inside.any():  # A mask smaller than a pixel of the picture.
         inside = np.asarray(enlarged) > 0

@@ -94,7 +94,7 @@ class ReviewPage:
             finding.phrase for finding in self.findings
         }
         self.colors = PhraseColors([*texts, *sorted(others - counts.keys())])
-        self.numbers = {name: i for i, name in enumerate(self.rows["example_id"])}
+        self.numbers = {name: i for i, name in enumerate(self.rows["example_id"][:])}
 
     def render(self, max_findings: int) -> str:
         """

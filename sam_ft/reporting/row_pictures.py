@@ -42,7 +42,7 @@ class RowPictures:
         self._without_images = {split: rows.remove_columns("image") for split, rows in self.splits.items()}
         self._samples: dict[tuple[str, int], tuple[Panel, list[str], list[str]]] = {}
         self._indices = {
-            split: {name: i for i, name in enumerate(rows["example_id"])} for split, rows in self.splits.items()
+            split: {name: i for i, name in enumerate(rows["example_id"][:])} for split, rows in self.splits.items()
         }
 
     def index_of(self, split: str, example_id: str | None) -> int | None:
@@ -100,7 +100,7 @@ class RowPictures:
         return self._samples[split, index]
 
     def _draw_sample(self, sample: Sample) -> tuple[Panel, list[str], list[str]]:
-        image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+        image = Image.fromarray(sample.image.permute(1, 2, 0).contiguous().numpy())
         boxes = box_cxcywh_to_xyxy(sample.boxes) * image.width
         drawn = []
         for phrase in sample.phrases:

@@ -76,7 +76,7 @@ def cache_images(
         }
         with args.main_process_first(desc="feature cache"):
             store = FeatureStore(folder / name, fingerprint, number)
-        ids = rows["example_id"]
+        ids = rows["example_id"][:]
         fill = _fill_on_ray if on_ray else _fill
         group.run(lambda: fill(store, part, ids, model, args))  # noqa: B023 (called at once)
         if store.missing(ids):

@@ -54,4 +54,8 @@ def paused_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():
+                # Moves all objects to the oldest generation, so that the next collection does not search them.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

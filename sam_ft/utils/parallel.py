@@ -34,7 +34,7 @@ def count_usable_cores() -> int:
 
 @contextlib.contextmanager
 def mapped_chunks(
-    function: Callable[[range], Result], length: int, num_proc: int | None = None
+    function: Callable[[range], Result], length: int, num_proc: int | None = None, *, size: int | None = None
 ) -> Iterator[Iterator[Result]]:
     """
     Yield an iterator over the results of a function of consecutive ranges, in their order.
@@ -44,16 +44,18 @@ def mapped_chunks(
     when the context ends, also by an error or a signal.
 
     Args:
-        function (`Callable[[range], Result]`): Function of the indices of at most `CHUNK` rows; it must not change
-            what it refers to, and its results and errors must be picklable.
+        function (`Callable[[range], Result]`): Function of the indices of at most `size` rows; it must not change what
+            it refers to, and its results and errors must be picklable.
         length (`int`): Number of rows. If these take less than `MIN_SECONDS`, by the time of the first chunk, they are
             processed in this process.
         num_proc (`int`, *optional*): Number of processes; 1 uses this process alone. Default: the usable cores,
             divided among the processes of a distributed run on this machine.
+        size (`int`, *optional*): Number of rows of a task, `CHUNK` by default.
     """
     if num_proc is None:
         num_proc = max(count_usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
-    chunks = [range(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK)]
+    size = CHUNK if size is None else size
+    chunks = [range(begin, min(begin + size, length)) for begin in range(0, length, size)]
     # Searching the records and rows of a large data set for garbage takes longer than converting them; in a worker it
     # would also copy the memory that is shared with the parent.
     gc.freeze()

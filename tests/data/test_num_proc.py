@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_ft.data import sources
 from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.row_schema import DatasetFormatError
 from sam_ft.data.sources import read_splits
 from sam_ft.data.validation import image_checks
-from sam_ft.data.validation.inspection import inspect_splits
+from sam_ft.data.validation.inspection import add_training_refusal, inspect_splits
+from sam_ft.data.writers import conversion
 from sam_ft.data.writers.coco_files import write_coco
 from sam_ft.data.writers.conversion import conversion_target, write_rows
 from sam_ft.options.data import DatasetOptions, ReadOptions
@@ -93,7 +95,8 @@ def test_findings_do_not_depend_on_the_number_of_processes(folder):
     }  # fmt: skip
 
 
-def test_converted_files_do_not_depend_on_the_number_of_processes(folder, tmp_path):
+def test_converted_files_do_not_depend_on_the_number_of_processes(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "_MIN_FILE", 20_000)  # bytes of about six images
     reports, files = [], []
     for number in NUMBERS:
         splits = read(folder, number, on_bad_rows="skip")
@@ -109,11 +112,25 @@ def test_converted_files_do_not_depend_on_the_number_of_processes(folder, tmp_pa
     assert [len(report.skipped) for report in reports[0]] == [4, 4]
     assert files[1:] == files[:1] * 2
     assert "coco/train_images/deep/10.png" in files[0]
+    assert {f"rows/data/train-0000{i}-of-00004.parquet" for i in range(4)} < set(files[0])
+    written = read(tmp_path / "1" / "rows", 1, on_bad_rows="skip", verify_images=False)["train"][0]
+    assert written["example_id"][:5] == rows["train"]["example_id"][:5]
     # Two embedded images of the same content have other labels.
     finished = [read(tmp_path / "1" / "rows", number, on_bad_rows="skip") for number in NUMBERS]
     reports = [[report for _, report in splits.values()] for splits in finished]
     assert reports[1:] == reports[:1] * 2
     assert "same picture" in reports[0][0].skipped[0]
+
+
+def test_a_check_converts_the_records_of_a_split_without_a_defect_once(shapes, monkeypatch):
+    converted = []
+    make_rows = sources.make_rows
+    monkeypatch.setattr(sources, "make_rows", lambda *args: converted.append(args[0].source) or make_rows(*args))
+    splits, _ = find_phrase_splits(DatasetOptions(str(shapes)))
+    inspection = inspect_splits(splits, ReadOptions(), 1008, lambda _: [], num_proc=1)
+    add_training_refusal(inspection, DatasetOptions(str(shapes)), ReadOptions(), 1)
+    assert inspection.usable
+    assert len(converted) == len(set(converted)) == 2
 
 
 def test_the_error_is_that_of_the_first_row_that_cannot_be_used(folder):

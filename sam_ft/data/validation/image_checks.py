@@ -21,11 +21,10 @@ from ..readers.files import images_in
 from ..readers.image_roots import RealPaths
 from ..row_schema import image_paths
 from .findings import Finding
+from .similar_hashes import SimilarHashes
 
 
 MAX_REMEMBERED = 100_000  # image files whose properties are computed once, about 60 MB
-_NEAR_BITS = (0, *(1 << i for i in range(64)))  # differences of equal and near hashes
-_TURNS = ("", ", turned 90° clockwise,", ", turned 180°,", ", turned 90° counterclockwise,")
 
 
 @dataclass
@@ -149,7 +148,7 @@ def check_pictures(splits: dict[str, Dataset], num_proc: int | None = None) -> I
         `Finding`: Each defect.
     """
     seen: dict[str, tuple[str, str]] = {}
-    by_hash: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    similar = SimilarHashes[tuple[str, str]]()
     for split, rows in splits.items():
         with seen_pictures(rows, num_proc) as looked_at:
             pictures = progress_bar(looked_at, total=len(rows), caption=f"checking images of {split}")
@@ -165,10 +164,10 @@ def check_pictures(splits: dict[str, Dataset], num_proc: int | None = None) -> I
                     yield _copy("the same file as", split, name, *seen[picture.digest])
                     continue
                 seen[picture.digest] = (split, name)
-                relation, near = next(near_pictures(by_hash, picture.hashes), ("", None))
+                relation, near = next(similar.find(picture.hashes), ("", None))
                 if near is not None:
                     yield _copy(relation, split, name, *near)
-                by_hash[picture.hashes[0]].append((split, name))
+                similar.add(picture.hashes, (split, name))
 
 
 def can_decode_all(images: list[Path], caption: str, num_proc: int | None = None) -> bool:
@@ -225,32 +224,15 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
             _remember((key, picture) for key, picture, _ in chunk)
             yield from ((path, picture) for _, picture, path in chunk)
 
-    # Transferring remembered properties from another process takes as long as finding them.
-    is_remembered = len(rows) > 0 and _file_key(undecoded[0]["image"]) in _remembered
-    with mapped_chunks(look, len(rows), 1 if is_remembered else num_proc) as chunks:
+    def recall() -> Iterator[tuple[str | None, Picture | None]]:
+        for index, (path, is_file) in enumerate(image_paths(rows)):
+            yield path, look_at({"bytes": None, "path": path} if is_file else undecoded[index]["image"])
+
+    if len(rows) > 0 and _file_key(undecoded[0]["image"]) in _remembered:
+        yield recall()
+        return
+    with mapped_chunks(look, len(rows), num_proc) as chunks:
         yield remember(chunks)
-
-
-def near_pictures(by_hash: dict[int, list], hashes: tuple[int, ...]) -> Iterator[tuple[str, object]]:
-    """
-    Find images whose difference hash is equal or one bit away, under rotation and mirroring.
-
-    Images of nearly uniform colour are ignored because their hash contains no information.
-
-    Args:
-        by_hash (`dict[int, list]`): Hash of an upright image, the first of `Picture.hashes`, to entries of the caller.
-        hashes (`tuple[int, ...]`): `Picture.hashes` of the image to compare.
-
-    Yields:
-        `tuple[str, object]`: Description of the relation, and the first entry of a near hash.
-    """
-    for orientation, value in enumerate(hashes):
-        if not 8 <= value.bit_count() <= 56 or by_hash.keys().isdisjoint(map(value.__xor__, _NEAR_BITS)):
-            continue
-        for neighbour in map(value.__xor__, _NEAR_BITS):
-            if by_hash.get(neighbour):
-                turn = ", mirrored," if orientation >= 4 else _TURNS[orientation]
-                yield f"looks the same{turn} as", by_hash[neighbour][0]
 
 
 def roboflow_source(path: str | Path | None) -> str | None:

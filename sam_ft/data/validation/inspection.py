@@ -46,7 +46,8 @@ class Inspection:
             split and `Finding.record`.
         notes (`list[str]`): Assumptions.
         train_split (`str`): Split that a run would train on.
-        sources (`dict[str, SplitSource]`): Sources of the splits, whose annotation files are read once.
+        sources (`dict[str, SplitSource]`): Sources of the splits, whose annotation files are read once, and whose rows
+            are converted once if all of them can be used.
     """
 
     splits: dict[str, Dataset] = field(default_factory=dict)
@@ -197,7 +198,7 @@ def _read_splits(
         try:
             verify = options.verify_images and not _can_decode(split, options, name, num_proc)
             reading = dataclasses.replace(options, verify_images=verify)
-            result.splits[name], report = read_splits(splits, reading, only=[name], num_proc=num_proc)[name]
+            rows, report = read_splits(splits, reading, only=[name], num_proc=num_proc)[name]
         except DatasetFormatError as error:
             file, record = to_printable(error.file), to_printable(error.record or "")
             kind, usable, detail = "a split cannot be read", name != result.train_split, to_printable(error.problem)
@@ -210,7 +211,9 @@ def _read_splits(
             usable = name != result.train_split
             result.findings.append(Finding("a split cannot be read", name, "", str(error), usable))
             continue
-        result.reports[name] = report
+        result.splits[name], result.reports[name] = rows, report
+        if skipped or not (report.skipped or report.dropped):  # A training run reads the same rows.
+            splits[name] = dataclasses.replace(split, converted=(rows, report))
         example_ids = ((to_printable(r.where), r.example_id) for r in _records_of(split, options))
         result.findings += check_report(name, report, skipped, example_ids)
     return unread

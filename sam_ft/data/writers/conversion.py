@@ -1,14 +1,16 @@
 """Target folder of a conversion, and writer of rows as parquet for the Hub and `datasets`."""
 
 import contextlib
+import itertools
+import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo, Image
 from datasets.table import embed_table_storage
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -24,7 +26,8 @@ from .image_names import source_names
 
 MARKER = ".written-by-sam-ft"  # marks a finished conversion
 _ARGUMENT, _KIND = "target_dir", "conversion"
-_BATCH = 16  # rows of a record batch of the temporary file
+_BATCH = 64  # rows whose images are in memory to find their sizes
+_MIN_FILE, _MAX_FILE = 32 << 20, 500 << 20  # bytes of images of a parquet file; the last one of a split is smaller
 CARD_TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.j2"
 
 
@@ -71,7 +74,7 @@ def conversion_target(folder: Path, *, overwrite: bool, num_proc: int | None = N
 
 def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str, num_proc: int | None = None) -> Path:
     """
-    Write a data set card and `data/SPLIT-00000-of-00001.parquet` with embedded images.
+    Write a data set card and files `data/SPLIT-NUMBER-of-NUMBER.parquet` with embedded images.
 
     `load_dataset(folder)` and `dataset_name` read the folder.
 
@@ -96,10 +99,31 @@ def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str, num_
             )
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for name, rows in splits.items():
-        with _embedded(rows, folder, num_proc) as embedded:
-            embedded.to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
+        _write_split(rows, folder / "data", name, num_proc)
     (folder / "README.md").write_text(format_card(splits, folder.resolve().name, source), encoding="utf-8")
     return folder
+
+
+def _write_split(rows: Dataset, folder: Path, name: str, num_proc: int | None) -> None:
+    arrow, names, parts = rows.with_format("arrow"), list(source_names(rows)), _divide(rows)
+
+    def write(numbers: range) -> int:
+        number = 0
+        for i in numbers:
+            part = parts[i]
+            table = _embed_images(arrow[part.start : part.stop], names[part.start : part.stop])
+            # Computing the fingerprint would copy all images.
+            embedded = Dataset(table, info=DatasetInfo(features=rows.features), fingerprint="embedded")
+            embedded.to_parquet(folder / f"{name}-{i:05}-of-{len(parts):05}.parquet")
+            number += len(part)
+        return number
+
+    with (
+        progress_bar(total=len(rows), caption="embedding images") as bar,
+        mapped_chunks(write, len(parts), num_proc, size=1) as chunks,
+    ):
+        for number in chunks:
+            bar.update(number)
 
 
 def format_card(splits: dict[str, Dataset], title: str, source: str) -> str:
@@ -142,44 +166,31 @@ def _count_split(name: str, rows: Dataset) -> dict[str, str | int]:
     }
 
 
-@contextlib.contextmanager
-def _embedded(rows: Dataset, folder: Path, num_proc: int | None) -> Iterator[Dataset]:
+def _divide(rows: Dataset) -> list[range]:
     """
-    Embed the content of image files in rows, with the names and sub-folders of the source.
+    Divide rows into parts for one parquet file each.
 
-    Args:
-        rows (`datasets.Dataset`): Rows as in `row_schema.py`.
-        folder (`Path`): Folder of temporary files with the result, which is not held in memory.
-        num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
-
-    Yields:
-        `datasets.Dataset`: The rows, as long as the context is open.
+    Files have at least `_MIN_FILE` bytes of images; with more than 64 files, they become larger, up to `_MAX_FILE`.
+    The division depends on the rows alone, not on the number of processes.
     """
-    arrow, names = rows.with_format("arrow"), list(source_names(rows))
+    ends = np.cumsum([0, *_image_bytes(rows)])
+    size = min(max(ends[-1] // 64, _MIN_FILE), _MAX_FILE)
+    numbers = ends[:-1] // size  # of the file of each row
+    begins = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+    return [range(begin, end) for begin, end in itertools.pairwise(begins)]
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".rows-") as temporary:
 
-        def embed(indices: range) -> tuple[str, int]:
-            # Transferring the images between processes would take longer than reading them.
-            table = arrow[indices.start : indices.stop]
-            table = _embed_images(table, names[indices.start : indices.stop])
-            file = f"{temporary}/{indices.start}.arrow"
-            with pa.OSFile(file, "wb") as sink, pa.ipc.new_stream(sink, rows.features.arrow_schema) as stream:
-                stream.write_table(table, max_chunksize=_BATCH)
-            return file, len(table)
-
-        tables = []
-        with (
-            progress_bar(total=len(rows), caption="embedding images") as bar,
-            mapped_chunks(embed, len(rows), num_proc) as chunks,
-        ):
-            for file, number in chunks:
-                tables.append(pa.ipc.open_stream(pa.memory_map(file)).read_all())
-                bar.update(number)
-        yield Dataset(pa.concat_tables(tables), fingerprint="embedded")  # Computing it would copy all images.
+def _image_bytes(rows: Dataset) -> Iterator[int]:
+    """Yield the size of the encoded image of each row, in bytes."""
+    images = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
+    for batch in images.iter(_BATCH):
+        lengths = pc.fill_null(pc.binary_length(pc.struct_field(batch["image"], "bytes")), 0).to_pylist()
+        for length, path in zip(lengths, pc.struct_field(batch["image"], "path").to_pylist(), strict=True):
+            yield length or os.path.getsize(path)
 
 
 def _embed_images(table: pa.Table, names: list[str | None]) -> pa.Table:
+    """Embed the content of image files, with the names and sub-folders of the source."""
     table = embed_table_storage(table)
     column, number = table["image"].combine_chunks(), table.schema.get_field_index("image")
     parts = [column.field("bytes"), pa.array(names, pa.string())]
