@@ -57,9 +57,10 @@ def build(recipe: dict):
 
     from sam_ft.models.activation_checkpointing import enable_activation_checkpointing
     from sam_ft.models.freezing import freeze
-    from sam_ft.models.lora import add_adapters, unwrap_sam
+    from sam_ft.models.lora import add_adapters
     from sam_ft.models.sam3.config import build_tiny_config
     from sam_ft.models.sam3.model import Sam3ForConceptSegmentation
+    from sam_ft.models.unwrapping import unwrap_sam
     from sam_ft.options.model import LoraOptions
 
     torch.manual_seed(0)

@@ -70,9 +70,10 @@ def build_model(case: Case):
     from benchmarks.measure import DEVICE
     from sam_ft.models.activation_checkpointing import enable_activation_checkpointing
     from sam_ft.models.freezing import freeze
-    from sam_ft.models.lora import add_adapters, unwrap_sam
+    from sam_ft.models.lora import add_adapters
     from sam_ft.models.sam2.config import set_resolution
     from sam_ft.models.sam2.random_model import build_random_model
+    from sam_ft.models.unwrapping import unwrap_sam
     from sam_ft.options.model import LoraOptions
 
     config = Sam2Config()
@@ -100,7 +101,7 @@ def measure_case(case: Case) -> tuple[int, float]:
     from accelerate.utils import send_to_device
 
     from benchmarks.measure import DEVICE, peak_bytes
-    from sam_ft.models.lora import unwrap_sam
+    from sam_ft.models.unwrapping import unwrap_sam
     from sam_ft.testing import random_prompts
 
     model = build_model(case)

@@ -16,9 +16,9 @@ from .metrics.average_precision import CocoAveragePrecision as CocoAveragePrecis
 from .metrics.concept_f1 import ConceptF1 as ConceptF1
 from .metrics.grounding import ConceptGrounding as ConceptGrounding
 from .metrics.regions import RegionQuality as RegionQuality
+from .models.adapter_loading import adapt as adapt
+from .models.adapter_loading import load_adapted as load_adapted
 from .models.freezing import freeze as freeze
-from .models.loading import adapt as adapt
-from .models.loading import load_adapted as load_adapted
 from .models.loading import load_model as load_model
 from .models.lora import AdaptedSam as AdaptedSam
 from .models.lora import add_adapters as add_adapters

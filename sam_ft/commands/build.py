@@ -10,11 +10,13 @@ from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from ..arguments.dataset import SharedDataArguments
 from ..arguments.model import SharedModelArguments
 from ..data.loading import PhraseData, load_phrase_dataset
+from ..models.adapter_loading import adapt
 from ..models.families import FAMILIES, get_resolution
 from ..models.freezing import count_parameters, freeze
-from ..models.loading import adapt, load_as_trained, load_for_concepts, load_model
-from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.loading import load_as_trained, load_for_concepts, load_model
+from ..models.lora import AdaptedSam
 from ..models.processors import load_processor_of_model
+from ..models.unwrapping import unwrap_sam
 from ..options.model import ModelOptions
 from ..reporting.metric_specs import METRICS, RENAMED_METRICS, MetricGroup
 from ..training.callbacks import EarlyStopping, LogFile

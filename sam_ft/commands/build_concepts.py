@@ -14,9 +14,9 @@ from ..data.phrases.vocabulary import spell_phrases
 from ..data.samples.collators import tokenize_phrases
 from ..data.samples.pipeline import EvaluationSamples
 from ..models.families import get_resolution
-from ..models.lora import unwrap_sam
 from ..models.sam3.concepts import ConceptEntry, build_random_tokens, repeat_tokens
 from ..models.sam3.model import Sam3ForConceptSegmentation
+from ..models.unwrapping import unwrap_sam
 from ..options.concepts import ConceptOptions
 from ..options.keys import build_options
 

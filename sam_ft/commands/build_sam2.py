@@ -11,8 +11,9 @@ from ..data.samples.collators import Sam2Collator
 from ..data.samples.object_prompts import ObjectEvaluation, ObjectSamples, objects_of
 from ..metrics.objects import SIZES, names_of
 from ..models.families import get_resolution
-from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.lora import AdaptedSam
 from ..models.sam2.model import Sam2ForPromptSegmentation
+from ..models.unwrapping import unwrap_sam
 from ..reporting.metric_specs import MetricGroup, selectable_metrics
 from ..training.feature_cache import cache_images
 from ..training.sam2_trainer import Sam2Trainer

@@ -12,9 +12,10 @@ from ..data.phrases.probe_phrases import probe_kinds
 from ..data.samples.collators import Sam3Collator, warn_long_phrases
 from ..data.samples.pipeline import EvaluationSamples, TrainingSamples
 from ..models.families import get_resolution
-from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.lora import AdaptedSam
 from ..models.sam3.model import Sam3ForConceptSegmentation
 from ..models.sam3.teacher import Teacher
+from ..models.unwrapping import unwrap_sam
 from ..options.evaluation import DetectionLimits
 from ..options.keys import build_options
 from ..reporting.metric_specs import METRICS, MetricGroup, selectable_metrics

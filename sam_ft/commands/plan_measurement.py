@@ -22,7 +22,7 @@ from ..data.loading import PhraseData
 from ..data.row_schema import to_dataset
 from ..models.family_spec import resolve
 from ..models.freezing import count_parameters
-from ..models.lora import unwrap_sam
+from ..models.unwrapping import unwrap_sam
 from ..training.feature_cache import STORED_DTYPE
 from ..utils.memory import peak_resident_memory, reset_peak_resident_memory, resident_memory
 from .build import load_sam

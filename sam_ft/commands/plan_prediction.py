@@ -21,8 +21,8 @@ from ..data.samples.sample import Sample, SamplePhrase
 from ..models.families import FAMILIES, PACKAGE_MODEL_NAMES, get_resolution
 from ..models.family_spec import resolve
 from ..models.freezing import count_parameters
-from ..models.lora import unwrap_sam
 from ..models.model_files import add_model_to_errors, check_exists, detect_family, find_adapter_file, find_concept_info
+from ..models.unwrapping import unwrap_sam
 from ..planning.cards import Card
 from ..planning.roofline import HOST_SECONDS_PER_KERNEL
 from ..planning.simulation import StepRecorder, simulate

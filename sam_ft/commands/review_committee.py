@@ -24,8 +24,8 @@ from ..inference.weights_fingerprint import compute_weights_fingerprint
 from ..metrics.label_overlap import LOWEST_SCORE
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
-from ..models.lora import unwrap_sam
 from ..models.model_files import find_saved_file
+from ..models.unwrapping import unwrap_sam
 from ..options.prediction import PredictOptions
 from ..training.feature_cache import STORED_DTYPE
 from ..utils.console import progress_bar

@@ -24,7 +24,8 @@ from ..data.loading import PhraseData
 from ..metrics.thresholds import read_thresholds
 from ..models.families import PACKAGED_MODELS, get_family_of_model, get_resolution
 from ..models.family_spec import FamilySpec
-from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.lora import AdaptedSam
+from ..models.unwrapping import unwrap_sam
 from ..options.data import SYNTHETIC, SYNTHETIC_STREAM
 from ..reporting.card_facts import CardFacts, DatasetFacts
 from ..reporting.comparisons import tile_panels

@@ -11,7 +11,7 @@ from ..data.row_schema import count_instances
 from ..data.safe_text import to_printable
 from ..models.families import get_family_of_model, get_resolution
 from ..models.freezing import count_parameters
-from ..models.lora import unwrap_sam
+from ..models.unwrapping import unwrap_sam
 from ..reporting.run_summary import format_line
 from ..training.base_trainer import SamTrainer
 from ..utils.text import list_some

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..data.loading import PhraseData
 from ..data.writers.image_names import source_paths
 from ..models.families import get_family_of_model
-from ..models.lora import unwrap_sam
+from ..models.unwrapping import unwrap_sam
 from ..options.concepts import CONCEPT_WEIGHTS
 from ..options.prediction import PREDICTIONS_DIR
 from ..reporting.run_summary import RunOutcome, summarize_run

@@ -15,7 +15,7 @@ from ..inference.label_studio_config import read_labelling_config
 from ..inference.label_studio_export import export_project
 from ..inference.label_studio_images import TaskImages
 from ..inference.label_studio_training import PROGRESS_FILE, TrainingProgress
-from ..models.loading import read_concept_sources
+from ..models.concept_sources import read_concept_sources
 from ..options.model import ModelOptions
 from ..utils.console import read_metrics
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, Sam3Config, Sam3Processor, Sam3VideoConfig
 
+from ..models.concept_sources import has_concepts
 from ..models.finite import check_weights
-from ..models.loading import has_concepts, load_as_trained, load_model
+from ..models.loading import load_as_trained, load_model
 from ..models.lora import AdaptedSam, merge_adapters
 from ..models.model_files import add_model_to_errors, check_exists, resolve_source
 from ..models.processors import load_processor_of_model

@@ -1,6 +1,6 @@
 """Phrases of a prediction: checks, trained phrases of a model, and the phrase of prompts without one."""
 
-from ..models.loading import read_concept_sources
+from ..models.concept_sources import read_concept_sources
 from ..models.model_files import read_trained_phrases
 from ..options.model import ModelOptions
 

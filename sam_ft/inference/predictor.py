@@ -9,8 +9,8 @@ from transformers import ProcessorMixin
 from ..models.families import get_resolution
 from ..models.finite import NonFiniteOutputError
 from ..models.loading import load_as_trained
-from ..models.lora import unwrap_sam
 from ..models.processors import load_processor_of_model
+from ..models.unwrapping import unwrap_sam
 from ..options.model import ModelOptions
 from ..options.prediction import PredictOptions, Sam2PredictOptions
 from .tiling import Views

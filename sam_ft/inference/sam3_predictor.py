@@ -15,7 +15,6 @@ from ..metrics.postprocess import to_detections
 from ..metrics.thresholds import FILE as THRESHOLDS
 from ..metrics.thresholds import Thresholds, read_thresholds
 from ..models.finite import NonFiniteError, NonFiniteOutputError
-from ..models.lora import AdaptedSam
 from ..models.model_files import find_saved_file
 from ..models.outputs import PairPrediction
 from ..models.sam3.concepts import ConceptTokens
@@ -35,6 +34,7 @@ from .tiling import Views, cut_views
 
 
 if TYPE_CHECKING:
+    from ..models.lora import AdaptedSam
     from .prediction_job import PredictionJob
 
 
@@ -66,7 +66,7 @@ class Sam3Predictor(Predictor[PredictOptions]):
 
     def __init__(
         self,
-        model: Sam3ForConceptSegmentation | AdaptedSam,
+        model: "Sam3ForConceptSegmentation | AdaptedSam",
         processor: Sam3Processor,
         thresholds: Thresholds | None = None,
         options: PredictOptions | None = None,
@@ -87,7 +87,7 @@ class Sam3Predictor(Predictor[PredictOptions]):
     ) -> Self:
         file = find_saved_file(source.model_name_or_path, THRESHOLDS, source.revision)
         thresholds = None if file is None else read_thresholds(file.parent)
-        sam = cast(Sam3ForConceptSegmentation | AdaptedSam, model)
+        sam = cast("Sam3ForConceptSegmentation | AdaptedSam", model)
         return cls(sam, cast(Sam3Processor, processor), thresholds, options)
 
     def describe_thresholds(self) -> str:

@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from transformers.utils.hub import extract_commit_hash
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME as ADAPTER_CONFIG
 
+from ..models.base_fingerprint import BASE_FOLDER
 from ..models.families import PACKAGE_MODEL_NAMES, PACKAGED_MODELS
-from ..models.lora import BASE_FOLDER
 from ..models.model_files import find_adapter_file, find_concept_info, find_saved_file
 from ..models.sam3.concept_files import read_concept_info
 from ..options.concepts import CONCEPT_INFO

@@ -14,7 +14,7 @@ from .weightless import has_values
 
 logger = logging.getLogger("sam_ft.run")
 
-BASE_FINGERPRINT = "base_fingerprint.json"
+BASE_FINGERPRINT, BASE_FOLDER = "base_fingerprint.json", "base"  # files and folder of a saved adapter
 _ROUNDING = "bfloat16"
 
 

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from .lora import unwrap_sam
+from .unwrapping import unwrap_sam
 
 
 @contextlib.contextmanager

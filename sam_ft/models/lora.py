@@ -19,6 +19,7 @@ from ..utils.json_files import write_json
 from ..utils.regex import matches_within
 from .base_fingerprint import (
     BASE_FINGERPRINT,
+    BASE_FOLDER,
     check_base_fingerprint,
     compute_base_fingerprint,
     read_base_fingerprint,
@@ -29,9 +30,6 @@ from .freezing import freeze
 from .lora_targets import find_modules_to_save, find_targets
 from .offloading import OffloadingModel
 from .parts import strip_wrappers
-
-
-BASE_FOLDER = "base"
 
 
 class AdaptedSam(PeftModel):
@@ -243,8 +241,3 @@ def merge_adapters(model: AdaptedSam) -> PreTrainedModel:
             f"adapters are merged in float32, but `{strip_wrappers(rounded)}` has another dtype. Set `dtype: float32`"
         )
     return cast(PreTrainedModel, model.merge_and_unload().requires_grad_(True))
-
-
-def unwrap_sam(model: torch.nn.Module) -> PreTrainedModel:
-    """Return the model without PEFT's wrapper."""
-    return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)

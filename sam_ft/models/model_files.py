@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from huggingface_hub import is_offline_mode
-from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from safetensors import SafetensorError
 from transformers.utils import cached_file
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME as ADAPTER_CONFIG
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..options.concepts import CONCEPT_INFO

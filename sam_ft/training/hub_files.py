@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
+from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME as ADAPTER_CONFIG
 
 from ..options.concepts import CONCEPT_INFO
 from ..utils.json_files import write_json

@@ -16,7 +16,8 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..models.loading import load_model
-from ..models.lora import AdaptedSam, unwrap_sam
+from ..models.lora import AdaptedSam
+from ..models.unwrapping import unwrap_sam
 from ..options.model import ModelOptions
 from ..utils.console import NOTE
 from ..utils.secrets import check_no_secrets, register_secret

@@ -5,9 +5,9 @@ import torch
 from ..evaluation.predictions import PredictionStore, ScoredEvaluation, count_rows
 from ..metrics.postprocess import DetectionTransfer
 from ..metrics.thresholds import Thresholds, choose_thresholds
-from ..models.lora import unwrap_sam
 from ..models.outputs import PairPrediction
 from ..models.sam3.steps import ConceptEvaluationStep
+from ..models.unwrapping import unwrap_sam
 from ..options.evaluation import DetectionLimits
 from .evaluator import Evaluator
 

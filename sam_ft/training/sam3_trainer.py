@@ -7,13 +7,13 @@ from typing import Any, cast
 import torch
 
 from ..metrics.thresholds import Thresholds
-from ..models.lora import unwrap_sam
 from ..models.model_files import TRAINED_PHRASES
 from ..models.sam3.concept_files import read_concepts, restore_concepts, write_concepts
 from ..models.sam3.concepts import ConceptTokens
 from ..models.sam3.pairs import count_pairs
 from ..models.sam3.steps import ConceptTrainingStep
 from ..models.sam3.teacher import Teacher
+from ..models.unwrapping import unwrap_sam
 from ..optim.parameter_groups import build_sam3_schedule
 from ..options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS
 from ..options.evaluation import DetectionLimits

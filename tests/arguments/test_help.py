@@ -31,6 +31,14 @@ def test_keys_are_imported_without_heavy_packages(statement):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_prediction_and_check_import_no_peft():
+    # PEFT imports bitsandbytes, which takes 1 s and 60 MB; only adapters need it.
+    heavy = ("peft", "bitsandbytes", "accelerate.accelerator", "transformers.trainer")
+    statement = "import sam_ft.commands.predict, sam_ft.commands.check"
+    done = run("-c", f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--help-all"], ["--learning_rat", "1"], ["--lora_r", "0"]])
 def test_help_and_refusals_import_no_torch(words):
     code = (

@@ -8,8 +8,8 @@ from sam_ft.data.loading import load_phrase_dataset
 from sam_ft.data.phrases.probe_phrases import NONSENSE, RECOLORED, UNTRAINED, probe_kinds, recolor_phrases
 from sam_ft.data.synthetic.scene_files import write_shape_scenes
 from sam_ft.evaluation.predictions import PredictionStore
-from sam_ft.models.lora import unwrap_sam
 from sam_ft.models.sam3.teacher import Teacher
+from sam_ft.models.unwrapping import unwrap_sam
 from sam_ft.ops.masks import encode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions
 from sam_ft.options.scenes import SHAPES, SceneFiles, SceneOptions

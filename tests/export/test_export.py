@@ -17,7 +17,8 @@ from sam_ft.export.formats import FORMATS
 from sam_ft.export.output_paths import check_output
 from sam_ft.export.source_model import load_source, verify
 from sam_ft.export.weight_files import read_weights
-from sam_ft.models.loading import adapt, load_model
+from sam_ft.models.adapter_loading import adapt
+from sam_ft.models.loading import load_model
 from sam_ft.models.processors import fit_processor, load_processor
 from sam_ft.models.sam3.config import build_tiny_config, build_tiny_processor
 from sam_ft.models.sam3.random_model import build_random_model

@@ -6,8 +6,9 @@ import os
 import pytest
 
 from sam_ft.inference.weights_fingerprint import compute_weights_fingerprint
+from sam_ft.models.adapter_loading import adapt
 from sam_ft.models.families import PACKAGE_MODEL_NAMES
-from sam_ft.models.loading import adapt, load_model
+from sam_ft.models.loading import load_model
 from sam_ft.options.model import LoraOptions, ModelOptions
 from sam_ft.options.model_names import RANDOM_TINY
 

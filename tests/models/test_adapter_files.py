@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sam_ft.models.adapter_loading import adapt, load_adapted
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
-from sam_ft.models.loading import adapt, load_adapted, load_as_trained, load_model
+from sam_ft.models.loading import load_as_trained, load_model
 from sam_ft.models.lora import merge_adapters
 from sam_ft.models.processors import load_processor
 from sam_ft.options.model import LoraOptions, ModelOptions

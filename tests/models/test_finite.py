@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam_ft.export.source_model import load_source
+from sam_ft.models.adapter_loading import adapt
 from sam_ft.models.finite import NonFiniteError, find_non_finite_tensor
-from sam_ft.models.loading import adapt, load_as_trained, load_model
+from sam_ft.models.loading import load_as_trained, load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.options.model import LoraOptions, ModelOptions
 from sam_ft.options.model_names import RANDOM_TINY, RANDOM_TINY_SAM2

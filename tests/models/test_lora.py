@@ -9,11 +9,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import Sam3Model
 
-from sam_ft.models.loading import adapt, load_adapted, load_model
-from sam_ft.models.lora import add_adapters, merge_adapters, unwrap_sam
+from sam_ft.models.adapter_loading import adapt, load_adapted
+from sam_ft.models.loading import load_model
+from sam_ft.models.lora import add_adapters, merge_adapters
 from sam_ft.models.lora_targets import find_targets
 from sam_ft.models.parts import strip_wrappers
 from sam_ft.models.sam3.family import SAM3
+from sam_ft.models.unwrapping import unwrap_sam
 from sam_ft.options.model import LoraOptions, ModelOptions
 from sam_ft.options.model_names import RANDOM_TINY
 from sam_ft.testing import random_batch, tiny_sam3

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from transformers import Sam2Config, Sam2Model, Sam2Processor
 
 from sam_ft.losses.sam2 import RoundOutputs, Sam2Criterion, suppress_absent
+from sam_ft.models.adapter_loading import adapt, load_adapted
 from sam_ft.models.freezing import count_parameters, freeze
-from sam_ft.models.loading import adapt, load_adapted, load_model
+from sam_ft.models.loading import load_model
 from sam_ft.models.lora import merge_adapters
 from sam_ft.models.processors import load_processor
 from sam_ft.models.sam2.config import set_resolution

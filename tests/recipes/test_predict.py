@@ -10,9 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sam_ft.data.loading import load_phrase_dataset
+from sam_ft.models.adapter_loading import adapt
 from sam_ft.models.base_fingerprint import BASE_FINGERPRINT
 from sam_ft.models.families import PACKAGED_MODELS
-from sam_ft.models.loading import adapt, load_model
+from sam_ft.models.loading import load_model
 from sam_ft.models.processors import load_processor
 from sam_ft.ops.masks import decode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions

@@ -12,9 +12,9 @@ from sam_ft import Sam3Predictor
 from sam_ft.data.samples.collators import Sam3Collator
 from sam_ft.models.base_fingerprint import compute_base_fingerprint
 from sam_ft.models.loading import load_as_trained, load_model
-from sam_ft.models.lora import unwrap_sam
 from sam_ft.models.sam3.concepts import ConceptIndex
 from sam_ft.models.sam3.steps import ConceptPredictionStep
+from sam_ft.models.unwrapping import unwrap_sam
 from sam_ft.options.evaluation import DetectionLimits
 from sam_ft.options.model import ModelOptions
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam_ft.models.finite import NonFiniteError
-from sam_ft.models.lora import unwrap_sam
+from sam_ft.models.unwrapping import unwrap_sam
 from sam_ft.options.model_names import RANDOM_TINY, TINY, TINY_SAM2
 
 from .common import build, build_sam2

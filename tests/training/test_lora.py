@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Sam3Model
 
-from sam_ft.models.lora import unwrap_sam
+from sam_ft.models.unwrapping import unwrap_sam
 
 from .common import build
 
