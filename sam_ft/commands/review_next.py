@@ -14,6 +14,7 @@ from ..inference.image_list import ImageList
 from ..inference.image_sources import find_images
 from ..inference.label_proposals import PROPOSAL_FILES, open_proposals
 from ..inference.label_studio_output import check_label_studio_input
+from ..inference.output_target import OutputTarget
 from ..inference.prediction_records import PredictionRecords
 from ..inference.predictor import ImagePrediction
 from ..metrics.label_acquisition import CommitteePredictions, RankedImage, select_images
@@ -180,8 +181,9 @@ def _write(
     root = os.path.commonpath([os.path.dirname(entry.path) for entry, _ in annotated])
     if "label_studio" in formats:
         check_label_studio_input([entry for entry, _ in annotated], phrases, "proposals")
+    target = OutputTarget(outputs, phrases, root, "pre-annotations of images to label next")
     for kind in formats:
-        with open_proposals(kind, outputs, phrases, root, "pre-annotations of images to label next") as output:
+        with open_proposals(kind, target) as output:
             for entry, prediction in annotated:
                 output.add(entry, prediction)
     outputs.remove([name for name in outputs.names if name not in files])

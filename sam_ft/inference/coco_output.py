@@ -8,8 +8,8 @@ from typing import IO
 
 from ..data.image_entries import ImageEntry
 from ..utils.json_files import to_json
-from ..utils.owned_files import OwnedFiles
 from .nms import compute_area
+from .output_target import OutputTarget
 from .predictor import ImagePrediction
 
 
@@ -20,11 +20,7 @@ class CocoOutput:
     The parts of both files are collected in temporary files, so that the memory does not grow with the images.
 
     Args:
-        owned (`OwnedFiles`): Files of the predictions' folder.
-        phrases (`list[str]`): Categories, in the order of their ids.
-        root (`str`): Folder that the file names of the images are relative to.
-        description (`str`): Description of the content in `info`.
-        argument (`str`): The argument that names the folder, for errors.
+        target (`OutputTarget`): Folder; the phrases are the categories, in the order of their ids.
         with_results (`bool`): Whether to write `results.json`, too.
 
     Raises:
@@ -33,24 +29,15 @@ class CocoOutput:
 
     FILES = ("coco.json", "results.json")
 
-    def __init__(
-        self,
-        owned: OwnedFiles,
-        phrases: list[str],
-        root: str,
-        *,
-        description: str = "predictions of sam-ft",
-        argument: str = "predictions_dir",
-        with_results: bool = True,
-    ):
-        self.owned, self.root, self.description, self.argument = owned, root, description, argument
-        self.with_results = with_results
-        self.category_ids = {phrase: number for number, phrase in enumerate(phrases, 1)}
+    def __init__(self, target: OutputTarget, *, with_results: bool = True):
+        self.target, self.with_results = target, with_results
+        self.category_ids = {phrase: number for number, phrase in enumerate(target.phrases, 1)}
         self._num_images = self._num_annotations = 0
 
     def __enter__(self) -> "CocoOutput":
+        folder = self.target.owned.folder
         self._images, self._annotations, self._results = (
-            tempfile.TemporaryFile("w+", encoding="utf-8", dir=self.owned.folder)  # noqa: SIM115 (closed by `__exit__`)
+            tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115 (closed by `__exit__`)
             for _ in range(3)
         )
         return self
@@ -58,9 +45,9 @@ class CocoOutput:
     def __exit__(self, kind, _error, _traceback) -> None:
         with self._images, self._annotations, self._results:
             if kind is None:
-                self.owned.write("coco.json", self._write_data_set, self.argument)
+                self.target.owned.write("coco.json", self._write_data_set, self.target.argument)
                 if self.with_results:
-                    self.owned.write("results.json", self._write_results, self.argument)
+                    self.target.owned.write("results.json", self._write_results, self.target.argument)
 
     def add(self, image: ImageEntry, prediction: ImagePrediction, fields: dict | None = None) -> None:
         """
@@ -72,7 +59,7 @@ class CocoOutput:
             fields (`dict`, *optional*): Further values of the image.
         """
         self._num_images += 1
-        path = os.path.relpath(image.path, self.root)
+        path = os.path.relpath(image.path, self.target.root)
         entry = {"id": self._num_images, "file_name": Path(path).as_posix()}
         entry |= {"width": prediction.width, "height": prediction.height} | (fields or {})
         _append(self._images, entry, is_first=self._num_images == 1)
@@ -89,7 +76,7 @@ class CocoOutput:
         categories = [
             {"id": number, "name": phrase, "supercategory": "phrase"} for phrase, number in self.category_ids.items()
         ]
-        info = {"description": self.description, "image_folder": self.root}
+        info = {"description": self.target.description, "image_folder": self.target.root}
         with open(file, "w", encoding="utf-8") as target:
             target.write(f'{{"info": {to_json(info)}, "images": [')
             _copy(self._images, target)

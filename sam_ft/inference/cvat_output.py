@@ -12,7 +12,7 @@ import numpy as np
 from ..data.image_entries import ImageEntry
 from ..ops.masks import decode_mask_box
 from ..reporting.phrase_colors import assign_colors, css_color
-from ..utils.owned_files import OwnedFiles
+from .output_target import OutputTarget
 from .predictor import ImagePrediction
 
 
@@ -42,11 +42,7 @@ class CvatOutput:
     predictions result in equal bytes. Scores are left out, because the format has no field for them.
 
     Args:
-        owned (`OwnedFiles`): Files of the predictions' folder.
-        phrases (`list[str]`): Labels, in their order.
-        root (`str`): Folder that the names of the images are relative to.
-        description (`str`): Name of the task in the file.
-        argument (`str`): The argument that names the folder, for errors.
+        target (`OutputTarget`): Folder and labels; the description is the name of the task in the file.
 
     Raises:
         `ValueError`: If the file was not written by a prediction.
@@ -54,23 +50,15 @@ class CvatOutput:
 
     FILES = ("cvat/annotations.xml",)
 
-    def __init__(
-        self,
-        owned: OwnedFiles,
-        phrases: list[str],
-        root: str,
-        *,
-        description: str = "predictions of sam-ft",
-        argument: str = "predictions_dir",
-    ):
-        self.owned, self.phrases, self.root = owned, phrases, root
-        self.description, self.argument = description, argument
+    def __init__(self, target: OutputTarget):
+        self.target = target
         self._num_images = 0
 
     def __enter__(self) -> "CvatOutput":
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=self.owned.folder)  # noqa: SIM115
-        self._file.write(_HEAD.format(name=escape(_to_text(self.description))))
-        for phrase, color in assign_colors(self.phrases).items():
+        folder = self.target.owned.folder
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder)  # noqa: SIM115
+        self._file.write(_HEAD.format(name=escape(_to_text(self.target.description))))
+        for phrase, color in assign_colors(self.target.phrases).items():
             self._file.write(_LABEL.format(name=escape(_to_text(phrase)), color=css_color(color)))
         self._file.write(_END_OF_LABELS)
         return self
@@ -79,11 +67,11 @@ class CvatOutput:
         with self._file:
             if kind is None and self._num_images:
                 self._file.write("</annotations>\n")
-                self.owned.write(self.FILES[0], self._copy, self.argument)
+                self.target.owned.write(self.FILES[0], self._copy, self.target.argument)
 
     def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
         """Add the prediction of an image."""
-        name = Path(os.path.relpath(image.path, self.root)).as_posix()
+        name = Path(os.path.relpath(image.path, self.target.root)).as_posix()
         attributes = {"id": self._num_images, "name": name, "width": prediction.width, "height": prediction.height}
         self._num_images += 1
         self._file.write(f"  <image{_to_xml(attributes)}>\n")

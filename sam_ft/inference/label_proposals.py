@@ -15,6 +15,7 @@ from ..utils.owned_files import OwnedFiles
 from .coco_output import CocoOutput
 from .cvat_output import CvatOutput
 from .label_studio_output import LabelStudioOutput, check_label_studio_input
+from .output_target import OutputTarget
 from .predictor import ImagePrediction
 
 
@@ -67,24 +68,20 @@ def _proposed(finding: LabelFinding) -> dict:
     return {key: value for key, value in finding.proposal.items() if key != "phrase"} | {"review": review}
 
 
-def open_proposals(
-    kind: str, owned: OwnedFiles, phrases: list[str], root: str, description: str
-) -> CocoOutput | CvatOutput | LabelStudioOutput:
+def open_proposals(kind: str, target: OutputTarget) -> CocoOutput | CvatOutput | LabelStudioOutput:
     """
     Return the writer of proposals, a context manager with `add(image, prediction)`.
 
     Args:
         kind (`str`): Format, of `PROPOSALS`.
-        owned (`OwnedFiles`): Files of the folder of the proposals.
-        phrases (`list[str]`): Labels, in their order.
-        root (`str`): Folder that all images lie in.
-        description (`str`): Description of the content.
+        target (`OutputTarget`): Folder of the proposals, and labels.
     """
+    target = replace(target, argument=_ARGUMENT)
     if kind == "label_studio":
-        return LabelStudioOutput(owned, phrases, root, "label review", _ARGUMENT)
+        return LabelStudioOutput(target, "label review")
     if kind == "cvat":
-        return CvatOutput(owned, phrases, root, description=description, argument=_ARGUMENT)
-    return CocoOutput(owned, phrases, root, description=description, argument=_ARGUMENT, with_results=False)
+        return CvatOutput(target)
+    return CocoOutput(target, with_results=False)
 
 
 def write_proposals(
@@ -121,8 +118,9 @@ def write_proposals(
     )
     if "label_studio" in formats:
         check_label_studio_input(entries.values(), phrases, "proposals")
+    target = OutputTarget(owned, phrases, root, "proposals of a label review")
     for kind in formats:
-        with open_proposals(kind, owned, phrases, root, "proposals of a label review") as output:
+        with open_proposals(kind, target) as output:
             for name in grouped if kind == "label_studio" else names:
                 corrected = correct_labels(name, images[name], grouped.get(name, []))
                 if kind == "coco":

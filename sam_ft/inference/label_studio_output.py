@@ -12,8 +12,8 @@ from ..data.image_entries import ImageEntry
 from ..reporting.phrase_colors import assign_colors, css_color
 from ..utils.files import find_drafts
 from ..utils.json_files import to_json
-from ..utils.owned_files import OwnedFiles
 from .label_studio_regions import TAGS, LabelTool, build_prediction
+from .output_target import OutputTarget
 from .predictor import ImagePrediction
 
 
@@ -32,11 +32,8 @@ class LabelStudioOutput:
     tasks are written image by image, so that the memory does not grow with the images.
 
     Args:
-        owned (`OwnedFiles`): Files of the predictions' folder.
-        phrases (`list[str]`): Labels, in their order.
-        root (`str`): Folder that all images lie in.
+        target (`OutputTarget`): Folder and labels.
         model_version (`str`): Version of the predictions in Label Studio.
-        argument (`str`): The argument that names the folder, for errors.
 
     Raises:
         `ValueError`: If one of the files was not written by a prediction.
@@ -44,14 +41,11 @@ class LabelStudioOutput:
 
     FILES = (_TASKS, _CONFIG)
 
-    def __init__(
-        self, owned: OwnedFiles, phrases: list[str], root: str, model_version: str, argument: str = "predictions_dir"
-    ):
-        self.owned, self.phrases, self.model_version, self.argument = owned, phrases, model_version, argument
-        self.image_folder = root
+    def __init__(self, target: OutputTarget, model_version: str):
+        self.target, self.model_version = target, model_version
         # Label Studio serves the files of folders inside its document root, but not those of the root itself.
-        self.document_root = os.path.dirname(root)
-        self._tools = [LabelTool(kind, kind, _IMAGE, tuple(phrases)) for kind in TAGS]
+        self.document_root = os.path.dirname(target.root)
+        self._tools = [LabelTool(kind, kind, _IMAGE, tuple(target.phrases)) for kind in TAGS]
         self._kinds: set[str] = set()
         self._num_images = 0
         self._stack = ExitStack()
@@ -64,7 +58,7 @@ class LabelStudioOutput:
             self._file.write("\n]\n")
         self._stack.__exit__(kind, error, traceback)
         if kind is None and self._num_images:
-            self.owned.write_text(_CONFIG, self._build_config(), self.argument)
+            self.target.owned.write_text(_CONFIG, self._build_config(), self.target.argument)
 
     def add(self, image: ImageEntry, prediction: ImagePrediction) -> None:
         """Add the prediction of an image."""
@@ -80,13 +74,13 @@ class LabelStudioOutput:
         """Describe the settings with which Label Studio serves the images."""
         return (
             f"Label Studio shows the images with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={self.document_root} and a "
-            f"local storage of the folder {self.image_folder}"
+            f"local storage of the folder {self.target.root}"
         )
 
     def _open_file(self) -> None:
-        for draft in find_drafts(self.owned.folder / _TASKS):  # of a killed process
+        for draft in find_drafts(self.target.owned.folder / _TASKS):  # of a killed process
             draft.unlink()
-        draft = self._stack.enter_context(self.owned.draft(_TASKS, self.argument))
+        draft = self._stack.enter_context(self.target.owned.draft(_TASKS, self.target.argument))
         self._file = self._stack.enter_context(open(draft, "w", encoding="utf-8"))  # noqa: SIM115 (closed by the stack)
 
     def _build_url(self, image: ImageEntry) -> str:
@@ -101,7 +95,7 @@ class LabelStudioOutput:
         for kind in (kind for kind in TAGS if kind in used):
             ElementTree.SubElement(view, "Header", value=_TITLES[kind], size="5")
             labels = ElementTree.SubElement(view, TAGS[kind], name=kind, toName=_IMAGE)
-            for phrase, color in assign_colors(self.phrases).items():
+            for phrase, color in assign_colors(self.target.phrases).items():
                 ElementTree.SubElement(labels, "Label", value=phrase, background=css_color(color))
         ElementTree.indent(view)
         return ElementTree.tostring(view, encoding="unicode") + "\n"

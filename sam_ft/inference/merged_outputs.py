@@ -8,6 +8,7 @@ from .coco_output import CocoOutput
 from .cvat_output import CvatOutput
 from .image_outputs import FILE_OUTPUTS, EarlierImageOutputs
 from .label_studio_output import LabelStudioOutput
+from .output_target import OutputTarget
 from .output_writers import write_yolo_names
 from .parquet_output import ParquetOutput, find_table_files
 from .prediction_job import PredictionJob
@@ -80,16 +81,17 @@ def write_merged_outputs(job: PredictionJob, records: PredictionRecords) -> list
 
 
 def _create_outputs(job: PredictionJob, owned: OwnedFiles) -> list:
-    outputs, phrases = [], job.classes
+    outputs: list = []
     root = job.images.find_common_folder() if {"coco", "cvat", "label_studio"} & {*job.outputs} else ""
+    target = OutputTarget(owned, job.classes, root)
     if "coco" in job.outputs:
-        outputs.append(CocoOutput(owned, phrases, root))
+        outputs.append(CocoOutput(target))
     if "cvat" in job.outputs:
-        outputs.append(CvatOutput(owned, phrases, root))
+        outputs.append(CvatOutput(target))
     if "parquet" in job.outputs:
-        outputs.append(ParquetOutput(owned, phrases))
+        outputs.append(ParquetOutput(owned, job.classes))
     if "label_studio" in job.outputs:
-        outputs.append(LabelStudioOutput(owned, phrases, root, job.model_version))
+        outputs.append(LabelStudioOutput(target, job.model_version))
     if FILE_OUTPUTS & {*job.outputs}:
         outputs.append(EarlierImageOutputs(job.folder))
     return outputs

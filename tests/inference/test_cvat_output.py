@@ -12,6 +12,7 @@ from sam_ft.data.loading import find_phrase_splits
 from sam_ft.data.sources import read_splits
 from sam_ft.inference.coco_output import CocoOutput
 from sam_ft.inference.cvat_output import CvatOutput
+from sam_ft.inference.output_target import OutputTarget
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
 from sam_ft.options.data import DatasetOptions, ReadOptions
@@ -45,7 +46,7 @@ def segment(mask: np.ndarray) -> dict:
 def write(folder, *predictions: dict[str, list[dict]]):
     """Write the predictions of images below `images/`, and draw the images."""
     folder.mkdir(exist_ok=True)
-    with CvatOutput(OwnedFiles(folder, "prediction"), PHRASES, str(folder / "images")) as output:
+    with CvatOutput(OutputTarget(OwnedFiles(folder, "prediction"), PHRASES, str(folder / "images"))) as output:
         for name, detections in zip(NAMES, predictions, strict=False):
             file = folder / "images" / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def test_shapes_without_pixels_are_left_out(tmp_path):
 
 def test_characters_that_xml_cannot_contain_become_escapes(tmp_path):
     phrase, name = "bell \x07\x00", "a\x1b\udcff.png"
-    with CvatOutput(OwnedFiles(tmp_path, "prediction"), [phrase], "/photos") as output:
+    with CvatOutput(OutputTarget(OwnedFiles(tmp_path, "prediction"), [phrase], "/photos")) as output:
         prediction = ImagePrediction(name, HEIGHT, WIDTH, {phrase: [segment(draw_masks()[0])]})
         output.add(ImageEntry(name, f"/photos/{name}"), prediction)
     root = ElementTree.parse(tmp_path / "cvat" / "annotations.xml").getroot()
@@ -135,7 +136,7 @@ def test_rows_of_a_cvat_file_are_written_and_read_again(tmp_path, output):
     rows = read_rows(tmp_path / "source")["train"]
     phrases = sorted({phrase["text"] for row in rows for phrase in row["phrases"]})
     writer = {"cvat": CvatOutput, "coco": CocoOutput}[output]
-    with writer(OwnedFiles(tmp_path, "prediction"), phrases, str(tmp_path / "images")) as written:
+    with writer(OutputTarget(OwnedFiles(tmp_path, "prediction"), phrases, str(tmp_path / "images"))) as written:
         for row in rows:
             size = row["height"], row["width"]
             detections = {

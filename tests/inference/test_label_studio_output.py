@@ -11,6 +11,7 @@ from sam_ft.data.image_entries import ImageEntry
 from sam_ft.inference.image_list import ImageList
 from sam_ft.inference.label_studio_output import LabelStudioOutput
 from sam_ft.inference.label_studio_regions import MAX_POINTS, LabelTool, build_prediction
+from sam_ft.inference.output_target import OutputTarget
 from sam_ft.inference.prediction_job import PredictionJob
 from sam_ft.inference.predictor import ImagePrediction
 from sam_ft.ops.masks import decode_mask, encode_mask
@@ -71,7 +72,8 @@ def examples(root) -> list[tuple[ImageEntry, ImagePrediction]]:
 def write(root, images=None):
     """Write the output and return its tasks and its configuration."""
     images = examples(root) if images is None else images
-    with LabelStudioOutput(OwnedFiles(root / "out", "prediction"), PHRASES, str(root / FOLDER), "mine 1") as output:
+    target = OutputTarget(OwnedFiles(root / "out", "prediction"), PHRASES, str(root / FOLDER))
+    with LabelStudioOutput(target, "mine 1") as output:
         for entry, prediction in images:
             output.add(entry, prediction)
     tasks, config = ((root / "out" / name).read_text("utf-8") for name in LabelStudioOutput.FILES)
