@@ -26,6 +26,7 @@ from ..utils.console import log_to_console_and_file, stage
 from ..utils.output_folders import check_unclaimed
 from ..utils.processes import ProcessGroup
 from ..utils.ray_actors import check_reachable, connect, import_ray
+from ..utils.text import count_noun
 from .key_conversion import to_model_options, to_predict_options
 
 
@@ -92,7 +93,8 @@ def _prepare_sam2(model_args: Sam2ModelArguments, predict_args: Sam2PredictArgum
     prompts = read_prompts(predict_args.prompt_file, images.list_files())
     job = _make_job(model_args, predict_args, images, [], prompts)
     objects, name = sum(map(len, prompts.values())), model_args.model_name_or_path
-    logger.info("%s: %d images, %d objects prompted in %d of them", name, len(images), objects, len(prompts))
+    numbers = count_noun(len(images), "image"), count_noun(objects, "object"), len(prompts)
+    logger.info("%s: %s, %s prompted in %d of them", name, *numbers)
     return job
 
 

@@ -38,6 +38,7 @@ from ..training.run_cost import find_run_cost
 from ..utils.console import stage
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import is_secret_key, redact
+from ..utils.text import count_noun
 from .report_pictures import BEST, MOST_IMPROVED, WORST, draw_pictures, list_evaluated_phrases, save_picture
 from .run_report import RunReport
 
@@ -222,8 +223,8 @@ def _training_facts(trainer: SamTrainer, data: PhraseData, model) -> dict[str, s
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     state = trainer.state
     facts = {
-        "trained on": f"{len(data.train)} images" if data.train is not None else "",
-        "evaluated on": f"{len(data.validation)} images",
+        "trained on": count_noun(len(data.train), "image") if data.train is not None else "",
+        "evaluated on": count_noun(len(data.validation), "image"),
         "canvas": f"{get_resolution(config)} px",
         "trained parameters": f"{trained / 1e6:.2f} M",
         "steps": f"{state.global_step} ({state.epoch:.1f} epochs)" if state.epoch else str(state.global_step),

@@ -14,7 +14,7 @@ from ..models.freezing import count_parameters
 from ..models.unwrapping import unwrap_sam
 from ..reporting.run_summary import format_line
 from ..training.base_trainer import SamTrainer
-from ..utils.text import list_some
+from ..utils.text import count_noun, list_some
 from .retention_probe import Retention
 from .run import Run
 
@@ -38,14 +38,14 @@ def describe_data(data: PhraseData, source_name: str | None) -> Iterator[str]:
 
 def _describe_rows(rows) -> str:
     if not isinstance(rows, Dataset):
-        return f"{len(rows):,} images per epoch (mixed, streamed or generated)"
+        return f"{count_noun(len(rows), 'image')} per epoch (mixed, streamed or generated)"
     number, by_phrase = count_instances(rows)
     present = [text for text, count in by_phrase.most_common() if count]
     absent = len(by_phrase) - len(present)
     names = f" ({list_some(present, 4)})" if present else ""
     return (
-        f"{len(rows):,} images, {number:,} instances of {len(present):,} phrases{names}"
-        f"{f'; {absent:,} more phrases are absent' if absent else ''}"
+        f"{count_noun(len(rows), 'image')}, {count_noun(number, 'instance')} of {count_noun(len(present), 'phrase')}"
+        f"{names}{f'; {absent:,} more absent' if absent else ''}"
     )
 
 

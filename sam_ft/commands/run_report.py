@@ -22,6 +22,7 @@ from ..utils.console import read_metrics
 from ..utils.json_files import to_json
 from ..utils.owned_files import OwnedFiles
 from ..utils.secrets import redact
+from ..utils.text import count_noun
 from .candidates import CandidateEvaluation, count_unchanged_pairs
 from .report_columns import build_columns
 from .report_pictures import draw_before_and_after, draw_pictures, list_evaluated_phrases, save_picture
@@ -98,7 +99,7 @@ def _describe_data(candidate: CandidateEvaluation) -> str:
     """Describe the evaluated images, such as `24 validation images, 3 phrases`."""
     pairs = candidate.scored.pairs
     images, phrases = len({pair.image_id for pair in pairs}), len({pair.phrase for pair in pairs})
-    return f"{images} validation image{'s' * (images != 1)}, {phrases} phrase{'s' * (phrases != 1)}"
+    return f"{count_noun(images, 'validation image')}, {count_noun(phrases, 'phrase')}"
 
 
 def _describe_prompts(evaluated: list[CandidateEvaluation]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 
-from ..utils.text import list_some
+from ..utils.text import count_noun, list_some
 from .image_entries import ImageEntry
 from .lazy_rows import MixedRows
 
@@ -70,7 +70,7 @@ class DataFingerprint:
             ],
         }
         texts = [
-            f"{len(names)} {split} image{'s' if len(names) > 1 else ''} {what} ({list_some(names)})"
+            f"{count_noun(len(names), f'{split} image')} {what} ({list_some(names)})"
             for what, names in groups.items()
             if names
         ]

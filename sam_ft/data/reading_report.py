@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..utils.text import count_noun
 from .folded_notes import fold_notes
 from .safe_text import to_printable
 
@@ -110,16 +111,17 @@ class DataReport:
         more = f", … {len(used) - 12} more" if len(used) > 12 else ""
         lines = [
             self.source,
-            f"  {self.num_images} images, {self.num_instances} instances ({self.num_box_only} with a box only), "
-            f"{self.num_crowds} crowd regions, {self.num_absent} absent (image, phrase) pairs",
-            f"  {len(self.positives)} phrases, {len(used)} of them with instances: {listing}{more}",
+            f"  {count_noun(self.num_images, 'image')}, {count_noun(self.num_instances, 'instance')} "
+            f"({self.num_box_only:,} with a box only), {count_noun(self.num_crowds, 'crowd region')}, "
+            f"{count_noun(self.num_absent, 'absent (image, phrase) pair')}",
+            f"  {count_noun(len(self.positives), 'phrase')}, {len(used)} of them with instances: {listing}{more}",
         ]
         lines += [f"  note: {note}" for note in (*fold_notes(self.notes.items()), *self._remark_lines())]
         if self.skipped:
-            lines.append(f"  {len(self.skipped)} rows left out:")
+            lines.append(f"  {count_noun(len(self.skipped), 'row')} left out:")
             lines += [f"    {message}" for message in self.skipped]
         if self.dropped:
-            lines.append(f"  {len(self.dropped)} annotations left out; {DROPPED_EFFECT}:")
+            lines.append(f"  {count_noun(len(self.dropped), 'annotation')} left out; {DROPPED_EFFECT}:")
             lines += [f"    {message}" for message in self.dropped[:_MAX_DROPPED_LINES]]
             if len(self.dropped) > _MAX_DROPPED_LINES:
                 lines.append(f"    … {len(self.dropped) - _MAX_DROPPED_LINES} more")

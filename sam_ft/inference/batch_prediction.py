@@ -12,6 +12,7 @@ from ..data.image_entries import ImageEntry
 from ..utils.console import progress_bar
 from ..utils.output_folders import FolderKind, claim_settings, lock_folder
 from ..utils.processes import ALONE, ProcessGroup
+from ..utils.text import count_noun
 from .image_outputs import ImageOutputs
 from .merged_outputs import check_merged_outputs, write_merged_outputs
 from .prediction_job import PredictionJob
@@ -114,7 +115,8 @@ def find_missing(
         outputs.restore(block, missing[-1])
     num_missing = sum(group.gather(sum(map(len, missing))))
     if num_missing < num_images:
-        logger.info("%d of %d images were predicted before; resuming", num_images - num_missing, num_images)
+        total = count_noun(num_images, "image")
+        logger.info("%d of %s predicted before; resuming", num_images - num_missing, total)
     return missing
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 from ..utils.owned_files import OwnedFiles
+from ..utils.text import count_noun
 from .coco_output import CocoOutput
 from .cvat_output import CvatOutput
 from .image_outputs import FILE_OUTPUTS, EarlierImageOutputs
@@ -76,8 +77,9 @@ def write_merged_outputs(job: PredictionJob, records: PredictionRecords) -> list
             notes.append(f"note: {output.describe_server()}")
         elif isinstance(output, EarlierImageOutputs):
             notes += output.notes
-    numbers = {p: f"{detected[p]} detection{'s' * (detected[p] != 1)}" for p in counted}
-    return [f"{p}: {numbers[p]} in {hits[p]} of {images[p]} images" for p in counted] + notes + problems
+    numbers = {p: count_noun(detected[p], "detection") for p in counted}
+    totals = {p: count_noun(images[p], "image") for p in counted}
+    return [f"{p}: {numbers[p]} in {hits[p]:,} of {totals[p]}" for p in counted] + notes + problems
 
 
 def _create_outputs(job: PredictionJob, owned: OwnedFiles) -> list:

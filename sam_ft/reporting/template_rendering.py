@@ -4,6 +4,8 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..utils.text import count_noun
+
 
 def render_template(template: str, /, **values) -> str:
     """
@@ -21,7 +23,7 @@ def render_template(template: str, /, **values) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("sam_ft.reporting"),
         autoescape=lambda template: template is None or template.endswith(".html.j2"),
         undefined=StrictUndefined,
@@ -29,3 +31,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["count_noun"] = count_noun
+    return environment

@@ -8,6 +8,7 @@ import torch
 from transformers import Sam2Processor
 
 from ..models.sam2.steps import PromptTrainingStep
+from ..utils.text import count_noun
 from .base_trainer import SamTrainer
 from .sam2_evaluator import Sam2Evaluator
 
@@ -71,4 +72,10 @@ class Sam2Trainer(SamTrainer):
     def describe(self, batch: dict) -> str:
         """Describe a training batch for the log."""
         prompts = batch["prompts"]
-        return f"{len(batch['labels'])} images, {len(prompts)} objects prompted, {prompts.rounds} rounds"
+        return ", ".join(
+            (
+                count_noun(len(batch["labels"]), "image"),
+                f"{count_noun(len(prompts), 'object')} prompted",
+                count_noun(prompts.rounds, "round"),
+            )
+        )

@@ -18,6 +18,7 @@ from ..optim.parameter_groups import build_sam3_schedule
 from ..options.concepts import CONCEPT_INFO, CONCEPT_WEIGHTS
 from ..options.evaluation import DetectionLimits
 from ..utils.json_files import write_json
+from ..utils.text import count_noun
 from .base_trainer import SamTrainer
 from .sam3_evaluator import Sam3Evaluator
 from .trainer_checks import check_distillation
@@ -77,7 +78,7 @@ class Sam3Trainer(SamTrainer):
 
     def describe(self, batch: dict) -> str:
         """Describe a training batch for the log."""
-        return f"{len(batch['labels'])} images, {len(batch['pair_image'])} phrases"
+        return f"{count_noun(len(batch['labels']), 'image')}, {count_noun(len(batch['pair_image']), 'phrase')}"
 
     @property
     def concepts(self) -> ConceptTokens | None:

@@ -14,6 +14,7 @@ from transformers.utils import is_torch_tf32_available
 from ..options.keys import check_values
 from ..options.optim import LearningRates
 from ..options.training import Sam2TrainingKeys, Sam3TrainingKeys, SamTrainingKeys
+from ..utils.text import count_noun
 
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class SamTrainingArguments(SamTrainingKeys, TrainingArguments):  # type: ignore[
         of_parts = f" ({', '.join(texts)})" if texts else ""
         factors = {"accumulated": self.gradient_accumulation_steps, "processes": self.world_size}
         product = "".join(f" × {number} {unit}" for unit, number in factors.items() if number > 1)
-        images = f"{window} image{'s' if window > 1 else ''} per step"
+        images = f"{count_noun(window, 'image')} per step"
         images += f" ({self.per_device_train_batch_size}{product})" if product else ""
         return f"{length}, {images}, learning rate {rates.transformer:g}{of_parts}, seed {self.seed}"
 

@@ -53,3 +53,8 @@ def list_some(values, number: int = 3) -> str:
     first = [str(value) for value in itertools.islice(values, number)]
     more = sum(1 for _ in values)
     return ", ".join(first) + (f" and {more} more" if more else "")
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Format a number with a regular noun in the singular or plural, such as `1 image` and `2,000 images`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -28,8 +28,8 @@ def test_splits_are_counted():
     train = make_rows({"cat": 2, "dog": 1, "red fox": 1}, crowds=1)
     data = PhraseData(train, make_rows({"cat": 1, "dog": 0}), {}, {}, [], [])
     assert list(describe_data(data, "pets")) == [
-        "training data    pets: 1 images, 3 instances of 3 phrases (cat, dog, red fox)",
-        "evaluation data  1 images, 1 instances of 1 phrases (cat); 1 more phrases are absent",
+        "training data    pets: 1 image, 3 instances of 3 phrases (cat, dog, red fox)",
+        "evaluation data  1 image, 1 instance of 1 phrase (cat); 1 more absent",
     ]
 
 

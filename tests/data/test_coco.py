@@ -181,7 +181,7 @@ def test_invalid_annotations_are_reported_and_can_be_skipped(coco, change, messa
     assert rows[0]["phrases"] == []  # The phrase is neither present nor absent.
     assert len(report.dropped) == 1
     assert not report.skipped
-    assert "1 annotations left out; their phrases" in "\n".join(report.lines())
+    assert "1 annotation left out; their phrases" in "\n".join(report.lines())
 
 
 CAT_AND_DOG = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]

@@ -99,7 +99,7 @@ def test_stopped_prediction_is_resumed(script, shapes, tmp_path):
     (tmp_path / "p" / "results.json").unlink()
     status, _, stderr = script(*call)
     assert status == 0
-    assert "3 of 4 images were predicted before" in stderr
+    assert "3 of 4 images predicted before" in stderr
     assert (tmp_path / "p" / "results.json").read_text() == results
     assert done[0].stat().st_mtime_ns == unchanged
     status, _, stderr = script(*call, "--max_detections", "3")
@@ -141,7 +141,7 @@ def test_exemplars_without_phrases(script, shapes, tmp_path):
         "--workers", "0",
     )  # fmt: skip
     assert status == 0, stderr
-    assert "visual: 25 detections in 1 of 1 images" in stderr
+    assert "visual: 25 detections in 1 of 1 image" in stderr
 
 
 def test_exemplars_in_reference_images(script, shapes, tmp_path):
@@ -169,7 +169,7 @@ def test_exemplars_in_reference_images(script, shapes, tmp_path):
     assert "circle: " in stderr
     status, _, stderr = predict("coco")
     assert status == 0, stderr
-    assert "1 of 1 images were predicted before" in stderr
+    assert "1 of 1 image predicted before" in stderr
     status, _, stderr = predict("other", "--exemplar_method", "tokens")
     assert status == 1
     assert "`exemplar_images` was" in stderr

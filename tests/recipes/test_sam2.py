@@ -243,7 +243,7 @@ def test_a_detectors_coco_file_is_a_prompt_file(script, photos, tmp_path):
     }
     status, _, output = predict(script, photos, content, "--predictions_dir", "found")
     assert status == 0, output
-    assert "2 images, 1 objects prompted in 1 of them" in output
+    assert "2 images, 1 object prompted in 1 of them" in output
     assert [entry["category_id"] for entry in json.loads((tmp_path / "found" / "results.json").read_text())] == [1]
 
 
@@ -260,7 +260,7 @@ def test_nearest_path_is_used_for_images_with_the_same_name(script, tmp_path):
     assert "2 objects prompted in 2 of them" in output
     status, _, output = predict(script, tmp_path / "set" / "val", content, "--predictions_dir", "one")
     assert status == 0, output
-    assert "1 objects prompted in 1 of them" in output
+    assert "1 object prompted in 1 of them" in output
 
 
 def test_images_without_prompts_are_not_opened(script, photos):
