@@ -111,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             repo = f"{request.get('organization') or USER}/{request['name']}"
             if not repo.startswith(f"{USER}/"):
                 return self.respond(403, {"error": "You don't have the rights to create a model under this namespace"})
+            if request.get("type") == "dataset":
+                repo = f"datasets/{repo}"
             if repo in hub.repos:
                 return self.respond(409, {"url": f"{hub.url}/{repo}", "error": "You already created this model repo"})
             hub.repos[repo], hub.private[repo] = (
@@ -124,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
                 error = {"message": f'"base_model" with value "{base[1]}" is not valid'}
                 return self.respond(400, {"errors": [error], "warnings": [], "error": error["message"]})
             return self.respond(200, {"errors": [], "warnings": []})
-        if match := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
+        if match := re.fullmatch(r"/api/(?:models|datasets)/(.+?)/preupload/main", path):
             files = [
                 {"path": f["path"], "uploadMode": "lfs" if f["size"] > 10_000 else "regular", "shouldIgnore": False}
                 for f in json.loads(content)["files"]
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.respond(
                 200, {"transfer": "basic", "objects": objects}, Content_Type="application/vnd.git-lfs+json"
             )
-        if match := re.fullmatch(r"/api/models/(.+?)/commit/main", path):
+        if match := re.fullmatch(r"/api/(?:models/)?((?:datasets/)?.+?)/commit/main", path):
             return self.commit(match[1], [json.loads(line) for line in content.splitlines() if line])
         return self.respond(404, {"error": path})
 

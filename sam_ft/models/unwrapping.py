@@ -1,12 +1,21 @@
 """Models without the wrapper of their adapters."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
 
 def unwrap_sam(model: torch.nn.Module) -> PreTrainedModel:
-    """Return the model without PEFT's wrapper."""
+    """
+    Return a model without PEFT's wrapper.
+
+    Args:
+        model (`torch.nn.Module`): A model, with or without adapters.
+
+    Returns:
+        `PreTrainedModel`: Its base.
+    """
+    wrapped: Any = model
     # The attribute is that of `peft.PeftModel`, whose import takes 1 s.
-    return cast(PreTrainedModel, model.get_base_model() if hasattr(model, "get_base_model") else model)
+    return cast(PreTrainedModel, wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped)

@@ -96,7 +96,7 @@ def test_findings_do_not_depend_on_the_number_of_processes(folder):
 
 
 def test_converted_files_do_not_depend_on_the_number_of_processes(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "_MIN_FILE", 20_000)  # bytes of about six images
+    monkeypatch.setattr(conversion, "_SMALL_FILE", 20_000)  # bytes of about six images
     reports, files = [], []
     for number in NUMBERS:
         splits = read(folder, number, on_bad_rows="skip")

@@ -49,21 +49,17 @@ class Picture:
 _remembered: dict[tuple[str, int, int], Picture | None] = {}  # by the result of `_file_key`
 
 
-def look_at(value: dict) -> Picture | None:
+def _look_at(value: dict, key: tuple[str, int, int] | None) -> Picture | None:
     """
     Compute the properties of an image, those of a file once as long as its size and time of modification are the same.
 
     Args:
         value (`dict`): Undecoded image `{"bytes", "path"}`.
+        key (`tuple`, *optional*): Result of [`_file_key`].
 
     Returns:
         `Picture` or `None`: `None` if the image cannot be read, which the reader has reported already.
     """
-    return _look_at(value, _file_key(value))
-
-
-def _look_at(value: dict, key: tuple[str, int, int] | None) -> Picture | None:
-    """Compute the properties of an image whose result of [`_file_key`] is known."""
     if value["bytes"]:
         return _describe_picture(value["bytes"])
     if key is None or key in _remembered:
@@ -211,7 +207,8 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
         num_proc (`int`, *optional*): Number of processes, see [`mapped_chunks`].
 
     Yields:
-        `Iterator[tuple[str | None, Picture | None]]`: Path of each image and what [`look_at`] returns.
+        `Iterator[tuple[str | None, Picture | None]]`: Path of each image and its properties, `None` if it cannot be
+            read.
     """
     undecoded = rows.select_columns("image").cast_column("image", Image(decode=False))
 
@@ -226,8 +223,13 @@ def seen_pictures(rows: Dataset, num_proc: int | None = None) -> Iterator[Iterat
 
     def recall() -> Iterator[tuple[str | None, Picture | None]]:
         for index, (path, is_file) in enumerate(image_paths(rows)):
-            yield path, look_at({"bytes": None, "path": path} if is_file else undecoded[index]["image"])
+            value = {"bytes": None, "path": path} if is_file else undecoded[index]["image"]
+            key = _file_key(value)
+            picture = _look_at(value, key)
+            _remember([(key, picture)])
+            yield path, picture
 
+    # Transferring remembered properties from another process takes as long as finding them.
     if len(rows) > 0 and _file_key(undecoded[0]["image"]) in _remembered:
         yield recall()
         return

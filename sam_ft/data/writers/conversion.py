@@ -20,14 +20,17 @@ from ...utils.drafts import check_replaceable, folder_draft
 from ...utils.owned_files import RECORD
 from ...utils.parallel import mapped_chunks
 from ...utils.secrets import check_no_secrets
+from ...utils.text import list_some
 from ..row_schema import phrase_texts
 from .image_names import source_names
 
 
 MARKER = ".written-by-sam-ft"  # marks a finished conversion
+CARD = "README.md"
 _ARGUMENT, _KIND = "target_dir", "conversion"
 _BATCH = 64  # rows whose images are in memory to find their sizes
-_MIN_FILE, _MAX_FILE = 32 << 20, 500 << 20  # bytes of images of a parquet file; the last one of a split is smaller
+_SMALL_FILE, _LARGE_FILE = 32 << 20, 100 << 20  # bytes of images of a parquet file, which a process has in memory
+_TAG = "sam-ft"  # of data sets on the Hub
 CARD_TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.j2"
 
 
@@ -100,7 +103,7 @@ def write_rows(splits: dict[str, Dataset], folder: str | Path, source: str, num_
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for name, rows in splits.items():
         _write_split(rows, folder / "data", name, num_proc)
-    (folder / "README.md").write_text(format_card(splits, folder.resolve().name, source), encoding="utf-8")
+    (folder / CARD).write_text(format_card(splits, folder.resolve().name, source), encoding="utf-8")
     return folder
 
 
@@ -141,7 +144,7 @@ def format_card(splits: dict[str, Dataset], title: str, source: str) -> str:
     data = DatasetCardData(
         pretty_name=title,
         task_categories=["image-segmentation"],
-        tags=["sam3", "concept-segmentation"],
+        tags=["sam3", "concept-segmentation", _TAG],
         configs=[
             {
                 "config_name": "default",
@@ -170,11 +173,11 @@ def _divide(rows: Dataset) -> list[range]:
     """
     Divide rows into parts for one parquet file each.
 
-    Files have at least `_MIN_FILE` bytes of images; with more than 64 files, they become larger, up to `_MAX_FILE`.
-    The division depends on the rows alone, not on the number of processes.
+    Files have about `_SMALL_FILE` bytes of images; where these would be more than 64 files, they are larger, up to
+    about `_LARGE_FILE`. The division depends on the rows alone, not on the number of processes.
     """
     ends = np.cumsum([0, *_image_bytes(rows)])
-    size = min(max(ends[-1] // 64, _MIN_FILE), _MAX_FILE)
+    size = min(max(ends[-1] // 64, _SMALL_FILE), _LARGE_FILE)
     numbers = ends[:-1] // size  # of the file of each row
     begins = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
     return [range(begin, end) for begin, end in itertools.pairwise(begins)]
@@ -202,7 +205,7 @@ def _embed_images(table: pa.Table, names: list[str | None]) -> pa.Table:
 
 def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
     """
-    Push the folder of [`write_rows`] to a data set on the Hub.
+    Push the folder of [`write_rows`] to a data set on the Hub; it replaces an earlier push.
 
     Args:
         folder (`str` or `Path`): Folder of the data set.
@@ -210,13 +213,36 @@ def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
         private (`bool`): Create the repository as a private one.
 
     Raises:
-        `ValueError`: If the Hub refuses the upload.
+        `ValueError`: If the Hub refuses the upload, or if the repository contains a card or files of these splits that
+            no conversion wrote.
     """
     check_no_secrets(file for file in Path(folder).rglob("*") if file.is_file())
-    api = HfApi()
-    try:
+    api, splits = HfApi(), {file.name.rsplit("-", 3)[0] for file in Path(folder, "data").iterdir()}
+    with _explained_errors(repo_id):
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, repo_type="dataset", ignore_patterns=[MARKER, RECORD])
+        names = api.list_repo_files(repo_id, repo_type="dataset")
+        replaced = [n for n in names if n == CARD or any(n.startswith(f"data/{split}-") for split in splits)]
+        is_ours = CARD in names and _TAG in (DatasetCard.load(repo_id).data.get("tags") or [])
+    if replaced and not is_ours:
+        raise ValueError(
+            f"`push_to_hub`: {repo_id!r} contains {list_some(replaced)}, which no conversion wrote and this one would "
+            "replace. Push to another repository"
+        )
+    with _explained_errors(repo_id):
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            repo_type="dataset",
+            ignore_patterns=[MARKER, RECORD],
+            delete_patterns=replaced,  # A division into other files would otherwise be read together with these.
+        )
+
+
+@contextlib.contextmanager
+def _explained_errors(repo_id: str) -> Iterator[None]:
+    """Convert errors of the Hub to a `ValueError` with the remedy."""
+    try:
+        yield
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise ValueError(
             f"`push_to_hub`: {repo_id!r} cannot be written ({error}). Run `hf auth login`, and check the name"

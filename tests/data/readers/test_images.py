@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 
 from sam_ft.data.readers.images import ImageError, upright_size
 from sam_ft.data.row_schema import open_image_value, to_rgb
-from sam_ft.data.validation.image_checks import look_at
+from sam_ft.data.validation.image_checks import seen_pictures
 
 
 STORED = (90, 60)  # width and height in the file, px
@@ -65,9 +65,9 @@ def test_a_rotated_image_has_the_hash_of_its_upright_copy(tmp_path, suffix):
     exif = noise.getexif()
     exif[ExifTags.Base.Orientation] = 6
     noise.save(tmp_path / f"rotated{suffix}", exif=exif, quality=95)
-    rotated, upright = (
-        look_at({"bytes": None, "path": tmp_path / name}) for name in (f"rotated{suffix}", "upright.png")
-    )
+    files = [str(tmp_path / name) for name in (f"rotated{suffix}", "upright.png")]
+    with seen_pictures(Dataset.from_dict({"image": files}, features=Features({"image": ImageFeature()})), 1) as seen:
+        (_, rotated), (_, upright) = seen
     assert (rotated.orientation, upright.orientation) == (6, 1)
     assert (rotated.hashes[0] ^ upright.hashes[0]).bit_count() <= 1
 
