@@ -13,7 +13,7 @@ from ..data.writers.image_names import source_paths
 from ..inference.image_list import ImageList
 from ..inference.image_sources import find_images
 from ..inference.label_proposals import PROPOSAL_FILES, open_proposals
-from ..inference.label_studio_output import check_label_studio_input
+from ..inference.label_studio_input import check_label_studio_input
 from ..inference.output_target import OutputTarget
 from ..inference.prediction_records import PredictionRecords
 from ..inference.predictor import ImagePrediction

@@ -14,7 +14,8 @@ from ..metrics.label_review import BAD_BOUNDARY, DUPLICATE, MISSING, SPURIOUS, W
 from ..utils.owned_files import OwnedFiles
 from .coco_output import CocoOutput
 from .cvat_output import CvatOutput
-from .label_studio_output import LabelStudioOutput, check_label_studio_input
+from .label_studio_input import check_label_studio_input
+from .label_studio_output import LabelStudioOutput
 from .output_target import OutputTarget
 from .predictor import ImagePrediction
 

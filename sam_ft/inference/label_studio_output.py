@@ -1,8 +1,6 @@
 """Label Studio output of a prediction: tasks with predictions, and the labelling configuration that they belong to."""
 
 import os
-import re
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -20,8 +18,6 @@ from .predictor import ImagePrediction
 _TASKS, _CONFIG = "label_studio/tasks.json", "label_studio/config.xml"
 _IMAGE = "image"  # name of the image in tasks and configuration
 _TITLES = {"polygon": "Polygons", "brush": "Brush masks", "rectangle": "Rectangles"}
-# Characters that XML cannot contain, and `$name`, in whose place Label Studio shows a value of the task.
-_NOT_IN_LABELS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]|\$\w+", re.ASCII)
 
 
 class LabelStudioOutput:
@@ -99,29 +95,3 @@ class LabelStudioOutput:
                 ElementTree.SubElement(labels, "Label", value=phrase, background=css_color(color))
         ElementTree.indent(view)
         return ElementTree.tostring(view, encoding="unicode") + "\n"
-
-
-def check_label_studio_input(images: Iterable[ImageEntry], phrases: list[str], argument: str = "outputs") -> None:
-    """
-    Check that Label Studio can show the images and that its configuration can contain the phrases.
-
-    Args:
-        images (`Iterable[ImageEntry]`): Images of a prediction.
-        phrases (`list[str]`): Phrases of a prediction.
-        argument (`str`): The key that lists the format, for errors.
-
-    Raises:
-        `ValueError`: If an image is a member of a tar or parquet file, or a phrase cannot be a label.
-    """
-    member = next((image for image in images if not image.is_file), None)
-    if member is not None:
-        raise ValueError(
-            f"`{argument}`: label_studio needs image files, which Label Studio serves, and {member} is a member of a "
-            "file. Extract the images to a folder and predict that, or leave label_studio out"
-        )
-    for phrase in phrases:
-        if part := _NOT_IN_LABELS.search(phrase):
-            raise ValueError(
-                f"`{argument}`: label_studio writes the phrase {phrase!r} as a label, and a label of Label Studio "
-                f"cannot contain {part.group()!r}. Change the phrase, or leave label_studio out"
-            )

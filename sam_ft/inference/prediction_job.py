@@ -11,7 +11,7 @@ from ..options.keys import check_choice
 from ..options.prediction import OUTPUTS
 from .exemplars import Exemplars
 from .image_list import ImageList
-from .label_studio_output import check_label_studio_input
+from .label_studio_input import check_label_studio_input
 from .phrases import VISUAL, check_phrases
 from .prompt_files import ObjectPrompt
 from .prompted_views import PreparedReferences
