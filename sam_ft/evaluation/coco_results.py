@@ -52,7 +52,7 @@ def _check_numbers(result) -> None:
     if not isinstance(result, dict):
         raise ValueError(f"{_EXPECTED}, got {short_repr(result)}")
     score, box = result.get("score"), result.get("bbox")
-    if not _is_number(score):
+    if score is None or not _is_number(score):
         raise ValueError(f"{_EXPECTED}; `score` is {short_repr(score)}")
     if not 0 <= score <= 1:
         raise ValueError(f"`score` is {score}; a score must lie between 0 and 1 (apply the sigmoid to logits)")

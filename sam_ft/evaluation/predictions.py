@@ -218,7 +218,9 @@ def score_results(
     names = {category["id"]: category["name"] for category in truth["categories"]}
     ground_truth = {**truth, "annotations": [a for a in truth["annotations"] if is_counted(names[a["category_id"]])]}
     counted = [r for r in results if is_counted(names[r["category_id"]])]
-    metrics, phrases, curves = {}, {}, {}
+    metrics: dict[str, float] = {}
+    phrases: dict[str, dict[str, float]] = {}
+    curves = {}
     kinds = ("mask", "box") if with_masks else ("box",)
     labelled = [a for a in truth["annotations"] if not a["iscrowd"]]
     # Data sets with boxes only are measured by boxes.
@@ -244,9 +246,9 @@ def score_results(
     for item in measured:
         if is_counted(item.pair.phrase):
             by_phrase.setdefault(item.pair.phrase, []).append(item)
-    for phrase, group in sorted(by_phrase.items()):
-        numbers = _select_metrics(summarize(group), excluded)
-        phrases[phrase] = {**_counts(group), **phrases.get(phrase, {}), **numbers}
+    for phrase, of_phrase in sorted(by_phrase.items()):
+        numbers = _select_metrics(summarize(of_phrase), excluded)
+        phrases[phrase] = {**_counts(of_phrase), **phrases.get(phrase, {}), **numbers}
     metrics |= object_numbers(objects.values())
     groups = _split_categories(ground_truth, trained)
     return ScoredEvaluation(metrics, phrases, curves, ground_truth, counted, measured, measured_kind, objects, groups)

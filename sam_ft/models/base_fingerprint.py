@@ -41,7 +41,7 @@ def compute_base_fingerprint(model: torch.nn.Module) -> dict[str, str]:
             continue
         values = tensor.detach().to(torch.bfloat16).cpu().contiguous()
         digest = hashlib.blake2b(repr(tuple(values.shape)).encode(), digest_size=8)
-        digest.update(values.view(-1).view(torch.uint8).numpy())
+        digest.update(values.view(-1).view(torch.uint8).numpy().data)
         digests[strip_wrappers(name)] = digest.hexdigest()
     return digests
 

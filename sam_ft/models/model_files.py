@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import is_offline_mode
 from safetensors import SafetensorError
@@ -64,10 +65,10 @@ def _family_of_files(config: Path | None, adapter: Path | None) -> FamilySpec | 
     Returns:
         `FamilySpec` or `None`: `None` if the files name no family.
     """
-    model_type = ""
+    model_type: Any = None
     if adapter is not None:
         mapping = _read(adapter).get("auto_mapping")
-        model_type = mapping.get("base_model_class") if isinstance(mapping, dict) else ""
+        model_type = mapping.get("base_model_class") if isinstance(mapping, dict) else None
     elif config is not None:
         model_type = _read(config).get("model_type")
     model_type = model_type if isinstance(model_type, str) else ""

@@ -48,11 +48,11 @@ def select_queries(
     values, order = scores.topk(min(limits.max_detections, scores.shape[1]), dim=1)
     counts = (values >= limits.score_threshold).sum(1)
     finite = [boxes.isfinite().flatten(1).all(1), presence.isfinite(), scores.isfinite().all(1)]
-    counts, *finite = torch.stack([counts, *(flags.long() for flags in finite)]).tolist()
-    for name, flags in zip(("boxes", "presence", "scores"), finite, strict=True):
+    numbers, *of_parts = torch.stack([counts, *(flags.long() for flags in finite)]).tolist()
+    for name, flags in zip(("boxes", "presence", "scores"), of_parts, strict=True):
         if not all(flags):
             raise NonFiniteOutputError(name, pairs[flags.index(0)])
-    return values, order, counts
+    return values, order, numbers
 
 
 @dataclass

@@ -52,7 +52,7 @@ def build_quantization_arguments(kind: str, family: FamilySpec) -> dict:
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.accelerator.is_available() else torch.float32,
         bnb_4bit_use_double_quant=True,
         # The modules behind the encoders are small and trained, and box arithmetic needs float32.
-        llm_int8_skip_modules=[*family.model_class._keep_in_fp32_modules_strict, "neck"],
+        llm_int8_skip_modules=[*(family.model_class._keep_in_fp32_modules_strict or ()), "neck"],
     )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return {"quantization_config": config, "device_map": {"": device}}

@@ -1,5 +1,7 @@
 """Time of kernels from arithmetic and memory traffic (roofline), and its assumptions."""
 
+from typing import cast
+
 from .cards import Card
 
 
@@ -43,4 +45,4 @@ def compute_kernel_seconds(
         share, rate = CONVOLUTION_SHARE, wide_rate if is_wide else card.bf16 or wide_rate
     else:
         share, rate = MATMUL_SHARE, wide_rate if is_wide else card.bf16 or wide_rate
-    return max(seconds, flops / (share * rate * 1e12))
+    return max(seconds, flops / (share * cast(float, rate) * 1e12))  # A card with a bandwidth has all rates.

@@ -55,9 +55,9 @@ def log_to_console_and_file(file: str | Path | None, *, is_main: bool, console_l
     package = logging.getLogger("sam_ft")
     package.setLevel(logging.INFO if is_main else logging.WARNING)
     package.propagate = False
-    console = next((handler for handler in package.handlers if isinstance(handler, ConsoleHandler)), None)
-    if console is None:
-        console = _with_filter(ConsoleHandler())
+    consoles = [handler for handler in package.handlers if isinstance(handler, ConsoleHandler)]
+    console = consoles[0] if consoles else _with_filter(ConsoleHandler())
+    if not consoles:
         package.addHandler(console)
     console.setLevel(console_level)
     for handler in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:

@@ -17,7 +17,7 @@ import psutil
 try:
     import fcntl
 except ImportError:  # Windows has no record locks; the owner's process is looked up instead
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".sam-ft.lock"
 STALE_AFTER_S = 600.0

@@ -39,7 +39,7 @@ def peak_resident_memory() -> int:
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
-        return info.peak_wset
+        return getattr(info, "peak_wset")  # noqa: B009 (not in the type of other systems)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

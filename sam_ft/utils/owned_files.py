@@ -144,7 +144,7 @@ class OwnedFiles:
         """Find all files below the folder that are not owned, in the order of their names."""
         if not self.folder.is_dir():
             return []
-        paths = []
+        paths: list[tuple[str, ...]] = []
         for parent, folders, files in os.walk(self.folder):
             links = (name for name in folders if os.path.islink(os.path.join(parent, name)))
             parts = Path(parent).relative_to(self.folder).parts

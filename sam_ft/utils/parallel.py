@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -60,7 +60,7 @@ def mapped_chunks(
     # would also copy the memory that is shared with the parent.
     gc.freeze()
     try:
-        results = map(function, chunks)
+        results: Iterator[Result] = map(function, chunks)
         if num_proc > 1 and len(chunks) > 1:
             begin = time.perf_counter()
             # The first chunk also imports, once for all workers, what is imported at a first call.
@@ -93,7 +93,7 @@ def _workers(function: Callable, number: int) -> Iterator[tuple[Executor, Callab
 
 def _results(executor: Executor, call: Callable, chunks: list[range], ahead: int) -> Iterator:
     """Yield the results of all chunks in their order, with a limited number of them computed ahead."""
-    futures = deque()
+    futures: deque[Future] = deque()
     for chunk in chunks:
         futures.append(executor.submit(call, chunk))
         if len(futures) > ahead:
@@ -120,9 +120,12 @@ def _start_worker(function: Callable) -> None:
 
 def _end_with_parent() -> None:
     """End this worker when its parent was killed."""
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os._exit(1)
 
 
 def _call(chunk: range):
+    assert _function is not None, "set when the worker starts"
     return _function(chunk)

@@ -226,7 +226,8 @@ class _WorkerActor:
     def __init__(self, folder: str, make_worker: Callable[[], Worker]):
         with contextlib.suppress(OSError):  # other machines need not have it, for images in an object store
             os.chdir(folder)
-        self._worker, self._problem = None, None
+        self._worker: Callable | None = None
+        self._problem = None
         try:
             self._worker = make_worker()
         except Exception as error:
@@ -237,7 +238,7 @@ class _WorkerActor:
             indices, values = zip(*pickle.loads(content), strict=True)
             finished, sent, problem = [], time.monotonic(), self._problem
             try:
-                results = self._worker(list(values)) if problem is None else ()
+                results = self._worker(list(values)) if problem is None and self._worker is not None else ()
                 for index, result in zip(indices, results, strict=problem is None):
                     finished.append((index, result))
                     if time.monotonic() - sent > _SEND_EVERY_S:

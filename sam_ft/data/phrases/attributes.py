@@ -239,7 +239,7 @@ def _phrases_of_form(form: str, keys: tuple[str, ...], instances: list[LabelledI
             present.setdefault(slots, []).append(instance.index)
     for slots, indices in present.items():
         yield {"text": _fill(form, *slots), "instances": indices, "exhaustive": not _may_match(slots, keys, instances)}
-    absent = dict.fromkeys(near for slots in present for near in _near_misses(*slots, values) if near not in present)
+    absent = dict.fromkeys(near for slots in present for near in _near_misses(slots, values) if near not in present)
     for slots in absent:
         if not _may_match(slots, keys, instances):
             yield {"text": _fill(form, *slots), "instances": [], "exhaustive": True}
@@ -256,8 +256,9 @@ def _may_match(slots: tuple, keys: tuple[str, ...], instances: list[LabelledInst
     )
 
 
-def _near_misses(label: str, slots: tuple, values) -> Iterator[tuple]:
+def _near_misses(present: tuple, values) -> Iterator[tuple]:
     """Generate slots that differ in one attribute, or in the class where it can have these attributes."""
+    label, slots = present
     for i, (key, value) in enumerate(slots):
         for other in sorted(values.get(label, {}).get(key, set()) - {value}):
             yield label, (*slots[:i], (key, other), *slots[i + 1 :])

@@ -1,6 +1,7 @@
 """Objects of an image with simulated first prompts: clicks, boxes and masks."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ class ObjectSamples(TrainingViews):
         order = self._draws(row, epoch, "objects").permutation(len(objects))[: self.clicks.max_objects_per_image]
         chosen = [objects[i] for i in sorted(order)]
         sample = place_instances(row, chosen, geometry, with_masks=True, min_visible=self.transforms.min_visible)
-        prompts = draw_prompts(sample.masks.numpy(), self._draws(row, epoch, "prompts"), self.clicks)
+        masks = cast(torch.Tensor, sample.masks).numpy()
+        prompts = draw_prompts(masks, self._draws(row, epoch, "prompts"), self.clicks)
         return ObjectSample(**vars(sample), prompts=prompts)
 
 
@@ -88,7 +90,7 @@ class ObjectEvaluation(EvaluationViews):
 
     def _make_sample(self, row: dict, geometry: Geometry) -> ObjectSample:
         sample = place_instances(row, objects_of(row), geometry, with_masks=True, min_visible=0.0)
-        masks = sample.masks.numpy()
+        masks = cast(torch.Tensor, sample.masks).numpy()
         truth = [
             TrueObject(
                 i, row["instances"][i]["segmentation"], [p["text"] for p in row["phrases"] if i in p["instances"]]
@@ -194,7 +196,8 @@ def collate_prompts(prompts: list[ObjectPrompts]) -> ObjectPrompts:
     if side is not None:
         zeros = (torch.zeros(len(item), side, side, dtype=torch.bool) for item in prompts)
         masks = torch.cat([z if item.masks is None else item.masks for item, z in zip(prompts, zeros, strict=True)])
-    with_draws = [item for item in prompts if item.click_draws is not None]
+    draws = [item.click_draws for item in prompts if item.click_draws is not None]
+    from_truth = [item.click_from_truth for item in prompts if item.click_from_truth is not None]
     return ObjectPrompts(
         image=[i for i, item in enumerate(prompts) for _ in range(len(item))],
         points=torch.cat([pad(item.points, 0) for item in prompts]),
@@ -202,8 +205,8 @@ def collate_prompts(prompts: list[ObjectPrompts]) -> ObjectPrompts:
         number=[n for item in prompts for n in item.number],
         masks=masks,
         has_mask=[bool(item.has_mask and item.has_mask[i]) for item in prompts for i in range(len(item))],
-        click_draws=torch.cat([item.click_draws for item in with_draws]) if with_draws else None,
-        click_from_truth=torch.cat([item.click_from_truth for item in with_draws]) if with_draws else None,
+        click_draws=torch.cat(draws) if draws else None,
+        click_from_truth=torch.cat(from_truth) if from_truth else None,
     )
 
 

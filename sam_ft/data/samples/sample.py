@@ -84,7 +84,8 @@ def place_instances(
     """
     canvas = geometry.canvas
     limit_masks(row, (len(instances) if with_masks else 0) + num_regions, canvas)
-    boxes, has_mask, visible = [], [], []
+    boxes: list = []
+    has_mask, visible = [], []
     # One allocation of zeros: memory pages that no mask covers are never touched.
     masks = np.zeros((len(instances), canvas, canvas), dtype=bool) if with_masks else None
     for i in instances:

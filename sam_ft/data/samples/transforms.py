@@ -73,7 +73,7 @@ class Geometry:
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
             pixels = F.interpolate(pixels[None], (th, tw), mode="bilinear", antialias=True)[0]
         else:  # Pillow resamples parts of an image, whose edges may be fractions of a pixel.
-            box = tuple(edge / reduction for edge in (x, y, x + w, y + h))
+            box = x / reduction, y / reduction, (x + w) / reduction, (y + h) / reduction
             image = image.resize((tw, th), Image.Resampling.BILINEAR, box=box)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         canvas = torch.zeros(3, self.canvas, self.canvas, dtype=torch.uint8)

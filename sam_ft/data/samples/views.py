@@ -33,7 +33,8 @@ class TrainingViews(Dataset):
         # With `draft_decoding`, rows are read without decoding their images, because the geometry sets the size.
         self._with_drafts = transforms.draft_decoding and isinstance(rows, RowDataset)
         self._image_rows = rows.cast_column("image", Image(decode=False)) if self._with_drafts else rows
-        self.store, self._rows = None, self._image_rows
+        self.store: FeatureStore | None = None
+        self._rows = self._image_rows
 
     def __len__(self):
         return len(self.rows)
@@ -98,7 +99,8 @@ class EvaluationViews(Dataset):
 
     def __init__(self, rows: RowDataset, *, resolution: int):
         self.rows, self.resolution = rows, resolution
-        self.store, self._rows = None, rows
+        self.store: FeatureStore | None = None
+        self._rows = rows
 
     def __len__(self):
         return len(self.rows)

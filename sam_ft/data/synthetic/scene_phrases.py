@@ -14,7 +14,7 @@ from .scenes import SceneObject
 ATTRIBUTES = ("size", "fill", "color", "shape")  # in the order of their words
 NOUN = ("shape", "object")
 # The first word is the name of the value; the others are synonyms.
-WORDS = {
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "size": {"tiny": ("tiny",), "small": ("small", "little"), "large": ("large", "big")},
     "fill": {
         "solid": ("solid", "plain"),
@@ -152,6 +152,7 @@ def scene_phrases(
     """
     phrases: dict[str, list[int]] = {}
     present: list[dict[str, str]] = []
+    text: str | None
     for _ in range(4 * number):
         if len(present) == number or not objects:
             break

@@ -149,7 +149,7 @@ def _arc(start: float, end: float, squeeze: float = 1.0) -> list[tuple[float, fl
 
 
 _ARM = 0.32
-_OUTLINES = {
+_OUTLINES: dict[str, list[tuple[float, float]]] = {
     "circle": _polygon(48),
     "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
     "triangle": _polygon(3),

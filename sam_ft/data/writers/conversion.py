@@ -194,11 +194,11 @@ def _image_bytes(rows: Dataset) -> Iterator[int]:
 
 def _embed_images(table: pa.Table, names: list[str | None]) -> pa.Table:
     """Embed the content of image files, with the names and sub-folders of the source."""
-    table, names = embed_table_storage(table), iter(names)
+    table, remaining = embed_table_storage(table), iter(names)
     number, chunks = table.schema.get_field_index("image"), []
     field = table.schema.field(number)
     for chunk in table["image"].chunks:  # Combining them would copy all images.
-        paths = pa.array(itertools.islice(names, len(chunk)), pa.string())
+        paths = pa.array(itertools.islice(remaining, len(chunk)), pa.string())
         chunks.append(pa.StructArray.from_arrays([chunk.field("bytes"), paths], ["bytes", "path"]))
     return table.set_column(number, field, pa.chunked_array(chunks, field.type))
 

@@ -90,10 +90,10 @@ def source_names(rows: Dataset) -> Iterator[str | None]:
             name of an embedded image, `None` if it has none.
     """
     paths = list(_paths(rows))
-    folders = {os.path.dirname(path) for path, is_file in paths if is_file}
+    folders = {os.path.dirname(path) for path, is_file in paths if path and is_file}
     root = os.path.commonpath(folders) if folders else ""
     for path, is_file in paths:
-        if is_file:
+        if path and is_file:
             yield path[len(root) :].lstrip(os.sep).replace(os.sep, "/")
         else:
             name = PurePosixPath((path or "").replace("\\", "/"))
@@ -104,7 +104,7 @@ def source_names(rows: Dataset) -> Iterator[str | None]:
 
 def _paths(rows: Dataset) -> Iterator[tuple[str | None, bool]]:
     """Yield the results of [`image_paths`], with absolute paths of files."""
-    return ((os.path.abspath(path) if is_file else path, is_file) for path, is_file in image_paths(rows))
+    return ((os.path.abspath(path) if path and is_file else path, is_file) for path, is_file in image_paths(rows))
 
 
 def source_paths(rows: Dataset) -> Iterator[str | None]:
