@@ -221,7 +221,8 @@ def push_rows(folder: str | Path, repo_id: str, *, private: bool) -> None:
     with _explained_errors(repo_id):
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         names = api.list_repo_files(repo_id, repo_type="dataset")
-        replaced = [n for n in names if n == CARD or any(n.startswith(f"data/{split}-") for split in splits)]
+        written = re.compile(rf"data/({'|'.join(map(re.escape, splits))})-\d{{5}}-of-\d{{5}}\.parquet")
+        replaced = [name for name in names if name == CARD or written.fullmatch(name)]
         is_ours = CARD in names and _TAG in (DatasetCard.load(repo_id).data.get("tags") or [])
     if replaced and not is_ours:
         raise ValueError(

@@ -23,6 +23,10 @@ for number, size in enumerate((1, 1 << 20)):
     conversion._SMALL_FILE = size
     conversion.write_rows(rows, f"{target}/{number}", "a test", 1)
     conversion.push_rows(f"{target}/{number}", "someone/shapes", private=True)
+    notes = b"of a user"
+    conversion.HfApi().upload_file(
+        path_or_fileobj=notes, path_in_repo="data/train-notes.txt", repo_id="someone/shapes", repo_type="dataset"
+    )
 for repo in ("someone/notes", "someone/other"):
     try:
         conversion.push_rows(f"{target}/0", repo, private=True)
@@ -48,12 +52,12 @@ def pushed(shapes, tmp_path_factory):
 
 def test_a_second_push_replaces_the_files_of_the_first(pushed):
     hub, _ = pushed
-    *_, first, second = hub.history["datasets/someone/shapes"]
+    first, _, second, _ = hub.history["datasets/someone/shapes"]
     names = [f"data/train-{i:05}-of-00004.parquet" for i in range(4)]
     names += [f"data/validation-{i:05}-of-00002.parquet" for i in range(2)]
     assert {name for name in first if name.startswith("data/")} == set(names)
     names = {"data/train-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet", "README.md"}
-    assert set(second) == names
+    assert set(second) == names | {"data/train-notes.txt"}
     assert hub.private["datasets/someone/shapes"]
 
 
