@@ -1,10 +1,10 @@
 """Benchmark of conversion and check: the speed of two processes relative to one, on a generated COCO data set.
 
-    python benchmarks/conversion.py                    # 20,000 images of 640×480 with four objects each, 8 minutes
+    python benchmarks/conversion.py                    # 20,000 images of 640×480 with four objects each, 10 minutes
     python benchmarks/conversion.py --images 2000      # a tenth of the time; starting processes weighs more
 
 Each measurement runs in a new process, so that no result of an earlier one is remembered, and excludes the import of
-packages. The shortest of three is printed. Output files and findings of all are compared; they must be equal.
+packages. The shortest of `--repeats` is printed. Output files and findings of all are compared; they must be equal.
 """
 
 import argparse
